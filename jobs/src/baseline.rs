@@ -1,0 +1,74 @@
+//! The reference for drift: the job up to the scores, and all it saw as one window.
+
+use driftline_operators::dead_letter;
+use driftline_operators::deliver::{Sink, deliver};
+use driftline_operators::drift::baseline::{schema, to_batch};
+use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::collect::{ClosedWindow, collect_windows};
+use driftline_operators::score::{Scored, Scoring, Watched, score};
+use timely::dataflow::operators::{Concat, Probe};
+use timely::dataflow::{ProbeHandle, Scope};
+
+use crate::enriched::{Enriched, Events, enriched};
+
+/// One worker's sinks: the baseline, the predictions it rests on (counted, not kept), dead letters.
+pub struct BaselineSinks {
+    pub baseline: Box<dyn Sink>,
+    pub predictions: Box<dyn Sink>,
+    pub dead_letters: Box<dyn Sink>,
+}
+
+/// Builds the job in `scope`. It is done when `probe` is.
+pub fn baseline<'scope>(
+    scope: Scope<'scope, u64>,
+    events: Events,
+    scoring: Scoring,
+    columns: Watched,
+    sinks: BaselineSinks,
+    probe: &ProbeHandle<u64>,
+) {
+    let (counters, failure) = (events.counters.clone(), events.failure.clone());
+    let watermarks = events.watermarks.clone();
+    let prediction_schema = scoring.format.schema.clone();
+    let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
+    let Scored { predictions, watched, dead_letters: refused } = score(rows, scoring, columns.clone());
+
+    let names = columns.names.clone();
+    let close = move |windows: Vec<ClosedWindow>| {
+        let batches: Vec<_> =
+            windows.iter().map(|w| to_batch(&names[w.column], &w.runs, w.null_count)).collect();
+        arrow::compute::concat_batches(&schema(), &batches)
+    };
+    let all = vec![WindowLength::All];
+    let references = collect_windows(
+        watched,
+        marks,
+        all,
+        &columns,
+        watermarks,
+        close,
+        counters.clone(),
+        failure.clone(),
+    );
+    deliver(references, "Baseline", schema(), sinks.baseline, |_rows| (), failure.clone())
+        .probe_with(probe);
+    let count = counters.clone();
+    deliver(
+        predictions,
+        "Predictions",
+        prediction_schema,
+        sinks.predictions,
+        move |rows| count.predictions_durable(rows),
+        failure.clone(),
+    )
+    .probe_with(probe);
+    deliver(
+        dead_letters.concat(refused),
+        "DeadLetters",
+        dead_letter::SCHEMA.clone(),
+        sinks.dead_letters,
+        move |rows| counters.dead_letters_durable(rows),
+        failure,
+    )
+    .probe_with(probe);
+}

@@ -1,0 +1,91 @@
+//! What every job begins with: events in, feature rows at their homes out.
+//!
+//! ```text
+//! source ─ admit ─▶ home: order gate ─ requests ───────────────▶ rejoin ─ features ─▶ rows
+//!            │                            │ side trips, in parallel ▲
+//!            ├─ dead letters              └─▶ owner: windows ───────┘
+//!            └─ marks (broadcast) ─▶ watermarks
+//! ```
+
+use std::rc::Rc;
+
+use driftline_operators::accounting::Counters;
+use driftline_operators::admit::Admission;
+use driftline_operators::exchange::Route;
+use driftline_operators::failure::Failure;
+use driftline_operators::fault::Faults;
+use driftline_operators::features::plan::FeaturePlan;
+use driftline_operators::gate::{Order, OrderGate, order_rows};
+use driftline_operators::ingest::{Ingested, Source, ingest};
+use driftline_operators::layout::EventLayout;
+use driftline_operators::rows::Rows;
+use driftline_operators::side_trip::enrich;
+use driftline_operators::sort::OrderColumns;
+use driftline_operators::watermark::{Mark, Watermarks};
+use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
+
+/// One worker's parts of the graph up to the features.
+pub struct Events {
+    pub source: Box<dyn Source>,
+    pub admission: Admission,
+    pub layout: EventLayout,
+    pub plan: Rc<FeaturePlan>,
+    pub order: Order,
+    /// The column whose key group is a row's home; the origin's where there is none.
+    pub shard_by: Option<usize>,
+    pub watermarks: Watermarks,
+    pub epochs_in_flight_max: u64,
+    pub counters: Counters,
+    pub failure: Failure,
+    pub faults: Faults,
+}
+
+pub struct Enriched<'scope> {
+    /// Rows of [`FeaturePlan::enriched_schema`].
+    pub rows: Stream<'scope, u64, Rows>,
+    pub dead_letters: Stream<'scope, u64, Rows>,
+    pub marks: StreamVec<'scope, u64, Mark>,
+}
+
+/// The stages behind which [`Faults`] can lose a row on the way to the features.
+pub const STAGES: [&str; 3] = ["ingest", "order", "features"];
+
+/// Builds the graph up to the features; `probe` must be behind every sink.
+pub fn enriched<'scope>(
+    scope: Scope<'scope, u64>,
+    events: Events,
+    probe: ProbeHandle<u64>,
+) -> Enriched<'scope> {
+    let Events { layout, plan, order, counters, failure, faults, .. } = events;
+    let (partition, offset) = (layout.partition, layout.offset);
+    let home = match events.shard_by {
+        Some(key) => Route::KeyGroup { key, partition, offset },
+        None => Route::Origin { partition, offset },
+    };
+    let by_time = OrderColumns { time: layout.time, id: layout.id, partition, offset };
+    let gate = OrderGate::new(order, by_time, layout.schema.clone());
+
+    let Ingested { rows, dead_letters, marks } = ingest(
+        scope,
+        events.source,
+        events.admission,
+        probe,
+        events.epochs_in_flight_max,
+        failure.clone(),
+    );
+    let rows = faults.behind("ingest", rows, layout.schema.clone(), failure.clone());
+    let rows = order_rows(
+        rows,
+        marks.clone(),
+        home,
+        gate,
+        events.watermarks,
+        layout.clone(),
+        counters.clone(),
+        failure.clone(),
+    );
+    let rows = faults.behind("order", rows, layout.schema.clone(), failure.clone());
+    let rows = enrich(rows, plan.clone(), layout.clone(), order, counters, failure.clone());
+    let rows = faults.behind("features", rows, plan.enriched_schema(&layout), failure);
+    Enriched { rows, dead_letters, marks }
+}

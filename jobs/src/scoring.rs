@@ -1,0 +1,91 @@
+//! The main job: events in, predictions, drift snapshots and dead letters out.
+//!
+//! ```text
+//! events ─ enriched ─▶ validate ─ micro-batch ─ model ─┬─▶ predictions
+//!              │           │                           └─▶ panes ─▶ owner: windows ─▶ drift
+//!              └───────────┴─▶ dead letters
+//! ```
+
+use arrow::datatypes::SchemaRef;
+use driftline_operators::dead_letter;
+use driftline_operators::deliver::{Sink, deliver};
+use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::collect::collect_windows;
+use driftline_operators::drift::snapshot::SnapshotFormat;
+use driftline_operators::score::{Scored, Scoring, Watched, score};
+use timely::dataflow::operators::{Concat, Probe};
+use timely::dataflow::{ProbeHandle, Scope};
+
+use crate::enriched::{Enriched, Events, enriched};
+
+/// One worker's parts of the job behind the features.
+pub struct Outputs {
+    pub scoring: Scoring,
+    pub watched: Watched,
+    /// Drift snapshots, if the job watches drift.
+    pub drift: Option<(Vec<WindowLength>, SnapshotFormat, Box<dyn Sink>)>,
+    pub predictions: Box<dyn Sink>,
+    pub dead_letters: Box<dyn Sink>,
+}
+
+/// The stages behind which a row can be lost on purpose, all of the job's.
+pub const STAGES: [&str; 5] = ["ingest", "order", "features", "score", "dead_letters"];
+
+/// Builds the job in `scope`. It is done when `probe` is.
+pub fn scoring<'scope>(
+    scope: Scope<'scope, u64>,
+    events: Events,
+    outputs: Outputs,
+    probe: &ProbeHandle<u64>,
+) {
+    let (counters, failure, faults) =
+        (events.counters.clone(), events.failure.clone(), events.faults.clone());
+    let watermarks = events.watermarks.clone();
+    let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
+
+    let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
+    let Scored { predictions, watched, dead_letters: refused } =
+        score(rows, outputs.scoring, outputs.watched.clone());
+
+    let predictions = faults.behind("score", predictions, prediction_schema.clone(), failure.clone());
+    let count = counters.clone();
+    deliver(
+        predictions,
+        "Predictions",
+        prediction_schema,
+        outputs.predictions,
+        move |rows| count.predictions_durable(rows),
+        failure.clone(),
+    )
+    .probe_with(probe);
+
+    let letters = dead_letters.concat(refused);
+    let letters =
+        faults.behind("dead_letters", letters, dead_letter::SCHEMA.clone(), failure.clone());
+    let count = counters.clone();
+    deliver(
+        letters,
+        "DeadLetters",
+        dead_letter::SCHEMA.clone(),
+        outputs.dead_letters,
+        move |rows| count.dead_letters_durable(rows),
+        failure.clone(),
+    )
+    .probe_with(probe);
+
+    if let Some((lengths, format, sink)) = outputs.drift {
+        let schema = format.schema.clone();
+        let close = move |windows: Vec<_>| format.batch(&windows);
+        let snapshots = collect_windows(
+            watched,
+            marks,
+            lengths,
+            &outputs.watched,
+            watermarks,
+            close,
+            counters,
+            failure.clone(),
+        );
+        deliver(snapshots, "Drift", schema, sink, |_rows| (), failure).probe_with(probe);
+    }
+}

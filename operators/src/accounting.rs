@@ -1,0 +1,191 @@
+//! What happened to every record: the terms of the accounting equation and the job's other counters.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Counters of a run, shared by its workers; one method per thing that happens.
+///
+/// Each term is counted where rows enter or where their output is durable, never by subtraction.
+#[derive(Clone, Default)]
+pub struct Counters(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    read: AtomicU64,
+    skipped: AtomicU64,
+    predictions: AtomicU64,
+    dead_letters: AtomicU64,
+    pending: AtomicI64,
+    late: AtomicU64,
+    late_for_drift: AtomicU64,
+    batches: Mutex<BatchSizes>,
+    longest_wait_us: AtomicU64,
+    inference_us: AtomicU64,
+    event_time_reached: AtomicI64,
+    scored_by_worker: Mutex<Vec<u64>>,
+}
+
+/// The terms of `read = predictions + skipped + dead letters + pending`, in rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    pub read: u64,
+    pub predictions: u64,
+    pub skipped: u64,
+    pub dead_letters: u64,
+    /// Rows that entered and are held by an operator.
+    pub pending: i64,
+}
+
+impl Account {
+    /// Rows that entered and are in none of the terms; negative if some are in two.
+    pub fn missing(&self) -> i64 {
+        self.read as i64
+            - self.predictions as i64
+            - self.skipped as i64
+            - self.dead_letters as i64
+            - self.pending
+    }
+}
+
+/// How many micro-batches had how many rows.
+#[derive(Clone, Debug, Default)]
+pub struct BatchSizes(std::collections::BTreeMap<usize, u64>);
+
+impl BatchSizes {
+    fn record(&mut self, rows: usize) {
+        *self.0.entry(rows).or_default() += 1;
+    }
+
+    pub fn batches(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The median number of rows of a batch; 0 without batches.
+    pub fn median(&self) -> usize {
+        let half = self.batches().div_ceil(2);
+        let mut seen = 0;
+        for (&rows, &count) in &self.0 {
+            seen += count;
+            if seen >= half {
+                return rows;
+            }
+        }
+        0
+    }
+}
+
+impl Counters {
+    pub fn rows_read(&self, rows: u64) {
+        self.0.read.fetch_add(rows, Relaxed);
+    }
+
+    pub fn rows_skipped(&self, rows: u64) {
+        self.0.skipped.fetch_add(rows, Relaxed);
+    }
+
+    pub fn predictions_durable(&self, rows: u64) {
+        self.0.predictions.fetch_add(rows, Relaxed);
+    }
+
+    pub fn dead_letters_durable(&self, rows: u64) {
+        self.0.dead_letters.fetch_add(rows, Relaxed);
+    }
+
+    /// `rows` more (or, negative, fewer) are held by an operator.
+    pub fn rows_held(&self, rows: i64) {
+        self.0.pending.fetch_add(rows, Relaxed);
+    }
+
+    pub fn rows_late(&self, rows: u64) {
+        self.0.late.fetch_add(rows, Relaxed);
+    }
+
+    /// Late rows whose drift window was closed already.
+    pub fn rows_late_for_drift(&self, rows: u64) {
+        self.0.late_for_drift.fetch_add(rows, Relaxed);
+    }
+
+    /// A micro-batch was scored on `worker`; its oldest row had waited `wait`.
+    pub fn batch_scored(&self, worker: usize, rows: usize, wait: Duration, inference: Duration) {
+        let mut batches = self.0.batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        batches.record(rows);
+        drop(batches);
+        self.0.longest_wait_us.fetch_max(wait.as_micros() as u64, Relaxed);
+        self.0.inference_us.fetch_add(inference.as_micros() as u64, Relaxed);
+        let mut scored = self.0.scored_by_worker.lock().unwrap_or_else(|p| p.into_inner());
+        if scored.len() <= worker {
+            scored.resize(worker + 1, 0);
+        }
+        scored[worker] += rows as u64;
+    }
+
+    /// Rows with an event time of `time` (ms) have been released for scoring.
+    pub fn event_time_reached(&self, time: i64) {
+        self.0.event_time_reached.fetch_max(time, Relaxed);
+    }
+
+    pub fn account(&self) -> Account {
+        Account {
+            read: self.0.read.load(Relaxed),
+            predictions: self.0.predictions.load(Relaxed),
+            skipped: self.0.skipped.load(Relaxed),
+            dead_letters: self.0.dead_letters.load(Relaxed),
+            pending: self.0.pending.load(Relaxed),
+        }
+    }
+
+    pub fn late(&self) -> u64 {
+        self.0.late.load(Relaxed)
+    }
+
+    pub fn late_for_drift(&self) -> u64 {
+        self.0.late_for_drift.load(Relaxed)
+    }
+
+    pub fn batch_sizes(&self) -> BatchSizes {
+        self.0.batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// The longest time a row waited for its micro-batch.
+    pub fn longest_wait(&self) -> Duration {
+        Duration::from_micros(self.0.longest_wait_us.load(Relaxed))
+    }
+
+    /// Time spent inside the model, summed over the workers.
+    pub fn inference_time(&self) -> Duration {
+        Duration::from_micros(self.0.inference_us.load(Relaxed))
+    }
+
+    /// The highest event time (ms) released for scoring, if any was.
+    pub fn highest_event_time(&self) -> Option<i64> {
+        Some(self.0.event_time_reached.load(Relaxed)).filter(|&time| time != 0)
+    }
+
+    /// Rows scored on each worker, `[workers]`.
+    pub fn scored_by_worker(&self) -> Vec<u64> {
+        self.0.scored_by_worker.lock().unwrap_or_else(|p| p.into_inner()).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_batches() {
+        let mut sizes = BatchSizes::default();
+        assert_eq!(sizes.median(), 0);
+        for rows in [1, 1024, 1024, 7, 1024] {
+            sizes.record(rows);
+        }
+        assert_eq!((sizes.median(), sizes.batches()), (1024, 5));
+    }
+
+    #[test]
+    fn a_lost_and_a_doubled_row_are_missing() {
+        let account = Account { read: 10, predictions: 6, skipped: 2, dead_letters: 1, pending: 0 };
+        assert_eq!(account.missing(), 1);
+        assert_eq!(Account { predictions: 8, ..account }.missing(), -1);
+    }
+}

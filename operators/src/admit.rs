@@ -1,0 +1,260 @@
+//! From a chunk as it was read to admitted events: event time, lateness, the filter, dead letters.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use arrow::error::ArrowError;
+
+use crate::accounting::Counters;
+use crate::dead_letter::{DeadLetters, Reason};
+use crate::features::sql::Expression;
+use crate::key_group::as_key;
+use crate::layout::EventLayout;
+use crate::watermark::Mark;
+
+/// Rows of one partition as a source read them.
+pub struct Chunk {
+    pub epoch: u64,
+    pub partition: u32,
+    /// The event's own columns, `[rows]`.
+    pub events: RecordBatch,
+    /// The position of each row in its partition, `[rows]`.
+    pub offsets: UInt64Array,
+    /// The bytes each row came as, where it came as bytes, `[rows]`.
+    pub raw: Option<ArrayRef>,
+    /// Records that are no events at all: position, what is wrong, bytes.
+    pub undecoded: Vec<(u64, String, Vec<u8>)>,
+    /// The highest event time (ms) of the partition before this chunk; [`i64::MIN`] if there is none.
+    pub highest_before: i64,
+    /// Partitions that have nothing more after this chunk.
+    pub finished: Vec<u32>,
+}
+
+/// What becomes of a late row; the job's `event.late`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LatePolicy {
+    Score,
+    DeadLetter,
+    Skip,
+}
+
+/// The rules of admission, the same on every worker.
+pub struct Admission {
+    pub layout: EventLayout,
+    /// The column of `layout.schema` that holds the event time.
+    pub time_column: usize,
+    pub filter: Option<Expression>,
+    pub allowed_lateness_ms: i64,
+    pub late: LatePolicy,
+    pub late_horizon_ms: Option<i64>,
+    /// Rows in [from, to) are scored and counted; rows in [warm_up_from, from) only feed windows.
+    pub from: i64,
+    pub to: i64,
+    pub warm_up_from: i64,
+    pub partition_names: Arc<[String]>,
+    pub counters: Counters,
+}
+
+/// What [`Admission::admit`] makes of a chunk.
+pub struct Admitted {
+    /// Rows of the layout's schema; those before `from` are warm-up.
+    pub rows: RecordBatch,
+    /// Rows of [`crate::dead_letter::SCHEMA`].
+    pub dead_letters: RecordBatch,
+    pub marks: Vec<Mark>,
+}
+
+/// What is done with one row.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Keep { late: bool },
+    /// Outside [warm_up_from, to), or before `from` and of no use to windows: as if never read.
+    Outside,
+    Skip,
+    Dead(Reason),
+}
+
+impl Admission {
+    /// # Errors
+    /// If the event time column cannot be read as a time, or the filter fails.
+    pub fn admit(&self, chunk: Chunk) -> Result<Admitted, ArrowError> {
+        let times = self.event_times(&chunk.events)?;
+        let passes = self.passes_filter(&chunk.events)?;
+        let (fates, highest) = self.fates(&times, passes.as_ref(), chunk.highest_before);
+        let rows = self.with_layout(&chunk, &times, &fates)?;
+        let dead_letters = self.dead_letters(&chunk, &rows, &fates)?;
+        self.count(&chunk, &times, &fates);
+        let kept = BooleanArray::from_iter(
+            fates.iter().map(|fate| Some(matches!(fate, Fate::Keep { .. }))),
+        );
+        let rows = if kept.true_count() == rows.num_rows() {
+            rows
+        } else {
+            filter_record_batch(&rows, &kept)?
+        };
+        let mut marks = vec![Mark { partition: chunk.partition, highest, finished: false }];
+        marks.extend(
+            chunk.finished.iter().map(|&p| Mark { partition: p, highest: i64::MAX, finished: true }),
+        );
+        Ok(Admitted { rows, dead_letters, marks })
+    }
+
+    /// Event times in ms, null where the record has none, `[rows]`.
+    fn event_times(&self, events: &RecordBatch) -> Result<Int64Array, ArrowError> {
+        event_times(events.column(self.time_column))
+    }
+
+    fn passes_filter(&self, events: &RecordBatch) -> Result<Option<BooleanArray>, ArrowError> {
+        let Some(filter) = &self.filter else { return Ok(None) };
+        let passes = filter.evaluate(events.columns(), events.num_rows())?;
+        Ok(Some(passes.as_boolean().clone()))
+    }
+
+    /// The fate of each row, and the highest event time of the partition after the chunk.
+    fn fates(
+        &self,
+        times: &Int64Array,
+        passes: Option<&BooleanArray>,
+        highest_before: i64,
+    ) -> (Vec<Fate>, i64) {
+        let mut highest = highest_before;
+        let fates = (0..times.len())
+            .map(|row| {
+                if times.is_null(row) {
+                    return if self.is_bounded() { Fate::Outside } else { Fate::Dead(Reason::NoEventTime) };
+                }
+                let time = times.value(row);
+                let behind = if highest == i64::MIN { 0 } else { highest.saturating_sub(time) };
+                highest = highest.max(time);
+                if time >= self.to || time < self.warm_up_from {
+                    return Fate::Outside;
+                }
+                if passes.is_some_and(|p| p.is_null(row) || !p.value(row)) {
+                    return Fate::Skip;
+                }
+                self.fate_of_time(behind)
+            })
+            .collect();
+        (fates, highest)
+    }
+
+    fn fate_of_time(&self, behind: i64) -> Fate {
+        let late = behind > self.allowed_lateness_ms;
+        if late && self.late_horizon_ms.is_some_and(|horizon| behind > horizon) {
+            return Fate::Dead(Reason::TooLate);
+        }
+        match (late, self.late) {
+            (true, LatePolicy::DeadLetter) => Fate::Dead(Reason::Late),
+            (true, LatePolicy::Skip) => Fate::Skip,
+            (late, _) => Fate::Keep { late },
+        }
+    }
+
+    /// Whether `--from` or `--to` is given. Records without event time are then outside.
+    fn is_bounded(&self) -> bool {
+        self.from != i64::MIN || self.to != i64::MAX
+    }
+
+    fn with_layout(
+        &self,
+        chunk: &Chunk,
+        times: &Int64Array,
+        fates: &[Fate],
+    ) -> Result<RecordBatch, ArrowError> {
+        let layout = &self.layout;
+        let mut columns = chunk.events.columns().to_vec();
+        for keyed in [layout.id, layout.key].into_iter().flatten() {
+            columns[keyed] = as_key(&columns[keyed])?;
+        }
+        columns.push(Arc::new(Int64Array::new(times.values().clone(), None)));
+        columns.push(Arc::new(BooleanArray::from_iter(
+            fates.iter().map(|fate| Some(*fate == Fate::Keep { late: true })),
+        )));
+        columns.push(Arc::new(UInt32Array::from_value(chunk.partition, times.len())));
+        columns.push(Arc::new(chunk.offsets.clone()));
+        columns.extend(chunk.raw.clone());
+        RecordBatch::try_new(layout.schema.clone(), columns)
+    }
+
+    fn dead_letters(
+        &self,
+        chunk: &Chunk,
+        rows: &RecordBatch,
+        fates: &[Fate],
+    ) -> Result<RecordBatch, ArrowError> {
+        let mut letters = DeadLetters::new(self.partition_names.clone());
+        if !self.is_bounded() {
+            for (offset, what, bytes) in &chunk.undecoded {
+                letters.undecoded(chunk.partition, *offset, what, bytes);
+            }
+        }
+        for (row, fate) in fates.iter().enumerate() {
+            let Fate::Dead(reason) = *fate else { continue };
+            if reason != Reason::NoEventTime && self.layout.times(rows).value(row) < self.from {
+                continue;
+            }
+            let detail = match reason {
+                Reason::NoEventTime => "the event time is null".to_owned(),
+                _ => format!("behind the partition by more than {} ms", self.allowed_lateness_ms),
+            };
+            letters.row(reason, &detail, rows, &self.layout, row)?;
+        }
+        Ok(letters.finish())
+    }
+
+    /// Counts rows inside [from, to) only: warm-up rows are read for the windows' sake.
+    fn count(&self, chunk: &Chunk, times: &Int64Array, fates: &[Fate]) {
+        let (mut read, mut skipped, mut late) = (0, 0, 0);
+        for (row, fate) in fates.iter().enumerate() {
+            let warm_up = times.is_valid(row) && times.value(row) < self.from;
+            if *fate == Fate::Outside || warm_up {
+                continue;
+            }
+            read += 1;
+            skipped += u64::from(*fate == Fate::Skip);
+            late += u64::from(*fate == Fate::Keep { late: true });
+        }
+        if !self.is_bounded() {
+            read += chunk.undecoded.len() as u64;
+        }
+        self.counters.rows_read(read);
+        self.counters.rows_skipped(skipped);
+        self.counters.rows_late(late);
+    }
+}
+
+/// A column as event times in ms since the epoch, null where there is none. Finer units are rounded
+/// down; integers are taken as milliseconds.
+///
+/// # Errors
+/// If the column is neither a timestamp nor an integer, nor text in RFC 3339.
+pub fn event_times(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
+    let millis = match column.data_type() {
+        DataType::Int64 => return Ok(column.as_primitive().clone()),
+        integer if integer.is_integer() => cast(column, &DataType::Int64)?,
+        DataType::Timestamp(TimeUnit::Millisecond, _) => column.clone(),
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            cast(column, &DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))?
+        }
+        DataType::Timestamp(unit, _) => {
+            let per_ms = if *unit == TimeUnit::Microsecond { 1_000 } else { 1_000_000 };
+            let raw = cast(column, &DataType::Int64)?;
+            let raw = raw.as_primitive::<arrow::datatypes::Int64Type>();
+            return Ok(raw.unary(|value| value.div_euclid(per_ms)));
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Date32 | DataType::Date64 => {
+            cast(column, &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))?
+        }
+        other => {
+            return Err(ArrowError::SchemaError(format!(
+                "the event time must be a timestamp, an integer of milliseconds or RFC 3339 text, not {other}"
+            )));
+        }
+    };
+    if let Some(integers) = millis.as_primitive_opt::<arrow::datatypes::Int64Type>() {
+        return Ok(integers.clone());
+    }
+    Ok(millis.as_primitive::<TimestampMillisecondType>().reinterpret_cast())
+}

@@ -1,0 +1,159 @@
+//! Does a row's score depend on the batch it is scored in? Found out when a model is loaded.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch};
+use arrow::compute::concat_batches;
+
+use crate::model::{Model, ModelError};
+
+/// Batch sizes that are tried, in rows.
+const SIZES: [usize; 9] = [1, 2, 3, 7, 8, 32, 33, 256, 1_024];
+const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The finding of [`probe`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BatchDependence {
+    /// The same bits in every batch tried.
+    Invariant,
+    /// Only a row alone gets other bits; beside a copy of itself it does not.
+    PadSingleRow,
+    /// Scores depend on the batch, by up to this much.
+    Dependent { largest_difference: f32 },
+}
+
+/// Scores seeded random rows in batches of many sizes and compares bits. `sample` lends its schema
+/// and, where it has rows, the values that the random ones are spread around.
+///
+/// # Errors
+/// If the model refuses the rows.
+pub fn probe(model: &mut dyn Model, sample: &RecordBatch) -> Result<BatchDependence, ModelError> {
+    let rows = random_rows(sample, *SIZES.last().expect("there are sizes"));
+    let together = model.score(&rows)?.predictions;
+    let mut largest = 0f32;
+    let mut differing = Vec::new();
+    for size in SIZES {
+        let difference = largest_difference(model, &rows, &together, size)?;
+        if let Some(difference) = difference {
+            differing.push(size);
+            largest = largest.max(difference);
+        }
+    }
+    Ok(match differing.as_slice() {
+        [] => BatchDependence::Invariant,
+        [1] if padded_rows_agree(model, &rows, &together)? => BatchDependence::PadSingleRow,
+        _ => BatchDependence::Dependent { largest_difference: largest },
+    })
+}
+
+/// The largest difference to `expected` when `rows` are scored in batches of `size`; `None` if every
+/// bit agrees.
+fn largest_difference(
+    model: &mut dyn Model,
+    rows: &RecordBatch,
+    expected: &[f32],
+    size: usize,
+) -> Result<Option<f32>, ModelError> {
+    let width = model.width();
+    let mut largest = None;
+    for start in (0..rows.num_rows()).step_by(size) {
+        let batch = rows.slice(start, size.min(rows.num_rows() - start));
+        let scores = model.score(&batch)?.predictions;
+        for (one, other) in scores.iter().zip(&expected[start * width..]) {
+            if one.to_bits() != other.to_bits() {
+                largest = Some((one - other).abs().max(largest.unwrap_or(0.0)));
+            }
+        }
+    }
+    Ok(largest)
+}
+
+fn padded_rows_agree(
+    model: &mut dyn Model,
+    rows: &RecordBatch,
+    expected: &[f32],
+) -> Result<bool, ModelError> {
+    let width = model.width();
+    for row in 0..rows.num_rows() {
+        let scores = model.score(&doubled(&rows.slice(row, 1))?)?.predictions;
+        let same = scores[..width].iter().zip(&expected[row * width..]);
+        if same.into_iter().any(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A one-row batch beside a copy of itself.
+///
+/// # Errors
+/// Never for a well-formed batch.
+pub fn doubled(row: &RecordBatch) -> Result<RecordBatch, ModelError> {
+    concat_batches(&row.schema(), [row, row]).map_err(|error| ModelError(error.to_string()))
+}
+
+/// Rows of the sample's schema: normal-looking floats over several magnitudes, text from the sample.
+fn random_rows(sample: &RecordBatch, rows: usize) -> RecordBatch {
+    let mut state = SEED;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let columns: Vec<ArrayRef> = sample
+        .columns()
+        .iter()
+        .map(|column| -> ArrayRef {
+            if column.data_type().is_floating() {
+                let scale = 10f64.powf(next() * 3.0);
+                Arc::new(Float64Array::from_iter_values((0..rows).map(|_| (next() - 0.3) * scale)))
+            } else {
+                arrow::array::new_null_array(column.data_type(), rows)
+            }
+        })
+        .collect();
+    RecordBatch::try_new(sample.schema(), columns).expect("columns of the sample's types")
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Float64Type;
+
+    use super::*;
+    use crate::model::{Scores, Task};
+
+    /// Sums a row; in batches of which `wrong` holds, one ulp too much.
+    struct Sum(fn(usize) -> bool);
+
+    impl Model for Sum {
+        fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+            let x = features.column(0).as_primitive::<Float64Type>();
+            let predictions = x.values().iter().map(|&x| {
+                let x = x as f32;
+                if (self.0)(features.num_rows()) { f32::from_bits(x.to_bits() + 1) } else { x }
+            });
+            Ok(Scores { predictions: predictions.collect(), input: None })
+        }
+
+        fn width(&self) -> usize {
+            1
+        }
+
+        fn task(&self) -> Task {
+            Task::Regression
+        }
+    }
+
+    #[test]
+    fn finds_each_kind_of_dependence() {
+        let x: ArrayRef = Arc::new(Float64Array::from(vec![0.0]));
+        let sample = RecordBatch::try_from_iter([("x", x)]).unwrap();
+        let find = |wrong| probe(&mut Sum(wrong), &sample).unwrap();
+        assert_eq!(find(|_| false), BatchDependence::Invariant);
+        assert_eq!(find(|rows| rows == 1), BatchDependence::PadSingleRow);
+        assert!(matches!(find(|rows| rows == 7), BatchDependence::Dependent { .. }));
+        assert!(matches!(find(|rows| rows <= 2), BatchDependence::Dependent { .. }));
+    }
+}

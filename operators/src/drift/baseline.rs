@@ -1,0 +1,125 @@
+//! The reference that drift is measured against: values and counts, never the training table.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder, UInt64Array};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Type};
+
+use crate::drift::runs::{Moments, Runs};
+
+/// The reference values of one watched column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    pub runs: Runs,
+    pub null_count: u64,
+    pub moments: Moments,
+}
+
+impl Reference {
+    pub fn new(runs: Runs, null_count: u64) -> Self {
+        let moments = runs.moments();
+        Reference { runs, null_count, moments }
+    }
+}
+
+/// References by name of the watched column.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Baseline {
+    pub references: std::collections::BTreeMap<String, Reference>,
+}
+
+/// Why a file is not a baseline.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    #[error("not a baseline: column {0:?} is missing or of another type; make one with `driftline baseline`")]
+    Column(&'static str),
+    #[error("not a baseline: values of {feature:?} are not ascending, or a count is zero")]
+    Runs { feature: String },
+}
+
+/// Columns of a baseline: one row a distinct value, null values (null or NaN) as one row.
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("feature", DataType::Utf8, false),
+        Field::new("value", DataType::Float64, true),
+        Field::new("count", DataType::UInt64, false),
+    ]))
+}
+
+/// The rows of one column of a baseline.
+pub fn to_batch(name: &str, runs: &Runs, null_count: u64) -> RecordBatch {
+    let rows = runs.values.len() + 1;
+    let mut names = StringBuilder::with_capacity(rows, rows * name.len());
+    (0..rows).for_each(|_| names.append_value(name));
+    let values: Float64Array =
+        std::iter::once(None).chain(runs.values.iter().copied().map(Some)).collect();
+    let counts: UInt64Array =
+        std::iter::once(null_count).chain(runs.counts.iter().copied()).map(Some).collect();
+    RecordBatch::try_new(
+        schema(),
+        vec![Arc::new(names.finish()), Arc::new(values), Arc::new(counts)],
+    )
+    .expect("columns of the schema")
+}
+
+impl Baseline {
+    /// Reads batches of [`schema`], in any order of features.
+    ///
+    /// # Errors
+    /// If they are not a baseline.
+    pub fn from_batches(batches: &[RecordBatch]) -> Result<Self, BaselineError> {
+        let mut parts: std::collections::BTreeMap<String, (Runs, u64)> = Default::default();
+        for batch in batches {
+            let names: &StringArray = column(batch, "feature")?.as_string_opt().ok_or(BaselineError::Column("feature"))?;
+            let values = column(batch, "value")?.as_primitive_opt::<Float64Type>().ok_or(BaselineError::Column("value"))?;
+            let counts = column(batch, "count")?.as_primitive_opt::<UInt64Type>().ok_or(BaselineError::Column("count"))?;
+            for row in 0..batch.num_rows() {
+                let (runs, nulls) = match parts.get_mut(names.value(row)) {
+                    Some(part) => part,
+                    None => parts.entry(names.value(row).to_owned()).or_default(),
+                };
+                if values.is_null(row) {
+                    *nulls += counts.value(row);
+                } else {
+                    runs.values.push(values.value(row));
+                    runs.counts.push(counts.value(row));
+                }
+            }
+        }
+        let mut baseline = Baseline::default();
+        for (feature, (runs, nulls)) in parts {
+            let ascending = runs.values.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascending || runs.counts.contains(&0) {
+                return Err(BaselineError::Runs { feature });
+            }
+            baseline.references.insert(feature, Reference::new(runs, nulls));
+        }
+        Ok(baseline)
+    }
+}
+
+fn column<'a>(
+    batch: &'a RecordBatch,
+    name: &'static str,
+) -> Result<&'a arrow::array::ArrayRef, BaselineError> {
+    batch.column_by_name(name).ok_or(BaselineError::Column(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_survives_its_file_form() {
+        let runs = Runs::from_values(vec![3.0, 1.0, 3.0]);
+        let batch = to_batch("x", &runs, 4);
+        let back = Baseline::from_batches(&[batch.slice(0, 2), batch.slice(2, 1)]).unwrap();
+        assert_eq!(back.references["x"], Reference::new(runs, 4));
+    }
+
+    #[test]
+    fn unsorted_values_are_refused() {
+        let batch = to_batch("x", &Runs { values: vec![2.0, 1.0], counts: vec![1, 1] }, 0);
+        assert!(Baseline::from_batches(&[batch]).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Moving rows to the worker they belong to.
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
+use arrow::error::ArrowError;
+use timely::communication::Push;
+use timely::dataflow::channels::Message;
+use timely::dataflow::channels::pushers::exchange::Distributor;
+use timely::progress::Stamp;
+
+use crate::failure::Failure;
+use crate::key_group::{as_key, for_each_group, worker_of_group};
+use crate::rows::Rows;
+
+/// How a row finds its worker.
+#[derive(Clone)]
+pub enum Route {
+    /// To the owner of the key group of `key`; null keys by their origin.
+    KeyGroup { key: usize, partition: usize, offset: usize },
+    /// To the key group of the origin itself.
+    Origin { partition: usize, offset: usize },
+    /// To the worker whose index stands in a UInt32 column.
+    Worker { column: usize },
+}
+
+impl Route {
+    /// The worker of each row, `[rows]`, given to `with`.
+    fn assign(
+        &self,
+        batch: &RecordBatch,
+        workers: usize,
+        mut with: impl FnMut(usize, usize),
+    ) -> Result<(), ArrowError> {
+        match *self {
+            Route::KeyGroup { key, partition, offset } => for_each_group(
+                &as_key(batch.column(key))?,
+                batch.column(partition).as_primitive::<UInt32Type>(),
+                batch.column(offset).as_primitive::<UInt64Type>(),
+                |row, group| with(row, worker_of_group(group, workers)),
+            ),
+            Route::Origin { partition, offset } => {
+                let no_key: ArrayRef =
+                    std::sync::Arc::new(arrow::array::Int64Array::new_null(batch.num_rows()));
+                for_each_group(
+                    &no_key,
+                    batch.column(partition).as_primitive::<UInt32Type>(),
+                    batch.column(offset).as_primitive::<UInt64Type>(),
+                    |row, group| with(row, worker_of_group(group, workers)),
+                )
+            }
+            Route::Worker { column } => {
+                let targets = batch.column(column).as_primitive::<UInt32Type>();
+                for row in 0..targets.len() {
+                    with(row, targets.value(row) as usize);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Distributes rows by a [`Route`]. timely bypasses it when there is one worker.
+///
+/// Pieces for the same worker are gathered until the flush, so that many small batches leave as one.
+pub struct RowDistributor {
+    route: Route,
+    schema: SchemaRef,
+    failure: Failure,
+    rows_of: Vec<Vec<u32>>,
+    pieces: Vec<Vec<RecordBatch>>,
+}
+
+impl RowDistributor {
+    pub fn new(route: Route, schema: SchemaRef, failure: Failure, peers: usize) -> Self {
+        RowDistributor {
+            route,
+            schema,
+            failure,
+            rows_of: vec![Vec::new(); peers],
+            pieces: vec![Vec::new(); peers],
+        }
+    }
+
+    fn split(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        self.rows_of.iter_mut().for_each(Vec::clear);
+        let (route, rows_of) = (&self.route, &mut self.rows_of);
+        route.assign(batch, rows_of.len(), |row, worker| rows_of[worker].push(row as u32))?;
+        for (rows, pieces) in self.rows_of.iter().zip(&mut self.pieces) {
+            if rows.len() == batch.num_rows() {
+                pieces.push(batch.clone());
+            } else if !rows.is_empty() {
+                pieces.push(take_record_batch(batch, &UInt32Array::from(rows.clone()))?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Distributor<Rows> for RowDistributor {
+    fn partition<T: Clone, P: Push<Message<T, Rows>>>(
+        &mut self,
+        container: &mut Rows,
+        _stamp: &Stamp<T>,
+        _pushers: &mut [P],
+    ) {
+        let split = container.take(&self.schema).and_then(|batch| self.split(&batch));
+        self.failure.check(split);
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Rows>>>(&mut self, stamp: &Stamp<T>, pushers: &mut [P]) {
+        for (pieces, pusher) in self.pieces.iter_mut().zip(pushers) {
+            let joined = match pieces.as_slice() {
+                [] => continue,
+                [one] => Ok(one.clone()),
+                many => concat_batches(&self.schema, many),
+            };
+            pieces.clear();
+            if let Some(batch) = self.failure.check(joined) {
+                Message::push_at(&mut Rows::new(batch), stamp.clone(), pusher);
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Features: declared once, computed over columns, the same live, in replay and in an export.
+
+pub mod categories;
+pub mod plan;
+pub mod sql;
+pub mod table;
+pub mod window;

@@ -1,0 +1,146 @@
+//! The order gate: rows wait at their home until their turn has come.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::Operator;
+use timely::dataflow::{Stream, StreamVec};
+
+use crate::accounting::Counters;
+use crate::exchange::{Route, RowDistributor};
+use crate::failure::Failure;
+use crate::layout::EventLayout;
+use crate::rows::Rows;
+use crate::sort::{OrderColumns, RowOrder};
+use crate::watermark::{CompleteEpochs, Mark, Watermarks};
+
+/// The order in which events reach stateful features; the job's `job.order`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they come; nothing waits, nothing is reproducible.
+    Arrival,
+    /// An epoch's events in order once the epoch is complete.
+    Epoch,
+    /// By event time: rows wait until the watermark has passed them.
+    EventTime,
+}
+
+/// The rows that wait, and which of them may go.
+pub struct OrderGate {
+    order: Order,
+    columns: OrderColumns,
+    schema: SchemaRef,
+    waiting: Vec<RecordBatch>,
+}
+
+impl OrderGate {
+    pub fn new(order: Order, columns: OrderColumns, schema: SchemaRef) -> Self {
+        OrderGate { order, columns, schema, waiting: Vec::new() }
+    }
+
+    pub fn insert(&mut self, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.waiting.push(batch);
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.waiting.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The rows whose turn has come when event time has reached `watermark`, in order of
+    /// (event time, id, origin); those at or beyond the watermark go on waiting.
+    ///
+    /// # Errors
+    /// If batches of differing schema were inserted.
+    pub fn release(&mut self, watermark: i64) -> Result<Option<RecordBatch>, ArrowError> {
+        let waiting = match std::mem::take(&mut self.waiting) {
+            none if none.is_empty() => return Ok(None),
+            mut one if one.len() == 1 => one.remove(0),
+            many => concat_batches(&self.schema, &many)?,
+        };
+        let sorted = match RowOrder::new(&waiting, self.columns) {
+            order if order.is_sorted() => waiting.clone(),
+            order => take_record_batch(&waiting, &UInt32Array::from(order.sorted_rows()))?,
+        };
+        let times = RowOrder::new(&sorted, self.columns).times();
+        let ready = match self.order {
+            Order::EventTime => times.partition_point(|&time| time < watermark),
+            Order::Arrival | Order::Epoch => times.len(),
+        };
+        if ready < sorted.num_rows() {
+            self.waiting.push(sorted.slice(ready, sorted.num_rows() - ready));
+        }
+        Ok((ready > 0).then(|| sorted.slice(0, ready)))
+    }
+}
+
+/// Brings rows to their home and lets them out in `order`, stamped with the epoch that freed them.
+///
+/// An epoch's watermark counts once the epoch is complete on rows and marks alike. Every epoch has a
+/// mark, and the mark's capability is the one that rows leave under; waiting rows hold none.
+pub fn order_rows<'scope>(
+    rows: Stream<'scope, u64, Rows>,
+    marks: StreamVec<'scope, u64, Mark>,
+    home: Route,
+    mut gate: OrderGate,
+    watermarks: Watermarks,
+    layout: EventLayout,
+    counters: Counters,
+    failure: Failure,
+) -> Stream<'scope, u64, Rows> {
+    let schema = layout.schema.clone();
+    let pact = {
+        let (schema, failure) = (schema.clone(), failure.clone());
+        DistributorPact(move |peers| RowDistributor::new(home, schema, failure, peers))
+    };
+    rows.binary_frontier::<_, CapacityContainerBuilder<Rows>, _, _, _, _>(marks, pact, Pipeline, "OrderGate", move |_capability, _info| {
+        let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
+        let mut epochs = CompleteEpochs::new(watermarks);
+        move |(rows, row_frontier), (marks, mark_frontier), output| {
+            // 1. Rows go out at once, or wait for their epoch.
+            rows.for_each(|capability, container| {
+                let Some(&epoch) = capability.least() else { return };
+                let Some(batch) = failure.check(container.take(&schema)) else { return };
+                if gate.order == Order::Arrival {
+                    note_event_time(&counters, &layout, &batch);
+                    output.session(&capability).give_container(&mut Rows::new(batch));
+                } else {
+                    counters.rows_held(batch.num_rows() as i64);
+                    arrived.entry(epoch).or_default().push(batch);
+                }
+            });
+            // 2. Marks bring the capability of their epoch.
+            marks.for_each(|capability, container| {
+                if let Some(retained) = capability.retain_least(output.output_index()) {
+                    epochs.insert(retained, container.drain(..));
+                }
+            });
+            // 3. Each complete epoch lets out what its watermark has passed.
+            let complete = |epoch: &u64| !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch);
+            while let Some((capability, watermark)) = epochs.next(complete) {
+                let epoch = *capability.time();
+                while let Some(batches) = arrived.first_entry().filter(|e| *e.key() <= epoch) {
+                    batches.remove().into_iter().for_each(|batch| gate.insert(batch));
+                }
+                let released = gate.release(watermark);
+                if let Some(batch) = failure.check(released).flatten() {
+                    counters.rows_held(-(batch.num_rows() as i64));
+                    note_event_time(&counters, &layout, &batch);
+                    output.session(&capability).give_container(&mut Rows::new(batch));
+                }
+            }
+        }
+    })
+}
+
+fn note_event_time(counters: &Counters, layout: &EventLayout, batch: &RecordBatch) {
+    if let Some(&last) = layout.times(batch).values().last() {
+        counters.event_time_reached(last);
+    }
+}

@@ -1,0 +1,90 @@
+//! Where things stand in a batch of events.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+
+/// Event time in milliseconds since 1970-01-01T00:00:00Z, Int64.
+pub const TIME: &str = "__time";
+/// Whether the row came later than the allowed lateness, Boolean.
+pub const LATE: &str = "__late";
+/// The number of the partition (file, topic partition) the row came from, UInt32.
+pub const PARTITION: &str = "__partition";
+/// The position of the row in its partition, UInt64.
+pub const OFFSET: &str = "__offset";
+/// The bytes the event came as, Binary; absent where events come as columns.
+pub const RAW: &str = "__raw";
+
+/// A batch of admitted events: the source's columns as they are, then the columns above.
+#[derive(Clone, Debug)]
+pub struct EventLayout {
+    pub schema: SchemaRef,
+    /// How many of the first columns are the event's own.
+    pub event_columns: usize,
+    /// The request id: a Utf8 or Int64 column, or the origin where there is none.
+    pub id: Option<usize>,
+    /// The output key.
+    pub key: Option<usize>,
+    pub time: usize,
+    pub late: usize,
+    pub partition: usize,
+    pub offset: usize,
+    pub raw: Option<usize>,
+}
+
+impl EventLayout {
+    /// The layout over the columns `event`, with `id` and `key` as positions in it.
+    pub fn new(event: &Schema, id: Option<usize>, key: Option<usize>, with_raw: bool) -> Self {
+        let own = event.fields().len();
+        let mut fields: Vec<Field> = event.fields().iter().map(|f| f.as_ref().clone()).collect();
+        fields.extend([
+            Field::new(TIME, DataType::Int64, false),
+            Field::new(LATE, DataType::Boolean, false),
+            Field::new(PARTITION, DataType::UInt32, false),
+            Field::new(OFFSET, DataType::UInt64, false),
+        ]);
+        if with_raw {
+            fields.push(Field::new(RAW, DataType::Binary, false));
+        }
+        EventLayout {
+            schema: Arc::new(Schema::new(fields)),
+            event_columns: own,
+            id,
+            key,
+            time: own,
+            late: own + 1,
+            partition: own + 2,
+            offset: own + 3,
+            raw: with_raw.then_some(own + 4),
+        }
+    }
+
+    pub fn times<'a>(&self, batch: &'a RecordBatch) -> &'a Int64Array {
+        batch.column(self.time).as_primitive::<Int64Type>()
+    }
+
+    pub fn late<'a>(&self, batch: &'a RecordBatch) -> &'a BooleanArray {
+        batch.column(self.late).as_boolean()
+    }
+
+    pub fn partitions<'a>(&self, batch: &'a RecordBatch) -> &'a UInt32Array {
+        batch.column(self.partition).as_primitive::<UInt32Type>()
+    }
+
+    pub fn offsets<'a>(&self, batch: &'a RecordBatch) -> &'a UInt64Array {
+        batch.column(self.offset).as_primitive::<UInt64Type>()
+    }
+
+    /// The request id of a row as text: the id column's value, else `partition-offset`.
+    pub fn request_id(&self, batch: &RecordBatch, row: usize) -> String {
+        if let Some(column) = self.id.map(|id| batch.column(id)).filter(|c| c.is_valid(row)) {
+            match column.data_type() {
+                DataType::Utf8 => return column.as_string::<i32>().value(row).to_owned(),
+                DataType::Int64 => return column.as_primitive::<Int64Type>().value(row).to_string(),
+                _ => {}
+            }
+        }
+        format!("{}-{}", self.partitions(batch).value(row), self.offsets(batch).value(row))
+    }
+}

@@ -1,0 +1,32 @@
+//! The pure middle of Driftline: timely operators and the plain state machines inside them, over
+//! Arrow columns.
+//!
+//! Nothing here opens a file, a socket or an environment variable, and nothing reads a clock except
+//! through [`clock::Clock`]. What touches the world comes in through the seams [`ingest::Source`],
+//! [`deliver::Sink`] and [`model::Model`].
+
+pub mod accounting;
+pub mod admit;
+pub mod batch_probe;
+pub mod clock;
+pub mod dead_letter;
+pub mod deliver;
+pub mod drift;
+pub mod exchange;
+pub mod export;
+pub mod failure;
+pub mod fault;
+pub mod features;
+pub mod gate;
+pub mod ingest;
+pub mod key_group;
+pub mod layout;
+pub mod micro_batch;
+pub mod model;
+pub mod numeric;
+pub mod prediction;
+pub mod rows;
+pub mod score;
+pub mod side_trip;
+pub mod sort;
+pub mod watermark;

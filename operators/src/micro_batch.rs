@@ -1,0 +1,144 @@
+//! Micro-batching: rows are scored as soon as nothing more urgent is there, in batches that grow
+//! under load.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+
+/// Bounds of a micro-batch; `realtime_ml.max_batch_size` and `realtime_ml.batch_timeout_ms`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchBounds {
+    pub max_rows: usize,
+    /// No row waits longer for others to join it.
+    pub timeout: Duration,
+}
+
+/// Part of a batch that came in: `rows` rows from `start` on, with the tag it came with.
+#[derive(Clone, Debug)]
+pub struct Part<C> {
+    pub tag: C,
+    /// Counts the batches that came in; parts of the same one have the same number.
+    pub source: u64,
+    pub batch: RecordBatch,
+    pub start: usize,
+    pub rows: usize,
+}
+
+impl<C> Part<C> {
+    pub fn slice(&self) -> RecordBatch {
+        self.batch.slice(self.start, self.rows)
+    }
+
+    /// Whether `next` goes on where this part ends.
+    pub fn continues_in(&self, next: &Part<C>) -> bool {
+        self.source == next.source && self.start + self.rows == next.start
+    }
+}
+
+/// The first part of what waits of a batch.
+struct Queued<C> {
+    rest: Part<C>,
+    arrived: Duration,
+}
+
+/// Rows that wait to be scored, in the order they came.
+pub struct MicroBatcher<C> {
+    bounds: BatchBounds,
+    queue: VecDeque<Queued<C>>,
+    rows: usize,
+    sources: u64,
+}
+
+impl<C: Clone> MicroBatcher<C> {
+    pub fn new(bounds: BatchBounds) -> Self {
+        MicroBatcher { bounds, queue: VecDeque::new(), rows: 0, sources: 0 }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn push(&mut self, tag: C, batch: RecordBatch, now: Duration) {
+        if batch.num_rows() > 0 {
+            self.rows += batch.num_rows();
+            let (source, rows) = (self.sources, batch.num_rows());
+            self.sources += 1;
+            let rest = Part { tag, source, batch, start: 0, rows };
+            self.queue.push_back(Queued { rest, arrived: now });
+        }
+    }
+
+    /// How long the oldest row has waited.
+    pub fn oldest_wait(&self, now: Duration) -> Duration {
+        self.queue.front().map_or(Duration::ZERO, |first| now.saturating_sub(first.arrived))
+    }
+
+    /// The next micro-batch, of 1 to `max_rows` rows: one that is full, or whatever waits if the
+    /// worker is `idle` or the oldest row has waited long enough.
+    pub fn next(&mut self, idle: bool, now: Duration) -> Option<Vec<Part<C>>> {
+        let due = idle || self.oldest_wait(now) >= self.bounds.timeout;
+        if self.rows == 0 || (self.rows < self.bounds.max_rows && !due) {
+            return None;
+        }
+        let mut room = self.bounds.max_rows;
+        let mut parts = Vec::new();
+        while let Some(first) = self.queue.front_mut().filter(|_| room > 0) {
+            let rows = room.min(first.rest.rows);
+            parts.push(Part { rows, ..first.rest.clone() });
+            first.rest.start += rows;
+            first.rest.rows -= rows;
+            room -= rows;
+            self.rows -= rows;
+            if first.rest.rows == 0 {
+                self.queue.pop_front();
+            }
+        }
+        Some(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn rows(from: i64, to: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(from..to)) as _)]).unwrap()
+    }
+
+    fn values(parts: &[Part<char>]) -> Vec<(char, Vec<i64>)> {
+        let numbers = |p: &Part<char>| p.slice().column(0).as_primitive::<Int64Type>().values().to_vec();
+        parts.iter().map(|part| (part.tag, numbers(part))).collect()
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn full_batches_go_at_once_and_the_rest_when_idle() {
+        let mut batcher = MicroBatcher::new(BatchBounds { max_rows: 4, timeout: 10 * MS });
+        batcher.push('a', rows(0, 3), MS);
+        assert!(batcher.next(false, MS).is_none());
+        batcher.push('b', rows(3, 9), MS);
+        let batch = batcher.next(false, MS).unwrap();
+        assert_eq!(values(&batch), [('a', vec![0, 1, 2]), ('b', vec![3])]);
+        assert_eq!(values(&batcher.next(false, MS).unwrap()), [('b', vec![4, 5, 6, 7])]);
+        assert!(batcher.next(false, MS).is_none());
+        assert_eq!(values(&batcher.next(true, MS).unwrap()), [('b', vec![8])]);
+        assert!(batcher.next(true, MS).is_none());
+        assert_eq!(batcher.rows(), 0);
+    }
+
+    #[test]
+    fn no_row_waits_longer_than_the_timeout() {
+        let mut batcher = MicroBatcher::new(BatchBounds { max_rows: 4, timeout: 10 * MS });
+        batcher.push('a', rows(0, 1), 5 * MS);
+        batcher.push('b', rows(1, 2), 14 * MS);
+        assert!(batcher.next(false, 14 * MS).is_none());
+        assert_eq!(batcher.next(false, 15 * MS).unwrap().len(), 2);
+    }
+}

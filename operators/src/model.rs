@@ -1,0 +1,47 @@
+//! The seam to whatever computes scores: columns in, columns out.
+
+use arrow::array::{Float32Array, RecordBatch};
+
+/// A loaded model, owned by one worker.
+pub trait Model {
+    /// Scores `features`, whose columns are the model's inputs in order, `[rows, inputs]`.
+    ///
+    /// # Errors
+    /// If the model refuses the batch as a whole; the caller may try its rows one by one.
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError>;
+
+    /// How many numbers a prediction has: classes, or 1 for a regression.
+    fn width(&self) -> usize;
+
+    fn task(&self) -> Task;
+}
+
+/// What the prediction vector means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Two class probabilities; the score is the second one.
+    Binary,
+    /// More than two class probabilities; the score is the largest.
+    Multiclass,
+    /// One number, which is the score.
+    Regression,
+}
+
+/// Scores of a batch.
+pub struct Scores {
+    /// Prediction vectors, row after row, `[rows * width]`.
+    pub predictions: Vec<f32>,
+    /// The tensor that the model was given, row after row, where it was asked to keep it.
+    pub input: Option<Float32Array>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ModelError(pub String);
+
+/// What a prediction says of the model that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelIdentity {
+    pub name: String,
+    pub version: String,
+}

@@ -1,0 +1,15 @@
+//! Exact sums, and the Kolmogorov–Smirnov test as SciPy computes it.
+//!
+//! Plain functions and structs over numbers: no streams, no Arrow, no clock.
+
+mod binomial;
+pub mod exact_sum;
+pub mod kolmogorov;
+pub mod two_sample;
+
+pub use exact_sum::ExactSum;
+pub use kolmogorov::kolmogorov_sf;
+pub use two_sample::{
+    KsMethod, KsPValue, KsStatistic, Runs, ks_p_value_asymptotic, ks_p_value_auto,
+    ks_p_value_exact, ks_statistic,
+};

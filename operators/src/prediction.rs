@@ -1,0 +1,207 @@
+//! The result of a row, as columns.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float32Array, Float32Builder, ListArray, RecordBatch, StringArray,
+    StringBuilder, TimestampMillisecondArray, UInt32Array,
+};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+
+use crate::layout::EventLayout;
+use crate::model::{ModelIdentity, Task};
+
+/// What scoring adds to the rows it was given.
+pub struct ScoredColumns {
+    /// `[rows * width]`.
+    pub predictions: Vec<f32>,
+    pub width: usize,
+    /// The tensors the model was given, row after row, if they are kept.
+    pub inputs: Option<Vec<f32>>,
+    /// Rows of the micro-batch each row was in, `[rows]`, and the ms its model took.
+    pub run_batch_rows: Vec<u32>,
+    pub run_inference_ms: Vec<f32>,
+}
+
+impl ScoredColumns {
+    pub fn new(width: usize, keep_inputs: bool) -> Self {
+        ScoredColumns {
+            predictions: Vec::new(),
+            width,
+            inputs: keep_inputs.then(Vec::new),
+            run_batch_rows: Vec::new(),
+            run_inference_ms: Vec::new(),
+        }
+    }
+
+    /// The one number of each row that stands for its prediction, `[rows]`.
+    pub fn scores(&self, task: Task) -> Float32Array {
+        self.vectors()
+            .map(|vector| match task {
+                Task::Binary => vector[1],
+                Task::Multiclass => largest(vector),
+                Task::Regression => vector[0],
+            })
+            .collect::<Vec<_>>()
+            .into()
+    }
+
+    /// The probability of the most probable class, `[rows]`; null for a regression.
+    pub fn confidences(&self, task: Task) -> Float32Array {
+        let mut confidences = Float32Builder::with_capacity(self.run_batch_rows.len());
+        for vector in self.vectors() {
+            confidences.append_option((task != Task::Regression).then(|| largest(vector)));
+        }
+        confidences.finish()
+    }
+
+    fn vectors(&self) -> impl Iterator<Item = &[f32]> {
+        self.predictions.chunks_exact(self.width)
+    }
+}
+
+fn largest(vector: &[f32]) -> f32 {
+    vector.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Which columns a prediction has, and how they are filled.
+#[derive(Clone)]
+pub struct PredictionFormat {
+    pub schema: SchemaRef,
+    layout: EventLayout,
+    model: ModelIdentity,
+    metadata: String,
+    late_metadata: String,
+    with_input: bool,
+    with_run_columns: bool,
+}
+
+fn float_list() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Float32, false)))
+}
+
+impl PredictionFormat {
+    /// `metadata` is a JSON object of what is the same for all rows.
+    pub fn new(
+        layout: EventLayout,
+        model: ModelIdentity,
+        metadata: serde_json::Map<String, serde_json::Value>,
+        with_input: bool,
+        with_run_columns: bool,
+    ) -> Self {
+        let field = Field::new;
+        let key_type = layout.key.map_or(DataType::Utf8, |key| layout.schema.field(key).data_type().clone());
+        let mut fields = vec![
+            field("event_id", DataType::Utf8, false),
+            field("key", key_type, true),
+            field("event_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+            field("model_name", DataType::Utf8, false),
+            field("model_version", DataType::Utf8, false),
+            field("status", DataType::Utf8, false),
+            field("prediction", float_list(), false),
+            field("score", DataType::Float32, false),
+            field("confidence", DataType::Float32, true),
+            field("error", DataType::Utf8, true),
+            field("metadata", DataType::Utf8, false),
+        ];
+        if with_input {
+            fields.push(field("model_input", float_list(), false));
+        }
+        if with_run_columns {
+            fields.push(field("run_inference_ms", DataType::Float32, false));
+            fields.push(field("run_batch_rows", DataType::UInt32, false));
+            fields.push(field("run_worker", DataType::UInt32, false));
+        }
+        let mut late = metadata.clone();
+        late.insert("degraded".to_owned(), serde_json::json!(["late"]));
+        PredictionFormat {
+            schema: Arc::new(Schema::new(fields)),
+            layout,
+            model,
+            metadata: serde_json::Value::Object(metadata).to_string(),
+            late_metadata: serde_json::Value::Object(late).to_string(),
+            with_input,
+            with_run_columns,
+        }
+    }
+
+    /// Predictions of `events`, `[rows]`, which begin with the columns of the layout.
+    ///
+    /// # Errors
+    /// If the columns do not have as many rows as the events.
+    pub fn batch(
+        &self,
+        events: &RecordBatch,
+        scored: &ScoredColumns,
+        task: Task,
+        worker: u32,
+    ) -> Result<RecordBatch, ArrowError> {
+        let rows = events.num_rows();
+        let late = self.layout.late(events);
+        let times = self.layout.times(events).values().clone();
+        let mut columns: Vec<ArrayRef> = vec![
+            self.request_ids(events),
+            self.keys(events),
+            Arc::new(TimestampMillisecondArray::new(times, None).with_timezone("UTC")),
+            repeated(&self.model.name, rows),
+            repeated(&self.model.version, rows),
+            either(late, "degraded", "ok"),
+            float_lists(scored.predictions.clone(), scored.width, rows)?,
+            Arc::new(scored.scores(task)),
+            Arc::new(scored.confidences(task)),
+            Arc::new(StringArray::new_null(rows)),
+            either(late, &self.late_metadata, &self.metadata),
+        ];
+        if self.with_input {
+            let inputs = scored.inputs.clone().unwrap_or_default();
+            let width = inputs.len() / rows.max(1);
+            columns.push(float_lists(inputs, width, rows)?);
+        }
+        if self.with_run_columns {
+            columns.push(Arc::new(Float32Array::from(scored.run_inference_ms.clone())));
+            columns.push(Arc::new(UInt32Array::from(scored.run_batch_rows.clone())));
+            columns.push(Arc::new(UInt32Array::from_value(worker, rows)));
+        }
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+
+    fn request_ids(&self, events: &RecordBatch) -> ArrayRef {
+        if let Some(ids) = self.layout.id.map(|id| events.column(id))
+            && *ids.data_type() == DataType::Utf8
+            && ids.null_count() == 0
+        {
+            return ids.clone();
+        }
+        let rows = 0..events.num_rows();
+        Arc::new(StringArray::from_iter_values(rows.map(|row| self.layout.request_id(events, row))))
+    }
+
+    fn keys(&self, events: &RecordBatch) -> ArrayRef {
+        match self.layout.key {
+            Some(key) => events.column(key).clone(),
+            None => Arc::new(StringArray::new_null(events.num_rows())),
+        }
+    }
+}
+
+fn repeated(text: &str, rows: usize) -> ArrayRef {
+    let mut column = StringBuilder::with_capacity(rows, rows * text.len());
+    (0..rows).for_each(|_| column.append_value(text));
+    Arc::new(column.finish())
+}
+
+fn either(condition: &BooleanArray, yes: &str, no: &str) -> ArrayRef {
+    if condition.true_count() == 0 {
+        return repeated(no, condition.len());
+    }
+    Arc::new(condition.iter().map(|c| Some(if c == Some(true) { yes } else { no })).collect::<StringArray>())
+}
+
+fn float_lists(values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let offsets: Vec<i32> = (0..=rows).map(|row| (row * width) as i32).collect();
+    let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(Float32Array::from(values)), None)?))
+}

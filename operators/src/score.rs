@@ -1,0 +1,348 @@
+//! Scoring: features are validated, rows gathered into micro-batches, and the model run on them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+
+use crate::accounting::Counters;
+use crate::batch_probe::{BatchDependence, doubled};
+use crate::clock::Clock;
+use crate::dead_letter::{DeadLetters, Reason};
+use crate::failure::Failure;
+use crate::features::plan::FeaturePlan;
+use crate::layout::EventLayout;
+use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
+use crate::model::{Model, ModelError};
+use crate::prediction::{PredictionFormat, ScoredColumns};
+use crate::rows::Rows;
+
+/// Rows scored before the operator lets others run, unless one micro-batch has more.
+const ROWS_PER_ACTIVATION: usize = 8_192;
+
+/// A feature that the model reads.
+#[derive(Clone)]
+pub struct ModelInput {
+    /// Its position among the columns of an enriched batch.
+    pub column: usize,
+    pub name: String,
+    pub allow_null: bool,
+}
+
+/// What a worker needs to score enriched rows.
+pub struct Scoring {
+    pub layout: EventLayout,
+    pub enriched: SchemaRef,
+    pub inputs: Vec<ModelInput>,
+    pub model: Box<dyn Model>,
+    pub dependence: BatchDependence,
+    pub format: PredictionFormat,
+    pub bounds: BatchBounds,
+    /// Rows before it (ms) have fed the windows and go no further.
+    pub from: i64,
+    pub keep_inputs: bool,
+    pub partition_names: Arc<[String]>,
+    pub clock: Rc<dyn Clock>,
+    pub counters: Counters,
+    pub failure: Failure,
+}
+
+/// The model's inputs of an enriched batch: positions and names in tensor order.
+///
+/// # Errors
+/// The name that is not a feature of the plan.
+pub fn model_inputs(
+    plan: &FeaturePlan,
+    layout: &EventLayout,
+    names: &[String],
+) -> Result<Vec<ModelInput>, String> {
+    let first = layout.schema.fields().len();
+    let position = |name: &String| {
+        let feature = plan.fields().iter().position(|field| field.name() == name);
+        let feature = feature.ok_or_else(|| name.clone())?;
+        let allow_null = plan.allows_null(feature);
+        Ok(ModelInput { column: first + feature, name: name.clone(), allow_null })
+    };
+    names.iter().map(position).collect()
+}
+
+/// What drift watches of a scored row: event time, late flag, the model's numeric inputs, the score.
+#[derive(Clone)]
+pub struct Watched {
+    pub schema: SchemaRef,
+    /// Names of the watched columns: numeric inputs in order, then `prediction`.
+    pub names: Vec<String>,
+    columns: Vec<usize>,
+}
+
+/// The name that the score goes by in drift figures.
+pub const PREDICTION: &str = "prediction";
+
+impl Watched {
+    pub const TIME: usize = 0;
+    pub const LATE: usize = 1;
+    pub const FIRST: usize = 2;
+
+    pub fn new(enriched: &Schema, inputs: &[ModelInput]) -> Self {
+        let numeric: Vec<&ModelInput> = inputs
+            .iter()
+            .filter(|input| *enriched.field(input.column).data_type() == DataType::Float64)
+            .collect();
+        let mut names: Vec<String> = numeric.iter().map(|input| input.name.clone()).collect();
+        names.push(PREDICTION.to_owned());
+        let mut fields = vec![
+            Field::new("time", DataType::Int64, false),
+            Field::new("late", DataType::Boolean, false),
+        ];
+        fields.extend(names.iter().map(|name| Field::new(name, DataType::Float64, true)));
+        let columns = numeric.iter().map(|input| input.column).collect();
+        Watched { schema: Arc::new(Schema::new(fields)), names, columns }
+    }
+
+    fn batch(
+        &self,
+        events: &RecordBatch,
+        layout: &EventLayout,
+        scores: &ArrayRef,
+    ) -> Result<RecordBatch, ArrowError> {
+        let mut columns = vec![events.column(layout.time).clone(), events.column(layout.late).clone()];
+        columns.extend(self.columns.iter().map(|&at| events.column(at).clone()));
+        columns.push(cast(scores, &DataType::Float64)?);
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+}
+
+pub struct Scored<'scope> {
+    pub predictions: Stream<'scope, u64, Rows>,
+    /// Rows of [`Watched::schema`].
+    pub watched: Stream<'scope, u64, Rows>,
+    pub dead_letters: Stream<'scope, u64, Rows>,
+}
+
+/// Scores enriched rows at their home.
+pub fn score<'scope>(
+    rows: Stream<'scope, u64, Rows>,
+    scoring: Scoring,
+    watched: Watched,
+) -> Scored<'scope> {
+    let worker = rows.scope().index();
+    let mut builder = OperatorBuilder::new("Score".to_owned(), rows.scope());
+    let activator = rows.scope().activator_for(builder.operator_info().address);
+    let mut input = builder.new_input(rows, Pipeline);
+    let (predictions_out, predictions) = builder.new_output();
+    let (watched_out, watched_rows) = builder.new_output();
+    let (dead_out, dead_letters) = builder.new_output();
+    type Out = CapacityContainerBuilder<Rows>;
+    let mut predictions_out = OutputBuilder::<_, Out>::from(predictions_out);
+    let mut watched_out = OutputBuilder::<_, Out>::from(watched_out);
+    let mut dead_out = OutputBuilder::<_, Out>::from(dead_out);
+
+    builder.build(move |_capabilities| {
+        let (clock, counters, failure) =
+            (scoring.clock.clone(), scoring.counters.clone(), scoring.failure.clone());
+        let mut batcher = MicroBatcher::<Capabilities>::new(scoring.bounds);
+        let mut scorer = Scorer { scoring, worker, letters: Vec::new() };
+        move |_frontiers| {
+            // 1. Take what has come; rows whose features are incomplete go no further.
+            let mut received = false;
+            input.for_each(|capability, container| {
+                received = true;
+                let ports = [0, 1, 2].map(|port| capability.retain_least(port));
+                let [Some(a), Some(b), Some(c)] = ports else { return };
+                let batch = container.take(&scorer.scoring.enriched);
+                let valid = batch.and_then(|batch| scorer.validate(batch));
+                let Some((batch, letters)) = failure.check(valid) else { return };
+                scorer.letters.extend(letters.map(|letters| (c.clone(), letters)));
+                counters.rows_held(batch.num_rows() as i64);
+                batcher.push([a, b, c], batch, clock.now());
+            });
+            // 2. Score full batches; the rest once nothing else has come since the last time.
+            let mut groups: Vec<Group> = Vec::new();
+            let mut budget = ROWS_PER_ACTIVATION.max(scorer.scoring.bounds.max_rows);
+            while budget > 0 && !failure.is_set() {
+                let now = clock.now();
+                let wait = batcher.oldest_wait(now);
+                let Some(parts) = batcher.next(!received, now) else { break };
+                let rows = parts.iter().map(|part| part.rows).sum::<usize>();
+                budget = budget.saturating_sub(rows);
+                counters.rows_held(-(rows as i64));
+                scorer.score(parts, wait, &mut groups);
+            }
+            // 3. Send what was scored, a batch for each that came in.
+            let mut predictions_out = predictions_out.activate();
+            let mut watched_out = watched_out.activate();
+            for (part, columns) in groups {
+                let [first, second, _] = &part.tag;
+                let results = scorer.results(&part.slice(), &columns, &watched);
+                if let Some((prediction, seen)) = failure.check(results) {
+                    predictions_out.session(first).give_container(&mut Rows::new(prediction));
+                    watched_out.session(second).give_container(&mut Rows::new(seen));
+                }
+            }
+            for (capability, letters) in scorer.letters.drain(..) {
+                dead_out.activate().session(&capability).give_container(&mut Rows::new(letters));
+            }
+            // 4. Come back for the rest, once the others have had their turn.
+            if batcher.rows() > 0 {
+                activator.activate();
+            }
+        }
+    });
+    Scored { predictions, watched: watched_rows, dead_letters }
+}
+
+type Capabilities = [Capability<u64>; 3];
+type Group = (Part<Capabilities>, ScoredColumns);
+
+/// The model and what goes on around one run of it.
+struct Scorer {
+    scoring: Scoring,
+    worker: usize,
+    /// Dead letters of rows that the model refused, with the capability they leave under.
+    letters: Vec<(Capability<u64>, RecordBatch)>,
+}
+
+impl Scorer {
+    /// The rows that can be scored, and dead letters for those that lack a feature.
+    fn validate(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
+        let batch = self.without_warm_up(batch)?;
+        let required = self.scoring.inputs.iter().filter(|input| !input.allow_null);
+        let lacking: Vec<&ModelInput> =
+            required.filter(|input| batch.column(input.column).null_count() > 0).collect();
+        if lacking.is_empty() {
+            return Ok((batch, None));
+        }
+        let mut letters = DeadLetters::new(self.scoring.partition_names.clone());
+        let mut complete = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let missing = lacking.iter().find(|input| batch.column(input.column).is_null(row));
+            complete.push(missing.is_none());
+            if let Some(input) = missing {
+                let detail = format!("feature {:?} is null and has no default", input.name);
+                letters.row(Reason::MissingFeature, &detail, &batch, &self.scoring.layout, row)?;
+            }
+        }
+        let batch = filter_record_batch(&batch, &BooleanArray::from(complete))?;
+        Ok((batch, Some(letters.finish())))
+    }
+
+    fn without_warm_up(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let times = batch.column(self.scoring.layout.time).as_primitive::<Int64Type>();
+        if times.values().iter().all(|&time| time >= self.scoring.from) {
+            return Ok(batch);
+        }
+        let inside: BooleanArray =
+            times.values().iter().map(|&time| Some(time >= self.scoring.from)).collect();
+        filter_record_batch(&batch, &inside)
+    }
+
+    /// Scores one micro-batch and adds each part's columns to its group. A batch that the model
+    /// refuses is tried row by row; rows refused alone become dead letters.
+    fn score(&mut self, parts: Vec<Part<Capabilities>>, wait: Duration, groups: &mut Vec<Group>) {
+        let slices: Vec<RecordBatch> = parts.iter().map(Part::slice).collect();
+        let features = match self.features(&slices) {
+            Ok(features) => features,
+            Err(error) => return self.scoring.failure.report(error),
+        };
+        let started = self.scoring.clock.now();
+        let scores = self.run(&features);
+        let took = self.scoring.clock.now().saturating_sub(started);
+        let rows = features.num_rows();
+        self.scoring.counters.batch_scored(self.worker, rows, wait, took);
+        match scores {
+            Ok(scores) => {
+                let mut first = 0;
+                for part in parts {
+                    let last = first + part.rows;
+                    self.add(groups, part, &scores, first..last, rows, took);
+                    first = last;
+                }
+            }
+            Err(_) if rows > 1 => {
+                for part in parts {
+                    for row in 0..part.rows {
+                        let alone = Part { start: part.start + row, rows: 1, ..part.clone() };
+                        self.score(vec![alone], wait, groups);
+                    }
+                }
+            }
+            Err(error) => self.refuse(&parts[0], &slices[0], &error),
+        }
+    }
+
+    /// The model's inputs of the slices, as one batch.
+    fn features(&self, slices: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+        let columns: Vec<usize> = self.scoring.inputs.iter().map(|input| input.column).collect();
+        match slices {
+            [one] => one.project(&columns),
+            many => {
+                let projected =
+                    many.iter().map(|slice| slice.project(&columns)).collect::<Result<Vec<_>, _>>()?;
+                concat_batches(&projected[0].schema(), &projected)
+            }
+        }
+    }
+
+    fn run(&mut self, features: &RecordBatch) -> Result<crate::model::Scores, ModelError> {
+        if features.num_rows() == 1 && self.scoring.dependence == BatchDependence::PadSingleRow {
+            return self.scoring.model.score(&doubled(features)?);
+        }
+        self.scoring.model.score(features)
+    }
+
+    fn add(
+        &self,
+        groups: &mut Vec<Group>,
+        part: Part<Capabilities>,
+        scores: &crate::model::Scores,
+        rows: std::ops::Range<usize>,
+        batch_rows: usize,
+        took: Duration,
+    ) {
+        let width = self.scoring.model.width();
+        let added = rows.len();
+        match groups.last_mut() {
+            Some((group, _)) if group.continues_in(&part) => group.rows += part.rows,
+            _ => groups.push((part, ScoredColumns::new(width, self.scoring.keep_inputs))),
+        }
+        let Some((_, columns)) = groups.last_mut() else { return };
+        columns.predictions.extend_from_slice(&scores.predictions[rows.start * width..rows.end * width]);
+        if let (Some(kept), Some(input)) = (&mut columns.inputs, &scores.input) {
+            let inputs = self.scoring.inputs.len();
+            kept.extend_from_slice(&input.values()[rows.start * inputs..rows.end * inputs]);
+        }
+        columns.run_batch_rows.extend(std::iter::repeat_n(batch_rows as u32, added));
+        columns.run_inference_ms.extend(std::iter::repeat_n(took.as_secs_f32() * 1e3, added));
+    }
+
+    fn refuse(&mut self, part: &Part<Capabilities>, slice: &RecordBatch, error: &ModelError) {
+        let mut letters = DeadLetters::new(self.scoring.partition_names.clone());
+        let detail = error.to_string();
+        let row = letters.row(Reason::ScoringFailed, &detail, slice, &self.scoring.layout, 0);
+        if self.scoring.failure.check(row).is_some() {
+            self.letters.push((part.tag[2].clone(), letters.finish()));
+        }
+    }
+
+    /// Predictions, and what drift watches, of rows that were scored.
+    fn results(
+        &self,
+        events: &RecordBatch,
+        columns: &ScoredColumns,
+        watched: &Watched,
+    ) -> Result<(RecordBatch, RecordBatch), ArrowError> {
+        let task = self.scoring.model.task();
+        let scores: ArrayRef = Arc::new(columns.scores(task));
+        let prediction = self.scoring.format.batch(events, columns, task, self.worker as u32)?;
+        Ok((prediction, watched.batch(events, &self.scoring.layout, &scores)?))
+    }
+}

@@ -1,0 +1,86 @@
+//! The order of events: (event time, request id, origin).
+
+use std::cmp::Ordering;
+
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
+
+/// The columns that order rows, by position in a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderColumns {
+    pub time: usize,
+    pub id: Option<usize>,
+    pub partition: usize,
+    pub offset: usize,
+}
+
+enum Ids<'a> {
+    None,
+    Text(&'a StringArray),
+    Number(&'a Int64Array),
+}
+
+/// The ordering columns of one batch. Null ids come before all others and are equal to each other.
+pub struct RowOrder<'a> {
+    times: &'a [i64],
+    ids: Ids<'a>,
+    partitions: &'a UInt32Array,
+    offsets: &'a UInt64Array,
+}
+
+impl<'a> RowOrder<'a> {
+    pub fn new(batch: &'a RecordBatch, columns: OrderColumns) -> Self {
+        let ids = match columns.id.map(|id| batch.column(id)) {
+            Some(ids) if *ids.data_type() == DataType::Utf8 => Ids::Text(ids.as_string::<i32>()),
+            Some(ids) if *ids.data_type() == DataType::Int64 => {
+                Ids::Number(ids.as_primitive::<Int64Type>())
+            }
+            _ => Ids::None,
+        };
+        RowOrder {
+            times: batch.column(columns.time).as_primitive::<Int64Type>().values(),
+            ids,
+            partitions: batch.column(columns.partition).as_primitive::<UInt32Type>(),
+            offsets: batch.column(columns.offset).as_primitive::<UInt64Type>(),
+        }
+    }
+
+    pub fn times(&self) -> &'a [i64] {
+        self.times
+    }
+
+    /// How row `a` of this batch compares with row `b` of `other`.
+    pub fn compare(&self, a: usize, other: &RowOrder, b: usize) -> Ordering {
+        self.times[a].cmp(&other.times[b]).then_with(|| self.compare_ids(a, other, b)).then_with(
+            || {
+                let mine = (self.partitions.value(a), self.offsets.value(a));
+                mine.cmp(&(other.partitions.value(b), other.offsets.value(b)))
+            },
+        )
+    }
+
+    fn compare_ids(&self, a: usize, other: &RowOrder, b: usize) -> Ordering {
+        match (&self.ids, &other.ids) {
+            (Ids::Text(x), Ids::Text(y)) => valid(*x, a, x.value(a)).cmp(&valid(*y, b, y.value(b))),
+            (Ids::Number(x), Ids::Number(y)) => {
+                valid(*x, a, x.value(a)).cmp(&valid(*y, b, y.value(b)))
+            }
+            _ => Ordering::Equal,
+        }
+    }
+
+    pub fn is_sorted(&self) -> bool {
+        (1..self.times.len()).all(|row| self.compare(row - 1, self, row) != Ordering::Greater)
+    }
+
+    /// The permutation that sorts the batch, `[rows]`.
+    pub fn sorted_rows(&self) -> Vec<u32> {
+        let mut rows: Vec<u32> = (0..self.times.len() as u32).collect();
+        rows.sort_unstable_by(|&a, &b| self.compare(a as usize, self, b as usize));
+        rows
+    }
+}
+
+fn valid<V>(column: &impl Array, row: usize, value: V) -> Option<V> {
+    column.is_valid(row).then_some(value)
+}
