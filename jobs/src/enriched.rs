@@ -7,7 +7,7 @@
 //!            └─ marks (broadcast) ─▶ watermarks
 //! ```
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use driftline_operators::accounting::Counters;
 use driftline_operators::admit::Admission;
@@ -29,7 +29,7 @@ pub struct Events {
     pub source: Box<dyn Source>,
     pub admission: Admission,
     pub layout: EventLayout,
-    pub plan: Rc<FeaturePlan>,
+    pub plan: Arc<FeaturePlan>,
     pub order: Order,
     /// The column whose key group is a row's home; the origin's where there is none.
     pub shard_by: Option<usize>,

@@ -162,6 +162,10 @@ impl Counters {
         Some(self.0.event_time_reached.load(Relaxed)).filter(|&time| time != 0)
     }
 
+    pub fn scored_rows(&self) -> u64 {
+        self.scored_by_worker().iter().sum()
+    }
+
     /// Rows scored on each worker, `[workers]`.
     pub fn scored_by_worker(&self) -> Vec<u64> {
         self.0.scored_by_worker.lock().unwrap_or_else(|p| p.into_inner()).clone()

@@ -2,7 +2,6 @@
 //! comes back to the row.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -90,7 +89,7 @@ fn build_request(
 /// answers are back, by their number.
 pub fn enrich<'scope>(
     rows: Stream<'scope, u64, Rows>,
-    plan: Rc<FeaturePlan>,
+    plan: Arc<FeaturePlan>,
     layout: EventLayout,
     order: Order,
     counters: Counters,
@@ -111,7 +110,7 @@ pub fn enrich<'scope>(
 /// Features of rows that need no side trip.
 fn append_features<'scope>(
     rows: Stream<'scope, u64, Rows>,
-    plan: Rc<FeaturePlan>,
+    plan: Arc<FeaturePlan>,
     layout: EventLayout,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
@@ -132,7 +131,7 @@ fn append_features<'scope>(
 /// Numbers the rows of this home and writes a request for each, per trip.
 fn request<'scope>(
     rows: Stream<'scope, u64, Rows>,
-    plan: Rc<FeaturePlan>,
+    plan: Arc<FeaturePlan>,
     layout: EventLayout,
     failure: Failure,
 ) -> (Stream<'scope, u64, Rows>, Vec<Stream<'scope, u64, Rows>>) {
@@ -320,7 +319,7 @@ impl<C> Rejoin<C> {
 fn rejoin<'scope>(
     rows: Stream<'scope, u64, Rows>,
     answers: Vec<Stream<'scope, u64, Rows>>,
-    plan: Rc<FeaturePlan>,
+    plan: Arc<FeaturePlan>,
     layout: EventLayout,
     counters: Counters,
     failure: Failure,

@@ -158,6 +158,20 @@ impl FeaturePlan {
         Ok(plan)
     }
 
+    /// Positions of the columns that steps and side trips read, in the order of the plan's columns.
+    pub fn columns_read(&self) -> Vec<usize> {
+        let trips = self.trips.iter().flat_map(|trip| {
+            let values = trip.windows.iter().flat_map(|(value, _)| value.columns());
+            trip.key.columns().iter().chain(values).copied()
+        });
+        let steps = self.steps.iter().flat_map(|step| match &step.kind {
+            StepKind::Take(at) | StepKind::Encode { input: at, .. } => vec![*at],
+            StepKind::Evaluate(expression) => expression.columns().to_vec(),
+            StepKind::Lookup { key, .. } => key.columns().to_vec(),
+        });
+        trips.chain(steps).collect()
+    }
+
     /// Features by name and type (Float64 or Utf8), in the order declared.
     pub fn fields(&self) -> &[Field] {
         &self.fields

@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use driftline_operators::fault::Faults;
+
+use crate::config::Job;
+use crate::config::duration::instant_ms;
+use crate::run::options::{Exchange, Interrupt, RunOptions};
+use crate::run::{self, check};
+
+/// Score streams of events with ML models, and watch the models for drift.
+#[derive(Parser)]
+#[command(name = "driftline", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a job file against its data, tables, model and baseline
+    Check { job: PathBuf },
+    /// Run a job over stored events: predictions, drift snapshots and dead letters
+    Replay {
+        job: PathBuf,
+        #[command(flatten)]
+        events: EventArgs,
+        /// A folder for predictions, drift and dead letters, or - for predictions on standard output
+        #[arg(long, value_name = "DIR|-")]
+        out: Option<PathBuf>,
+        /// Replace the results of an earlier run
+        #[arg(long)]
+        overwrite: bool,
+        /// Write the model's input tensor beside each prediction
+        #[arg(long)]
+        with_inputs: bool,
+        /// Write run_* columns: inference time, batch size, worker
+        #[arg(long)]
+        run_columns: bool,
+    },
+    /// Write the feature rows that the model would see, for training
+    Export {
+        job: PathBuf,
+        #[command(flatten)]
+        events: EventArgs,
+        /// The folder to write to
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Replace the results of an earlier run
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Make the reference that drift is measured against
+    Baseline {
+        job: PathBuf,
+        #[command(flatten)]
+        events: EventArgs,
+    },
+}
+
+#[derive(Args)]
+struct EventArgs {
+    /// Events in place of the job's source: a file, a folder, or - for JSON lines on standard input
+    #[arg(long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// Score events from this instant on; windows are fed from before
+    #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
+    from: Option<i64>,
+    /// Score events before this instant
+    #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
+    to: Option<i64>,
+    /// Read only this many records
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Worker threads
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+    /// How rows travel between workers
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    exchange: Exchange,
+}
+
+impl EventArgs {
+    fn options(self, interrupt: Interrupt) -> RunOptions {
+        RunOptions {
+            input: self.input,
+            from: self.from,
+            to: self.to,
+            limit: self.limit,
+            workers: usize::from(self.workers),
+            exchange: self.exchange,
+            progress: true,
+            faults: Faults { lose_row_after: std::env::var("DRIFTLINE_FAULT_LOSE_ROW").ok() },
+            interrupt,
+            ..RunOptions::default()
+        }
+    }
+}
+
+/// What the program does from its arguments to its exit code.
+pub fn main() -> ExitCode {
+    abort_on_panic();
+    let command = Cli::parse().command;
+    match dispatch(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A worker that panics would leave the others waiting for it for ever.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    let interrupt = Interrupt::default();
+    let on_signal = interrupt.clone();
+    ctrlc::set_handler(move || {
+        if on_signal.is_set() {
+            std::process::exit(130);
+        }
+        on_signal.set();
+    })
+    .context("signals cannot be handled")?;
+    match command {
+        Command::Check { job } => {
+            print!("{}", check::describe(&load(&job)?)?);
+        }
+        Command::Replay { job, events, out, overwrite, with_inputs, run_columns } => {
+            let options =
+                RunOptions { out, overwrite, with_inputs, run_columns, ..events.options(interrupt) };
+            eprint!("{}", run::replay(&load(&job)?, &options)?);
+        }
+        Command::Export { job, events, out, overwrite } => {
+            let job = load(&job)?;
+            let options = RunOptions { overwrite, ..events.options(interrupt) };
+            let folder = out.unwrap_or_else(|| {
+                job.outputs.predictions.path.with_file_name("features")
+            });
+            eprint!("{}", run::export_features(&job, &options, &folder)?);
+        }
+        Command::Baseline { job, events } => {
+            eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt))?);
+        }
+    }
+    Ok(())
+}
+
+fn load(path: &std::path::Path) -> Result<Arc<Job>> {
+    let job = Job::load(path)?;
+    for warning in &job.warnings {
+        eprintln!("warning: {}: {warning}", path.display());
+    }
+    Ok(Arc::new(job))
+}

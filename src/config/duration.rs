@@ -1,0 +1,67 @@
+//! Lengths of time and instants, as people write them.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use driftline_operators::drift::calendar::WindowLength;
+
+/// A length such as `1h`, `90s`, `7 days`, in ms.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn length_ms(text: &str) -> Result<i64, String> {
+    let length = humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is not a length of time such as \"1h\" or \"7 days\": {error}"))?;
+    match i64::try_from(length.as_millis()) {
+        Ok(millis) if millis > 0 => Ok(millis),
+        _ => Err(format!("{text:?} must be at least a millisecond")),
+    }
+}
+
+/// A drift window: a length, `1w` (from Monday) or `1mo` (a calendar month).
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn window_length(text: &str) -> Result<WindowLength, String> {
+    match text {
+        "1mo" => Ok(WindowLength::Month),
+        "1w" => Ok(WindowLength::Week),
+        other => length_ms(other).map(WindowLength::Millis),
+    }
+}
+
+/// An instant in RFC 3339, or a date (its midnight in UTC), in ms since 1970.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn instant_ms(text: &str) -> Result<i64, String> {
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Ok(date.and_time(NaiveTime::MIN).and_utc().timestamp_millis());
+    }
+    let instant = DateTime::parse_from_rfc3339(text).map_err(|_| {
+        format!("{text:?} is neither a date such as 2013-06-15 nor an instant such as 2013-06-15T12:00:00Z")
+    })?;
+    Ok(instant.with_timezone(&Utc).timestamp_millis())
+}
+
+/// An instant in ms as text, to the second.
+pub fn instant_text(millis: i64) -> String {
+    DateTime::<Utc>::from_timestamp_millis(millis)
+        .map_or_else(|| format!("{millis} ms"), |instant| instant.format("%Y-%m-%d %H:%M").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_write() {
+        assert_eq!(length_ms("1h"), Ok(3_600_000));
+        assert_eq!(length_ms("7 days"), Ok(7 * 86_400_000));
+        assert!(length_ms("0s").is_err());
+        assert!(length_ms("soon").unwrap_err().contains("soon"));
+        assert_eq!(window_length("1mo"), Ok(WindowLength::Month));
+        assert_eq!(window_length("1d"), Ok(WindowLength::Millis(86_400_000)));
+        assert_eq!(instant_ms("1970-01-02"), Ok(86_400_000));
+        assert_eq!(instant_ms("1970-01-01T01:00:00+01:00"), Ok(0));
+        assert!(instant_ms("yesterday").is_err());
+    }
+}

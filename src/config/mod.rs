@@ -1,0 +1,9 @@
+//! The job file: what is typed, what is meant.
+
+pub mod duration;
+pub mod job;
+pub mod load;
+pub mod raw;
+
+pub use job::Job;
+pub use load::ConfigError;

@@ -1,0 +1,248 @@
+//! The job file as it is typed. Defaults stand here, in one place; [`super::job`] checks the rest.
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawJob {
+    pub job: JobSection,
+    pub event: EventSection,
+    pub sources: IndexMap<String, SourceSection>,
+    #[serde(default)]
+    pub tables: IndexMap<String, TableSection>,
+    pub features: IndexMap<String, FeatureSection>,
+    pub model: Option<ModelSection>,
+    #[serde(default)]
+    pub realtime_ml: RealtimeSection,
+    pub drift: Option<DriftSection>,
+    #[serde(default)]
+    pub sinks: IndexMap<String, SinkSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSection {
+    pub name: String,
+    #[serde(default = "default_order")]
+    pub order: String,
+    /// `key`, `id`, or a column of the event.
+    #[serde(default = "default_shard_by")]
+    pub shard_by: String,
+    #[serde(default = "default_epoch_rows_max")]
+    pub epoch_rows_max: usize,
+    #[serde(default = "default_epochs_in_flight_max")]
+    pub epochs_in_flight_max: u64,
+}
+
+fn default_order() -> String {
+    "event_time".to_owned()
+}
+
+fn default_shard_by() -> String {
+    "key".to_owned()
+}
+
+fn default_epoch_rows_max() -> usize {
+    8_192
+}
+
+fn default_epochs_in_flight_max() -> u64 {
+    8
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventSection {
+    pub time: String,
+    pub id: Option<String>,
+    pub key: Option<String>,
+    /// An SQL predicate; rows of which it is not true are skipped before any feature sees them.
+    pub filter: Option<String>,
+    #[serde(default)]
+    pub allowed_lateness_ms: i64,
+    #[serde(default = "default_late")]
+    pub late: String,
+    #[serde(default = "default_late_horizon_ms")]
+    pub late_horizon_ms: i64,
+    /// Types of columns where events come as JSON: int64, float64, utf8, boolean.
+    #[serde(default)]
+    pub columns: IndexMap<String, String>,
+}
+
+fn default_late() -> String {
+    "score".to_owned()
+}
+
+fn default_late_horizon_ms() -> i64 {
+    86_400_000
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSection {
+    pub path: String,
+    /// `parquet` or `json`; by the file's ending where absent.
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableSection {
+    pub path: String,
+    pub key: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSection {
+    pub column: Option<String>,
+    pub sql: Option<String>,
+    pub window: Option<WindowSection>,
+    pub lookup: Option<LookupSection>,
+    pub encode: Option<EncodeSection>,
+    pub default: Option<toml::Value>,
+    #[serde(default)]
+    pub allow_null: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSection {
+    pub key: String,
+    pub value: String,
+    pub aggregate: String,
+    pub length: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupSection {
+    pub table: String,
+    pub key: String,
+    pub column: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodeSection {
+    pub column: String,
+    pub categories: Option<Vec<String>>,
+    pub categories_file: Option<String>,
+    /// The code of a value that is not among the categories; null without it.
+    pub unseen: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    pub path: String,
+    pub name: Option<String>,
+    #[serde(default = "default_model_version")]
+    pub version: String,
+    /// The inputs in tensor order.
+    pub features: Vec<String>,
+    /// The output to read; the probabilities or the only float output where absent.
+    pub output: Option<String>,
+}
+
+fn default_model_version() -> String {
+    "1".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RealtimeSection {
+    pub max_latency_ms: u64,
+    pub throughput_target_per_second: u64,
+    pub batch_inference: bool,
+    pub max_batch_size: usize,
+    pub batch_timeout_ms: u64,
+    pub model_refresh_interval_seconds: Option<u64>,
+    pub feature_cache_ttl_seconds: Option<u64>,
+    pub feature_freshness_threshold_ms: Option<u64>,
+    pub model_cache_size: Option<u64>,
+    pub model_warm_up_samples: Option<u64>,
+}
+
+impl Default for RealtimeSection {
+    fn default() -> Self {
+        RealtimeSection {
+            max_latency_ms: 50,
+            throughput_target_per_second: 1_000,
+            batch_inference: true,
+            max_batch_size: 32,
+            batch_timeout_ms: 100,
+            model_refresh_interval_seconds: None,
+            feature_cache_ttl_seconds: None,
+            feature_freshness_threshold_ms: None,
+            model_cache_size: None,
+            model_warm_up_samples: None,
+        }
+    }
+}
+
+impl RealtimeSection {
+    /// Knobs that are set and that nothing here obeys yet.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        [
+            ("model_refresh_interval_seconds", self.model_refresh_interval_seconds),
+            ("feature_cache_ttl_seconds", self.feature_cache_ttl_seconds),
+            ("feature_freshness_threshold_ms", self.feature_freshness_threshold_ms),
+            ("model_cache_size", self.model_cache_size),
+            ("model_warm_up_samples", self.model_warm_up_samples),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|_| name))
+        .collect()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftSection {
+    pub baseline: String,
+    #[serde(default = "default_drift_windows")]
+    pub windows: Vec<String>,
+    #[serde(default = "default_ks_p_value")]
+    pub ks_p_value: f64,
+    #[serde(default = "default_min_effect")]
+    pub min_effect: f64,
+    #[serde(default = "default_mean_shift_sd")]
+    pub mean_shift_sd: f64,
+    #[serde(default = "default_share_beyond_3")]
+    pub share_beyond_3: f64,
+}
+
+fn default_drift_windows() -> Vec<String> {
+    vec!["1d".to_owned()]
+}
+
+fn default_ks_p_value() -> f64 {
+    0.05
+}
+
+fn default_min_effect() -> f64 {
+    0.1
+}
+
+fn default_mean_shift_sd() -> f64 {
+    0.5
+}
+
+fn default_share_beyond_3() -> f64 {
+    0.05
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSection {
+    pub path: String,
+    /// `parquet` or `json`.
+    #[serde(default = "default_sink_format")]
+    pub format: String,
+}
+
+fn default_sink_format() -> String {
+    "parquet".to_owned()
+}

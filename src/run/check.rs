@@ -1,0 +1,58 @@
+//! What `check` says of a job: its columns, features, model and outputs.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::options::RunOptions;
+use super::prepare::Prepared;
+use super::prepare_drift;
+use super::scoring::{ScoringParts, describe as describe_dependence};
+use crate::config::Job;
+
+/// Opens all that a replay would open, and describes it.
+///
+/// # Errors
+/// What a replay would fail on.
+pub fn describe(job: &Arc<Job>) -> Result<String> {
+    let options = RunOptions::default();
+    let prepared = Prepared::new(job, &options)?;
+    let mut text = String::new();
+    writeln!(text, "job {}: {:?} order", job.name, job.order)?;
+    let partitions = &prepared.partition_names;
+    let rows = prepared.input.total_rows();
+    writeln!(
+        text,
+        "input: {} partition(s), {}",
+        partitions.len(),
+        rows.map_or_else(|| "rows not known beforehand".to_owned(), |rows| format!("{rows} rows"))
+    )?;
+    writeln!(text, "event columns that are read:")?;
+    for field in prepared.input.schema().fields() {
+        writeln!(text, "  {:<20} {}", field.name(), field.data_type())?;
+    }
+    writeln!(text, "features:")?;
+    for (field, (_, feature)) in prepared.plan.fields().iter().zip(&job.features) {
+        let default = feature.default.as_ref().map_or_else(String::new, |d| format!(", default {d:?}"));
+        writeln!(text, "  {:<20} {}{default}", field.name(), field.data_type())?;
+    }
+    for trip in &prepared.plan.trips {
+        writeln!(text, "side trip by {}: {} window(s)", trip.key_sql, trip.windows.len())?;
+    }
+    if job.model.is_none() {
+        writeln!(text, "no model: the job can only export features")?;
+        return Ok(text);
+    }
+    let parts = ScoringParts::load(&prepared, &options)?;
+    let model = &parts.identity;
+    writeln!(text, "model {} version {}: {}", model.name, model.version, describe_dependence(parts.dependence))?;
+    for (position, input) in parts.inputs.iter().enumerate() {
+        writeln!(text, "  input column {position} is {}", input.name)?;
+    }
+    if prepare_drift(job, &parts)?.is_some() {
+        writeln!(text, "drift: the baseline covers all {} watched columns", parts.watched.names.len())?;
+    }
+    writeln!(text, "the job is sound")?;
+    Ok(text)
+}

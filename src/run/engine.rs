@@ -1,0 +1,126 @@
+//! Starts the workers, and waits for the end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use driftline_jobs::enriched::Events;
+use driftline_operators::accounting::Counters;
+use driftline_operators::clock::Clock;
+use driftline_operators::failure::Failure;
+use timely::dataflow::{ProbeHandle, Scope};
+use timely::worker::Worker;
+use timely::{CommunicationConfig, WorkerConfig};
+
+use super::options::{Exchange, RunOptions};
+use super::prepare::Prepared;
+use super::progress::Progress;
+
+/// How long a worker sleeps when there is nothing to do; signals and failures are seen after it.
+const PARK: Duration = Duration::from_millis(5);
+
+/// The workers of a run, and what they share.
+#[derive(Clone)]
+pub struct Engine {
+    prepared: Arc<Prepared>,
+    options: RunOptions,
+    pub counters: Counters,
+    pub failure: Failure,
+}
+
+/// Makes the rest of a worker's dataflow, given its index, the probe and its share of the events.
+pub trait Build:
+    for<'s> Fn(Scope<'s, u64>, usize, &ProbeHandle<u64>, Events) -> Result<()> + Send + Sync + 'static
+{
+}
+
+impl<F> Build for F where
+    F: for<'s> Fn(Scope<'s, u64>, usize, &ProbeHandle<u64>, Events) -> Result<()> + Send + Sync + 'static
+{
+}
+
+/// How a run came to its end.
+pub struct Ended {
+    pub failure: Option<String>,
+    pub interrupted: bool,
+    pub took: Duration,
+    pub workers: usize,
+}
+
+/// Processing time since the clock was made.
+pub struct MonotonicClock(Instant);
+
+impl MonotonicClock {
+    pub fn start() -> Rc<dyn Clock> {
+        Rc::new(MonotonicClock(Instant::now()))
+    }
+}
+
+impl Clock for MonotonicClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl Engine {
+    pub fn new(prepared: Arc<Prepared>, options: &RunOptions) -> Self {
+        let options = options.clone();
+        Engine { prepared, options, counters: Counters::default(), failure: Failure::default() }
+    }
+
+    /// Runs the dataflow that `build` makes on every worker, until it is done, fails or is
+    /// interrupted.
+    ///
+    /// # Errors
+    /// If the workers cannot be started.
+    pub fn run(&self, build: impl Build) -> Result<Ended> {
+        let started = Instant::now();
+        let workers = self.options.workers.max(1);
+        let progress = Progress::start(self.options.progress, &self.prepared, self.counters.clone());
+        let config = timely::Config {
+            communication: self.communication(workers),
+            worker: WorkerConfig::default(),
+        };
+        let engine = self.clone();
+        let guards = timely::execute(config, move |worker| engine.work(worker, &build));
+        let guards = guards.map_err(|error| anyhow!("the workers could not be started: {error}"))?;
+        for ended in guards.join() {
+            self.failure.check(ended);
+        }
+        progress.finish();
+        Ok(Ended {
+            failure: self.failure.message(),
+            interrupted: self.options.interrupt.is_set(),
+            took: started.elapsed(),
+            workers,
+        })
+    }
+
+    fn communication(&self, workers: usize) -> CommunicationConfig {
+        match self.options.exchange {
+            Exchange::Threads => CommunicationConfig::Process(workers),
+            Exchange::Bytes => CommunicationConfig::ProcessBinary(workers),
+        }
+    }
+
+    /// One worker, from the making of its dataflow to its end.
+    fn work(&self, worker: &mut Worker, build: &impl Build) {
+        let probe = ProbeHandle::<u64>::new();
+        let (index, peers) = (worker.index(), worker.peers());
+        let built = worker.dataflow::<u64, _, _>(|scope| {
+            let events =
+                self.prepared.events(index, peers, &self.options, &self.counters, &self.failure)?;
+            build(scope, index, &probe, events)
+        });
+        self.failure.check(built.map_err(|error| format!("{error:#}")));
+        while !probe.done() && !self.failure.is_set() && !self.options.interrupt.is_set() {
+            worker.step_or_park(Some(PARK));
+        }
+        if self.failure.is_set() || self.options.interrupt.is_set() {
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
+        }
+    }
+}

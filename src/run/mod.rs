@@ -1,0 +1,251 @@
+//! From a job to a run: data opened, features compiled, workers started, results published.
+
+pub mod baseline_file;
+pub mod check;
+pub mod engine;
+pub mod options;
+pub mod prepare;
+pub mod progress;
+pub mod scoring;
+pub mod summary;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use arrow::datatypes::SchemaRef;
+use driftline_jobs::baseline::{BaselineSinks, baseline};
+use driftline_jobs::enriched::Events;
+use driftline_jobs::export::export;
+use driftline_jobs::scoring::{Outputs as JobOutputs, scoring as scoring_graph};
+use driftline_operators::accounting::Counters;
+use driftline_operators::dead_letter;
+use driftline_operators::deliver::Sink;
+use driftline_operators::drift::baseline::Baseline;
+use driftline_operators::drift::snapshot::{self, SnapshotFormat};
+use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::figures::Thresholds;
+use driftline_operators::export::ExportFormat;
+use timely::dataflow::{ProbeHandle, Scope};
+
+use crate::config::Job;
+use crate::config::job::{Format, Output};
+use crate::sinks::folder::Publication;
+use crate::sinks::json_lines::JsonLinesSink;
+use crate::sinks::parquet::ParquetSink;
+use engine::{Ended, Engine};
+use options::RunOptions;
+use prepare::Prepared;
+use scoring::ScoringParts;
+use summary::Summary;
+
+/// Replays the job's events: predictions, drift and dead letters.
+///
+/// # Errors
+/// Whatever ends the run before all of its output is durable and accounted for.
+pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let parts = Arc::new(ScoringParts::load(&prepared, options)?);
+    let drift = prepare_drift(job, &parts)?.map(Arc::new);
+    let outputs = options.outputs(job);
+    let to_standard_output = options.to_standard_output();
+    let mut folders: Vec<&Path> = vec![&outputs.dead_letters.path];
+    folders.extend(drift.is_some().then_some(outputs.drift.path.as_path()));
+    folders.extend((!to_standard_output).then_some(outputs.predictions.path.as_path()));
+    let publication = Publication::prepare(&folders, options.overwrite)?;
+
+    let engine = Engine::new(prepared.clone(), options);
+    let files = OutputFiles::new(&publication, prepared.file_metadata(Some(&parts)));
+    let build = {
+        let (outputs, parts, drift) = (outputs.clone(), parts.clone(), drift.clone());
+        let (counters, failure) = (engine.counters.clone(), engine.failure.clone());
+        move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let scoring = parts.worker(&prepared, &counters, &failure)?;
+            let schema = scoring.format.schema.clone();
+            let predictions = match to_standard_output {
+                true => Box::new(JsonLinesSink::standard_output()),
+                false => files.sink(&outputs.predictions, worker, schema, &["event_id"])?,
+            };
+            let drift = match &drift {
+                Some(drift) => {
+                    let sink = files.sink(&outputs.drift, worker, snapshot::schema(), &[])?;
+                    Some((drift.lengths(), drift.format(&parts)?, sink))
+                }
+                None => None,
+            };
+            let letters = dead_letter::SCHEMA.clone();
+            let dead_letters = files.sink(&outputs.dead_letters, worker, letters, &["event_id"])?;
+            let watched = parts.watched.clone();
+            let outputs = JobOutputs { scoring, watched, drift, predictions, dead_letters };
+            scoring_graph(scope, events, outputs, probe);
+            Ok(())
+        }
+    };
+    let ended = engine.run(build)?;
+    finish(&engine.counters, &ended, &publication)?;
+    Ok(Summary::of_replay(job, &parts, &engine.counters, &ended, &outputs, options))
+}
+
+/// Writes the feature rows of the job's events below `folder`.
+///
+/// # Errors
+/// As [`replay`].
+pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> Result<Summary> {
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let features = Output { path: folder.to_owned(), format: Format::Parquet };
+    let letters = Output { path: folder.join("_dead_letters"), format: Format::Parquet };
+    let publication = Publication::prepare(&[&features.path, &letters.path], options.overwrite)?;
+    let engine = Engine::new(prepared.clone(), options);
+    let files = OutputFiles::new(&publication, prepared.file_metadata(None));
+    let from = options.from();
+    let build = move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+        let format = ExportFormat::new(&prepared.plan, &prepared.layout, from);
+        let rows = files.sink(&features, worker, format.schema.clone(), &["event_id"])?;
+        let letters = files.sink(&letters, worker, dead_letter::SCHEMA.clone(), &["event_id"])?;
+        export(scope, events, format, rows, letters, probe);
+        Ok(())
+    };
+    let ended = engine.run(build)?;
+    finish(&engine.counters, &ended, &publication)?;
+    Ok(Summary::of_export(&engine.counters, &ended, folder))
+}
+
+/// Makes the reference for drift from the job's events, at the place that `drift.baseline` names.
+///
+/// # Errors
+/// As [`replay`].
+pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
+    let Some(drift) = &job.drift else {
+        bail!("{}: a baseline belongs to a section [drift]; it names the file", job.path.display());
+    };
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let parts = Arc::new(ScoringParts::load(&prepared, options)?);
+    let metadata = prepared.file_metadata(Some(&parts));
+    let engine = Engine::new(prepared.clone(), options);
+    let collected = baseline_file::Collected::default();
+    let build = {
+        let collected = collected.clone();
+        let (counters, failure) = (engine.counters.clone(), engine.failure.clone());
+        move |scope: Scope<'_, u64>, _worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let scoring = parts.worker(&prepared, &counters, &failure)?;
+            let sinks = BaselineSinks {
+                baseline: collected.sink(),
+                predictions: baseline_file::counting(),
+                dead_letters: baseline_file::counting(),
+            };
+            baseline(scope, events, scoring, parts.watched.clone(), sinks, probe);
+            Ok(())
+        }
+    };
+    let ended = engine.run(build)?;
+    check_end(&engine.counters, &ended)?;
+    baseline_file::write(&drift.baseline, &collected, &metadata)?;
+    Ok(Summary::of_baseline(&engine.counters, &ended, &drift.baseline))
+}
+
+/// The files of a run's outputs.
+struct OutputFiles {
+    publication: Publication,
+    metadata: Vec<(String, String)>,
+}
+
+impl OutputFiles {
+    fn new(publication: &Publication, metadata: Vec<(String, String)>) -> Self {
+        OutputFiles { publication: publication.clone(), metadata }
+    }
+
+    /// One worker's sink for an output; columns of `unique` values need no dictionary.
+    fn sink(
+        &self,
+        output: &Output,
+        worker: usize,
+        schema: SchemaRef,
+        unique: &[&str],
+    ) -> Result<Box<dyn Sink>> {
+        Ok(match output.format {
+            Format::Parquet => {
+                let path = self.publication.file(&output.path, &format!("part-{worker:05}.parquet"));
+                Box::new(ParquetSink::create(path, schema, &self.metadata, unique)?)
+            }
+            Format::Json => {
+                let path = self.publication.file(&output.path, &format!("part-{worker:05}.jsonl"));
+                Box::new(JsonLinesSink::create(path)?)
+            }
+        })
+    }
+}
+
+/// The baseline of a job's drift section, read once for all workers.
+struct PreparedDrift {
+    baseline: Baseline,
+    windows: Vec<(WindowLength, String)>,
+    thresholds: Thresholds,
+    reference_id: String,
+    path: std::path::PathBuf,
+}
+
+impl PreparedDrift {
+    fn lengths(&self) -> Vec<WindowLength> {
+        self.windows.iter().map(|(length, _)| *length).collect()
+    }
+
+    fn format(&self, parts: &ScoringParts) -> Result<SnapshotFormat> {
+        SnapshotFormat::new(
+            parts.identity.clone(),
+            self.windows.clone(),
+            parts.watched.names.clone(),
+            &self.baseline,
+            self.thresholds,
+            self.reference_id.clone(),
+        )
+        .map_err(|name| {
+            anyhow::anyhow!(
+                "{}: the baseline has no {name:?}; make it anew with `driftline baseline`",
+                self.path.display()
+            )
+        })
+    }
+}
+
+fn prepare_drift(job: &Job, parts: &ScoringParts) -> Result<Option<PreparedDrift>> {
+    let Some(drift) = &job.drift else { return Ok(None) };
+    let (baseline, reference_id) = baseline_file::read(&drift.baseline)?;
+    let prepared = PreparedDrift {
+        baseline,
+        windows: drift.windows.clone(),
+        thresholds: drift.thresholds,
+        reference_id,
+        path: drift.baseline.clone(),
+    };
+    prepared.format(parts)?;
+    Ok(Some(prepared))
+}
+
+/// Publishes what a complete run has written.
+fn finish(counters: &Counters, ended: &Ended, publication: &Publication) -> Result<()> {
+    check_end(counters, ended)?;
+    publication.publish().context("the results are complete but could not be put in place")
+}
+
+/// Whether the run came to its end, and every record is accounted for.
+fn check_end(counters: &Counters, ended: &Ended) -> Result<()> {
+    if let Some(failure) = &ended.failure {
+        bail!("{failure}");
+    }
+    if ended.interrupted {
+        bail!("interrupted; nothing was written");
+    }
+    let account = counters.account();
+    if account.missing() != 0 || account.pending != 0 {
+        bail!(
+            "the account does not balance, and nothing was written: {} read, {} predictions, {} skipped, {} dead letters, {} pending: {} missing",
+            account.read,
+            account.predictions,
+            account.skipped,
+            account.dead_letters,
+            account.pending,
+            account.missing()
+        );
+    }
+    Ok(())
+}

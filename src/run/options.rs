@@ -1,0 +1,81 @@
+//! What a run is asked for beyond its job file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use driftline_operators::fault::Faults;
+
+use crate::config::Job;
+use crate::config::job::{Input, Outputs};
+
+/// How workers pass rows to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Exchange {
+    /// As they are, between threads.
+    #[default]
+    Threads,
+    /// As bytes, as between processes.
+    Bytes,
+}
+
+#[derive(Clone, Default)]
+pub struct RunOptions {
+    pub input: Option<PathBuf>,
+    pub from: Option<i64>,
+    pub to: Option<i64>,
+    pub limit: Option<u64>,
+    pub workers: usize,
+    pub exchange: Exchange,
+    /// A folder for the results, or `-`.
+    pub out: Option<PathBuf>,
+    pub overwrite: bool,
+    pub with_inputs: bool,
+    pub run_columns: bool,
+    /// Whether progress is drawn on standard error.
+    pub progress: bool,
+    pub faults: Faults,
+    pub interrupt: Interrupt,
+}
+
+/// Set when the user asks the run to stop.
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl RunOptions {
+    pub fn from(&self) -> i64 {
+        self.from.unwrap_or(i64::MIN)
+    }
+
+    pub fn to(&self) -> i64 {
+        self.to.unwrap_or(i64::MAX)
+    }
+
+    pub fn to_standard_output(&self) -> bool {
+        self.out.as_ref().is_some_and(|out| out.as_os_str() == "-")
+    }
+
+    pub fn source(&self, job: &Job) -> Input {
+        match &self.input {
+            Some(path) => Input { path: path.clone(), format: None },
+            None => job.input.clone(),
+        }
+    }
+
+    pub fn outputs(&self, job: &Job) -> Outputs {
+        match &self.out {
+            Some(base) if !self.to_standard_output() => job.outputs.below(base),
+            _ => job.outputs.clone(),
+        }
+    }
+}

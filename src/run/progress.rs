@@ -1,0 +1,60 @@
+//! The progress bar: rows, rate, event time reached, time left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use driftline_operators::accounting::Counters;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::prepare::Prepared;
+use crate::config::duration::instant_text;
+
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// A bar on standard error, drawn by a thread of its own; nothing where it is not wanted or standard
+/// error is no terminal.
+pub struct Progress {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    pub fn start(wanted: bool, prepared: &Prepared, counters: Counters) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let total = prepared.input.total_rows();
+        let thread = wanted.then(|| {
+            let stop = stop.clone();
+            std::thread::spawn(move || draw(total, &counters, &stop))
+        });
+        Progress { stop, thread }
+    }
+
+    pub fn finish(self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+fn draw(total: Option<u64>, counters: &Counters, stop: &AtomicBool) {
+    let bar = match total {
+        Some(rows) => ProgressBar::new(rows).with_style(style(
+            "{bar:30} {human_pos}/{human_len} events  {per_sec}  at {msg}  {eta} left",
+        )),
+        None => ProgressBar::no_length().with_style(style("{spinner} {human_pos} events  {per_sec}  at {msg}")),
+    };
+    while !stop.load(Ordering::Acquire) {
+        bar.set_position(counters.account().read);
+        bar.set_message(counters.highest_event_time().map_or_else(|| "the start".to_owned(), instant_text));
+        std::thread::park_timeout(REDRAW);
+    }
+    bar.finish_and_clear();
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,140 @@
+//! The model of a run: checked, probed, and loaded once for each worker.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema};
+use driftline_operators::accounting::Counters;
+use driftline_operators::batch_probe::{BatchDependence, probe};
+use driftline_operators::failure::Failure;
+use driftline_operators::model::ModelIdentity;
+use driftline_operators::prediction::PredictionFormat;
+use driftline_operators::score::{ModelInput, Scoring, Watched, model_inputs};
+use ort::environment::Environment;
+use serde_json::json;
+use twox_hash::XxHash3_64;
+
+use super::engine::MonotonicClock;
+use super::options::RunOptions;
+use super::prepare::Prepared;
+use crate::config::job::ModelFile;
+use crate::models::onnx::OnnxModel;
+use crate::models::runtime;
+
+/// What all workers need to score.
+pub struct ScoringParts {
+    environment: Environment,
+    pub identity: ModelIdentity,
+    /// XXH3-64 of the model file, in hexadecimal.
+    pub digest: String,
+    pub inputs: Vec<ModelInput>,
+    pub watched: Watched,
+    pub dependence: BatchDependence,
+    format: PredictionFormat,
+    keep_inputs: bool,
+    from: i64,
+}
+
+impl ScoringParts {
+    /// Loads the job's model once, to check it against the features and to probe it.
+    ///
+    /// # Errors
+    /// If there is none, or it does not fit.
+    pub fn load(prepared: &Prepared, options: &RunOptions) -> Result<Self> {
+        let job = &prepared.job;
+        let Some(file) = &job.model else {
+            bail!("{}: there is no section [model]; `driftline export` needs none", job.path.display());
+        };
+        let environment = runtime::load()?;
+        let inputs = model_inputs(&prepared.plan, &prepared.layout, &file.features)
+            .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
+        let enriched = prepared.plan.enriched_schema(&prepared.layout);
+        let mut model = load_model(&environment, file, &input_fields(&enriched, &inputs), false)?;
+        let sample = RecordBatch::new_empty(Arc::new(Schema::new(input_fields(&enriched, &inputs))));
+        let dependence = probe(&mut model, &sample)
+            .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
+        let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
+        let digest = digest(&file.path)?;
+        let metadata = json!({"model_xxh3": digest, "batch": describe(dependence)});
+        let metadata = metadata.as_object().cloned().unwrap_or_default();
+        let format = PredictionFormat::new(
+            prepared.layout.clone(),
+            identity.clone(),
+            metadata,
+            options.with_inputs,
+            options.run_columns,
+        );
+        Ok(ScoringParts {
+            environment,
+            identity,
+            digest,
+            watched: Watched::new(&enriched, &inputs),
+            inputs,
+            dependence,
+            format,
+            keep_inputs: options.with_inputs,
+            from: options.from(),
+        })
+    }
+
+    /// One worker's scoring, with a session of its own.
+    ///
+    /// # Errors
+    /// If the model cannot be loaded again.
+    pub fn worker(&self, prepared: &Prepared, counters: &Counters, failure: &Failure) -> Result<Scoring> {
+        let Some(file) = &prepared.job.model else { bail!("the job has no model") };
+        let enriched = prepared.plan.enriched_schema(&prepared.layout);
+        let fields = input_fields(&enriched, &self.inputs);
+        let model = load_model(&self.environment, file, &fields, self.keep_inputs)?;
+        Ok(Scoring {
+            layout: prepared.layout.clone(),
+            enriched,
+            inputs: self.inputs.clone(),
+            model: Box::new(model),
+            dependence: self.dependence,
+            format: self.format.clone(),
+            bounds: prepared.job.realtime.bounds,
+            from: self.from,
+            keep_inputs: self.keep_inputs,
+            partition_names: prepared.partition_names.clone(),
+            clock: MonotonicClock::start(),
+            counters: counters.clone(),
+            failure: failure.clone(),
+        })
+    }
+}
+
+/// The finding of the batch probe in words.
+pub fn describe(dependence: BatchDependence) -> String {
+    match dependence {
+        BatchDependence::Invariant => "invariant".to_owned(),
+        BatchDependence::PadSingleRow => "invariant, single rows padded to two".to_owned(),
+        BatchDependence::Dependent { largest_difference } => {
+            format!("scores depend on the batch, by up to {largest_difference:e}")
+        }
+    }
+}
+
+fn input_fields(enriched: &Schema, inputs: &[ModelInput]) -> Vec<Field> {
+    inputs.iter().map(|input| enriched.field(input.column).clone()).collect()
+}
+
+fn load_model(
+    environment: &Environment,
+    file: &ModelFile,
+    fields: &[Field],
+    keep_inputs: bool,
+) -> Result<OnnxModel> {
+    Ok(OnnxModel::load(environment, &file.path, fields, file.output.as_deref(), keep_inputs)?)
+}
+
+/// XXH3-64 of a file, in hexadecimal.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn digest(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(format!("{:016x}", XxHash3_64::oneshot(&bytes)))
+}

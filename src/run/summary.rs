@@ -1,0 +1,176 @@
+//! What a run says when it is over.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use driftline_operators::accounting::{Account, Counters};
+
+use super::engine::Ended;
+use super::options::RunOptions;
+use super::scoring::{ScoringParts, describe};
+use crate::config::Job;
+use crate::config::job::{Format, Outputs};
+
+/// The closing words of a run.
+pub struct Summary {
+    what: &'static str,
+    account: Account,
+    took: Duration,
+    workers: usize,
+    lines: Vec<(&'static str, String)>,
+    /// Drifted columns by window, filled in from the snapshots.
+    pub drift: Vec<String>,
+    next: Vec<String>,
+}
+
+impl Summary {
+    fn new(what: &'static str, counters: &Counters, ended: &Ended) -> Self {
+        Summary {
+            what,
+            account: counters.account(),
+            took: ended.took,
+            workers: ended.workers,
+            lines: Vec::new(),
+            drift: Vec::new(),
+            next: Vec::new(),
+        }
+    }
+
+    pub fn of_replay(
+        job: &Job,
+        parts: &ScoringParts,
+        counters: &Counters,
+        ended: &Ended,
+        outputs: &Outputs,
+        options: &RunOptions,
+    ) -> Self {
+        let mut summary = Summary::new("predictions", counters, ended);
+        let sizes = counters.batch_sizes();
+        let model = &parts.identity;
+        summary.lines = vec![
+            ("model", format!("{} version {} ({})", model.name, model.version, describe(parts.dependence))),
+            (
+                "batches",
+                format!(
+                    "{}, median {} rows, {:.1} µs a row in the model, longest wait {:.1} ms",
+                    thousands(sizes.batches()),
+                    sizes.median(),
+                    counters.inference_time().as_secs_f64() * 1e6 / counters.scored_rows().max(1) as f64,
+                    counters.longest_wait().as_secs_f64() * 1e3
+                ),
+            ),
+        ];
+        if counters.late() > 0 {
+            summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
+        }
+        if counters.late_for_drift() > 0 {
+            let rows = thousands(counters.late_for_drift());
+            summary.lines.push(("not in drift", format!("{rows} late rows, whose window was closed")));
+        }
+        if !options.to_standard_output() {
+            summary.lines.push(("predictions", shown(&outputs.predictions.path)));
+            summary.next.push(look_at(&outputs.predictions.path, outputs.predictions.format));
+        }
+        if job.drift.is_some() {
+            summary.lines.push(("drift", shown(&outputs.drift.path)));
+            summary.next.push(look_at(&outputs.drift.path, outputs.drift.format));
+        } else {
+            summary.next.push("add a section [drift] to the job, and run `driftline baseline`".to_owned());
+        }
+        if summary.account.dead_letters > 0 {
+            summary.lines.push(("dead letters", shown(&outputs.dead_letters.path)));
+            summary.next.push(look_at(&outputs.dead_letters.path, outputs.dead_letters.format));
+        }
+        summary
+    }
+
+    pub fn of_export(counters: &Counters, ended: &Ended, folder: &Path) -> Self {
+        let mut summary = Summary::new("feature rows", counters, ended);
+        summary.lines.push(("features", shown(folder)));
+        summary.next.push(look_at(folder, Format::Parquet));
+        summary
+    }
+
+    pub fn of_baseline(counters: &Counters, ended: &Ended, path: &Path) -> Self {
+        let mut summary = Summary::new("predictions", counters, ended);
+        summary.lines.push(("baseline", shown(path)));
+        summary.next.push("`driftline replay` measures drift against it".to_owned());
+        summary
+    }
+}
+
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().and_then(|folder| folder.canonicalize());
+    let whole = path.canonicalize().unwrap_or_else(|_| PathBuf::from(path));
+    match here.ok().and_then(|here| whole.strip_prefix(here).map(Path::to_owned).ok()) {
+        Some(short) if !short.as_os_str().is_empty() => short.display().to_string(),
+        _ => whole.display().to_string(),
+    }
+}
+
+fn look_at(path: &Path, format: Format) -> String {
+    match format {
+        Format::Parquet => format!("python3 -c \"import pandas; print(pandas.read_parquet('{}'))\"", shown(path)),
+        Format::Json => format!("head {}/*", shown(path)),
+    }
+}
+
+/// A number with its thousands apart.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Account { read, predictions, skipped, dead_letters, pending } = self.account;
+        let seconds = self.took.as_secs_f64();
+        let workers = if self.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", self.workers) };
+        writeln!(
+            f,
+            "{} events in {seconds:.2} s, {} events/s, {workers}",
+            thousands(read),
+            thousands((read as f64 / seconds) as u64)
+        )?;
+        writeln!(
+            f,
+            "  account       {} = {} {} + {} skipped + {} dead letters + {pending} pending",
+            thousands(read),
+            thousands(predictions),
+            self.what,
+            thousands(skipped),
+            thousands(dead_letters)
+        )?;
+        for (name, value) in &self.lines {
+            writeln!(f, "  {name:<13} {value}")?;
+        }
+        if !self.drift.is_empty() {
+            writeln!(f, "drifted columns, by window")?;
+            for line in &self.drift {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        for (at, step) in self.next.iter().enumerate() {
+            writeln!(f, "{} {step}", if at == 0 { "next:" } else { "     " })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([7, 328, 1_000, 328_521, 1_000_000].map(thousands), ["7", "328", "1,000", "328,521", "1,000,000"]);
+    }
+}

@@ -1,0 +1,147 @@
+//! Output folders: files are written under temporary names and appear together, or not at all.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Why a folder cannot be written to.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("{}: holds the output of a run already; use --overwrite to replace it or --out for another place", .0.display())]
+    HoldsARun(PathBuf),
+    #[error("{}: another run is writing there", .0.display())]
+    Busy(PathBuf),
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: std::io::Error },
+}
+
+const LOCK: &str = ".driftline.lock";
+
+/// The output folders of one run. Dropped without [`Publication::publish`], nothing of the run stays.
+#[derive(Clone)]
+pub struct Publication(Arc<Inner>);
+
+struct Inner {
+    folders: Vec<(PathBuf, File)>,
+    /// Temporary and final names.
+    files: Mutex<Vec<(PathBuf, PathBuf)>>,
+}
+
+impl Publication {
+    /// Takes `folders`, which are made if need be; no other run can take them meanwhile.
+    ///
+    /// # Errors
+    /// If one holds a run already and is not to be overwritten, or cannot be written to.
+    pub fn prepare(folders: &[&Path], overwrite: bool) -> Result<Self, FolderError> {
+        let mut taken = Vec::new();
+        for &folder in folders {
+            let io = |error| FolderError::Io { path: folder.to_owned(), error };
+            fs::create_dir_all(folder).map_err(io)?;
+            let lock = File::create(folder.join(LOCK)).map_err(io)?;
+            lock.try_lock().map_err(|_| FolderError::Busy(folder.to_owned()))?;
+            if !overwrite && !results(folder).map_err(io)?.is_empty() {
+                return Err(FolderError::HoldsARun(folder.to_owned()));
+            }
+            taken.push((folder.to_owned(), lock));
+        }
+        Ok(Publication(Arc::new(Inner { folders: taken, files: Mutex::new(Vec::new()) })))
+    }
+
+    /// A new file `name` in `folder`: the temporary path to write to.
+    pub fn file(&self, folder: &Path, name: &str) -> PathBuf {
+        let temporary = folder.join(format!(".{name}.tmp-{}", std::process::id()));
+        let mut files = self.0.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        files.push((temporary.clone(), folder.join(name)));
+        temporary
+    }
+
+    /// Replaces what the folders held by what was written, which must be complete and synced.
+    ///
+    /// # Errors
+    /// If a file cannot be moved or removed.
+    pub fn publish(&self) -> Result<(), FolderError> {
+        let mut files = self.0.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (folder, _) in &self.0.folders {
+            let io = |error| FolderError::Io { path: folder.clone(), error };
+            for old in results(folder).map_err(io)? {
+                fs::remove_file(&old).map_err(io)?;
+            }
+        }
+        for (temporary, last) in files.drain(..) {
+            if temporary.exists() {
+                let io = |error| FolderError::Io { path: last.clone(), error };
+                fs::rename(&temporary, &last).map_err(io)?;
+            }
+        }
+        for (folder, _) in &self.0.folders {
+            let io = |error| FolderError::Io { path: folder.clone(), error };
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let files = self.files.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (temporary, _) in files.drain(..) {
+            let _ = fs::remove_file(temporary);
+        }
+        for (folder, _) in &self.folders {
+            let _ = fs::remove_file(folder.join(LOCK));
+        }
+    }
+}
+
+/// Result files in a folder, ours by their endings; and temporary ones that a killed run left.
+fn results(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        if name.starts_with("part-") && [".parquet", ".jsonl"].iter().any(|end| name.ends_with(end)) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_run_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let run = Publication::prepare(&[path], false).unwrap();
+        fs::write(run.file(path, "part-0.parquet"), "new").unwrap();
+        drop(run);
+        assert!(names(path).is_empty());
+
+        let run = Publication::prepare(&[path], false).unwrap();
+        fs::write(run.file(path, "part-0.parquet"), "one").unwrap();
+        fs::write(run.file(path, "part-1.parquet"), "one").unwrap();
+        assert!(matches!(Publication::prepare(&[path], true), Err(FolderError::Busy(_))));
+        run.publish().unwrap();
+        drop(run);
+        assert_eq!(names(path), ["part-0.parquet", "part-1.parquet"]);
+
+        assert!(matches!(Publication::prepare(&[path], false), Err(FolderError::HoldsARun(_))));
+        let run = Publication::prepare(&[path], true).unwrap();
+        fs::write(run.file(path, "part-0.parquet"), "two").unwrap();
+        assert_eq!(fs::read_to_string(path.join("part-0.parquet")).unwrap(), "one");
+        run.publish().unwrap();
+        drop(run);
+        assert_eq!(names(path), ["part-0.parquet"]);
+        assert_eq!(fs::read_to_string(path.join("part-0.parquet")).unwrap(), "two");
+    }
+}

@@ -1,0 +1,80 @@
+//! Results as Parquet: one file a worker, under a temporary name until the run is complete.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use driftline_operators::deliver::{Sink, SinkError};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use super::failed;
+
+/// Rows of a row group.
+const GROUP_ROWS_MAX: usize = 131_072;
+
+/// Writes one file. It is durable, and its rows count, when it is finished.
+pub struct ParquetSink {
+    path: PathBuf,
+    writer: Option<ArrowWriter<File>>,
+    written: u64,
+    durable: u64,
+}
+
+impl ParquetSink {
+    /// `metadata` goes into the footer; columns of `unique` values are written without dictionary.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub fn create(
+        path: PathBuf,
+        schema: SchemaRef,
+        metadata: &[(String, String)],
+        unique: &[&str],
+    ) -> Result<Self, SinkError> {
+        let error = |error: &dyn std::fmt::Display| failed(path.display(), error);
+        let pairs = metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
+            .set_key_value_metadata(Some(pairs.collect()));
+        for &column in unique {
+            properties = properties.set_column_dictionary_enabled(column.into(), false);
+        }
+        let file = File::create(&path).map_err(|e| error(&e))?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties.build()));
+        let writer = writer.map_err(|e| error(&e))?;
+        Ok(ParquetSink { path, writer: Some(writer), written: 0, durable: 0 })
+    }
+
+    fn error(&self, error: impl std::fmt::Display) -> SinkError {
+        failed(self.path.display(), error)
+    }
+}
+
+impl Sink for ParquetSink {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+        let Some(writer) = self.writer.as_mut() else {
+            return Err(self.error("the file is finished already"));
+        };
+        let wrote = writer.write(batch);
+        wrote.map_err(|error| self.error(error))?;
+        self.written += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn durable_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.durable)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let file = writer.into_inner().map_err(|error| self.error(error))?;
+        file.sync_all().map_err(|error| self.error(error))?;
+        self.durable += std::mem::take(&mut self.written);
+        Ok(())
+    }
+}
