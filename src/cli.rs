@@ -139,16 +139,20 @@ fn dispatch(command: Command) -> Result<()> {
             print!("{}", check::describe(&load(&job)?)?);
         }
         Command::Replay { job, events, out, overwrite, with_inputs, run_columns } => {
-            let options =
-                RunOptions { out, overwrite, with_inputs, run_columns, ..events.options(interrupt) };
+            let options = RunOptions {
+                out,
+                overwrite,
+                with_inputs,
+                run_columns,
+                ..events.options(interrupt)
+            };
             eprint!("{}", run::replay(&load(&job)?, &options)?);
         }
         Command::Export { job, events, out, overwrite } => {
             let job = load(&job)?;
             let options = RunOptions { overwrite, ..events.options(interrupt) };
-            let folder = out.unwrap_or_else(|| {
-                job.outputs.predictions.path.with_file_name("features")
-            });
+            let folder =
+                out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
             eprint!("{}", run::export_features(&job, &options, &folder)?);
         }
         Command::Baseline { job, events } => {

@@ -4,7 +4,7 @@ use driftline_operators::dead_letter;
 use driftline_operators::deliver::{Sink, deliver};
 use driftline_operators::drift::baseline::{schema, to_batch};
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::collect::{ClosedWindow, collect_windows};
+use driftline_operators::drift::collect::{ClosedWindow, DriftWindows, collect_windows};
 use driftline_operators::score::{Scored, Scoring, Watched, score};
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
@@ -31,7 +31,8 @@ pub fn baseline<'scope>(
     let watermarks = events.watermarks.clone();
     let prediction_schema = scoring.format.schema.clone();
     let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
-    let Scored { predictions, watched, dead_letters: refused } = score(rows, scoring, columns.clone());
+    let Scored { predictions, watched, dead_letters: refused } =
+        score(rows, scoring, columns.clone());
 
     let names = columns.names.clone();
     let close = move |windows: Vec<ClosedWindow>| {
@@ -39,17 +40,10 @@ pub fn baseline<'scope>(
             windows.iter().map(|w| to_batch(&names[w.column], &w.runs, w.null_count)).collect();
         arrow::compute::concat_batches(&schema(), &batches)
     };
-    let all = vec![WindowLength::All];
-    let references = collect_windows(
-        watched,
-        marks,
-        all,
-        &columns,
-        watermarks,
-        close,
-        counters.clone(),
-        failure.clone(),
-    );
+    let lengths = vec![WindowLength::All];
+    let windows = DriftWindows { lengths, watched: columns, watermarks };
+    let references =
+        collect_windows(watched, marks, windows, close, counters.clone(), failure.clone());
     deliver(references, "Baseline", schema(), sinks.baseline, |_rows| (), failure.clone())
         .probe_with(probe);
     let count = counters.clone();

@@ -15,12 +15,11 @@ use driftline_operators::exchange::Route;
 use driftline_operators::failure::Failure;
 use driftline_operators::fault::Faults;
 use driftline_operators::features::plan::FeaturePlan;
-use driftline_operators::gate::{Order, OrderGate, order_rows};
+use driftline_operators::gate::{Order, Ordering, order_rows};
 use driftline_operators::ingest::{Ingested, Source, ingest};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::rows::Rows;
 use driftline_operators::side_trip::enrich;
-use driftline_operators::sort::OrderColumns;
 use driftline_operators::watermark::{Mark, Watermarks};
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
@@ -62,8 +61,6 @@ pub fn enriched<'scope>(
         Some(key) => Route::KeyGroup { key, partition, offset },
         None => Route::Origin { partition, offset },
     };
-    let by_time = OrderColumns { time: layout.time, id: layout.id, partition, offset };
-    let gate = OrderGate::new(order, by_time, layout.schema.clone());
 
     let Ingested { rows, dead_letters, marks } = ingest(
         scope,
@@ -74,16 +71,9 @@ pub fn enriched<'scope>(
         failure.clone(),
     );
     let rows = faults.behind("ingest", rows, layout.schema.clone(), failure.clone());
-    let rows = order_rows(
-        rows,
-        marks.clone(),
-        home,
-        gate,
-        events.watermarks,
-        layout.clone(),
-        counters.clone(),
-        failure.clone(),
-    );
+    let watermarks = events.watermarks;
+    let ordering = Ordering { home, order, layout: layout.clone(), watermarks };
+    let rows = order_rows(rows, marks.clone(), ordering, counters.clone(), failure.clone());
     let rows = faults.behind("order", rows, layout.schema.clone(), failure.clone());
     let rows = enrich(rows, plan.clone(), layout.clone(), order, counters, failure.clone());
     let rows = faults.behind("features", rows, plan.enriched_schema(&layout), failure);

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::{Sink, deliver};
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::collect::collect_windows;
+use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::snapshot::SnapshotFormat;
 use driftline_operators::score::{Scored, Scoring, Watched, score};
 use timely::dataflow::operators::{Concat, Probe};
@@ -47,7 +47,8 @@ pub fn scoring<'scope>(
     let Scored { predictions, watched, dead_letters: refused } =
         score(rows, outputs.scoring, outputs.watched.clone());
 
-    let predictions = faults.behind("score", predictions, prediction_schema.clone(), failure.clone());
+    let predictions =
+        faults.behind("score", predictions, prediction_schema.clone(), failure.clone());
     let count = counters.clone();
     deliver(
         predictions,
@@ -76,16 +77,8 @@ pub fn scoring<'scope>(
     if let Some((lengths, format, sink)) = outputs.drift {
         let schema = format.schema.clone();
         let close = move |windows: Vec<_>| format.batch(&windows);
-        let snapshots = collect_windows(
-            watched,
-            marks,
-            lengths,
-            &outputs.watched,
-            watermarks,
-            close,
-            counters,
-            failure.clone(),
-        );
+        let windows = DriftWindows { lengths, watched: outputs.watched, watermarks };
+        let snapshots = collect_windows(watched, marks, windows, close, counters, failure.clone());
         deliver(snapshots, "Drift", schema, sink, |_rows| (), failure).probe_with(probe);
     }
 }

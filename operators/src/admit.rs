@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use arrow::error::ArrowError;
@@ -69,7 +71,9 @@ pub struct Admitted {
 /// What is done with one row.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
-    Keep { late: bool },
+    Keep {
+        late: bool,
+    },
     /// Outside [warm_up_from, to), or before `from` and of no use to windows: as if never read.
     Outside,
     Skip,
@@ -95,9 +99,11 @@ impl Admission {
             filter_record_batch(&rows, &kept)?
         };
         let mut marks = vec![Mark { partition: chunk.partition, highest, finished: false }];
-        marks.extend(
-            chunk.finished.iter().map(|&p| Mark { partition: p, highest: i64::MAX, finished: true }),
-        );
+        marks.extend(chunk.finished.iter().map(|&p| Mark {
+            partition: p,
+            highest: i64::MAX,
+            finished: true,
+        }));
         Ok(Admitted { rows, dead_letters, marks })
     }
 
@@ -123,7 +129,11 @@ impl Admission {
         let fates = (0..times.len())
             .map(|row| {
                 if times.is_null(row) {
-                    return if self.is_bounded() { Fate::Outside } else { Fate::Dead(Reason::NoEventTime) };
+                    return if self.is_bounded() {
+                        Fate::Outside
+                    } else {
+                        Fate::Dead(Reason::NoEventTime)
+                    };
                 }
                 let time = times.value(row);
                 let behind = if highest == i64::MIN { 0 } else { highest.saturating_sub(time) };
@@ -244,7 +254,11 @@ pub fn event_times(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
             let raw = raw.as_primitive::<arrow::datatypes::Int64Type>();
             return Ok(raw.unary(|value| value.div_euclid(per_ms)));
         }
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Date32 | DataType::Date64 => {
+        DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Utf8View
+        | DataType::Date32
+        | DataType::Date64 => {
             cast(column, &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))?
         }
         other => {

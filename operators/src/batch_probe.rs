@@ -56,8 +56,9 @@ fn largest_difference(
 ) -> Result<Option<f32>, ModelError> {
     let width = model.width();
     let mut largest = None;
-    for start in (0..rows.num_rows()).step_by(size) {
-        let batch = rows.slice(start, size.min(rows.num_rows() - start));
+    // Whole batches only: the rest would be a batch of another size.
+    for start in (0..=rows.num_rows() - size).step_by(size) {
+        let batch = rows.slice(start, size);
         let scores = model.score(&batch)?.predictions;
         for (one, other) in scores.iter().zip(&expected[start * width..]) {
             if one.to_bits() != other.to_bits() {

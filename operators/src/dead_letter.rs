@@ -46,7 +46,11 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
     Arc::new(Schema::new(vec![
         text("event_id", true),
-        Field::new("event_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+        Field::new(
+            "event_time",
+            DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+            true,
+        ),
         text("reason", false),
         text("detail", false),
         text("partition", false),
@@ -127,7 +131,14 @@ impl DeadLetters {
         Ok(())
     }
 
-    fn push(&mut self, reason: Reason, detail: &str, partition: u32, offset: u64, payload: Option<&[u8]>) {
+    fn push(
+        &mut self,
+        reason: Reason,
+        detail: &str,
+        partition: u32,
+        offset: u64,
+        payload: Option<&[u8]>,
+    ) {
         self.reason.append_value(reason.name());
         self.detail.append_value(detail);
         let name = self.partition_names.get(partition as usize).map_or("", String::as_str);

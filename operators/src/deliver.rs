@@ -47,23 +47,27 @@ pub fn deliver<'scope>(
     durable: impl Fn(u64) + 'static,
     failure: Failure,
 ) -> StreamVec<'scope, u64, ()> {
-    rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, name, move |_capability, _info| {
-        let mut sink = Some(sink);
-        move |(input, frontier), _output| {
-            input.for_each(|_capability, container| {
-                let Some(open) = sink.as_mut() else { return };
-                let Some(batch) = failure.check(container.take(&schema)) else { return };
-                if !failure.is_set() && failure.check(open.write(&batch)).is_some() {
+    rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
+        Pipeline,
+        name,
+        move |_capability, _info| {
+            let mut sink = Some(sink);
+            move |(input, frontier), _output| {
+                input.for_each(|_capability, container| {
+                    let Some(open) = sink.as_mut() else { return };
+                    let Some(batch) = failure.check(container.take(&schema)) else { return };
+                    if !failure.is_set() && failure.check(open.write(&batch)).is_some() {
+                        durable(open.durable_rows());
+                    }
+                });
+                if frontier.is_empty()
+                    && !failure.is_set()
+                    && let Some(mut open) = sink.take()
+                    && failure.check(open.finish()).is_some()
+                {
                     durable(open.durable_rows());
                 }
-            });
-            if frontier.is_empty()
-                && !failure.is_set()
-                && let Some(mut open) = sink.take()
-                && failure.check(open.finish()).is_some()
-            {
-                durable(open.durable_rows());
             }
-        }
-    })
+        },
+    )
 }

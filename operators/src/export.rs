@@ -29,7 +29,11 @@ impl ExportFormat {
     pub fn new(plan: &FeaturePlan, layout: &EventLayout, from: i64) -> Self {
         let mut fields = vec![
             Field::new("event_id", DataType::Utf8, false),
-            Field::new("event_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+            Field::new(
+                "event_time",
+                DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                false,
+            ),
         ];
         fields.extend(plan.fields().iter().cloned());
         ExportFormat {
@@ -42,7 +46,8 @@ impl ExportFormat {
 
     fn batch(&self, enriched: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let times = enriched.column(self.layout.time).as_primitive::<Int64Type>();
-        let inside: BooleanArray = times.values().iter().map(|&time| Some(time >= self.from)).collect();
+        let inside: BooleanArray =
+            times.values().iter().map(|&time| Some(time >= self.from)).collect();
         let rows = filter_record_batch(enriched, &inside)?;
         let ids = (0..rows.num_rows()).map(|row| self.layout.request_id(&rows, row));
         let times = self.layout.times(&rows).values().clone();
@@ -62,14 +67,19 @@ pub fn export_rows<'scope>(
     format: ExportFormat,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
-    rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "Export", move |_capability, _info| {
-        move |input, output| {
-            input.for_each(|capability, container| {
-                let batch = container.take(&format.enriched).and_then(|batch| format.batch(&batch));
-                if let Some(batch) = failure.check(batch) {
-                    output.session(&capability).give_container(&mut Rows::new(batch));
-                }
-            });
-        }
-    })
+    rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
+        Pipeline,
+        "Export",
+        move |_capability, _info| {
+            move |input, output| {
+                input.for_each(|capability, container| {
+                    let batch =
+                        container.take(&format.enriched).and_then(|batch| format.batch(&batch));
+                    if let Some(batch) = failure.check(batch) {
+                        output.session(&capability).give_container(&mut Rows::new(batch));
+                    }
+                });
+            }
+        },
+    )
 }

@@ -1,10 +1,10 @@
 //! Deliberate faults, so that a test can see that the accounting notices them.
 
+use arrow::datatypes::SchemaRef;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
-use arrow::datatypes::SchemaRef;
 
 use crate::failure::Failure;
 use crate::rows::Rows;
@@ -28,19 +28,27 @@ impl Faults {
         if self.lose_row_after.as_deref() != Some(stage) || rows.scope().index() != 0 {
             return rows;
         }
-        rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "LoseRow", move |_cap, _info| {
-            let mut lost = false;
-            move |input, output| {
-                input.for_each(|capability, container| {
-                    let number = container.number();
-                    let Some(mut batch) = failure.check(container.take(&schema)) else { return };
-                    if !lost && batch.num_rows() > 0 {
-                        batch = batch.slice(1, batch.num_rows() - 1);
-                        lost = true;
-                    }
-                    output.session(&capability).give_container(&mut Rows::numbered(batch, number));
-                });
-            }
-        })
+        rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
+            Pipeline,
+            "LoseRow",
+            move |_cap, _info| {
+                let mut lost = false;
+                move |input, output| {
+                    input.for_each(|capability, container| {
+                        let number = container.number();
+                        let Some(mut batch) = failure.check(container.take(&schema)) else {
+                            return;
+                        };
+                        if !lost && batch.num_rows() > 0 {
+                            batch = batch.slice(1, batch.num_rows() - 1);
+                            lost = true;
+                        }
+                        output
+                            .session(&capability)
+                            .give_container(&mut Rows::numbered(batch, number));
+                    });
+                }
+            },
+        )
     }
 }

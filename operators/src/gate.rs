@@ -80,63 +80,78 @@ impl OrderGate {
     }
 }
 
-/// Brings rows to their home and lets them out in `order`, stamped with the epoch that freed them.
+/// How rows find their home and their order there.
+pub struct Ordering {
+    pub home: Route,
+    pub order: Order,
+    pub layout: EventLayout,
+    pub watermarks: Watermarks,
+}
+
+/// Brings rows to their home and lets them out in order, stamped with the epoch that freed them.
 ///
 /// An epoch's watermark counts once the epoch is complete on rows and marks alike. Every epoch has a
 /// mark, and the mark's capability is the one that rows leave under; waiting rows hold none.
 pub fn order_rows<'scope>(
     rows: Stream<'scope, u64, Rows>,
     marks: StreamVec<'scope, u64, Mark>,
-    home: Route,
-    mut gate: OrderGate,
-    watermarks: Watermarks,
-    layout: EventLayout,
+    ordering: Ordering,
     counters: Counters,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
+    let Ordering { home, order, layout, watermarks } = ordering;
+    let mut gate = OrderGate::new(order, layout.order_columns(), layout.schema.clone());
     let schema = layout.schema.clone();
     let pact = {
         let (schema, failure) = (schema.clone(), failure.clone());
         DistributorPact(move |peers| RowDistributor::new(home, schema, failure, peers))
     };
-    rows.binary_frontier::<_, CapacityContainerBuilder<Rows>, _, _, _, _>(marks, pact, Pipeline, "OrderGate", move |_capability, _info| {
-        let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
-        let mut epochs = CompleteEpochs::new(watermarks);
-        move |(rows, row_frontier), (marks, mark_frontier), output| {
-            // 1. Rows go out at once, or wait for their epoch.
-            rows.for_each(|capability, container| {
-                let Some(&epoch) = capability.least() else { return };
-                let Some(batch) = failure.check(container.take(&schema)) else { return };
-                if gate.order == Order::Arrival {
-                    note_event_time(&counters, &layout, &batch);
-                    output.session(&capability).give_container(&mut Rows::new(batch));
-                } else {
-                    counters.rows_held(batch.num_rows() as i64);
-                    arrived.entry(epoch).or_default().push(batch);
-                }
-            });
-            // 2. Marks bring the capability of their epoch.
-            marks.for_each(|capability, container| {
-                if let Some(retained) = capability.retain_least(output.output_index()) {
-                    epochs.insert(retained, container.drain(..));
-                }
-            });
-            // 3. Each complete epoch lets out what its watermark has passed.
-            let complete = |epoch: &u64| !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch);
-            while let Some((capability, watermark)) = epochs.next(complete) {
-                let epoch = *capability.time();
-                while let Some(batches) = arrived.first_entry().filter(|e| *e.key() <= epoch) {
-                    batches.remove().into_iter().for_each(|batch| gate.insert(batch));
-                }
-                let released = gate.release(watermark);
-                if let Some(batch) = failure.check(released).flatten() {
-                    counters.rows_held(-(batch.num_rows() as i64));
-                    note_event_time(&counters, &layout, &batch);
-                    output.session(&capability).give_container(&mut Rows::new(batch));
+    rows.binary_frontier::<_, CapacityContainerBuilder<Rows>, _, _, _, _>(
+        marks,
+        pact,
+        Pipeline,
+        "OrderGate",
+        move |_capability, _info| {
+            let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
+            let mut epochs = CompleteEpochs::new(watermarks);
+            move |(rows, row_frontier), (marks, mark_frontier), output| {
+                // 1. Rows go out at once, or wait for their epoch.
+                rows.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    let Some(batch) = failure.check(container.take(&schema)) else { return };
+                    if gate.order == Order::Arrival {
+                        note_event_time(&counters, &layout, &batch);
+                        output.session(&capability).give_container(&mut Rows::new(batch));
+                    } else {
+                        counters.rows_held(batch.num_rows() as i64);
+                        arrived.entry(epoch).or_default().push(batch);
+                    }
+                });
+                // 2. Marks bring the capability of their epoch.
+                marks.for_each(|capability, container| {
+                    if let Some(retained) = capability.retain_least(output.output_index()) {
+                        epochs.insert(retained, container.drain(..));
+                    }
+                });
+                // 3. Each complete epoch lets out what its watermark has passed.
+                let complete = |epoch: &u64| {
+                    !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
+                };
+                while let Some((capability, watermark)) = epochs.next(complete) {
+                    let epoch = *capability.time();
+                    while let Some(batches) = arrived.first_entry().filter(|e| *e.key() <= epoch) {
+                        batches.remove().into_iter().for_each(|batch| gate.insert(batch));
+                    }
+                    let released = gate.release(watermark);
+                    if let Some(batch) = failure.check(released).flatten() {
+                        counters.rows_held(-(batch.num_rows() as i64));
+                        note_event_time(&counters, &layout, &batch);
+                        output.session(&capability).give_container(&mut Rows::new(batch));
+                    }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 fn note_event_time(counters: &Counters, layout: &EventLayout, batch: &RecordBatch) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use crate::admit::{Admission, Chunk};

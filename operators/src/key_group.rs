@@ -42,8 +42,11 @@ pub fn for_each_group(
         DataType::Utf8 => {
             let keys = keys.as_string::<i32>();
             for row in 0..keys.len() {
-                let group =
-                    if keys.is_null(row) { origin(row) } else { group_of_bytes(keys.value(row).as_bytes()) };
+                let group = if keys.is_null(row) {
+                    origin(row)
+                } else {
+                    group_of_bytes(keys.value(row).as_bytes())
+                };
                 with(row, group);
             }
         }

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+
+use crate::sort::OrderColumns;
 
 /// Event time in milliseconds since 1970-01-01T00:00:00Z, Int64.
 pub const TIME: &str = "__time";
@@ -60,6 +64,16 @@ impl EventLayout {
         }
     }
 
+    /// The columns that order rows.
+    pub fn order_columns(&self) -> OrderColumns {
+        OrderColumns {
+            time: self.time,
+            id: self.id,
+            partition: self.partition,
+            offset: self.offset,
+        }
+    }
+
     pub fn times<'a>(&self, batch: &'a RecordBatch) -> &'a Int64Array {
         batch.column(self.time).as_primitive::<Int64Type>()
     }
@@ -81,7 +95,9 @@ impl EventLayout {
         if let Some(column) = self.id.map(|id| batch.column(id)).filter(|c| c.is_valid(row)) {
             match column.data_type() {
                 DataType::Utf8 => return column.as_string::<i32>().value(row).to_owned(),
-                DataType::Int64 => return column.as_primitive::<Int64Type>().value(row).to_string(),
+                DataType::Int64 => {
+                    return column.as_primitive::<Int64Type>().value(row).to_string();
+                }
                 _ => {}
             }
         }

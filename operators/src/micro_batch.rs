@@ -108,11 +108,13 @@ mod tests {
     use super::*;
 
     fn rows(from: i64, to: i64) -> RecordBatch {
-        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(from..to)) as _)]).unwrap()
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(from..to)) as _)])
+            .unwrap()
     }
 
     fn values(parts: &[Part<char>]) -> Vec<(char, Vec<i64>)> {
-        let numbers = |p: &Part<char>| p.slice().column(0).as_primitive::<Int64Type>().values().to_vec();
+        let numbers =
+            |p: &Part<char>| p.slice().column(0).as_primitive::<Int64Type>().values().to_vec();
         parts.iter().map(|part| (part.tag, numbers(part))).collect()
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float32Builder, ListArray, RecordBatch, StringArray,
-    StringBuilder, TimestampMillisecondArray, UInt32Array,
+    Array, ArrayRef, BooleanArray, Float32Array, Float32Builder, ListArray, RecordBatch,
+    StringArray, StringBuilder, TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -92,11 +92,16 @@ impl PredictionFormat {
         with_run_columns: bool,
     ) -> Self {
         let field = Field::new;
-        let key_type = layout.key.map_or(DataType::Utf8, |key| layout.schema.field(key).data_type().clone());
+        let key_type =
+            layout.key.map_or(DataType::Utf8, |key| layout.schema.field(key).data_type().clone());
         let mut fields = vec![
             field("event_id", DataType::Utf8, false),
             field("key", key_type, true),
-            field("event_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+            field(
+                "event_time",
+                DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                false,
+            ),
             field("model_name", DataType::Utf8, false),
             field("model_version", DataType::Utf8, false),
             field("status", DataType::Utf8, false),
@@ -196,7 +201,12 @@ fn either(condition: &BooleanArray, yes: &str, no: &str) -> ArrayRef {
     if condition.true_count() == 0 {
         return repeated(no, condition.len());
     }
-    Arc::new(condition.iter().map(|c| Some(if c == Some(true) { yes } else { no })).collect::<StringArray>())
+    Arc::new(
+        condition
+            .iter()
+            .map(|c| Some(if c == Some(true) { yes } else { no }))
+            .collect::<StringArray>(),
+    )
 }
 
 fn float_lists(values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {

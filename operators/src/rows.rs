@@ -30,7 +30,10 @@ enum Payload {
     #[default]
     Empty,
     Batch(RecordBatch),
-    Bytes { rows: u64, bytes: Bytes },
+    Bytes {
+        rows: u64,
+        bytes: Bytes,
+    },
 }
 
 const WORD: usize = 8;
@@ -128,8 +131,7 @@ fn decode(bytes: &[u8], schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
         .ok_or_else(|| malformed("cut off in body"))?;
     let message =
         arrow::ipc::root_as_message(metadata).map_err(|error| malformed(&error.to_string()))?;
-    let header =
-        message.header_as_record_batch().ok_or_else(|| malformed("not a record batch"))?;
+    let header = message.header_as_record_batch().ok_or_else(|| malformed("not a record batch"))?;
     read_record_batch(
         &Buffer::from(body),
         header,

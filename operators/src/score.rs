@@ -114,7 +114,8 @@ impl Watched {
         layout: &EventLayout,
         scores: &ArrayRef,
     ) -> Result<RecordBatch, ArrowError> {
-        let mut columns = vec![events.column(layout.time).clone(), events.column(layout.late).clone()];
+        let mut columns =
+            vec![events.column(layout.time).clone(), events.column(layout.late).clone()];
         columns.extend(self.columns.iter().map(|&at| events.column(at).clone()));
         columns.push(cast(scores, &DataType::Float64)?);
         RecordBatch::try_new(self.schema.clone(), columns)
@@ -213,7 +214,10 @@ struct Scorer {
 
 impl Scorer {
     /// The rows that can be scored, and dead letters for those that lack a feature.
-    fn validate(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
+    fn validate(
+        &self,
+        batch: RecordBatch,
+    ) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
         let batch = self.without_warm_up(batch)?;
         let required = self.scoring.inputs.iter().filter(|input| !input.allow_null);
         let lacking: Vec<&ModelInput> =
@@ -286,7 +290,9 @@ impl Scorer {
             [one] => one.project(&columns),
             many => {
                 let projected =
-                    many.iter().map(|slice| slice.project(&columns)).collect::<Result<Vec<_>, _>>()?;
+                    many.iter()
+                        .map(|slice| slice.project(&columns))
+                        .collect::<Result<Vec<_>, _>>()?;
                 concat_batches(&projected[0].schema(), &projected)
             }
         }
@@ -315,7 +321,9 @@ impl Scorer {
             _ => groups.push((part, ScoredColumns::new(width, self.scoring.keep_inputs))),
         }
         let Some((_, columns)) = groups.last_mut() else { return };
-        columns.predictions.extend_from_slice(&scores.predictions[rows.start * width..rows.end * width]);
+        columns
+            .predictions
+            .extend_from_slice(&scores.predictions[rows.start * width..rows.end * width]);
         if let (Some(kept), Some(input)) = (&mut columns.inputs, &scores.input) {
             let inputs = self.scoring.inputs.len();
             kept.extend_from_slice(&input.values()[rows.start * inputs..rows.end * inputs]);

@@ -51,8 +51,10 @@ fn request_schema(trip: &Trip, layout: &EventLayout) -> SchemaRef {
 }
 
 fn answer_schema(windows: usize) -> SchemaRef {
-    let mut fields =
-        vec![Field::new("home", DataType::UInt32, false), Field::new("row", DataType::UInt64, false)];
+    let mut fields = vec![
+        Field::new("home", DataType::UInt32, false),
+        Field::new("row", DataType::UInt64, false),
+    ];
     fields.extend((0..windows).map(|i| Field::new(format!("window_{i}"), DataType::Float64, true)));
     Arc::new(Schema::new(fields))
 }
@@ -199,18 +201,27 @@ fn answer_trip<'scope>(
     requests.unary_frontier::<RowsBuilder, _, _, _>(pact, &name, move |_capability, _info| {
         let mut epochs: BTreeMap<u64, (Capability<u64>, Vec<RecordBatch>)> = BTreeMap::new();
         move |(input, frontier), output| {
-            let mut reply = |capability: &Capability<u64>, batches: Vec<RecordBatch>, output: &mut timely::dataflow::operators::generic::OutputBuilderSession<'_, u64, RowsBuilder>| {
-                let answered = in_order(&schema, batches, order_columns).and_then(|requests| {
-                    let values = answer(&mut windows, &requests, first_value)?;
-                    let mut columns =
-                        vec![requests.column(request::HOME).clone(), requests.column(request::ROW).clone()];
-                    columns.extend(values.into_iter().map(|value| Arc::new(value) as ArrayRef));
-                    RecordBatch::try_new(answers.clone(), columns)
-                });
-                if let Some(batch) = failure.check(answered) {
-                    output.session(capability).give_container(&mut Rows::new(batch));
-                }
-            };
+            let mut reply =
+                |capability: &Capability<u64>,
+                 batches: Vec<RecordBatch>,
+                 output: &mut timely::dataflow::operators::generic::OutputBuilderSession<
+                    '_,
+                    u64,
+                    RowsBuilder,
+                >| {
+                    let answered = in_order(&schema, batches, order_columns).and_then(|requests| {
+                        let values = answer(&mut windows, &requests, first_value)?;
+                        let mut columns = vec![
+                            requests.column(request::HOME).clone(),
+                            requests.column(request::ROW).clone(),
+                        ];
+                        columns.extend(values.into_iter().map(|value| Arc::new(value) as ArrayRef));
+                        RecordBatch::try_new(answers.clone(), columns)
+                    });
+                    if let Some(batch) = failure.check(answered) {
+                        output.session(capability).give_container(&mut Rows::new(batch));
+                    }
+                };
             input.for_each(|capability, container| {
                 let Some(retained) = capability.retain_least(output.output_index()) else { return };
                 let Some(batch) = failure.check(container.take(&schema)) else { return };
@@ -235,7 +246,8 @@ fn in_order(
     mut batches: Vec<RecordBatch>,
     columns: OrderColumns,
 ) -> Result<RecordBatch, ArrowError> {
-    let batch = if batches.len() == 1 { batches.remove(0) } else { concat_batches(schema, &batches)? };
+    let batch =
+        if batches.len() == 1 { batches.remove(0) } else { concat_batches(schema, &batches)? };
     let order = RowOrder::new(&batch, columns);
     if order.is_sorted() {
         return Ok(batch);
@@ -264,7 +276,13 @@ impl<C> Rejoin<C> {
     fn insert(&mut self, capability: C, batch: RecordBatch, first_row: u64, trips: usize) {
         let rows = batch.num_rows();
         let answers = vec![vec![None; rows]; self.windows];
-        self.waiting.push_back(Waiting { capability, batch, first_row, answers, missing: rows * trips });
+        self.waiting.push_back(Waiting {
+            capability,
+            batch,
+            first_row,
+            answers,
+            missing: rows * trips,
+        });
     }
 
     /// Puts answers of one trip in their places; `first_window` is the trip's first column.
@@ -286,7 +304,9 @@ impl<C> Rejoin<C> {
                 at = self.waiting.partition_point(|w| w.first_row <= row).wrapping_sub(1);
             }
             let Some(waiting) = self.waiting.get_mut(at).filter(|w| inside(w)) else {
-                return Err(ArrowError::ComputeError(format!("an answer for row {row}, which does not wait")));
+                return Err(ArrowError::ComputeError(format!(
+                    "an answer for row {row}, which does not wait"
+                )));
             };
             let place = (row - waiting.first_row) as usize;
             for (window, column) in values.iter().enumerate() {

@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 
 /// The columns that order rows, by position in a batch.

@@ -45,9 +45,11 @@ impl Watermarks {
     }
 
     fn raise(&mut self) {
-        let lowest = self.open.values().min().map_or(i64::MAX, |highest| {
-            highest.saturating_sub(self.allowed_lateness_ms)
-        });
+        let lowest = self
+            .open
+            .values()
+            .min()
+            .map_or(i64::MAX, |highest| highest.saturating_sub(self.allowed_lateness_ms));
         self.watermark = self.watermark.max(lowest);
     }
 

@@ -8,8 +8,9 @@ use driftline_operators::drift::calendar::WindowLength;
 /// # Errors
 /// What is wrong with the text.
 pub fn length_ms(text: &str) -> Result<i64, String> {
-    let length = humantime::parse_duration(text)
-        .map_err(|error| format!("{text:?} is not a length of time such as \"1h\" or \"7 days\": {error}"))?;
+    let length = humantime::parse_duration(text).map_err(|error| {
+        format!("{text:?} is not a length of time such as \"1h\" or \"7 days\": {error}")
+    })?;
     match i64::try_from(length.as_millis()) {
         Ok(millis) if millis > 0 => Ok(millis),
         _ => Err(format!("{text:?} must be at least a millisecond")),
@@ -44,8 +45,10 @@ pub fn instant_ms(text: &str) -> Result<i64, String> {
 
 /// An instant in ms as text, to the second.
 pub fn instant_text(millis: i64) -> String {
-    DateTime::<Utc>::from_timestamp_millis(millis)
-        .map_or_else(|| format!("{millis} ms"), |instant| instant.format("%Y-%m-%d %H:%M").to_string())
+    DateTime::<Utc>::from_timestamp_millis(millis).map_or_else(
+        || format!("{millis} ms"),
+        |instant| instant.format("%Y-%m-%d %H:%M").to_string(),
+    )
 }
 
 #[cfg(test)]

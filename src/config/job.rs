@@ -141,7 +141,8 @@ pub struct Outputs {
 impl Outputs {
     /// The three outputs as folders of `base`, in their formats.
     pub fn below(&self, base: &Path) -> Self {
-        let below = |name: &str, output: &Output| Output { path: base.join(name), format: output.format };
+        let below =
+            |name: &str, output: &Output| Output { path: base.join(name), format: output.format };
         Outputs {
             predictions: below("predictions", &self.predictions),
             drift: below("drift", &self.drift),
@@ -188,9 +189,14 @@ fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, String> {
 
     let mut sources = raw.sources.into_iter();
     let (Some((source_name, source)), None) = (sources.next(), sources.next()) else {
-        return Err("a job has exactly one section [sources.NAME]; several files are a folder".to_owned());
+        return Err(
+            "a job has exactly one section [sources.NAME]; several files are a folder".to_owned()
+        );
     };
-    let format = source.format.map(|f| format_of(&format!("sources.{source_name}.format"), &f)).transpose()?;
+    let format = source
+        .format
+        .map(|f| format_of(&format!("sources.{source_name}.format"), &f))
+        .transpose()?;
     let input = Input { path: resolve(folder, &source.path), format };
 
     let tables = raw
@@ -267,7 +273,11 @@ fn one_of(key: &str, value: &str, known: &[&str]) -> String {
 }
 
 fn at_least(key: &str, value: i64, least: i64) -> Result<(), String> {
-    if value < least { Err(format!("{key} is {value}; it must be at least {least}")) } else { Ok(()) }
+    if value < least {
+        Err(format!("{key} is {value}; it must be at least {least}"))
+    } else {
+        Ok(())
+    }
 }
 
 fn format_of(key: &str, value: &str) -> Result<Format, String> {
@@ -361,7 +371,8 @@ fn check_feature(
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
@@ -379,7 +390,8 @@ fn check_model(
         }
     }
     let path = folder.join(&raw.path);
-    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let stem =
+        path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     Ok(ModelFile {
         name: raw.name.unwrap_or(stem),
         path,
@@ -399,7 +411,9 @@ fn check_drift(raw: DriftSection, folder: &Path) -> Result<Drift, String> {
         windows.push((length, text.clone()));
     }
     if windows.is_empty() {
-        return Err("drift.windows is empty; it lists lengths such as \"1d\", \"1w\", \"1mo\"".to_owned());
+        return Err(
+            "drift.windows is empty; it lists lengths such as \"1d\", \"1w\", \"1mo\"".to_owned()
+        );
     }
     let thresholds = Thresholds {
         ks_p_value: raw.ks_p_value,

@@ -57,8 +57,7 @@ fn in_file(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
 
 /// Puts `value` where `variable` points to; keys of the file are matched without regard to case.
 fn set(table: &mut Table, variable: &str, value: &str) -> Result<(), String> {
-    let keys: Vec<String> =
-        variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+    let keys: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
     let Some((last, parents)) = keys.split_last() else { return Ok(()) };
     let mut at = table;
     for parent in parents {
@@ -76,7 +75,11 @@ fn set(table: &mut Table, variable: &str, value: &str) -> Result<(), String> {
 }
 
 fn existing(table: &Table, key: &str) -> String {
-    table.keys().find(|known| known.to_lowercase() == key).cloned().unwrap_or_else(|| key.to_owned())
+    table
+        .keys()
+        .find(|known| known.to_lowercase() == key)
+        .cloned()
+        .unwrap_or_else(|| key.to_owned())
 }
 
 /// Text stays text where the file has text; else whatever TOML reads in it, or text.
@@ -128,16 +131,19 @@ column = "x"
         let path = folder.path().join("job.toml");
         std::fs::write(&path, job).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        load(&path, environment).map_err(|error| {
-            error.to_string().replace(&folder.path().display().to_string(), "")
-        })
+        load(&path, environment)
+            .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), ""))
     }
 
     #[test]
     fn the_environment_wins_and_keeps_text_as_text() {
         let job = check(
             JOB,
-            &[("STREAMING_REALTIME_ML__MAX_BATCH_SIZE", "64"), ("STREAMING_JOB__NAME", "5"), ("STREAMING_HOME", "x")],
+            &[
+                ("STREAMING_REALTIME_ML__MAX_BATCH_SIZE", "64"),
+                ("STREAMING_JOB__NAME", "5"),
+                ("STREAMING_HOME", "x"),
+            ],
         )
         .unwrap();
         assert_eq!((job.realtime_ml.max_batch_size, job.job.name.as_str()), (64, "5"));
@@ -146,9 +152,15 @@ column = "x"
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_a_suggestion() {
         let error = check(&format!("{JOB}[realtime_ml]\nmax_batchsize = 3\n"), &[]).unwrap_err();
-        assert_eq!(error, "/job.toml:11: unknown key \"max_batchsize\"; did you mean \"max_batch_size\"?");
+        assert_eq!(
+            error,
+            "/job.toml:11: unknown key \"max_batchsize\"; did you mean \"max_batch_size\"?"
+        );
         let error = check(JOB, &[("STREAMING_REALTIME_ML__BATCH_TIME_MS", "3")]).unwrap_err();
-        assert!(error.starts_with("environment variable STREAMING_REALTIME_ML__BATCH_TIME_MS: "), "{error}");
+        assert!(
+            error.starts_with("environment variable STREAMING_REALTIME_ML__BATCH_TIME_MS: "),
+            "{error}"
+        );
         assert!(error.contains("batch_timeout_ms"), "{error}");
     }
 

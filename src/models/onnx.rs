@@ -47,7 +47,8 @@ impl OnnxModel {
         if !path.is_file() {
             return Err(error("there is no such model file (model.path)".to_owned()));
         }
-        let session = open_session(environment, path).map_err(|e| error(format!("not a usable ONNX model: {e}")))?;
+        let session = open_session(environment, path)
+            .map_err(|e| error(format!("not a usable ONNX model: {e}")))?;
         let input = check_input(&session, features).map_err(error)?;
         let (output, classes) = choose_output(&session, output).map_err(error)?;
         let labelled = session.outputs().len() > 1;
@@ -77,15 +78,22 @@ impl OnnxModel {
     fn measure_width(&mut self, features: usize) -> Result<usize, ModelError> {
         self.tensor = vec![0.0; features];
         let (rows, values) = self.run(1, features)?;
-        if rows == 1 && !values.is_empty() { Ok(values.len()) } else { Err(ModelError("the output has no columns".to_owned())) }
+        if rows == 1 && !values.is_empty() {
+            Ok(values.len())
+        } else {
+            Err(ModelError("the output has no columns".to_owned()))
+        }
     }
 
     /// Runs the model on the tensor; rows and values of the output.
     fn run(&mut self, rows: usize, features: usize) -> Result<(usize, Vec<f32>), ModelError> {
         let refuse = |error: ort::Error| ModelError(error.to_string().replace('\n', " "));
-        let input = TensorRef::from_array_view(([rows, features], self.tensor.as_slice())).map_err(refuse)?;
-        let outputs = self.session.run(ort::inputs![self.input.as_str() => input]).map_err(refuse)?;
-        let (shape, values) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(refuse)?;
+        let input = TensorRef::from_array_view(([rows, features], self.tensor.as_slice()))
+            .map_err(refuse)?;
+        let outputs =
+            self.session.run(ort::inputs![self.input.as_str() => input]).map_err(refuse)?;
+        let (shape, values) =
+            outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(refuse)?;
         let rows = shape.first().copied().unwrap_or(0) as usize;
         Ok((rows, values.to_vec()))
     }
@@ -103,7 +111,11 @@ fn open_session(environment: &Environment, path: &Path) -> ort::Result<Session> 
 fn check_input(session: &Session, features: &[Field]) -> Result<String, String> {
     let [input] = session.inputs() else {
         let names: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
-        return Err(format!("it has {} inputs ({}); one float tensor [rows, features] is needed", names.len(), names.join(", ")));
+        return Err(format!(
+            "it has {} inputs ({}); one float tensor [rows, features] is needed",
+            names.len(),
+            names.join(", ")
+        ));
     };
     let name = input.name();
     let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
@@ -120,17 +132,24 @@ fn check_input(session: &Session, features: &[Field]) -> Result<String, String> 
         ));
     }
     if let Some(text) = features.iter().find(|field| *field.data_type() != DataType::Float64) {
-        return Err(format!("its input {name:?} is a tensor of numbers, but feature {:?} is text", text.name()));
+        return Err(format!(
+            "its input {name:?} is a tensor of numbers, but feature {:?} is text",
+            text.name()
+        ));
     }
     Ok(name.to_owned())
 }
 
 /// The output to read, and its number of columns where the model declares it.
-fn choose_output(session: &Session, wanted: Option<&str>) -> Result<(String, Option<usize>), String> {
+fn choose_output(
+    session: &Session,
+    wanted: Option<&str>,
+) -> Result<(String, Option<usize>), String> {
     let is_float = |dtype: &ValueType| {
         matches!(dtype, ValueType::Tensor { ty: TensorElementType::Float32, .. })
     };
-    let names = || session.outputs().iter().map(|output| output.name()).collect::<Vec<_>>().join(", ");
+    let names =
+        || session.outputs().iter().map(|output| output.name()).collect::<Vec<_>>().join(", ");
     let found = match wanted {
         Some(name) => session.outputs().iter().find(|output| output.name() == name),
         None => session.outputs().iter().rev().find(|output| is_float(output.dtype())),
@@ -138,7 +157,10 @@ fn choose_output(session: &Session, wanted: Option<&str>) -> Result<(String, Opt
     let Some(output) = found else {
         return Err(match wanted {
             Some(name) => format!("it has no output {name:?} (model.output); it has {}", names()),
-            None => format!("none of its outputs ({}) is a tensor of floats; convert it without ZipMap", names()),
+            None => format!(
+                "none of its outputs ({}) is a tensor of floats; convert it without ZipMap",
+                names()
+            ),
         });
     };
     match output.dtype() {

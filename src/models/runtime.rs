@@ -19,7 +19,8 @@ pub enum RuntimeError {
 /// this project (`DRIFTLINE_CACHE`, `XDG_CACHE_HOME/driftline`, `~/.cache/driftline`), else
 /// wherever the system's loader looks.
 fn places() -> Vec<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(path) = variable("ORT_DYLIB_PATH") {
         return vec![path];
     }
@@ -47,13 +48,19 @@ pub fn load() -> Result<Environment, RuntimeError> {
         }
         match ort::init_from(path) {
             Ok(builder) => {
-                return builder.with_name("driftline").with_telemetry(false).build().map_err(|error| {
-                    RuntimeError::Unusable { path: path.clone(), message: error.to_string() }
-                });
+                return builder.with_name("driftline").with_telemetry(false).build().map_err(
+                    |error| RuntimeError::Unusable {
+                        path: path.clone(),
+                        message: error.to_string(),
+                    },
+                );
             }
             Err(_) if by_loader => {}
             Err(error) => {
-                return Err(RuntimeError::Unusable { path: path.clone(), message: error.to_string() });
+                return Err(RuntimeError::Unusable {
+                    path: path.clone(),
+                    message: error.to_string(),
+                });
             }
         }
     }

@@ -18,7 +18,10 @@ use crate::sinks::parquet::ParquetSink;
 /// If it is missing or no baseline.
 pub fn read(path: &Path) -> Result<(Baseline, String)> {
     if !path.is_file() {
-        anyhow::bail!("{}: there is no such baseline (drift.baseline); make it with `driftline baseline`", path.display());
+        anyhow::bail!(
+            "{}: there is no such baseline (drift.baseline); make it with `driftline baseline`",
+            path.display()
+        );
     }
     let baseline = Baseline::from_batches(&[read_parquet(path)?]);
     Ok((baseline.with_context(|| path.display().to_string())?, digest(path)?))

@@ -34,7 +34,8 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     }
     writeln!(text, "features:")?;
     for (field, (_, feature)) in prepared.plan.fields().iter().zip(&job.features) {
-        let default = feature.default.as_ref().map_or_else(String::new, |d| format!(", default {d:?}"));
+        let default =
+            feature.default.as_ref().map_or_else(String::new, |d| format!(", default {d:?}"));
         writeln!(text, "  {:<20} {}{default}", field.name(), field.data_type())?;
     }
     for trip in &prepared.plan.trips {
@@ -46,12 +47,22 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     }
     let parts = ScoringParts::load(&prepared, &options)?;
     let model = &parts.identity;
-    writeln!(text, "model {} version {}: {}", model.name, model.version, describe_dependence(parts.dependence))?;
+    writeln!(
+        text,
+        "model {} version {}: {}",
+        model.name,
+        model.version,
+        describe_dependence(parts.dependence)
+    )?;
     for (position, input) in parts.inputs.iter().enumerate() {
         writeln!(text, "  input column {position} is {}", input.name)?;
     }
     if prepare_drift(job, &parts)?.is_some() {
-        writeln!(text, "drift: the baseline covers all {} watched columns", parts.watched.names.len())?;
+        writeln!(
+            text,
+            "drift: the baseline covers all {} watched columns",
+            parts.watched.names.len()
+        )?;
     }
     writeln!(text, "the job is sound")?;
     Ok(text)

@@ -36,7 +36,10 @@ pub trait Build:
 }
 
 impl<F> Build for F where
-    F: for<'s> Fn(Scope<'s, u64>, usize, &ProbeHandle<u64>, Events) -> Result<()> + Send + Sync + 'static
+    F: for<'s> Fn(Scope<'s, u64>, usize, &ProbeHandle<u64>, Events) -> Result<()>
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -77,14 +80,16 @@ impl Engine {
     pub fn run(&self, build: impl Build) -> Result<Ended> {
         let started = Instant::now();
         let workers = self.options.workers.max(1);
-        let progress = Progress::start(self.options.progress, &self.prepared, self.counters.clone());
+        let progress =
+            Progress::start(self.options.progress, &self.prepared, self.counters.clone());
         let config = timely::Config {
             communication: self.communication(workers),
             worker: WorkerConfig::default(),
         };
         let engine = self.clone();
         let guards = timely::execute(config, move |worker| engine.work(worker, &build));
-        let guards = guards.map_err(|error| anyhow!("the workers could not be started: {error}"))?;
+        let guards =
+            guards.map_err(|error| anyhow!("the workers could not be started: {error}"))?;
         for ended in guards.join() {
             self.failure.check(ended);
         }

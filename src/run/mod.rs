@@ -22,9 +22,9 @@ use driftline_operators::accounting::Counters;
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::Sink;
 use driftline_operators::drift::baseline::Baseline;
-use driftline_operators::drift::snapshot::{self, SnapshotFormat};
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::figures::Thresholds;
+use driftline_operators::drift::snapshot::{self, SnapshotFormat};
 use driftline_operators::export::ExportFormat;
 use timely::dataflow::{ProbeHandle, Scope};
 
@@ -98,13 +98,15 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let engine = Engine::new(prepared.clone(), options);
     let files = OutputFiles::new(&publication, prepared.file_metadata(None));
     let from = options.from();
-    let build = move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
-        let format = ExportFormat::new(&prepared.plan, &prepared.layout, from);
-        let rows = files.sink(&features, worker, format.schema.clone(), &["event_id"])?;
-        let letters = files.sink(&letters, worker, dead_letter::SCHEMA.clone(), &["event_id"])?;
-        export(scope, events, format, rows, letters, probe);
-        Ok(())
-    };
+    let build =
+        move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let format = ExportFormat::new(&prepared.plan, &prepared.layout, from);
+            let rows = files.sink(&features, worker, format.schema.clone(), &["event_id"])?;
+            let letters =
+                files.sink(&letters, worker, dead_letter::SCHEMA.clone(), &["event_id"])?;
+            export(scope, events, format, rows, letters, probe);
+            Ok(())
+        };
     let ended = engine.run(build)?;
     finish(&engine.counters, &ended, &publication)?;
     Ok(Summary::of_export(&engine.counters, &ended, folder))
@@ -164,7 +166,8 @@ impl OutputFiles {
     ) -> Result<Box<dyn Sink>> {
         Ok(match output.format {
             Format::Parquet => {
-                let path = self.publication.file(&output.path, &format!("part-{worker:05}.parquet"));
+                let path =
+                    self.publication.file(&output.path, &format!("part-{worker:05}.parquet"));
                 Box::new(ParquetSink::create(path, schema, &self.metadata, unique)?)
             }
             Format::Json => {

@@ -69,7 +69,12 @@ impl Prepared {
         if let Some(at) = shard_by {
             let field = layout.schema.field(at);
             if key_type(field.data_type()).is_none() {
-                bail!("{}: job.shard_by: {:?} is {}; it must be a string or an integer", in_job(), field.name(), field.data_type());
+                bail!(
+                    "{}: job.shard_by: {:?} is {}; it must be a string or an integer",
+                    in_job(),
+                    field.name(),
+                    field.data_type()
+                );
             }
         }
         let (names, floors): (Vec<String>, Vec<i64>) = input.partitions().into_iter().unzip();
@@ -129,7 +134,10 @@ impl Prepared {
     }
 
     /// What is written into the footer of every file.
-    pub fn file_metadata(&self, parts: Option<&super::scoring::ScoringParts>) -> Vec<(String, String)> {
+    pub fn file_metadata(
+        &self,
+        parts: Option<&super::scoring::ScoringParts>,
+    ) -> Vec<(String, String)> {
         let mut pairs = vec![
             ("driftline.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("driftline.job".to_owned(), self.job.name.clone()),
@@ -155,7 +163,8 @@ fn warm_up_from(job: &Job, options: &RunOptions) -> i64 {
 fn open_input(job: &Job, options: &RunOptions, extent: Extent) -> Result<Box<dyn EventInput>> {
     let source = options.source(job);
     let event = &job.event;
-    let integers: Vec<&str> = [&event.id, &event.key].into_iter().flatten().map(String::as_str).collect();
+    let integers: Vec<&str> =
+        [&event.id, &event.key].into_iter().flatten().map(String::as_str).collect();
     let json = |files| JsonLinesInput::open(files, &event.time, &event.columns, &integers, extent);
     if source.path.as_os_str() == "-" {
         return Ok(Box::new(json(Vec::new())?));
@@ -208,17 +217,22 @@ fn compile(
 
 /// The event's schema with id and key as the strings or integers that they are admitted as.
 fn with_key_types(schema: &SchemaRef, keys: [(&str, Option<usize>); 2]) -> Result<Schema> {
-    let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    let mut fields: Vec<Field> =
+        schema.fields().iter().map(|field| field.as_ref().clone()).collect();
     for (name, at) in keys {
         let Some(at) = at else { continue };
         let from = schema.field(at).data_type();
-        let to = key_type(from).ok_or_else(|| anyhow!("{name} is {from}; it must be a string or an integer"))?;
+        let to = key_type(from)
+            .ok_or_else(|| anyhow!("{name} is {from}; it must be a string or an integer"))?;
         fields[at] = Field::new(fields[at].name(), to, true);
     }
     Ok(Schema::new(fields))
 }
 
-fn declarations(job: &Job, tables: &IndexMap<String, StaticTable>) -> Result<Vec<FeatureDeclaration>> {
+fn declarations(
+    job: &Job,
+    tables: &IndexMap<String, StaticTable>,
+) -> Result<Vec<FeatureDeclaration>> {
     let declare = |(name, feature): &(String, crate::config::job::Feature)| {
         let definition = match &feature.kind {
             FeatureKind::Column(column) => Definition::Column(column.clone()),
@@ -233,8 +247,9 @@ fn declarations(job: &Job, tables: &IndexMap<String, StaticTable>) -> Result<Vec
             },
             FeatureKind::Encode { input, categories, unseen } => Definition::Encode {
                 input: input.clone(),
-                categories: Categories::new(categories, *unseen)
-                    .map_err(|twice| anyhow!("features.{name}: the category {twice:?} is listed twice"))?,
+                categories: Categories::new(categories, *unseen).map_err(|twice| {
+                    anyhow!("features.{name}: the category {twice:?} is listed twice")
+                })?,
             },
         };
         Ok(FeatureDeclaration {

@@ -45,11 +45,14 @@ fn draw(total: Option<u64>, counters: &Counters, stop: &AtomicBool) {
         Some(rows) => ProgressBar::new(rows).with_style(style(
             "{bar:30} {human_pos}/{human_len} events  {per_sec}  at {msg}  {eta} left",
         )),
-        None => ProgressBar::no_length().with_style(style("{spinner} {human_pos} events  {per_sec}  at {msg}")),
+        None => ProgressBar::no_length()
+            .with_style(style("{spinner} {human_pos} events  {per_sec}  at {msg}")),
     };
     while !stop.load(Ordering::Acquire) {
         bar.set_position(counters.account().read);
-        bar.set_message(counters.highest_event_time().map_or_else(|| "the start".to_owned(), instant_text));
+        bar.set_message(
+            counters.highest_event_time().map_or_else(|| "the start".to_owned(), instant_text),
+        );
         std::thread::park_timeout(REDRAW);
     }
     bar.finish_and_clear();

@@ -45,14 +45,18 @@ impl ScoringParts {
     pub fn load(prepared: &Prepared, options: &RunOptions) -> Result<Self> {
         let job = &prepared.job;
         let Some(file) = &job.model else {
-            bail!("{}: there is no section [model]; `driftline export` needs none", job.path.display());
+            bail!(
+                "{}: there is no section [model]; `driftline export` needs none",
+                job.path.display()
+            );
         };
         let environment = runtime::load()?;
         let inputs = model_inputs(&prepared.plan, &prepared.layout, &file.features)
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let mut model = load_model(&environment, file, &input_fields(&enriched, &inputs), false)?;
-        let sample = RecordBatch::new_empty(Arc::new(Schema::new(input_fields(&enriched, &inputs))));
+        let sample =
+            RecordBatch::new_empty(Arc::new(Schema::new(input_fields(&enriched, &inputs))));
         let dependence = probe(&mut model, &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
@@ -83,7 +87,12 @@ impl ScoringParts {
     ///
     /// # Errors
     /// If the model cannot be loaded again.
-    pub fn worker(&self, prepared: &Prepared, counters: &Counters, failure: &Failure) -> Result<Scoring> {
+    pub fn worker(
+        &self,
+        prepared: &Prepared,
+        counters: &Counters,
+        failure: &Failure,
+    ) -> Result<Scoring> {
         let Some(file) = &prepared.job.model else { bail!("the job has no model") };
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let fields = input_fields(&enriched, &self.inputs);

@@ -49,14 +49,23 @@ impl Summary {
         let sizes = counters.batch_sizes();
         let model = &parts.identity;
         summary.lines = vec![
-            ("model", format!("{} version {} ({})", model.name, model.version, describe(parts.dependence))),
+            (
+                "model",
+                format!(
+                    "{} version {} ({})",
+                    model.name,
+                    model.version,
+                    describe(parts.dependence)
+                ),
+            ),
             (
                 "batches",
                 format!(
                     "{}, median {} rows, {:.1} µs a row in the model, longest wait {:.1} ms",
                     thousands(sizes.batches()),
                     sizes.median(),
-                    counters.inference_time().as_secs_f64() * 1e6 / counters.scored_rows().max(1) as f64,
+                    counters.inference_time().as_secs_f64() * 1e6
+                        / counters.scored_rows().max(1) as f64,
                     counters.longest_wait().as_secs_f64() * 1e3
                 ),
             ),
@@ -66,7 +75,9 @@ impl Summary {
         }
         if counters.late_for_drift() > 0 {
             let rows = thousands(counters.late_for_drift());
-            summary.lines.push(("not in drift", format!("{rows} late rows, whose window was closed")));
+            summary
+                .lines
+                .push(("not in drift", format!("{rows} late rows, whose window was closed")));
         }
         if !options.to_standard_output() {
             summary.lines.push(("predictions", shown(&outputs.predictions.path)));
@@ -76,7 +87,9 @@ impl Summary {
             summary.lines.push(("drift", shown(&outputs.drift.path)));
             summary.next.push(look_at(&outputs.drift.path, outputs.drift.format));
         } else {
-            summary.next.push("add a section [drift] to the job, and run `driftline baseline`".to_owned());
+            summary
+                .next
+                .push("add a section [drift] to the job, and run `driftline baseline`".to_owned());
         }
         if summary.account.dead_letters > 0 {
             summary.lines.push(("dead letters", shown(&outputs.dead_letters.path)));
@@ -111,7 +124,9 @@ fn shown(path: &Path) -> String {
 
 fn look_at(path: &Path, format: Format) -> String {
     match format {
-        Format::Parquet => format!("python3 -c \"import pandas; print(pandas.read_parquet('{}'))\"", shown(path)),
+        Format::Parquet => {
+            format!("python3 -c \"import pandas; print(pandas.read_parquet('{}'))\"", shown(path))
+        }
         Format::Json => format!("head {}/*", shown(path)),
     }
 }
@@ -121,7 +136,7 @@ pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -133,7 +148,11 @@ impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Account { read, predictions, skipped, dead_letters, pending } = self.account;
         let seconds = self.took.as_secs_f64();
-        let workers = if self.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", self.workers) };
+        let workers = if self.workers == 1 {
+            "1 worker".to_owned()
+        } else {
+            format!("{} workers", self.workers)
+        };
         writeln!(
             f,
             "{} events in {seconds:.2} s, {} events/s, {workers}",
@@ -171,6 +190,9 @@ mod tests {
 
     #[test]
     fn thousands_are_apart() {
-        assert_eq!([7, 328, 1_000, 328_521, 1_000_000].map(thousands), ["7", "328", "1,000", "328,521", "1,000,000"]);
+        assert_eq!(
+            [7, 328, 1_000, 328_521, 1_000_000].map(thousands),
+            ["7", "328", "1,000", "328,521", "1,000,000"]
+        );
     }
 }

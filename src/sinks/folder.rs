@@ -99,7 +99,8 @@ fn results(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        if name.starts_with("part-") && [".parquet", ".jsonl"].iter().any(|end| name.ends_with(end)) {
+        if name.starts_with("part-") && [".parquet", ".jsonl"].iter().any(|end| name.ends_with(end))
+        {
             found.push(path);
         }
     }

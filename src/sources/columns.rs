@@ -20,9 +20,10 @@ fn normal_type(from: &DataType) -> DataType {
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Dictionary(_, value) => normal_type(value),
-        DataType::Float16 | DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) => {
-            DataType::Float64
-        }
+        DataType::Float16
+        | DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..) => DataType::Float64,
         other => other.clone(),
     }
 }
@@ -37,7 +38,8 @@ pub fn normal_schema(from: &Schema, time: &str) -> Result<SchemaRef, ArrowError>
         .fields()
         .iter()
         .map(|field| {
-            let to = if field.name() == time { time_type() } else { normal_type(field.data_type()) };
+            let to =
+                if field.name() == time { time_type() } else { normal_type(field.data_type()) };
             Field::new(field.name(), to, true)
         })
         .collect();

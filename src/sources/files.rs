@@ -106,7 +106,9 @@ mod tests {
     #[test]
     fn folders_are_walked_and_their_names_become_columns() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["year=2013/month=10/a.parquet", "year=2013/month=9/a.parquet", "_SUCCESS", ".x/b"] {
+        for name in
+            ["year=2013/month=10/a.parquet", "year=2013/month=9/a.parquet", "_SUCCESS", ".x/b"]
+        {
             let path = root.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();

@@ -88,12 +88,23 @@ impl JsonLinesInput {
         let read_as = infer(&sample, time, declared, text_or_integer);
         if !read_as.iter().any(|field| field.name() == time) {
             let names: Vec<&str> = read_as.iter().map(|field| field.name().as_str()).collect();
-            let found = if names.is_empty() { "no JSON object".to_owned() } else { names.join(", ") };
-            return Err(failed(&name, format!("no column {time:?} (event.time) in its first lines; there is {found}")));
+            let found =
+                if names.is_empty() { "no JSON object".to_owned() } else { names.join(", ") };
+            return Err(failed(
+                &name,
+                format!("no column {time:?} (event.time) in its first lines; there is {found}"),
+            ));
         }
         lines.seen = sample.into_iter();
         let schema = event_schema(&read_as, time);
-        Ok(JsonLinesInput { name, read_as, schema, time: time.to_owned(), extent, lines: Mutex::new(Some(lines)) })
+        Ok(JsonLinesInput {
+            name,
+            read_as,
+            schema,
+            time: time.to_owned(),
+            extent,
+            lines: Mutex::new(Some(lines)),
+        })
     }
 }
 
@@ -147,7 +158,8 @@ fn infer(
         };
         columns.insert(name.clone(), Some(data_type));
     }
-    let known = columns.into_iter().filter_map(|(name, found)| Some(Field::new(name, found?, true)));
+    let known =
+        columns.into_iter().filter_map(|(name, found)| Some(Field::new(name, found?, true)));
     known.collect()
 }
 
@@ -210,9 +222,12 @@ impl<R: Read> Read for Counted<R> {
 fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>, SourceError> {
     let file = File::open(path).map_err(|error| failed(path.display(), error))?;
     Ok(match path.extension().and_then(|end| end.to_str()) {
-        Some("gz") => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(BufReader::new(file)))),
+        Some("gz") => {
+            Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))))
+        }
         Some("zst") => {
-            let decoder = zstd::Decoder::new(file).map_err(|error| failed(path.display(), error))?;
+            let decoder =
+                zstd::Decoder::new(file).map_err(|error| failed(path.display(), error))?;
             Box::new(BufReader::new(decoder))
         }
         _ => Box::new(BufReader::with_capacity(1 << 20, file)),
@@ -344,7 +359,8 @@ impl JsonLinesSource {
     fn chunk(&mut self, lines: Vec<Line>, finished: Vec<u32>) -> Result<Polled, SourceError> {
         let decoded = self.decoder.decode(&lines).map_err(|error| failed(&self.name, error))?;
         let offsets = decoded.rows.iter().map(|&line| self.next_offset + line as u64);
-        let raw = BinaryArray::from_iter_values(decoded.rows.iter().map(|&line| &lines[line].bytes));
+        let raw =
+            BinaryArray::from_iter_values(decoded.rows.iter().map(|&line| &lines[line].bytes));
         let undecoded = decoded
             .bad
             .into_iter()
@@ -447,7 +463,9 @@ impl LineDecoder {
     /// One line by itself; what is wrong with it otherwise.
     fn alone(&self, line: &Line) -> Result<RecordBatch, String> {
         if line.too_long {
-            return Err(format!("longer than {LINE_BYTES_MAX} bytes; the payload is its beginning"));
+            return Err(format!(
+                "longer than {LINE_BYTES_MAX} bytes; the payload is its beginning"
+            ));
         }
         let mut decoder = self.new_decoder(2).map_err(|error| error.to_string())?;
         let read = decoder.decode(&line.bytes).map_err(|error| error.to_string())?;
@@ -465,7 +483,9 @@ impl LineDecoder {
             .iter()
             .zip(self.typed.fields())
             .map(|(column, field)| match field.data_type() {
-                DataType::Int64 => integers(column, field.name()).map(|column| Arc::new(column) as ArrayRef),
+                DataType::Int64 => {
+                    integers(column, field.name()).map(|column| Arc::new(column) as ArrayRef)
+                }
                 _ => Ok(column.clone()),
             })
             .collect();
@@ -479,7 +499,9 @@ fn integers(text: &ArrayRef, name: &str) -> Result<Int64Array, arrow::error::Arr
     for value in text {
         let parsed = value.map(|value| {
             value.parse::<i64>().map_err(|_| {
-                arrow::error::ArrowError::JsonError(format!("{name:?} is {value}, which is no integer"))
+                arrow::error::ArrowError::JsonError(format!(
+                    "{name:?} is {value}, which is no integer"
+                ))
             })
         });
         values.append_option(parsed.transpose()?);
@@ -533,7 +555,8 @@ mod tests {
 
     #[test]
     fn two_mistakes_do_not_make_a_right() {
-        let lines = [line(GOOD), line("{\"t\": 1}{\"t\": 2}"), line("{\"t\":"), line("1}"), line(GOOD)];
+        let lines =
+            [line(GOOD), line("{\"t\": 1}{\"t\": 2}"), line("{\"t\":"), line("1}"), line(GOOD)];
         let decoded = decoder().decode(&lines).unwrap();
         assert_eq!(decoded.rows, [0, 4]);
         assert_eq!(decoded.bad.len(), 3);
@@ -544,7 +567,8 @@ mod tests {
         let sample = [line(GOOD), line(r#"{"t": 6, "x": 2, "k": 7, "b": true, "s": null}"#)];
         let declared = IndexMap::from([("x".to_owned(), JsonType::Utf8)]);
         let fields = infer(&sample, "t", &declared, &["k"]);
-        let of = |name: &str| fields.iter().find(|f| f.name() == name).map(|f| f.data_type().clone());
+        let of =
+            |name: &str| fields.iter().find(|f| f.name() == name).map(|f| f.data_type().clone());
         assert_eq!(of("t"), Some(DataType::Int64));
         assert_eq!(of("k"), Some(DataType::Int64));
         assert_eq!(of("x"), Some(DataType::Utf8));

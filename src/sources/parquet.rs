@@ -5,7 +5,9 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt64Array,
+};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use driftline_operators::admit::{Chunk, event_times};
@@ -13,7 +15,8 @@ use driftline_operators::ingest::{Polled, Source, SourceError};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 
 use super::columns::{normal_schema, normalise};
@@ -68,7 +71,8 @@ impl ParquetInput {
             .collect();
         let schema = normal_schema(&stored, time).map_err(|_| {
             let names: Vec<&str> = stored.fields().iter().map(|f| f.name().as_str()).collect();
-            let message = format!("no column {time:?} (event.time); there are {}", names.join(", "));
+            let message =
+                format!("no column {time:?} (event.time); there are {}", names.join(", "));
             failed(footers[0].path.display(), message)
         })?;
         let projection = (0..schema.fields().len()).collect();
@@ -205,7 +209,8 @@ fn number_partitions(footers: &mut [FileFooter]) -> Vec<(String, i64)> {
         let next = partitions.len() as u32;
         if footer.has_times() {
             footer.partition = next;
-            let floor = footer.groups.iter().filter_map(|group| group.times).map(|(low, _)| low).min();
+            let floor =
+                footer.groups.iter().filter_map(|group| group.times).map(|(low, _)| low).min();
             partitions.push((footer.path.display().to_string(), floor.unwrap_or(i64::MIN)));
             continue;
         }
@@ -225,7 +230,8 @@ fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(
     let Ok(converter) = StatisticsConverter::try_new(time, metadata.schema(), schema) else {
         return none;
     };
-    let (Ok(low), Ok(high)) = (converter.row_group_mins(groups), converter.row_group_maxes(groups)) else {
+    let (Ok(low), Ok(high)) = (converter.row_group_mins(groups), converter.row_group_maxes(groups))
+    else {
         return none;
     };
     let (Ok(low), Ok(high)) = (event_times(&low), event_times(&high)) else { return none };
@@ -294,12 +300,13 @@ impl ParquetSource {
             let handle = File::open(&file.path).map_err(|e| error(&e))?;
             let own = self.projection.iter().copied().filter(|&column| column < own_columns);
             let schema = file.metadata.metadata().file_metadata().schema_descr();
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, file.metadata.clone())
-                .with_projection(ProjectionMask::roots(schema, own))
-                .with_row_groups(vec![piece.group])
-                .with_batch_size(piece.rows as usize)
-                .build()
-                .map_err(|e| error(&e))?;
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(handle, file.metadata.clone())
+                    .with_projection(ProjectionMask::roots(schema, own))
+                    .with_row_groups(vec![piece.group])
+                    .with_batch_size(piece.rows as usize)
+                    .build()
+                    .map_err(|e| error(&e))?;
             self.open = Some((piece.file, piece.group, reader));
             if file.has_times() {
                 // The groups before may be another worker's; the footer knows.
@@ -315,7 +322,10 @@ impl ParquetSource {
             batches.push(batch);
         }
         if rows < piece.rows {
-            return Err(error(&format!("a row group holds {} rows less than its footer says", piece.rows - rows)));
+            return Err(error(&format!(
+                "a row group holds {} rows less than its footer says",
+                piece.rows - rows
+            )));
         }
         let batch = match batches.as_slice() {
             [one] => one.clone(),
@@ -326,7 +336,11 @@ impl ParquetSource {
     }
 
     /// The wanted columns in their order, those of the folders among them.
-    fn arrange(&self, file: &FileFooter, batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowError> {
+    fn arrange(
+        &self,
+        file: &FileFooter,
+        batch: &RecordBatch,
+    ) -> Result<RecordBatch, arrow::error::ArrowError> {
         let rows = batch.num_rows();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.projection.len());
         for &column in &self.projection {
@@ -350,7 +364,8 @@ impl ParquetSource {
 }
 
 fn hive_column(file: &FileFooter, field: &Field, rows: usize) -> ArrayRef {
-    let value = file.hive.iter().find(|(name, _)| name == field.name()).map_or("", |(_, value)| value);
+    let value =
+        file.hive.iter().find(|(name, _)| name == field.name()).map_or("", |(_, value)| value);
     if *field.data_type() == DataType::Int64 {
         Arc::new(Int64Array::from(vec![value.parse::<i64>().ok(); rows]))
     } else {

@@ -58,7 +58,15 @@ pub fn schedule(
         while skip < about.rows && left > 0 {
             let rows = (about.rows - skip).min(epoch_rows_max as u64).min(left);
             let epoch = pieces.len() as u64 + 1;
-            pieces.push(Piece { epoch, file, group, skip, rows, group_number, last_of_file: false });
+            pieces.push(Piece {
+                epoch,
+                file,
+                group,
+                skip,
+                rows,
+                group_number,
+                last_of_file: false,
+            });
             skip += rows;
             left -= rows;
         }
@@ -85,14 +93,18 @@ mod tests {
 
     #[test]
     fn the_file_that_is_furthest_behind_comes_next() {
-        let files = [vec![(0, group(5, 0)), (1, group(4, 20))], vec![(0, group(2, 10)), (1, group(2, 20))]];
+        let files =
+            [vec![(0, group(5, 0)), (1, group(4, 20))], vec![(0, group(2, 10)), (1, group(2, 20))]];
         let pieces = schedule(&files, 4, None);
         assert_eq!(
             short(&pieces),
             [(0, 0, 0, 4), (0, 0, 4, 1), (1, 0, 0, 2), (0, 1, 0, 4), (1, 1, 0, 2)]
         );
         assert_eq!(pieces.iter().map(|p| p.epoch).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-        assert_eq!(pieces.iter().filter(|p| p.last_of_file).map(|p| p.epoch).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(
+            pieces.iter().filter(|p| p.last_of_file).map(|p| p.epoch).collect::<Vec<_>>(),
+            [4, 5]
+        );
         assert_eq!(pieces.iter().map(|p| p.group_number).collect::<Vec<_>>(), [0, 0, 1, 2, 3]);
     }
 

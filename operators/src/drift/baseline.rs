@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder, UInt64Array};
+use arrow::array::{
+    Array, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Type};
 
 use crate::drift::runs::{Moments, Runs};
@@ -31,7 +33,9 @@ pub struct Baseline {
 /// Why a file is not a baseline.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
-    #[error("not a baseline: column {0:?} is missing or of another type; make one with `driftline baseline`")]
+    #[error(
+        "not a baseline: column {0:?} is missing or of another type; make one with `driftline baseline`"
+    )]
     Column(&'static str),
     #[error("not a baseline: values of {feature:?} are not ascending, or a count is zero")]
     Runs { feature: String },
@@ -70,9 +74,15 @@ impl Baseline {
     pub fn from_batches(batches: &[RecordBatch]) -> Result<Self, BaselineError> {
         let mut parts: std::collections::BTreeMap<String, (Runs, u64)> = Default::default();
         for batch in batches {
-            let names: &StringArray = column(batch, "feature")?.as_string_opt().ok_or(BaselineError::Column("feature"))?;
-            let values = column(batch, "value")?.as_primitive_opt::<Float64Type>().ok_or(BaselineError::Column("value"))?;
-            let counts = column(batch, "count")?.as_primitive_opt::<UInt64Type>().ok_or(BaselineError::Column("count"))?;
+            let names: &StringArray = column(batch, "feature")?
+                .as_string_opt()
+                .ok_or(BaselineError::Column("feature"))?;
+            let values = column(batch, "value")?
+                .as_primitive_opt::<Float64Type>()
+                .ok_or(BaselineError::Column("value"))?;
+            let counts = column(batch, "count")?
+                .as_primitive_opt::<UInt64Type>()
+                .ok_or(BaselineError::Column("count"))?;
             for row in 0..batch.num_rows() {
                 let (runs, nulls) = match parts.get_mut(names.value(row)) {
                     Some(part) => part,

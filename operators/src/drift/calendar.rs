@@ -72,11 +72,36 @@ mod tests {
     #[test]
     fn windows_are_those_of_the_calendar() {
         let cases = [
-            (WindowLength::Month, "2013-02-28T23:59:59.999Z", "2013-02-01T00:00:00Z", "2013-03-01T00:00:00Z"),
-            (WindowLength::Month, "2012-12-01T00:00:00Z", "2012-12-01T00:00:00Z", "2013-01-01T00:00:00Z"),
-            (WindowLength::Week, "2013-01-06T23:00:00Z", "2012-12-31T00:00:00Z", "2013-01-07T00:00:00Z"),
-            (WindowLength::Week, "1969-12-28T23:00:00Z", "1969-12-22T00:00:00Z", "1969-12-29T00:00:00Z"),
-            (WindowLength::Millis(DAY_MS), "1969-12-31T01:00:00Z", "1969-12-31T00:00:00Z", "1970-01-01T00:00:00Z"),
+            (
+                WindowLength::Month,
+                "2013-02-28T23:59:59.999Z",
+                "2013-02-01T00:00:00Z",
+                "2013-03-01T00:00:00Z",
+            ),
+            (
+                WindowLength::Month,
+                "2012-12-01T00:00:00Z",
+                "2012-12-01T00:00:00Z",
+                "2013-01-01T00:00:00Z",
+            ),
+            (
+                WindowLength::Week,
+                "2013-01-06T23:00:00Z",
+                "2012-12-31T00:00:00Z",
+                "2013-01-07T00:00:00Z",
+            ),
+            (
+                WindowLength::Week,
+                "1969-12-28T23:00:00Z",
+                "1969-12-22T00:00:00Z",
+                "1969-12-29T00:00:00Z",
+            ),
+            (
+                WindowLength::Millis(DAY_MS),
+                "1969-12-31T01:00:00Z",
+                "1969-12-31T00:00:00Z",
+                "1970-01-01T00:00:00Z",
+            ),
         ];
         for (length, time, start, end) in cases {
             assert_eq!(length.around(millis(time)), (millis(start), millis(end)), "{time}");

@@ -8,7 +8,9 @@ use arrow::array::{
     Array, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, UInt32Array, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
+};
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -135,20 +137,33 @@ fn owner(column: usize, workers: usize) -> u32 {
     (column % workers) as u32
 }
 
-fn encode(partials: &[Partial], schema: &SchemaRef, workers: usize) -> Result<RecordBatch, ArrowError> {
+fn encode(
+    partials: &[Partial],
+    schema: &SchemaRef,
+    workers: usize,
+) -> Result<RecordBatch, ArrowError> {
     let offsets = OffsetBuffer::from_lengths(partials.iter().map(|p| p.runs.values.len()));
-    let values: Float64Array = partials.iter().flat_map(|p| p.runs.values.iter().copied()).map(Some).collect();
-    let counts: UInt64Array = partials.iter().flat_map(|p| p.runs.counts.iter().copied()).map(Some).collect();
+    let values: Float64Array =
+        partials.iter().flat_map(|p| p.runs.values.iter().copied()).map(Some).collect();
+    let counts: UInt64Array =
+        partials.iter().flat_map(|p| p.runs.counts.iter().copied()).map(Some).collect();
     let item = |data_type| Arc::new(Field::new_list_field(data_type, false));
     let number = |f: fn(&Partial) -> u64| UInt64Array::from_iter_values(partials.iter().map(f));
     RecordBatch::try_new(
         schema.clone(),
         vec![
-            Arc::new(UInt32Array::from_iter_values(partials.iter().map(|p| owner(p.column, workers)))),
+            Arc::new(UInt32Array::from_iter_values(
+                partials.iter().map(|p| owner(p.column, workers)),
+            )),
             Arc::new(Int64Array::from_iter_values(partials.iter().map(|p| p.pane_start))),
             Arc::new(UInt32Array::from_iter_values(partials.iter().map(|p| p.column as u32))),
             Arc::new(number(|p| p.null_count)),
-            Arc::new(ListArray::try_new(item(DataType::Float64), offsets.clone(), Arc::new(values), None)?),
+            Arc::new(ListArray::try_new(
+                item(DataType::Float64),
+                offsets.clone(),
+                Arc::new(values),
+                None,
+            )?),
             Arc::new(ListArray::try_new(item(DataType::UInt64), offsets, Arc::new(counts), None)?),
         ],
     )
@@ -218,7 +233,8 @@ impl OpenWindows {
     /// Closes the windows that end at or before `watermark`, by length, start and column.
     pub fn close(&mut self, watermark: i64) -> Vec<ClosedWindow> {
         let ends = |&(length, start, _): &(WindowLength, i64, usize)| length.around(start).1;
-        let closing: Vec<_> = self.open.keys().filter(|key| ends(key) <= watermark).copied().collect();
+        let closing: Vec<_> =
+            self.open.keys().filter(|key| ends(key) <= watermark).copied().collect();
         closing
             .into_iter()
             .filter_map(|key| {
@@ -237,22 +253,28 @@ impl OpenWindows {
     }
 }
 
-/// Gathers watched rows into windows of `lengths`; `close` turns those that close together into
-/// rows of the output, at the owner of their columns.
+/// The windows that watched rows are gathered into.
+pub struct DriftWindows {
+    pub lengths: Vec<WindowLength>,
+    pub watched: Watched,
+    pub watermarks: Watermarks,
+}
+
+/// Gathers watched rows into windows; `close` turns those that close together into rows of the
+/// output, at the owner of their columns.
 pub fn collect_windows<'scope>(
-    watched: Stream<'scope, u64, Rows>,
+    rows: Stream<'scope, u64, Rows>,
     marks: StreamVec<'scope, u64, Mark>,
-    lengths: Vec<WindowLength>,
-    columns: &Watched,
-    watermarks: Watermarks,
+    windows: DriftWindows,
     close: impl FnMut(Vec<ClosedWindow>) -> Result<RecordBatch, ArrowError> + 'static,
     counters: Counters,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
-    let panes = OpenPanes::new(WindowLength::common_pane(&lengths), columns.names.len());
-    let schema = columns.schema.clone();
+    let DriftWindows { lengths, watched, watermarks } = windows;
+    let panes = OpenPanes::new(WindowLength::common_pane(&lengths), watched.names.len());
+    let (schema, marked) = (watched.schema, watermarks.clone());
     let partials =
-        pane_parts(watched, marks.clone(), panes, schema, watermarks.clone(), counters, failure.clone());
+        pane_parts(rows, marks.clone(), panes, schema, marked, counters, failure.clone());
     merge_windows(partials, marks, OpenWindows::new(lengths), watermarks, close, failure)
 }
 
@@ -268,33 +290,41 @@ fn pane_parts<'scope>(
 ) -> Stream<'scope, u64, Rows> {
     let workers = watched.scope().peers();
     let partials = partial_schema();
-    watched.binary_frontier::<_, RowsBuilder, _, _, _, _>(marks, Pipeline, Pipeline, "DriftPanes", move |_capability, _info| {
-        let mut epochs = CompleteEpochs::new(watermarks);
-        move |(rows, row_frontier), (marks, mark_frontier), output| {
-            // Rows are scored out of step, but each at its own epoch: what an epoch's watermark
-            // closes has been added when the epoch is complete.
-            rows.for_each(|_capability, container| {
-                if let Some(batch) = failure.check(container.take(&schema)) {
-                    counters.rows_late_for_drift(panes.add(&batch));
-                }
-            });
-            marks.for_each(|capability, container| {
-                if let Some(retained) = capability.retain_least(output.output_index()) {
-                    epochs.insert(retained, container.drain(..));
-                }
-            });
-            let complete = |epoch: &u64| !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch);
-            while let Some((capability, watermark)) = epochs.next(complete) {
-                let closed = panes.close(watermark);
-                if closed.is_empty() {
-                    continue;
-                }
-                if let Some(batch) = failure.check(encode(&closed, &partials, workers)) {
-                    output.session(&capability).give_container(&mut Rows::new(batch));
+    watched.binary_frontier::<_, RowsBuilder, _, _, _, _>(
+        marks,
+        Pipeline,
+        Pipeline,
+        "DriftPanes",
+        move |_capability, _info| {
+            let mut epochs = CompleteEpochs::new(watermarks);
+            move |(rows, row_frontier), (marks, mark_frontier), output| {
+                // Rows are scored out of step, but each at its own epoch: what an epoch's watermark
+                // closes has been added when the epoch is complete.
+                rows.for_each(|_capability, container| {
+                    if let Some(batch) = failure.check(container.take(&schema)) {
+                        counters.rows_late_for_drift(panes.add(&batch));
+                    }
+                });
+                marks.for_each(|capability, container| {
+                    if let Some(retained) = capability.retain_least(output.output_index()) {
+                        epochs.insert(retained, container.drain(..));
+                    }
+                });
+                let complete = |epoch: &u64| {
+                    !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
+                };
+                while let Some((capability, watermark)) = epochs.next(complete) {
+                    let closed = panes.close(watermark);
+                    if closed.is_empty() {
+                        continue;
+                    }
+                    if let Some(batch) = failure.check(encode(&closed, &partials, workers)) {
+                        output.session(&capability).give_container(&mut Rows::new(batch));
+                    }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Phase two, at the owner of each column.
@@ -313,37 +343,45 @@ fn merge_windows<'scope>(
             RowDistributor::new(Route::Worker { column: 0 }, schema, failure, peers)
         })
     };
-    partials.binary_frontier::<_, RowsBuilder, _, _, _, _>(marks, pact, Pipeline, "DriftWindows", move |_capability, _info| {
-        let mut epochs = CompleteEpochs::new(watermarks);
-        let mut arrived: BTreeMap<u64, Vec<Partial>> = BTreeMap::new();
-        move |(parts, part_frontier), (marks, mark_frontier), output| {
-            parts.for_each(|capability, container| {
-                let Some(&epoch) = capability.least() else { return };
-                if let Some(batch) = failure.check(container.take(&schema)) {
-                    arrived.entry(epoch).or_default().extend(decode(&batch));
-                }
-            });
-            marks.for_each(|capability, container| {
-                if let Some(retained) = capability.retain_least(output.output_index()) {
-                    epochs.insert(retained, container.drain(..));
-                }
-            });
-            let complete = |epoch: &u64| !part_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch);
-            while let Some((capability, watermark)) = epochs.next(complete) {
-                // Every worker closes a pane at the same epoch, so its parts are all here.
-                for (pane, column, parts) in by_pane(arrived.remove(capability.time())) {
-                    windows.add(pane, column, parts);
-                }
-                let closed = windows.close(watermark);
-                if closed.is_empty() {
-                    continue;
-                }
-                if let Some(batch) = failure.check(close(closed)) {
-                    output.session(&capability).give_container(&mut Rows::new(batch));
+    partials.binary_frontier::<_, RowsBuilder, _, _, _, _>(
+        marks,
+        pact,
+        Pipeline,
+        "DriftWindows",
+        move |_capability, _info| {
+            let mut epochs = CompleteEpochs::new(watermarks);
+            let mut arrived: BTreeMap<u64, Vec<Partial>> = BTreeMap::new();
+            move |(parts, part_frontier), (marks, mark_frontier), output| {
+                parts.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    if let Some(batch) = failure.check(container.take(&schema)) {
+                        arrived.entry(epoch).or_default().extend(decode(&batch));
+                    }
+                });
+                marks.for_each(|capability, container| {
+                    if let Some(retained) = capability.retain_least(output.output_index()) {
+                        epochs.insert(retained, container.drain(..));
+                    }
+                });
+                let complete = |epoch: &u64| {
+                    !part_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
+                };
+                while let Some((capability, watermark)) = epochs.next(complete) {
+                    // Every worker closes a pane at the same epoch, so its parts are all here.
+                    for (pane, column, parts) in by_pane(arrived.remove(capability.time())) {
+                        windows.add(pane, column, parts);
+                    }
+                    let closed = windows.close(watermark);
+                    if closed.is_empty() {
+                        continue;
+                    }
+                    if let Some(batch) = failure.check(close(closed)) {
+                        output.session(&capability).give_container(&mut Rows::new(batch));
+                    }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 fn by_pane(parts: Option<Vec<Partial>>) -> impl Iterator<Item = (i64, usize, Vec<Partial>)> {

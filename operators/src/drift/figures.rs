@@ -41,7 +41,10 @@ impl Figures {
         let ks = ks(&reference.runs, current);
         let centre = reference.moments.mean;
         let spread = reference.moments.std;
-        let shift = centre.zip(spread).zip(moments.mean).map(|((mean, std), now)| in_units(now - mean, std));
+        let shift = centre
+            .zip(spread)
+            .zip(moments.mean)
+            .map(|((mean, std), now)| in_units(now - mean, std));
         Figures {
             current: moments,
             null_count,
@@ -110,8 +113,12 @@ mod tests {
 
     #[test]
     fn p_alone_is_no_drift_when_the_effect_is_small() {
-        let thresholds =
-            Thresholds { ks_p_value: 0.05, min_effect: 0.1, mean_shift_sd: 0.5, share_beyond_3: 0.1 };
+        let thresholds = Thresholds {
+            ks_p_value: 0.05,
+            min_effect: 0.1,
+            mean_shift_sd: 0.5,
+            share_beyond_3: 0.1,
+        };
         let many: Vec<f64> = (0..20_000).map(f64::from).collect();
         let shifted: Vec<f64> = many.iter().map(|x| x + 500.0).collect();
         let small = figures(&many, &shifted);

@@ -72,8 +72,11 @@ impl Runs {
 
     /// The share of values further than `limit` from `centre`; `None` without values.
     pub fn share_beyond(&self, centre: f64, limit: f64) -> Option<f64> {
-        let beyond: u64 =
-            self.pairs().filter(|(value, _)| (value - centre).abs() > limit).map(|(_, count)| count).sum();
+        let beyond: u64 = self
+            .pairs()
+            .filter(|(value, _)| (value - centre).abs() > limit)
+            .map(|(_, count)| count)
+            .sum();
         let n = self.total();
         (n > 0).then(|| beyond as f64 / n as f64)
     }
@@ -91,7 +94,8 @@ mod tests {
     fn parts_merge_to_the_whole() {
         let values: Vec<f64> = (0..500).map(|i| f64::from(i * 7919 % 83) - 40.0).collect();
         let whole = Runs::from_values(values.clone());
-        let parts: Vec<Runs> = values.chunks(77).map(|part| Runs::from_values(part.to_vec())).collect();
+        let parts: Vec<Runs> =
+            values.chunks(77).map(|part| Runs::from_values(part.to_vec())).collect();
         assert_eq!(Runs::merge(&parts), whole);
         assert_eq!(whole.total(), 500);
         assert!(whole.values.windows(2).all(|pair| pair[0] < pair[1]));

@@ -44,7 +44,15 @@ impl SnapshotFormat {
             .iter()
             .map(|name| baseline.references.get(name).cloned().ok_or_else(|| name.clone()))
             .collect::<Result<_, _>>()?;
-        Ok(SnapshotFormat { schema: schema(), model, labels, names, references, thresholds, reference_id })
+        Ok(SnapshotFormat {
+            schema: schema(),
+            model,
+            labels,
+            names,
+            references,
+            thresholds,
+            reference_id,
+        })
     }
 
     /// Rows of [`schema`], one a window, in the order given.
@@ -68,7 +76,8 @@ impl SnapshotFormat {
         };
         let number = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::from(values)) };
         let rows = windows.len();
-        let threshold = |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value; rows])) };
+        let threshold =
+            |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value; rows])) };
         let drifted: BooleanArray =
             figures.iter().map(|figures| Some(figures.drifted(&self.thresholds))).collect();
         RecordBatch::try_new(
@@ -95,7 +104,12 @@ impl SnapshotFormat {
                 of_current(|f| f.current.std),
                 of_current(|f| f.ks_statistic),
                 of_current(|f| f.ks_p_value),
-                Arc::new(figures.iter().map(|f| f.ks_p_value.map(|_| "asymptotic")).collect::<StringArray>()),
+                Arc::new(
+                    figures
+                        .iter()
+                        .map(|f| f.ks_p_value.map(|_| "asymptotic"))
+                        .collect::<StringArray>(),
+                ),
                 of_current(|f| f.mean_shift_sd),
                 of_current(|f| f.z_test),
                 of_current(|f| f.share_beyond_3),

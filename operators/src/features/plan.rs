@@ -135,15 +135,20 @@ impl FeaturePlan {
         declared: Vec<FeatureDeclaration>,
     ) -> Result<Self, PlanError> {
         let own = &layout.schema.fields()[..layout.event_columns];
-        let event: Vec<(String, DataType)> =
-            layout.schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
+        let event: Vec<(String, DataType)> = layout
+            .schema
+            .fields()
+            .iter()
+            .map(|f| (f.name().clone(), f.data_type().clone()))
+            .collect();
         let event_only = Columns(event[..own.len()].to_vec());
         let (trips, answers) = compile_trips(&event_only, &declared)?;
 
         let mut columns = Columns(event);
         let trip_columns = trips.iter().map(|trip| trip.windows.len()).sum::<usize>();
         columns.0.extend((0..trip_columns).map(|i| (format!("__window_{i}"), DataType::Float64)));
-        let mut plan = FeaturePlan { trips, steps: Vec::new(), allow_null: Vec::new(), fields: Vec::new() };
+        let mut plan =
+            FeaturePlan { trips, steps: Vec::new(), allow_null: Vec::new(), fields: Vec::new() };
         let first_answer = layout.schema.fields().len();
         for (feature, answer) in declared.into_iter().zip(answers) {
             let name = feature.name.clone();
@@ -238,7 +243,12 @@ fn compile_trips(
                 let compiled = event.expression(key, None).map_err(|e| error(e.into()))?;
                 let key_type = key_type(compiled.data_type())
                     .ok_or_else(|| error(Problem::NotAKey(compiled.data_type().clone())))?;
-                trips.push(Trip { key_sql: key.clone(), key: compiled, key_type, windows: Vec::new() });
+                trips.push(Trip {
+                    key_sql: key.clone(),
+                    key: compiled,
+                    key_type,
+                    windows: Vec::new(),
+                });
                 trips.len() - 1
             }
         };
@@ -246,7 +256,8 @@ fn compile_trips(
         trips[trip].windows.push((value, *spec));
     }
     let before = |trip: usize| trips[..trip].iter().map(|t| t.windows.len()).sum::<usize>();
-    let answers = places.iter().map(|place| place.map(|(trip, window)| before(trip) + window)).collect();
+    let answers =
+        places.iter().map(|place| place.map(|(trip, window)| before(trip) + window)).collect();
     Ok((trips, answers))
 }
 
@@ -305,7 +316,8 @@ fn with_default(
         other => return Err(Problem::NotAFeature(other.clone())),
     };
     match (&default, &to) {
-        (Some(Literal::Number(_)), DataType::Float64) | (Some(Literal::Text(_)), DataType::Utf8) => {}
+        (Some(Literal::Number(_)), DataType::Float64)
+        | (Some(Literal::Text(_)), DataType::Utf8) => {}
         (None, _) => {}
         (Some(default), _) => {
             return Err(Problem::Default { default: default.clone(), data_type: from });

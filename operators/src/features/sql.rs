@@ -69,8 +69,8 @@ impl Expression {
                 .map(|(name, at)| Field::new(name, columns[*at].1.clone(), true))
                 .collect::<Vec<_>>(),
         ));
-        let physical = utils::reassign_expr_columns(compiled, &inputs)
-            .map_err(|e| error(e.to_string()))?;
+        let physical =
+            utils::reassign_expr_columns(compiled, &inputs).map_err(|e| error(e.to_string()))?;
         let data_type = physical.data_type(&inputs).map_err(|e| error(e.to_string()))?;
         let columns = read.into_iter().map(|(_, position)| position).collect();
         Ok(Expression { physical, columns, inputs, data_type })

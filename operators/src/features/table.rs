@@ -39,12 +39,13 @@ impl StaticTable {
     /// # Errors
     /// If the key column is missing, of a type that cannot be a key, or not unique.
     pub fn new(rows: RecordBatch, key: &str) -> Result<Self, TableError> {
-        let column = rows.column_by_name(key).ok_or_else(|| TableError::NoColumn(key.to_owned()))?;
+        let column =
+            rows.column_by_name(key).ok_or_else(|| TableError::NoColumn(key.to_owned()))?;
         let keys = as_key(column)?;
         let index = match keys.data_type() {
-            DataType::Utf8 => {
-                KeyIndex::Text(unique(keys.as_string::<i32>().iter().map(|k| k.map(str::to_owned)))?)
-            }
+            DataType::Utf8 => KeyIndex::Text(unique(
+                keys.as_string::<i32>().iter().map(|k| k.map(str::to_owned)),
+            )?),
             _ => KeyIndex::Number(unique(keys.as_primitive::<Int64Type>().iter())?),
         };
         Ok(StaticTable { rows, index: Arc::new(index) })

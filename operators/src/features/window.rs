@@ -48,7 +48,13 @@ pub struct SlidingWindow {
 
 impl SlidingWindow {
     pub fn new(spec: WindowSpec) -> Self {
-        SlidingWindow { spec, entries: VecDeque::new(), expired: 0, newest: i64::MIN, sum: ExactSum::new() }
+        SlidingWindow {
+            spec,
+            entries: VecDeque::new(),
+            expired: 0,
+            newest: i64::MIN,
+            sum: ExactSum::new(),
+        }
     }
 
     /// Adds a row and returns the aggregate as of it.
@@ -149,7 +155,8 @@ impl KeyedWindows {
     ) -> Result<Vec<Float64Array>, ArrowError> {
         let times = times.as_primitive::<Int64Type>();
         let late = late.as_boolean();
-        let values: Vec<&Float64Array> = values.iter().map(|v| v.as_primitive::<Float64Type>()).collect();
+        let values: Vec<&Float64Array> =
+            values.iter().map(|v| v.as_primitive::<Float64Type>()).collect();
         let mut results: Vec<Float64Builder> =
             values.iter().map(|_| Float64Builder::with_capacity(keys.len())).collect();
         let positions = self.positions(keys)?;
@@ -162,8 +169,11 @@ impl KeyedWindows {
             for (i, result) in results.iter_mut().enumerate() {
                 let value = values[i].is_valid(row).then(|| values[i].value(row));
                 let window = &mut self.windows[position + i];
-                let aggregate =
-                    if late.value(row) { window.read(time, value) } else { window.add(time, value) };
+                let aggregate = if late.value(row) {
+                    window.read(time, value)
+                } else {
+                    window.add(time, value)
+                };
                 result.append_option(aggregate);
             }
         }
@@ -280,7 +290,9 @@ mod tests {
     #[test]
     fn history_is_dropped_in_the_end() {
         let mut window = SlidingWindow::new(spec(Aggregate::Count));
-        (0..1000).for_each(|time| drop(window.add(time, Some(1.0))));
+        for time in 0..1000 {
+            window.add(time, Some(1.0));
+        }
         assert_eq!(window.entries.len(), 110);
     }
 }

@@ -93,11 +93,8 @@ mod tests {
         }
         for (k, expected) in row.into_iter().enumerate() {
             let (successes, failures) = (k as f64, (trials - k) as f64);
-            let actual = probability(
-                successes,
-                failures,
-                f64::from(trials as u32) * chance - successes,
-            );
+            let actual =
+                probability(successes, failures, f64::from(trials as u32) * chance - successes);
             let error = (actual / expected - 1.0).abs();
             assert!(error < 1e-13, "k = {k}: {actual:e}, expected {expected:e}");
         }

@@ -124,11 +124,7 @@ impl std::error::Error for DecodeError {}
 impl ExactSum {
     /// The sum of nothing: +0.0.
     pub const fn new() -> Self {
-        Self {
-            window: [0; WINDOW_WORDS],
-            base: BASE_DEFAULT,
-            wide: None,
-        }
+        Self { window: [0; WINDOW_WORDS], base: BASE_DEFAULT, wide: None }
     }
 
     /// Adds `value` to the multiset.
@@ -238,10 +234,7 @@ impl ExactSum {
         };
         let [first_word, count] = take(input)?;
         if usize::from(first_word) + usize::from(count) > WIDE_WORDS {
-            return Err(DecodeError::OutOfRange {
-                first_word,
-                words: count,
-            });
+            return Err(DecodeError::OutOfRange { first_word, words: count });
         }
         let mut words = [0; WIDE_WORDS];
         let words = &mut words[..count.into()];
@@ -296,33 +289,16 @@ impl ExactSum {
         // Lost bits below the unit, and everything that is or becomes infinite or NaN.
         let is_exact = position >= 0 || product.trailing_zeros() as i64 >= -position;
         if !is_exact || !rounded.is_finite() {
-            return if subtract {
-                self.sub(rounded)
-            } else {
-                self.add(rounded)
-            };
+            return if subtract { self.sub(rounded) } else { self.add(rounded) };
         }
         let (product, position) = if position < 0 {
-            (
-                product
-                    .checked_shr(position.unsigned_abs() as u32)
-                    .unwrap_or(0),
-                0,
-            )
+            (product.checked_shr(position.unsigned_abs() as u32).unwrap_or(0), 0)
         } else {
             (product, position as u32)
         };
         let negative = (factor_a.negative != factor_b.negative) != subtract;
-        let low = Term {
-            mantissa: product as u64 & ((1 << 53) - 1),
-            position,
-            negative,
-        };
-        let high = Term {
-            mantissa: (product >> 53) as u64,
-            position: position + 53,
-            negative,
-        };
+        let low = Term { mantissa: product as u64 & ((1 << 53) - 1), position, negative };
+        let high = Term { mantissa: (product >> 53) as u64, position: position + 53, negative };
         self.apply(low, 0.0, 0);
         self.apply(high, 0.0, 0);
     }
@@ -387,16 +363,9 @@ impl ExactSum {
         }
         let (lowest, _) = trimmed(&wide.words, 0);
         let candidates = [BASE_DEFAULT.into(), lowest.saturating_sub(1), lowest];
-        for base in candidates
-            .into_iter()
-            .filter(|&base| base <= BASE_MAX.into())
-        {
+        for base in candidates.into_iter().filter(|&base| base <= BASE_MAX.into()) {
             if let Some(window) = windowed(&wide.words, 0, base) {
-                *self = Self {
-                    window,
-                    base: base as u8,
-                    wide: None,
-                };
+                *self = Self { window, base: base as u8, wide: None };
                 return;
             }
         }
@@ -428,17 +397,11 @@ impl ExactSum {
 
     /// Index of `words()[0]` in the whole range.
     fn first_word(&self) -> usize {
-        if self.wide.is_some() {
-            0
-        } else {
-            self.base.into()
-        }
+        if self.wide.is_some() { 0 } else { self.base.into() }
     }
 
     fn nonfinite(&self) -> Nonfinite {
-        self.wide
-            .as_ref()
-            .map_or(Nonfinite::default(), |wide| wide.nonfinite)
+        self.wide.as_ref().map_or(Nonfinite::default(), |wide| wide.nonfinite)
     }
 }
 
@@ -505,11 +468,7 @@ impl Nonfinite {
     }
 
     fn negated(self) -> Self {
-        Self {
-            nan: -self.nan,
-            positive: -self.positive,
-            negative: -self.negative,
-        }
+        Self { nan: -self.nan, positive: -self.positive, negative: -self.negative }
     }
 
     fn value(self) -> f64 {

@@ -68,11 +68,7 @@ pub fn kolmogorov_sf(d: f64, n: u64) -> f64 {
     let n_d_squared = n_d * d;
     if is_tail(d, n, n_d_squared) {
         let underflows = d < 0.5 && n > SMALL_N_MAX && n_d_squared >= ZERO_FROM_N_D_SQUARED;
-        return if underflows {
-            0.0
-        } else {
-            (2.0 * smirnov::one_sided_sf(d, n)).min(1.0)
-        };
+        return if underflows { 0.0 } else { (2.0 * smirnov::one_sided_sf(d, n)).min(1.0) };
     }
     let cdf = if n <= SMALL_N_MAX || (n <= DURBIN_N_MAX && size * d.powf(1.5) <= 1.4) {
         durbin::cdf(d, n)
@@ -84,12 +80,7 @@ pub fn kolmogorov_sf(d: f64, n: u64) -> f64 {
 
 /// Whether d lies so far out that both one-sided statistics hardly ever reach it together.
 fn is_tail(d: f64, n: u64, n_d_squared: f64) -> bool {
-    d >= 0.5
-        || if n <= SMALL_N_MAX {
-            n_d_squared > 4.0
-        } else {
-            n_d_squared >= 2.2
-        }
+    d >= 0.5 || if n <= SMALL_N_MAX { n_d_squared > 4.0 } else { n_d_squared >= 2.2 }
 }
 
 /// P(Dₙ ≤ d) = n!/nⁿ (2nd − 1)ⁿ for ½ ≤ nd ≤ 1: each value must fall into a stretch of its own.

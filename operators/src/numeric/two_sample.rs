@@ -149,19 +149,13 @@ pub fn ks_p_value_exact(h: u64, n: u64, m: u64) -> Option<f64> {
     if m == 0 || n > EXACT_SIZE_MAX {
         return None;
     }
-    let gap = h
-        .checked_mul(greatest_common_divisor(n, m))
-        .filter(|&gap| gap <= n * m);
+    let gap = h.checked_mul(greatest_common_divisor(n, m)).filter(|&gap| gap <= n * m);
     let Some(gap) = gap else { return Some(0.0) };
     if h <= 1 {
         // The first step of any path is at least that large.
         return Some(1.0);
     }
-    Some(if n == m {
-        exit_probability_of_square(h, n)
-    } else {
-        exit_probability(gap, n, m)
-    })
+    Some(if n == m { exit_probability_of_square(h, n) } else { exit_probability(gap, n, m) })
 }
 
 /// The p-value by SciPy's rule `method='auto'`: exact while both sizes are at most
@@ -169,11 +163,9 @@ pub fn ks_p_value_exact(h: u64, n: u64, m: u64) -> Option<f64> {
 pub fn ks_p_value_auto(statistic: &KsStatistic) -> KsPValue {
     let KsStatistic { n, m, d, h } = *statistic;
     match ks_p_value_exact(h, n, m) {
-        Some(p_value) => KsPValue {
-            statistic: statistic.d_exact(),
-            p_value,
-            method: KsMethod::Exact,
-        },
+        Some(p_value) => {
+            KsPValue { statistic: statistic.d_exact(), p_value, method: KsMethod::Exact }
+        }
         None => KsPValue {
             statistic: d,
             p_value: ks_p_value_asymptotic(d, n, m),
@@ -183,11 +175,7 @@ pub fn ks_p_value_auto(statistic: &KsStatistic) -> KsPValue {
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 {
-        a
-    } else {
-        greatest_common_divisor(b, a % b)
-    }
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// n = m: by reflection at both edges (Gnedenko and Korolyuk 1951), with rₖ = C(2n, n − kh) / C(2n,
@@ -220,11 +208,7 @@ fn exit_probability(gap: u64, n: u64, m: u64) -> f64 {
     let arrival = binomial::probability(n as f64, m as f64, 0.0);
     let inside = band.current[m as usize + 1] / arrival;
     // The smaller of the two is the one that is precise.
-    if inside < 0.5 {
-        1.0 - inside
-    } else {
-        left / arrival
-    }
+    if inside < 0.5 { 1.0 - inside } else { left / arrival }
 }
 
 /// The walk on one antidiagonal i + j = `step`, restricted to the band.
@@ -250,16 +234,7 @@ impl Band {
         let mut current = vec![0.0; m as usize + 3];
         current[1] = 1.0;
         let previous = vec![0.0; m as usize + 3];
-        Self {
-            n,
-            m,
-            gap,
-            step: 0,
-            current,
-            previous,
-            low: 0,
-            high: 0,
-        }
+        Self { n, m, gap, step: 0, current, previous, low: 0, high: 0 }
     }
 
     /// Takes one step, adds to `left` what leaves the band by it and will still end in (n, m), and
@@ -273,18 +248,10 @@ impl Band {
         let (right, up) = (self.n as f64 / total, self.m as f64 / total);
 
         if low_before < low && self.step - low_before <= self.n {
-            self.leave(
-                low_before,
-                right * self.previous[low_before as usize + 1],
-                left,
-            );
+            self.leave(low_before, right * self.previous[low_before as usize + 1], left);
         }
         if high_before + 1 > high && high_before < self.m {
-            self.leave(
-                high_before + 1,
-                up * self.previous[high_before as usize + 1],
-                left,
-            );
+            self.leave(high_before + 1, up * self.previous[high_before as usize + 1], left);
         }
 
         self.low = low.max(low_before);
@@ -308,9 +275,7 @@ impl Band {
     fn inside(&self) -> (u64, u64) {
         // i·m − j·n = step·m − j·(n + m), which falls as j grows.
         let (n, m, step) = (self.n, self.m, self.step);
-        let below = (step * m)
-            .checked_sub(self.gap)
-            .map_or(0, |excess| excess / (n + m) + 1);
+        let below = (step * m).checked_sub(self.gap).map_or(0, |excess| excess / (n + m) + 1);
         let above = (step * m + self.gap).div_ceil(n + m) - 1;
         (below.max(step.saturating_sub(n)), above.min(step).min(m))
     }
@@ -350,20 +315,13 @@ impl Band {
 mod tests {
     use super::*;
 
-    const SAMPLES: &str = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/testdata/numeric/ks_2samp_golden.txt"
-    ));
-    const EXACT: &str = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/testdata/numeric/ks_exact_golden.txt"
-    ));
+    const SAMPLES: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/numeric/ks_2samp_golden.txt"));
+    const EXACT: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/numeric/ks_exact_golden.txt"));
 
     fn lines(golden: &str) -> impl Iterator<Item = Vec<&str>> {
-        golden
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| line.split(' ').collect())
+        golden.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').collect())
     }
 
     fn from_bits(hex: &str) -> f64 {
@@ -375,16 +333,10 @@ mod tests {
         if expected.is_nan() {
             assert!(actual.is_nan(), "{context}: {actual:e} instead of NaN");
         } else if expected < 1e-290 {
-            assert!(
-                (0.0..1e-289).contains(&actual),
-                "{context}: {actual:e} for {expected:e}"
-            );
+            assert!((0.0..1e-289).contains(&actual), "{context}: {actual:e} for {expected:e}");
         } else {
             let error = (actual / expected - 1.0).abs();
-            assert!(
-                error < 1e-10,
-                "{context}: {actual:e}, SciPy {expected:e}, off by {error:e}"
-            );
+            assert!(error < 1e-10, "{context}: {actual:e}, SciPy {expected:e}, off by {error:e}");
         }
     }
 
@@ -404,21 +356,11 @@ mod tests {
                 panic!("six fields expected: {fields:?}")
             };
             let ((values_a, counts_a), (values_b, counts_b)) = (parse_runs(a), parse_runs(b));
-            let a = Runs {
-                values: &values_a,
-                counts: &counts_a,
-            };
-            let b = Runs {
-                values: &values_b,
-                counts: &counts_b,
-            };
+            let a = Runs { values: &values_a, counts: &counts_a };
+            let b = Runs { values: &values_b, counts: &counts_b };
             let statistic = ks_statistic(a, b).unwrap();
             let context = format!("{fields:?}");
-            assert_eq!(
-                statistic.d.to_bits(),
-                from_bits(d_asymptotic).to_bits(),
-                "{context}"
-            );
+            assert_eq!(statistic.d.to_bits(), from_bits(d_asymptotic).to_bits(), "{context}");
             let p = ks_p_value_asymptotic(statistic.d, a.size(), b.size());
             assert_close(p, from_bits(p_asymptotic), &context);
 
@@ -428,11 +370,7 @@ mod tests {
                 assert_eq!((auto.statistic, auto.p_value), (statistic.d, p));
             } else {
                 assert_eq!(auto.method, KsMethod::Exact);
-                assert_eq!(
-                    auto.statistic.to_bits(),
-                    from_bits(d_exact).to_bits(),
-                    "{context}"
-                );
+                assert_eq!(auto.statistic.to_bits(), from_bits(d_exact).to_bits(), "{context}");
                 assert_close(auto.p_value, from_bits(p_exact), &context);
             }
             let mirrored = ks_statistic(b, a).unwrap();
@@ -451,11 +389,7 @@ mod tests {
             let context = format!("h = {h}, n = {n}, m = {m}");
             let actual = ks_p_value_exact(h, n, m).unwrap();
             assert_close(actual, from_bits(fields[3]), &context);
-            assert_eq!(
-                ks_p_value_exact(h, m, n),
-                Some(actual),
-                "{context}, swapped"
-            );
+            assert_eq!(ks_p_value_exact(h, m, n), Some(actual), "{context}, swapped");
             cases += 1;
         }
         assert!(cases > 3000, "only {cases} golden cases");
@@ -479,14 +413,8 @@ mod tests {
 
     #[test]
     fn signed_zeros_are_equal_and_split_runs_count_together() {
-        let a = Runs {
-            values: &[-1.0, -0.0, 2.0],
-            counts: &[1, 2, 1],
-        };
-        let b = Runs {
-            values: &[-1.0, 0.0, 0.0, 2.0],
-            counts: &[1, 1, 1, 1],
-        };
+        let a = Runs { values: &[-1.0, -0.0, 2.0], counts: &[1, 2, 1] };
+        let b = Runs { values: &[-1.0, 0.0, 0.0, 2.0], counts: &[1, 1, 1, 1] };
         let statistic = ks_statistic(a, b).unwrap();
         assert_eq!((statistic.d, statistic.h), (0.0, 0));
         assert_eq!(ks_p_value_auto(&statistic).p_value, 1.0);
@@ -494,25 +422,10 @@ mod tests {
 
     #[test]
     fn empty_samples_and_nan_have_no_statistic() {
-        let some = Runs {
-            values: &[1.0],
-            counts: &[1],
-        };
-        let nan = Runs {
-            values: &[0.0, f64::NAN],
-            counts: &[1, 1],
-        };
-        let empty = Runs {
-            values: &[],
-            counts: &[],
-        };
-        for (a, b) in [
-            (some, empty),
-            (empty, some),
-            (some, nan),
-            (nan, some),
-            (nan, nan),
-        ] {
+        let some = Runs { values: &[1.0], counts: &[1] };
+        let nan = Runs { values: &[0.0, f64::NAN], counts: &[1, 1] };
+        let empty = Runs { values: &[], counts: &[] };
+        for (a, b) in [(some, empty), (empty, some), (some, nan), (nan, some), (nan, nan)] {
             assert_eq!(ks_statistic(a, b), None);
         }
     }

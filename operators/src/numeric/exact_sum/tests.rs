@@ -1,9 +1,7 @@
 use super::*;
 
-const GOLDEN: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/testdata/numeric/exact_sum_golden.txt"
-));
+const GOLDEN: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/numeric/exact_sum_golden.txt"));
 
 /// 2⁻¹⁰⁷⁴, which `powi` cannot reach.
 const SMALLEST: f64 = f64::from_bits(1);
@@ -51,20 +49,12 @@ impl BitCounters {
 
     fn add_value(&mut self, value: f64, weight: i64) {
         let (mantissa, exponent) = split(value);
-        self.add(
-            mantissa.into(),
-            exponent + 1074,
-            if value < 0.0 { -weight } else { weight },
-        );
+        self.add(mantissa.into(), exponent + 1074, if value < 0.0 { -weight } else { weight });
     }
 
     fn add_product(&mut self, a: f64, b: f64, weight: i64) {
         let ((mantissa_a, exponent_a), (mantissa_b, exponent_b)) = (split(a), split(b));
-        let weight = if (a < 0.0) != (b < 0.0) {
-            -weight
-        } else {
-            weight
-        };
+        let weight = if (a < 0.0) != (b < 0.0) { -weight } else { weight };
         let product = u128::from(mantissa_a) * u128::from(mantissa_b);
         self.add(product, exponent_a + exponent_b, weight);
     }
@@ -109,11 +99,7 @@ impl BitCounters {
 fn split(value: f64) -> (u64, usize) {
     let exponent = (value.to_bits() >> 52 & 0x7ff) as usize;
     let fraction = value.to_bits() & ((1 << 52) - 1);
-    if exponent == 0 {
-        (fraction, 0)
-    } else {
-        (fraction | 1 << 52, exponent - 1)
-    }
+    if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) }
 }
 
 fn sum_of(values: &[f64]) -> ExactSum {
@@ -168,15 +154,7 @@ fn equals_python_fsum() {
 #[test]
 fn sliding_windows_equal_the_oracle() {
     // Exponent fields: all alike, as features are, wide, everything, subnormals, near overflow.
-    let ranges = [
-        1020..1026,
-        1010..1040,
-        900..1100,
-        0..2047,
-        0..60,
-        2000..2047,
-        950..951,
-    ];
+    let ranges = [1020..1026, 1010..1040, 900..1100, 0..2047, 0..60, 2000..2047, 950..951];
     for (seed, range) in (0..70).zip(ranges.iter().cycle()) {
         let mut random = Random::new(seed);
         let mut sum = ExactSum::new();
@@ -185,11 +163,7 @@ fn sliding_windows_equal_the_oracle() {
         for step in 0..400 {
             let is_outlier = random.below(50) == 0;
             let value = random.value(if is_outlier { 0..2047 } else { range.clone() });
-            let value = if random.below(20) == 0 {
-                value.trunc()
-            } else {
-                value
-            };
+            let value = if random.below(20) == 0 { value.trunc() } else { value };
             sum.add(value);
             oracle.add_value(value, 1);
             window.push_back(value);
@@ -198,11 +172,7 @@ fn sliding_windows_equal_the_oracle() {
                 sum.sub(old);
                 oracle.add_value(old, -1);
             }
-            assert_same(
-                sum.value(),
-                oracle.value(),
-                &format!("seed {seed}, step {step}"),
-            );
+            assert_same(sum.value(), oracle.value(), &format!("seed {seed}, step {step}"));
             let rebuilt = sum_of(window.make_contiguous());
             assert_eq!(sum, rebuilt, "seed {seed}, step {step}");
         }
@@ -228,11 +198,7 @@ fn products_equal_the_oracle() {
                 sum.sub_product(a, b);
                 oracle.add_product(a, b, -1);
             }
-            assert_same(
-                sum.value(),
-                oracle.value(),
-                &format!("seed {seed}, step {step}"),
-            );
+            assert_same(sum.value(), oracle.value(), &format!("seed {seed}, step {step}"));
         }
         held.iter().for_each(|&(a, b)| sum.sub_product(a, b));
         assert!(sum.is_zero(), "seed {seed}");
@@ -270,9 +236,7 @@ fn merging_and_unmerging_equal_adding() {
         let parts: Vec<Vec<f64>> = (0..4)
             .map(|_| {
                 let range = ranges[random.below(5) as usize].clone();
-                (0..random.below(30))
-                    .map(|_| random.value(range.clone()))
-                    .collect()
+                (0..random.below(30)).map(|_| random.value(range.clone())).collect()
             })
             .collect();
         let whole = sum_of(&parts.concat());
@@ -281,11 +245,7 @@ fn merging_and_unmerging_equal_adding() {
         assert_eq!(merged, whole, "seed {seed}");
         assert_same(merged.value(), whole.value(), &format!("seed {seed}"));
         merged.unmerge(&sum_of(&parts[1]));
-        assert_eq!(
-            merged,
-            sum_of(&[&parts[0][..], &parts[2], &parts[3]].concat()),
-            "seed {seed}"
-        );
+        assert_eq!(merged, sum_of(&[&parts[0][..], &parts[2], &parts[3]].concat()), "seed {seed}");
     }
 }
 
@@ -317,14 +277,9 @@ fn nonfinite_values_can_be_taken_out_again() {
 
 #[test]
 fn zero_is_positive() {
-    for values in [
-        &[][..],
-        &[0.0],
-        &[-0.0],
-        &[-0.0, -0.0],
-        &[1.0, -1.0],
-        &[1e300, -1e-300, -1e300, 1e-300],
-    ] {
+    for values in
+        [&[][..], &[0.0], &[-0.0], &[-0.0, -0.0], &[1.0, -1.0], &[1e300, -1e-300, -1e300, 1e-300]]
+    {
         let sum = sum_of(values);
         assert_same(sum.value(), 0.0, &format!("{values:?}"));
         assert!(sum.is_zero());
@@ -354,11 +309,7 @@ fn the_window_keeps_room_for_growth() {
     }
     oracle.add_value(3.7e19, 100_000);
     oracle.add_value(-1.1e-38, 100_000);
-    assert_same(
-        sum.value(),
-        oracle.value(),
-        "many values at the window's end",
-    );
+    assert_same(sum.value(), oracle.value(), "many values at the window's end");
     assert!(sum.window[WINDOW_WORDS - 1] != 0 || sum.wide.is_some());
 }
 
@@ -385,13 +336,7 @@ fn foreign_bytes_are_refused() {
     let decode = |mut bytes: &[u8]| ExactSum::decode(&mut bytes);
     assert_eq!(decode(&[]), Err(DecodeError::Truncated));
     assert_eq!(decode(&[7, 0, 0]), Err(DecodeError::UnknownFormat(7)));
-    assert_eq!(
-        decode(&[FORMAT_FINITE, 3, 1, 0, 0]),
-        Err(DecodeError::Truncated)
-    );
-    let expected = DecodeError::OutOfRange {
-        first_word: 20,
-        words: 15,
-    };
+    assert_eq!(decode(&[FORMAT_FINITE, 3, 1, 0, 0]), Err(DecodeError::Truncated));
+    let expected = DecodeError::OutOfRange { first_word: 20, words: 15 };
     assert_eq!(decode(&[FORMAT_FINITE, 20, 15]), Err(expected));
 }

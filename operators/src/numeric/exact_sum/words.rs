@@ -39,10 +39,7 @@ impl Term {
 
     #[inline]
     pub(super) fn negated(self) -> Self {
-        Self {
-            negative: !self.negative,
-            ..self
-        }
+        Self { negative: !self.negative, ..self }
     }
 
     /// Index of its first word in the whole range.
@@ -80,11 +77,7 @@ pub(super) fn add_term_at<const N: usize>(words: &mut [u64; N], slot: usize, ter
 fn propagate(words: &mut [u64], step: i64) {
     for word in words {
         *word = word.wrapping_add(step as u64);
-        let stops = if step > 0 {
-            *word != 0
-        } else {
-            *word != u64::MAX
-        };
+        let stops = if step > 0 { *word != 0 } else { *word != u64::MAX };
         if stops {
             return;
         }

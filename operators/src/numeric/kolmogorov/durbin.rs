@@ -60,11 +60,7 @@ fn durbin_matrix(k: usize, h: f64) -> Matrix {
     // Where column and row meet, both corrections apply, and their overlap comes back for h > ½.
     let corner = 1.0 - 2.0 * h.powi(rows as i32) + (2.0 * h - 1.0).max(0.0).powi(rows as i32);
     entries[(rows - 1) * rows] = corner * inverse_factorials[rows];
-    Matrix {
-        rows,
-        entries,
-        exponent: 0,
-    }
+    Matrix { rows, entries, exponent: 0 }
 }
 
 /// Row `index` of the n-th power, by repeated squaring.
@@ -91,18 +87,11 @@ impl Matrix {
     fn squared(&self) -> Self {
         let rows = self.rows;
         let mut entries = vec![0.0; rows * rows];
-        for (target, left) in entries
-            .chunks_exact_mut(rows)
-            .zip(self.entries.chunks_exact(rows))
-        {
+        for (target, left) in entries.chunks_exact_mut(rows).zip(self.entries.chunks_exact(rows)) {
             add_row_times(target, left, &self.entries);
         }
         let shift = normalize(&mut entries);
-        Self {
-            rows,
-            entries,
-            exponent: 2 * self.exponent + shift,
-        }
+        Self { rows, entries, exponent: 2 * self.exponent + shift }
     }
 }
 
@@ -111,10 +100,7 @@ impl Row {
         let mut row = vec![0.0; matrix.rows];
         add_row_times(&mut row, &self.row, &matrix.entries);
         let shift = normalize(&mut row);
-        Self {
-            row,
-            exponent: self.exponent + matrix.exponent + shift,
-        }
+        Self { row, exponent: self.exponent + matrix.exponent + shift }
     }
 }
 

@@ -84,10 +84,7 @@ mod tests {
                 }
                 let all = sum_every(1.0, d, n.into());
                 let error = (one_sided_sf(d, n as u64) / all - 1.0).abs();
-                assert!(
-                    error < 2e-12,
-                    "n = {n}, nd² = {n_d_squared}: off by {error:e}"
-                );
+                assert!(error < 2e-12, "n = {n}, nd² = {n_d_squared}: off by {error:e}");
             }
         }
     }
