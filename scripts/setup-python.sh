@@ -18,7 +18,7 @@ mkdir -p "$CACHE"
 exec 9>"$venv.lock"
 flock 9
 if [ ! -e "$venv/.complete" ]; then
-    say "fetching Python packages (some 200 MB) into $venv"
+    say "fetching Python packages (some 250 MB) into $venv"
     python3 -m venv --clear "$venv" >&2 ||
         die "python3 cannot make environments; install venv (on Debian and Ubuntu: python3-venv)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2

@@ -12,5 +12,5 @@ cargo build --workspace --locked
 say "tests of the crates"
 cargo test --workspace --locked
 say "tests of the program"
-DRIFTLINE_BIN=$CARGO_TARGET_DIR/debug/driftline "$PYTHON" -m pytest -q tests/python
+DRIFTLINE_BIN=$CARGO_TARGET_DIR/debug/driftline "$PYTHON" -m pytest -q -p no:cacheprovider tests/python
 scripts/check.sh

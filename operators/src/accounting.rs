@@ -24,6 +24,7 @@ struct Inner {
     inference_us: AtomicU64,
     event_time_reached: AtomicI64,
     scored_by_worker: Mutex<Vec<u64>>,
+    window_keys: Mutex<std::collections::BTreeMap<(String, usize), u64>>,
 }
 
 /// The terms of `read = predictions + skipped + dead letters + pending`, in rows.
@@ -120,6 +121,15 @@ impl Counters {
         scored[worker] += rows as u64;
     }
 
+    /// The windows keyed by `key` hold state of `keys` keys on `worker`.
+    pub fn window_keys_held(&self, key: &str, worker: usize, keys: usize) {
+        let mut held = self.0.window_keys.lock().unwrap_or_else(|p| p.into_inner());
+        match held.get_mut(&(key.to_owned(), worker)) {
+            Some(known) => *known = keys as u64,
+            None => drop(held.insert((key.to_owned(), worker), keys as u64)),
+        }
+    }
+
     /// Rows with an event time of `time` (ms) have been released for scoring.
     pub fn event_time_reached(&self, time: i64) {
         self.0.event_time_reached.fetch_max(time, Relaxed);
@@ -160,6 +170,12 @@ impl Counters {
     /// The highest event time (ms) released for scoring, if any was.
     pub fn highest_event_time(&self) -> Option<i64> {
         Some(self.0.event_time_reached.load(Relaxed)).filter(|&time| time != 0)
+    }
+
+    /// Keys with window state, by what keys the windows and by worker.
+    pub fn window_keys(&self) -> Vec<(String, usize, u64)> {
+        let held = self.0.window_keys.lock().unwrap_or_else(|p| p.into_inner());
+        held.iter().map(|((key, worker), keys)| (key.clone(), *worker, *keys)).collect()
     }
 
     pub fn scored_rows(&self) -> u64 {

@@ -272,3 +272,136 @@ pub fn event_times(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
     }
     Ok(millis.as_primitive::<TimestampMillisecondType>().reinterpret_cast())
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{RecordBatch, TimestampMillisecondArray};
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+    use crate::accounting::Account;
+
+    fn admission(late: LatePolicy, from: i64, to: i64) -> Admission {
+        let event = Schema::new(vec![Field::new(
+            "t",
+            DataType::Timestamp(TimeUnit::Millisecond, None),
+            true,
+        )]);
+        Admission {
+            layout: EventLayout::new(&event, None, None, false),
+            time_column: 0,
+            filter: None,
+            allowed_lateness_ms: 10,
+            late,
+            late_horizon_ms: Some(100),
+            from,
+            to,
+            warm_up_from: from.saturating_sub(20),
+            partition_names: ["p".to_owned()].into(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn chunk(times: &[Option<i64>], first: u64, highest_before: i64) -> Chunk {
+        let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
+        Chunk {
+            epoch: 1,
+            partition: 0,
+            events: RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap(),
+            offsets: UInt64Array::from_iter_values(first..first + times.len() as u64),
+            raw: None,
+            undecoded: Vec::new(),
+            highest_before,
+            finished: Vec::new(),
+        }
+    }
+
+    fn xorshift(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    /// The rule, taken literally: a row is late when its time is below the highest time of the rows
+    /// before it, less the allowed lateness.
+    #[test]
+    fn late_rows_are_those_of_the_rule_whatever_the_chunks() {
+        for seed in 1..40u64 {
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let times: Vec<Option<i64>> = (0..200)
+                .map(|i| {
+                    let jitter = (xorshift(&mut state) % 60) as i64;
+                    (xorshift(&mut state) % 20 > 0).then_some(i * 3 - jitter)
+                })
+                .collect();
+            let expected: Vec<bool> = (0..times.len())
+                .filter_map(|row| {
+                    let before = times[..row].iter().flatten().max();
+                    let time = times[row]?;
+                    Some(before.is_some_and(|&highest| time < highest - 10))
+                })
+                .collect();
+            let admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
+            let (mut found, mut highest, mut at) = (Vec::new(), i64::MIN, 0);
+            while at < times.len() {
+                let length = (1 + xorshift(&mut state) as usize % 50).min(times.len() - at);
+                let admitted =
+                    admission.admit(chunk(&times[at..at + length], at as u64, highest)).unwrap();
+                found.extend(admission.layout.late(&admitted.rows).iter().flatten());
+                highest = admitted.marks[0].highest;
+                at += length;
+            }
+            assert_eq!(found, expected, "seed {seed}");
+            let missing = times.iter().filter(|time| time.is_none()).count() as u64;
+            let account = admission.counters.account();
+            assert_eq!(account, Account { read: 200, ..Account::default() }, "seed {seed}");
+            assert_eq!(found.len() as u64 + missing, 200, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn late_rows_go_where_the_job_says() {
+        let times = [Some(1_000), Some(995), Some(980), Some(800), None];
+        let admit = |late| {
+            let admission = admission(late, i64::MIN, i64::MAX);
+            let admitted = admission.admit(chunk(&times, 0, i64::MIN)).unwrap();
+            let reasons = admitted.dead_letters.column(2).as_string::<i32>().iter().flatten();
+            let reasons: Vec<String> = reasons.map(str::to_owned).collect();
+            let account = admission.counters.account();
+            (admitted.rows.num_rows(), reasons, account.skipped)
+        };
+        let lost = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(admit(LatePolicy::Score), (3, lost(&["too_late", "no_event_time"]), 0));
+        assert_eq!(
+            admit(LatePolicy::DeadLetter),
+            (2, lost(&["late", "too_late", "no_event_time"]), 0)
+        );
+        assert_eq!(admit(LatePolicy::Skip), (2, lost(&["too_late", "no_event_time"]), 1));
+    }
+
+    #[test]
+    fn rows_outside_are_as_if_never_read_and_warm_up_is_not_counted() {
+        let admission = admission(LatePolicy::Score, 100, 200);
+        let times = [Some(70), Some(85), Some(100), Some(199), Some(200), None];
+        let admitted = admission.admit(chunk(&times, 0, i64::MIN)).unwrap();
+        assert_eq!(admission.layout.times(&admitted.rows).values(), &[85, 100, 199]);
+        assert_eq!(admission.counters.account().read, 2);
+        assert_eq!(admitted.dead_letters.num_rows(), 0);
+        assert_eq!(admitted.marks[0].highest, 200);
+    }
+
+    #[test]
+    fn times_of_every_unit_are_milliseconds_rounded_down() {
+        use arrow::array::{TimestampMicrosecondArray, TimestampNanosecondArray};
+        let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1_999, -1]));
+        assert_eq!(event_times(&micros).unwrap().values(), &[1, -1]);
+        let nanos: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_999_999, -1]));
+        assert_eq!(event_times(&nanos).unwrap().values(), &[1, -1]);
+        let text: ArrayRef =
+            Arc::new(arrow::array::StringArray::from(vec!["1970-01-01T00:00:01Z"]));
+        assert_eq!(event_times(&text).unwrap().values(), &[1_000]);
+        let float: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0]));
+        assert!(event_times(&float).is_err());
+    }
+}

@@ -159,3 +159,65 @@ fn note_event_time(counters: &Counters, layout: &EventLayout, batch: &RecordBatc
         counters.event_time_reached(last);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, AsArray, Int64Array, StringArray, UInt32Array as Partitions, UInt64Array,
+    };
+
+    use super::*;
+
+    /// Rows of (time, id), each at its place of the partition `partition`.
+    fn rows(partition: u32, rows: &[(i64, &str)]) -> RecordBatch {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("time", Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)))),
+            ("id", Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1)))),
+            ("partition", Arc::new(Partitions::from_value(partition, rows.len()))),
+            ("offset", Arc::new(UInt64Array::from_iter_values(0..rows.len() as u64))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    const COLUMNS: OrderColumns = OrderColumns { time: 0, id: Some(1), partition: 2, offset: 3 };
+
+    fn ids(batch: Option<RecordBatch>) -> String {
+        let text = |batch: RecordBatch| {
+            batch.column(1).as_string::<i32>().iter().flatten().collect::<String>()
+        };
+        batch.map_or_else(String::new, text)
+    }
+
+    #[test]
+    fn rows_leave_in_order_of_time_and_id_once_the_watermark_has_passed() {
+        let mut gate = OrderGate::new(Order::EventTime, COLUMNS, rows(0, &[]).schema());
+        gate.insert(rows(0, &[(5, "c"), (1, "b")]));
+        gate.insert(rows(1, &[(1, "a"), (9, "e"), (5, "d")]));
+        assert_eq!(ids(gate.release(5).unwrap()), "ab");
+        assert_eq!(ids(gate.release(5).unwrap()), "");
+        gate.insert(rows(0, &[(4, "z"), (8, "f")]));
+        assert_eq!(ids(gate.release(9).unwrap()), "zcdf");
+        assert_eq!(gate.rows(), 1);
+        assert_eq!(ids(gate.release(i64::MAX).unwrap()), "e");
+        assert_eq!(gate.rows(), 0);
+    }
+
+    #[test]
+    fn epoch_order_waits_for_no_watermark() {
+        let mut gate = OrderGate::new(Order::Epoch, COLUMNS, rows(0, &[]).schema());
+        gate.insert(rows(0, &[(5, "b"), (1, "a")]));
+        assert_eq!(ids(gate.release(i64::MIN).unwrap()), "ab");
+    }
+
+    #[test]
+    fn equal_time_and_id_are_in_order_of_origin() {
+        let mut gate = OrderGate::new(Order::EventTime, COLUMNS, rows(0, &[]).schema());
+        gate.insert(rows(1, &[(1, "x"), (1, "x")]));
+        gate.insert(rows(0, &[(1, "x")]));
+        let released = gate.release(2).unwrap().unwrap();
+        let partitions = released.column(2).as_primitive::<arrow::datatypes::UInt32Type>();
+        assert_eq!(partitions.values(), &[0, 1, 1]);
+    }
+}

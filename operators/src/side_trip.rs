@@ -104,7 +104,9 @@ pub fn enrich<'scope>(
     let answers: Vec<_> = requests
         .into_iter()
         .zip(&plan.trips)
-        .map(|(requests, trip)| answer_trip(requests, trip, &layout, order, failure.clone()))
+        .map(|(requests, trip)| {
+            answer_trip(requests, trip, &layout, order, counters.clone(), failure.clone())
+        })
         .collect();
     rejoin(numbered, answers, plan, layout, counters, failure)
 }
@@ -176,8 +178,11 @@ fn answer_trip<'scope>(
     trip: &Trip,
     layout: &EventLayout,
     order: Order,
+    counters: Counters,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
+    let worker = requests.scope().index();
+    let key_name = trip.key_sql.clone();
     let schema = request_schema(trip, layout);
     let answers = answer_schema(trip.windows.len());
     let first_value = request::REST + usize::from(layout.id.is_some());
@@ -211,6 +216,7 @@ fn answer_trip<'scope>(
                 >| {
                     let answered = in_order(&schema, batches, order_columns).and_then(|requests| {
                         let values = answer(&mut windows, &requests, first_value)?;
+                        counters.window_keys_held(&key_name, worker, windows.keys());
                         let mut columns = vec![
                             requests.column(request::HOME).clone(),
                             requests.column(request::ROW).clone(),

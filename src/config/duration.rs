@@ -1,7 +1,7 @@
 //! Lengths of time and instants, as people write them.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::calendar::{DAY_MS, WindowLength};
 
 /// A length such as `1h`, `90s`, `7 days`, in ms.
 ///
@@ -49,6 +49,18 @@ pub fn instant_text(millis: i64) -> String {
         || format!("{millis} ms"),
         |instant| instant.format("%Y-%m-%d %H:%M").to_string(),
     )
+}
+
+/// The start of a window as text, as far as its length tells windows apart.
+pub fn date_text(millis: i64, length: WindowLength) -> String {
+    let format = match length {
+        WindowLength::Month => "%Y-%m",
+        WindowLength::Week => "%Y-%m-%d",
+        WindowLength::Millis(length) if length % DAY_MS == 0 => "%Y-%m-%d",
+        WindowLength::Millis(_) | WindowLength::All => "%Y-%m-%dT%H:%M",
+    };
+    DateTime::<Utc>::from_timestamp_millis(millis)
+        .map_or_else(|| format!("{millis} ms"), |instant| instant.format(format).to_string())
 }
 
 #[cfg(test)]

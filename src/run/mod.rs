@@ -2,6 +2,7 @@
 
 pub mod baseline_file;
 pub mod check;
+pub mod drift_tally;
 pub mod engine;
 pub mod options;
 pub mod prepare;
@@ -33,6 +34,7 @@ use crate::config::job::{Format, Output};
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
 use crate::sinks::parquet::ParquetSink;
+use drift_tally::DriftTally;
 use engine::{Ended, Engine};
 use options::RunOptions;
 use prepare::Prepared;
@@ -56,8 +58,10 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
 
     let engine = Engine::new(prepared.clone(), options);
     let files = OutputFiles::new(&publication, prepared.file_metadata(Some(&parts)));
+    let tally = DriftTally::default();
     let build = {
         let (outputs, parts, drift) = (outputs.clone(), parts.clone(), drift.clone());
+        let tally = tally.clone();
         let (counters, failure) = (engine.counters.clone(), engine.failure.clone());
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
             let scoring = parts.worker(&prepared, &counters, &failure)?;
@@ -69,7 +73,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
             let drift = match &drift {
                 Some(drift) => {
                     let sink = files.sink(&outputs.drift, worker, snapshot::schema(), &[])?;
-                    Some((drift.lengths(), drift.format(&parts)?, sink))
+                    Some((drift.lengths(), drift.format(&parts)?, tally.watch(sink)))
                 }
                 None => None,
             };
@@ -83,7 +87,11 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let ended = engine.run(build)?;
     finish(&engine.counters, &ended, &publication)?;
-    Ok(Summary::of_replay(job, &parts, &engine.counters, &ended, &outputs, options))
+    let mut summary = Summary::of_replay(job, &parts, &engine.counters, &ended, &outputs, options);
+    if let Some(drift) = drift {
+        summary.drift = tally.lines(&drift.windows);
+    }
+    Ok(summary)
 }
 
 /// Writes the feature rows of the job's events below `folder`.

@@ -70,6 +70,7 @@ impl Summary {
                 ),
             ),
         ];
+        summary.lines.extend(window_state(counters).map(|state| ("windows", state)));
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
         }
@@ -111,6 +112,18 @@ impl Summary {
         summary.next.push("`driftline replay` measures drift against it".to_owned());
         summary
     }
+}
+
+/// How many keys have window state, and where.
+fn window_state(counters: &Counters) -> Option<String> {
+    let held = counters.window_keys();
+    let mut by_key: std::collections::BTreeMap<&str, Vec<String>> = Default::default();
+    for (key, _, keys) in &held {
+        by_key.entry(key).or_default().push(thousands(*keys));
+    }
+    let texts = by_key.iter().map(|(key, keys)| format!("{} keys by {key}", keys.join(" + ")));
+    let text = texts.collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then_some(text)
 }
 
 fn shown(path: &Path) -> String {

@@ -1,0 +1,93 @@
+//! Which columns drifted when, as the snapshots pass by on their way to the sink.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, TimestampMillisecondType};
+use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::drift::calendar::WindowLength;
+
+use crate::config::duration::date_text;
+
+/// Windows that are listed one by one in a summary; of more, only their number is told.
+const LISTED_MAX: usize = 24;
+
+/// Windows seen, by label and start, and the columns that drifted in each.
+type Windows = BTreeMap<(String, i64), Vec<(String, f64)>>;
+
+#[derive(Clone, Default)]
+pub struct DriftTally(Arc<Mutex<Windows>>);
+
+impl DriftTally {
+    /// `sink`, with what it writes tallied here.
+    pub fn watch(&self, sink: Box<dyn Sink>) -> Box<dyn Sink> {
+        Box::new(Watching { sink, tally: self.clone() })
+    }
+
+    fn add(&self, snapshots: &RecordBatch) -> Option<()> {
+        let text = |name| Some(snapshots.column_by_name(name)?.as_string::<i32>());
+        let (labels, features) = (text("window")?, text("feature")?);
+        let starts = snapshots.column_by_name("window_start")?;
+        let starts = starts.as_primitive::<TimestampMillisecondType>();
+        let statistics = snapshots.column_by_name("ks_statistic")?.as_primitive::<Float64Type>();
+        let drifted = snapshots.column_by_name("drift_detected")?.as_boolean();
+        let mut windows = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for row in 0..snapshots.num_rows() {
+            let window = (labels.value(row).to_owned(), starts.value(row));
+            let columns = windows.entry(window).or_default();
+            if drifted.value(row) {
+                columns.push((features.value(row).to_owned(), statistics.value(row)));
+            }
+        }
+        Some(())
+    }
+
+    /// Lines for a summary: the windows of a length one by one if they are few, else their number.
+    pub fn lines(&self, lengths: &[(WindowLength, String)]) -> Vec<String> {
+        let windows = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut lines = Vec::new();
+        for (length, label) in lengths {
+            let of_length: Vec<_> = windows.iter().filter(|((l, _), _)| l == label).collect();
+            let drifted = of_length.iter().filter(|(_, columns)| !columns.is_empty()).count();
+            lines.push(format!("{label}: {drifted} of {} windows", of_length.len()));
+            if of_length.len() <= LISTED_MAX {
+                for ((_, start), columns) in of_length {
+                    lines.push(format!("  {}  {}", date_text(*start, *length), list(columns)));
+                }
+            }
+        }
+        lines
+    }
+}
+
+fn list(columns: &[(String, f64)]) -> String {
+    if columns.is_empty() {
+        return "-".to_owned();
+    }
+    let mut columns: Vec<_> = columns.to_vec();
+    columns.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let texts: Vec<String> =
+        columns.iter().map(|(name, statistic)| format!("{name} (D {statistic:.2})")).collect();
+    texts.join(", ")
+}
+
+struct Watching {
+    sink: Box<dyn Sink>,
+    tally: DriftTally,
+}
+
+impl Sink for Watching {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+        self.tally.add(batch);
+        self.sink.write(batch)
+    }
+
+    fn durable_rows(&mut self) -> u64 {
+        self.sink.durable_rows()
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.sink.finish()
+    }
+}

@@ -1,0 +1,38 @@
+"""Runs of the flights job, each done once for all tests that look at it."""
+
+import pytest
+
+from support import JOB, binary, driftline, model_env
+
+
+def pytest_configure():
+    binary()
+
+
+class Runs:
+    """`runs(model, options)` is the folder that a command of the program wrote for them."""
+
+    def __init__(self, factory):
+        self.factory = factory
+        self.done = {}
+
+    def __call__(self, model, *options, command="replay", **env):
+        key = (model, command, tuple(map(str, options)), tuple(sorted(env.items())))
+        if key not in self.done:
+            folder = self.factory.mktemp(f"{command}-{model}")
+            environment = model_env(model) | env
+            driftline(command, JOB, "--out", folder, *options, env=environment)
+            self.done[key] = folder
+        return self.done[key]
+
+    def full(self, model):
+        """The whole year on one worker, with the inputs of the model."""
+        return self(model, "--with-inputs")
+
+    def export(self, *options, **env):
+        return self("trees", *options, command="export", **env)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    return Runs(tmp_path_factory)

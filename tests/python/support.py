@@ -1,0 +1,149 @@
+"""How the tests run the program and compare what it writes."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = ROOT / "jobs" / "flights.toml"
+FLIGHTS = ROOT / "data" / "flights"
+DEPARTURES = FLIGHTS / "departures.parquet"
+DISORDERED = FLIGHTS / "disordered"
+ROWS = 328_521
+MODELS = ("logistic", "trees")
+
+
+def binary() -> str:
+    path = os.environ.get("DRIFTLINE_BIN")
+    if not path:
+        raise pytest.UsageError("set DRIFTLINE_BIN to the program that is to be tested")
+    return str(Path(path).resolve())
+
+
+def environment(changes=None) -> dict:
+    """The environment of a run: nothing that changes a job but `changes`."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STREAMING_", "DRIFTLINE_FAULT"))
+    }
+    return inherited | (changes or {})
+
+
+def model_env(model: str) -> dict:
+    """What makes jobs/flights.toml score with `model`."""
+    return {
+        "STREAMING_MODEL__PATH": f"../data/flights/models/{model}.onnx",
+        "STREAMING_DRIFT__BASELINE": f"../data/flights/baseline-{model}.parquet",
+    }
+
+
+def driftline(*arguments, env=None, stdin=None, timeout=120, code=0, cwd=None):
+    """Runs the program; fails, with its stderr, unless it exits with `code` (None: not with 0).
+
+    stdout and stderr of the result are bytes and text.
+    """
+    command = [binary(), *map(str, arguments)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(env),
+        cwd=cwd,
+    )
+    shown = " ".join(command[1:])
+    try:
+        output, error = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, error = process.communicate()
+        pytest.fail(f"driftline {shown}\ndid not end within {timeout} s\n{error.decode()}")
+    done = subprocess.CompletedProcess(
+        command, process.returncode, output, error.decode(errors="replace")
+    )
+    as_expected = done.returncode != 0 if code is None else done.returncode == code
+    if not as_expected or done.returncode == -signal.SIGABRT or "panicked" in done.stderr:
+        wanted = "an error" if code is None else f"exit code {code}"
+        pytest.fail(
+            f"driftline {shown}\n{wanted} was expected, not {done.returncode}\n{done.stderr}"
+        )
+    return done
+
+
+def refusal(*arguments, **options) -> str:
+    """Runs the program, which must fail, and returns the one line that says why."""
+    done = driftline(*arguments, code=None, **options)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    return lines[0]
+
+
+def parts(folder) -> list:
+    """The result files in a folder."""
+    return sorted(path for path in Path(folder).glob("part-*"))
+
+
+def table(folder, *sort_by) -> pa.Table:
+    """All rows of the Parquet files in a folder, sorted."""
+    files = parts(folder)
+    assert files, f"{folder} holds no results"
+    rows = pa.concat_tables(pq.read_table(file) for file in files).combine_chunks()
+    return rows.sort_by([(column, "ascending") for column in sort_by]) if sort_by else rows
+
+
+def predictions(run) -> pa.Table:
+    return table(run / "predictions", "event_id")
+
+
+def drift(run) -> pa.Table:
+    return table(run / "drift", "window", "window_start", "feature")
+
+
+def dead_letters(run) -> pa.Table:
+    return table(run / "dead_letters", "partition", "offset")
+
+
+def only(rows: pa.Table, ids) -> pa.Table:
+    """The rows with these event ids, in the order they have."""
+    return rows.filter(pc.is_in(rows["event_id"], value_set=pa.array(ids, pa.string())))
+
+
+def as_bits(column: pa.Array) -> pa.Array:
+    """Floats as the integers with the same bits."""
+    if pa.types.is_float32(column.type):
+        return column.view(pa.int32())
+    if pa.types.is_float64(column.type):
+        return column.view(pa.int64())
+    return column
+
+
+def same_column(left: pa.Array, right: pa.Array) -> bool:
+    if left.type != right.type or len(left) != len(right):
+        return False
+    if pa.types.is_list(left.type):
+        lengths = pc.list_value_length(left).equals(pc.list_value_length(right))
+        return lengths and same_column(left.flatten(), right.flatten())
+    return as_bits(left).equals(as_bits(right))
+
+
+def assert_same(left: pa.Table, right: pa.Table) -> None:
+    """Two tables are equal in every column, floats by their bits."""
+    assert left.schema.equals(right.schema), f"{left.schema}\n{right.schema}"
+    assert left.num_rows == right.num_rows
+    for name in left.column_names:
+        a, b = left[name].combine_chunks(), right[name].combine_chunks()
+        if same_column(a, b):
+            continue
+        differing = (row for row in range(len(a)) if not same_column(a[row : row + 1], b[row : row + 1]))
+        first = next(differing)
+        pytest.fail(
+            f"column {name} differs, first in row {first}:\n"
+            f"{left.slice(first, 1).to_pylist()}\n{right.slice(first, 1).to_pylist()}"
+        )
