@@ -26,6 +26,8 @@ TRAIN_END = pd.Timestamp("2013-04-01", tz="UTC")
 LATE_MINUTES = 15
 SEED = 20130101
 OPSET = 17
+# Columns of the features that the model of jobs/minimal.toml reads: dep_delay and distance.
+MINIMAL = [0, 1]
 
 
 def model_features() -> list[str]:
@@ -78,6 +80,8 @@ def train(export: pathlib.Path) -> None:
         golden[name] = pa.array(scores, pa.float64())
         print(f"{name}: AUC {roc_auc_score(late[testing], scores[testing]):.4f} from April on")
         save(model, name, features[:1].astype(np.float32))
+    minimal = candidates()["logistic"].fit(features[training][:, MINIMAL], late[training])
+    save(minimal, "minimal", features[:1, MINIMAL].astype(np.float32))
     pq.write_table(
         pa.table(golden),
         FLIGHTS / "golden.parquet",
@@ -91,7 +95,7 @@ def train(export: pathlib.Path) -> None:
 def save(model, name: str, sample: np.ndarray) -> None:
     """Write the ONNX form, with float32 inputs [rows, features]."""
     options = {"zipmap": False}
-    onnx = to_onnx(model, sample, options=options, target_opset=OPSET)
+    onnx = to_onnx(model, sample, name=name, options=options, target_opset=OPSET)
     path = FLIGHTS / "models" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(onnx.SerializeToString())

@@ -44,6 +44,16 @@ def model_env(model: str) -> dict:
     }
 
 
+def job_file(path: Path, *changes) -> Path:
+    """A copy of jobs/flights.toml at `path`, with absolute paths and (old, new) changes."""
+    text = JOB.read_text()
+    for old, new in [('"../', f'"{ROOT}/'), *changes]:
+        assert old in text, f"{old} does not stand in {JOB.name}"
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
 def driftline(*arguments, env=None, stdin=None, timeout=120, code=0, cwd=None):
     """Runs the program; fails, with its stderr, unless it exits with `code` (None: not with 0).
 

@@ -1,0 +1,273 @@
+"""Drift figures equal SciPy's and NumPy's on every window and watched column."""
+
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import ks_2samp
+
+from support import FLIGHTS, JOB, MODELS, ROWS, drift, driftline, job_file, model_env
+from support import predictions, table
+
+BASELINE_END = "2013-04-01"
+FEATURES = [
+    "dep_delay", "distance", "minute_of_day", "weekday", "carrier_delay_1h", "plane_age",
+    "plane_seats", "carrier_code", "origin_code", "dest_code",
+]  # fmt: skip
+WATCHED = [*FEATURES, "prediction"]
+THRESHOLDS = {"ks_p_value": 0.05, "min_effect": 0.1, "mean_shift_sd": 0.5, "share_beyond_3": 0.05}
+
+
+class Case:
+    """What was watched (null as NaN), what it is compared with, and the figures of the program."""
+
+    def __init__(self, exported, run, baseline):
+        features = table(exported, "event_id")
+        scores = predictions(run)
+        assert scores["event_id"].equals(features["event_id"])
+        self.times = features["event_time"].cast(pa.int64()).to_numpy()
+        self.columns = {name: features[name].to_numpy() for name in FEATURES}
+        self.columns["prediction"] = scores["score"].to_numpy().astype(np.float64)
+        self.reference = references(baseline)
+        self.found = drift(run)
+
+
+def references(path) -> dict:
+    """The values of each column of a baseline, nulls as NaN."""
+    rows = pq.read_table(path)
+    values = {}
+    for name in rows["feature"].unique().to_pylist():
+        own = rows.filter(pc.equal(rows["feature"], name))
+        values[name] = np.repeat(own["value"].to_numpy(), own["count"].to_numpy().astype(int))
+    return values
+
+
+def around(label, time):
+    """[start, end) in ms of the window that an instant falls into, in UTC."""
+    at = datetime.fromtimestamp(time / 1000, timezone.utc)
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if label == "1mo":
+        start = midnight.replace(day=1)
+        end = (start + timedelta(days=31)).replace(day=1)
+    elif label == "1w":
+        start = midnight - timedelta(days=at.weekday())
+        end = start + timedelta(days=7)
+    elif label == "1d":
+        start, end = midnight, midnight + timedelta(days=1)
+    elif label == "6h":
+        start = midnight + timedelta(hours=at.hour // 6 * 6)
+        end = start + timedelta(hours=6)
+    return tuple(int(instant.timestamp()) * 1000 for instant in (start, end))
+
+
+def windows(label, times) -> dict:
+    """The rows of each window, by its bounds."""
+    bounds = {minute: around(label, minute) for minute in np.unique(times).tolist()}
+    rows = {}
+    for row, time in enumerate(times.tolist()):
+        rows.setdefault(bounds[time], []).append(row)
+    return rows
+
+
+def figures(current, reference) -> dict:
+    """The figures of one window by SciPy, NumPy and math.fsum."""
+    known, base = current[~np.isnan(current)], reference[~np.isnan(reference)]
+    wanted = {
+        "n_current": len(known),
+        "n_reference": len(base),
+        "null_count_current": len(current) - len(known),
+        "null_share_current": (len(current) - len(known)) / len(current),
+        "null_share_reference": (len(reference) - len(base)) / len(reference),
+        "mean_reference": math.fsum(base) / len(base),
+        "std_reference": np.std(base, ddof=1),
+    }
+    if len(known) == 0:
+        return wanted
+    ks = ks_2samp(known, base, method="asymp")
+    return wanted | {
+        "ks_statistic": ks.statistic,
+        "ks_p_value": ks.pvalue,
+        "mean_current": math.fsum(known) / len(known),
+        "std_current": np.std(known, ddof=1) if len(known) > 1 else None,
+    }
+
+
+def figures_of_windows(column, rows, reference) -> list:
+    return [figures(column[of_window], reference) for of_window in rows]
+
+
+def wanted_figures(case, rows) -> dict:
+    """Figures by watched column, of all windows; on two processes."""
+    rows = [np.array(of_window) for of_window in rows]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        futures = {
+            name: pool.submit(figures_of_windows, case.columns[name], rows, case.reference[name])
+            for name in WATCHED
+        }
+        return {name: future.result() for name, future in futures.items()}
+
+
+EXACT = [
+    "n_current", "n_reference", "null_count_current", "null_share_current",
+    "null_share_reference", "mean_reference", "mean_current", "ks_statistic",
+]  # fmt: skip
+
+
+def close(found, wanted, relative):
+    return found == wanted or math.isclose(found, wanted, rel_tol=relative, abs_tol=0)
+
+
+def assert_figures(found, wanted, where):
+    for name in EXACT:
+        assert found[name] == wanted.get(name), (where, name, found[name], wanted.get(name))
+    assert close(found["std_reference"], wanted["std_reference"], 1e-12), where
+    if wanted.get("ks_p_value") is None:
+        assert found["ks_p_value"] is None and found["std_current"] is None, where
+        return
+    if wanted["std_current"] is None:
+        assert found["std_current"] is None, where
+    else:
+        assert close(found["std_current"], wanted["std_current"], 1e-12), where
+    p = wanted["ks_p_value"]
+    if p >= 1e-290:
+        assert close(found["ks_p_value"], p, 1e-9), (where, found["ks_p_value"], p)
+    else:
+        assert 0 <= found["ks_p_value"] < 1e-289, (where, found["ks_p_value"], p)
+
+
+def assert_derived(row, current, where):
+    """What follows from the figures in the same row, by the definitions of the columns."""
+    n, mean, mu, sigma = (
+        row[name] for name in ("n_current", "mean_current", "mean_reference", "std_reference")
+    )
+    if n == 0:
+        names = ("mean_current", "ks_statistic", "mean_shift_sd", "z_test", "share_beyond_3")
+        assert all(row[name] is None for name in names) and not row["drift_detected"], where
+        return
+    assert row["mean_shift_sd"] == (mean - mu) / sigma, where
+    assert close(row["z_test"], (mean - mu) / (sigma / math.sqrt(n)), 1e-12), where
+    known = current[~np.isnan(current)]
+    assert row["share_beyond_3"] == (np.abs(known - mu) > 3 * sigma).sum() / n, where
+    thresholds = {name: row[f"threshold_{name}"] for name in THRESHOLDS}
+    assert thresholds == THRESHOLDS, where
+    ks = row["ks_p_value"] < thresholds["ks_p_value"]
+    ks = ks and row["ks_statistic"] >= thresholds["min_effect"]
+    shift = abs(row["mean_shift_sd"]) > thresholds["mean_shift_sd"]
+    beyond = row["share_beyond_3"] > thresholds["share_beyond_3"]
+    assert row["drift_detected"] == (ks or shift or beyond), where
+
+
+def assert_case(case, labels):
+    """Exactly the windows that have rows are there, each with the right figures."""
+    by_window = {
+        (label, *bounds): rows
+        for label in labels
+        for bounds, rows in windows(label, case.times).items()
+    }
+    wanted = wanted_figures(case, by_window.values())
+    starts, ends = (case.found[name].cast(pa.int64()) for name in ("window_start", "window_end"))
+    found = {}
+    for row, start, end in zip(
+        case.found.to_pylist(), starts.to_pylist(), ends.to_pylist(), strict=True
+    ):
+        found[row["window"], start, end, row["feature"]] = row
+    assert case.found.num_rows == len(found), "a window has two rows"
+    assert found.keys() == {(*window, name) for window in by_window for name in WATCHED}
+    for at, (window, rows) in enumerate(by_window.items()):
+        for name in WATCHED:
+            row, where = found[(*window, name)], (*window, name)
+            assert_figures(row, wanted[name][at], where)
+            assert_derived(row, case.columns[name][rows], where)
+    return by_window
+
+
+def said_of_all(found, **values):
+    for name, value in values.items():
+        assert found[name].unique().to_pylist() == [value], name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_month_and_day(runs, model):
+    case = Case(runs.export(), runs.full(model), FLIGHTS / f"baseline-{model}.parquet")
+    by_window = assert_case(case, ["1mo", "1d"])
+    assert sum(label == "1mo" for label, *_ in by_window) == 13
+    assert sum(label == "1d" for label, *_ in by_window) == 366
+    assert sum(len(rows) for rows in by_window.values()) == 2 * ROWS
+    said_of_all(
+        case.found, revision=0, final=True, mode="exact", reference="full", p_method="asymptotic",
+        model_name="arrival-delay", model_version="1",
+    )  # fmt: skip
+    assert len(case.found["reference_id"].unique()) == 1
+    assert set(case.found["drift_detected"].to_pylist()) == {True, False}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_baseline_holds_the_first_quarter(runs, model):
+    case = Case(runs.export(), runs.full(model), FLIGHTS / f"baseline-{model}.parquet")
+    end = datetime.fromisoformat(BASELINE_END).replace(tzinfo=timezone.utc)
+    before = case.times < end.timestamp() * 1000
+    assert case.reference.keys() == set(WATCHED)
+    for name in WATCHED:
+        wanted = np.sort(case.columns[name][before] + 0.0)
+        assert len(wanted) == 78_035
+        assert (case.reference[name].view(np.int64) == wanted.view(np.int64)).all(), name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_program_makes_the_same_baseline(tmp_path, model, workers):
+    made = tmp_path / "baseline.parquet"
+    env = model_env(model) | {"STREAMING_DRIFT__BASELINE": str(made)}
+    driftline("baseline", JOB, "--to", BASELINE_END, "--workers", workers, env=env)
+    assert made.read_bytes() == (FLIGHTS / f"baseline-{model}.parquet").read_bytes()
+
+
+def test_unknown_values_and_a_small_baseline(tmp_path):
+    """Planes that are not known stay unknown; the reference is ten days."""
+    job = job_file(
+        tmp_path / "job.toml",
+        ("default = 2001.0", "allow_null = true"),
+        ("default = 149.0", "allow_null = true"),
+        ('sql = "date_part(\'year\', event_time) - plane_year"',
+         'sql = "date_part(\'year\', event_time) - plane_year"\nallow_null = true'),
+        ('["1mo", "1d"]', '["1w", "6h"]'),
+    )  # fmt: skip
+    baseline = tmp_path / "baseline.parquet"
+    env = {"STREAMING_DRIFT__BASELINE": str(baseline)}
+    driftline("baseline", job, "--to", "2013-01-11", env=env)
+    extent = ["--to", "2013-06-01", "--workers", 2]
+    driftline("replay", job, "--out", tmp_path / "run", *extent, env=env)
+    driftline("export", job, "--out", tmp_path / "export", *extent, env=env)
+    case = Case(tmp_path / "export", tmp_path / "run", baseline)
+    assert np.isnan(case.columns["plane_age"]).sum() > 20_000
+    assert 8_000 < len(case.reference["dep_delay"]) < 9_000
+    assert np.isnan(case.reference["plane_age"]).sum() > 500
+    assert_case(case, ["1w", "6h"])
+
+
+def test_a_column_without_values_has_no_figures(tmp_path):
+    """Seats are looked up by a key that no plane has."""
+    job = job_file(
+        tmp_path / "job.toml",
+        ('key = "tailnum", column = "seats" }\ndefault = 149.0',
+         'key = "dest", column = "seats" }\nallow_null = true'),
+    )  # fmt: skip
+    driftline("replay", job, "--out", tmp_path / "run", "--to", "2013-01-04")
+    rows = drift(tmp_path / "run")
+    rows = rows.filter(pc.equal(rows["feature"], "plane_seats"))
+    # January, and its first three days.
+    assert rows.num_rows == 4
+    for row in rows.to_pylist():
+        assert row["n_current"] == 0 and row["null_share_current"] == 1.0
+        assert row["null_count_current"] > 600
+        names = ["mean_current", "std_current", "ks_statistic", "ks_p_value", "p_method"]
+        names += ["mean_shift_sd", "z_test", "share_beyond_3"]
+        assert all(row[name] is None for name in names)
+        assert row["n_reference"] == 78_035 and not row["drift_detected"]
