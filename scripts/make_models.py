@@ -96,6 +96,10 @@ def save(model, name: str, sample: np.ndarray) -> None:
     """Write the ONNX form, with float32 inputs [rows, features]."""
     options = {"zipmap": False}
     onnx = to_onnx(model, sample, name=name, options=options, target_opset=OPSET)
+    # skl2onnx lists them in an order that differs between runs.
+    opsets = sorted(onnx.opset_import, key=lambda opset: opset.domain)
+    del onnx.opset_import[:]
+    onnx.opset_import.extend(opsets)
     path = FLIGHTS / "models" / f"{name}.onnx"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(onnx.SerializeToString())
