@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import ks_2samp
 
-from support import FLIGHTS, JOB, MODELS, ROWS, drift, driftline, job_file, model_env
-from support import predictions, table
+from support import (
+    FLIGHTS, JOB, MODELS, ROWS, assert_same, drift, driftline, job_file, model_env, predictions,
+    table,
+)  # fmt: skip
 
 BASELINE_END = "2013-04-01"
 FEATURES = [
@@ -220,13 +222,18 @@ def test_the_baseline_holds_the_first_quarter(runs, model):
         assert (case.reference[name].view(np.int64) == wanted.view(np.int64)).all(), name
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("model", MODELS)
-def test_the_program_makes_the_same_baseline(tmp_path, model, workers):
-    made = tmp_path / "baseline.parquet"
-    env = model_env(model) | {"STREAMING_DRIFT__BASELINE": str(made)}
-    driftline("baseline", JOB, "--to", BASELINE_END, "--workers", workers, env=env)
-    assert made.read_bytes() == (FLIGHTS / f"baseline-{model}.parquet").read_bytes()
+def test_the_program_makes_the_same_baseline(tmp_path, model):
+    committed = FLIGHTS / f"baseline-{model}.parquet"
+    made = {workers: tmp_path / f"baseline-{workers}.parquet" for workers in (1, 2)}
+    for workers, path in made.items():
+        env = model_env(model) | {"STREAMING_DRIFT__BASELINE": str(path)}
+        driftline("baseline", JOB, "--to", BASELINE_END, "--workers", workers, env=env)
+    assert made[1].read_bytes() == made[2].read_bytes()
+    assert_same(pq.read_table(made[1]), pq.read_table(committed))
+    digest = b"driftline.model_xxh3"
+    wanted, found = (pq.read_metadata(path).metadata[digest] for path in (made[1], committed))
+    assert found == wanted, f"{committed.name} was made with another model than {model}.onnx"
 
 
 def test_unknown_values_and_a_small_baseline(tmp_path):
