@@ -27,7 +27,8 @@ pub fn baseline<'scope>(
     sinks: BaselineSinks,
     probe: &ProbeHandle<u64>,
 ) {
-    let (counters, failure) = (events.counters.clone(), events.failure.clone());
+    let run = events.run.clone();
+    let (counters, failure) = (events.run.counters.clone(), events.run.failure.clone());
     let watermarks = events.watermarks.clone();
     let prediction_schema = scoring.format.schema.clone();
     let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
@@ -42,8 +43,7 @@ pub fn baseline<'scope>(
     };
     let lengths = vec![WindowLength::All];
     let windows = DriftWindows { lengths, watched: columns, watermarks };
-    let references =
-        collect_windows(watched, marks, windows, close, counters.clone(), failure.clone());
+    let references = collect_windows(watched, marks, windows, close, &run);
     deliver(references, "Baseline", schema(), sinks.baseline, |_rows| (), failure.clone())
         .probe_with(probe);
     let count = counters.clone();

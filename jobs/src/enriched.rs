@@ -9,16 +9,14 @@
 
 use std::sync::Arc;
 
-use driftline_operators::accounting::Counters;
 use driftline_operators::admit::Admission;
 use driftline_operators::exchange::Route;
-use driftline_operators::failure::Failure;
-use driftline_operators::fault::Faults;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::gate::{Order, Ordering, order_rows};
 use driftline_operators::ingest::{Ingested, Source, ingest};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::rows::Rows;
+use driftline_operators::run::Run;
 use driftline_operators::side_trip::enrich;
 use driftline_operators::watermark::{Mark, Watermarks};
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
@@ -34,9 +32,7 @@ pub struct Events {
     pub shard_by: Option<usize>,
     pub watermarks: Watermarks,
     pub epochs_in_flight_max: u64,
-    pub counters: Counters,
-    pub failure: Failure,
-    pub faults: Faults,
+    pub run: Run,
 }
 
 pub struct Enriched<'scope> {
@@ -46,16 +42,14 @@ pub struct Enriched<'scope> {
     pub marks: StreamVec<'scope, u64, Mark>,
 }
 
-/// The stages behind which [`Faults`] can lose a row on the way to the features.
-pub const STAGES: [&str; 3] = ["ingest", "order", "features"];
-
 /// Builds the graph up to the features; `probe` must be behind every sink.
 pub fn enriched<'scope>(
     scope: Scope<'scope, u64>,
     events: Events,
     probe: ProbeHandle<u64>,
 ) -> Enriched<'scope> {
-    let Events { layout, plan, order, counters, failure, faults, .. } = events;
+    let Events { layout, plan, order, run, .. } = events;
+    let Run { failure, faults, .. } = run.clone();
     let (partition, offset) = (layout.partition, layout.offset);
     let home = match events.shard_by {
         Some(key) => Route::KeyGroup { key, partition, offset },
@@ -73,9 +67,9 @@ pub fn enriched<'scope>(
     let rows = faults.behind("ingest", rows, layout.schema.clone(), failure.clone());
     let watermarks = events.watermarks;
     let ordering = Ordering { home, order, layout: layout.clone(), watermarks };
-    let rows = order_rows(rows, marks.clone(), ordering, counters.clone(), failure.clone());
+    let rows = order_rows(rows, marks.clone(), ordering, &run);
     let rows = faults.behind("order", rows, layout.schema.clone(), failure.clone());
-    let rows = enrich(rows, plan.clone(), layout.clone(), order, counters, failure.clone());
+    let rows = enrich(rows, plan.clone(), layout.clone(), order, &run);
     let rows = faults.behind("features", rows, plan.enriched_schema(&layout), failure);
     Enriched { rows, dead_letters, marks }
 }

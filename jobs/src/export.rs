@@ -18,7 +18,7 @@ pub fn export<'scope>(
     dead_letters: Box<dyn Sink>,
     probe: &ProbeHandle<u64>,
 ) {
-    let (counters, failure) = (events.counters.clone(), events.failure.clone());
+    let (counters, failure) = (events.run.counters.clone(), events.run.failure.clone());
     let schema = format.schema.clone();
     let Enriched { rows, dead_letters: letters, .. } = enriched(scope, events, probe.clone());
     let rows = export_rows(rows, format, failure.clone());

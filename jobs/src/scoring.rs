@@ -12,6 +12,7 @@ use driftline_operators::deliver::{Sink, deliver};
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::snapshot::SnapshotFormat;
+use driftline_operators::run::Run;
 use driftline_operators::score::{Scored, Scoring, Watched, score};
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
@@ -28,8 +29,18 @@ pub struct Outputs {
     pub dead_letters: Box<dyn Sink>,
 }
 
-/// The stages behind which a row can be lost on purpose, all of the job's.
-pub const STAGES: [&str; 5] = ["ingest", "order", "features", "score", "dead_letters"];
+/// The stages behind which a row can be lost on purpose: every edge of the job.
+pub const STAGES: [&str; 9] = [
+    "ingest",
+    "order",
+    "requests",
+    "answers",
+    "features",
+    "score",
+    "watched",
+    "panes",
+    "dead_letters",
+];
 
 /// Builds the job in `scope`. It is done when `probe` is.
 pub fn scoring<'scope>(
@@ -38,8 +49,8 @@ pub fn scoring<'scope>(
     outputs: Outputs,
     probe: &ProbeHandle<u64>,
 ) {
-    let (counters, failure, faults) =
-        (events.counters.clone(), events.failure.clone(), events.faults.clone());
+    let run = events.run.clone();
+    let Run { counters, failure, faults } = run.clone();
     let watermarks = events.watermarks.clone();
     let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
 
@@ -63,13 +74,12 @@ pub fn scoring<'scope>(
     let letters = dead_letters.concat(refused);
     let letters =
         faults.behind("dead_letters", letters, dead_letter::SCHEMA.clone(), failure.clone());
-    let count = counters.clone();
     deliver(
         letters,
         "DeadLetters",
         dead_letter::SCHEMA.clone(),
         outputs.dead_letters,
-        move |rows| count.dead_letters_durable(rows),
+        move |rows| counters.dead_letters_durable(rows),
         failure.clone(),
     )
     .probe_with(probe);
@@ -78,7 +88,7 @@ pub fn scoring<'scope>(
         let schema = format.schema.clone();
         let close = move |windows: Vec<_>| format.batch(&windows);
         let windows = DriftWindows { lengths, watched: outputs.watched, watermarks };
-        let snapshots = collect_windows(watched, marks, windows, close, counters, failure.clone());
+        let snapshots = collect_windows(watched, marks, windows, close, &run);
         deliver(snapshots, "Drift", schema, sink, |_rows| (), failure).probe_with(probe);
     }
 }

@@ -332,7 +332,7 @@ mod tests {
             let times: Vec<Option<i64>> = (0..200)
                 .map(|i| {
                     let jitter = (xorshift(&mut state) % 60) as i64;
-                    (xorshift(&mut state) % 20 > 0).then_some(i * 3 - jitter)
+                    (xorshift(&mut state) % 20 >= 1).then_some(i * 3 - jitter)
                 })
                 .collect();
             let expected: Vec<bool> = (0..times.len())

@@ -25,14 +25,16 @@ impl Faults {
         schema: SchemaRef,
         failure: Failure,
     ) -> Stream<'scope, u64, Rows> {
-        if self.lose_row_after.as_deref() != Some(stage) || rows.scope().index() != 0 {
+        if self.lose_row_after.as_deref() != Some(stage) {
             return rows;
         }
+        let first_worker = rows.scope().index() == 0;
         rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
             Pipeline,
             "LoseRow",
             move |_cap, _info| {
-                let mut lost = false;
+                // Every worker has the operator, so that all build the same graph.
+                let mut lost = !first_worker;
                 move |input, output| {
                     input.for_each(|capability, container| {
                         let number = container.number();

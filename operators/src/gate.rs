@@ -13,9 +13,9 @@ use timely::dataflow::{Stream, StreamVec};
 
 use crate::accounting::Counters;
 use crate::exchange::{Route, RowDistributor};
-use crate::failure::Failure;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
+use crate::run::Run;
 use crate::sort::{OrderColumns, RowOrder};
 use crate::watermark::{CompleteEpochs, Mark, Watermarks};
 
@@ -96,9 +96,9 @@ pub fn order_rows<'scope>(
     rows: Stream<'scope, u64, Rows>,
     marks: StreamVec<'scope, u64, Mark>,
     ordering: Ordering,
-    counters: Counters,
-    failure: Failure,
+    run: &Run,
 ) -> Stream<'scope, u64, Rows> {
+    let Run { counters, failure, .. } = run.clone();
     let Ordering { home, order, layout, watermarks } = ordering;
     let mut gate = OrderGate::new(order, layout.order_columns(), layout.schema.clone());
     let schema = layout.schema.clone();

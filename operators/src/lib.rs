@@ -26,6 +26,7 @@ pub mod model;
 pub mod numeric;
 pub mod prediction;
 pub mod rows;
+pub mod run;
 pub mod score;
 pub mod side_trip;
 pub mod sort;

@@ -25,6 +25,7 @@ use crate::gate::Order;
 use crate::key_group::as_key;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
+use crate::run::Run;
 use crate::sort::{OrderColumns, RowOrder};
 
 type RowsBuilder = CapacityContainerBuilder<Rows>;
@@ -94,9 +95,9 @@ pub fn enrich<'scope>(
     plan: Arc<FeaturePlan>,
     layout: EventLayout,
     order: Order,
-    counters: Counters,
-    failure: Failure,
+    run: &Run,
 ) -> Stream<'scope, u64, Rows> {
+    let Run { counters, failure, faults } = run.clone();
     if plan.trips.is_empty() {
         return append_features(rows, plan, layout, failure);
     }
@@ -105,7 +106,12 @@ pub fn enrich<'scope>(
         .into_iter()
         .zip(&plan.trips)
         .map(|(requests, trip)| {
-            answer_trip(requests, trip, &layout, order, counters.clone(), failure.clone())
+            let schema = request_schema(trip, &layout);
+            let requests = faults.behind("requests", requests, schema, failure.clone());
+            let answers =
+                answer_trip(requests, trip, &layout, order, counters.clone(), failure.clone());
+            let schema = answer_schema(trip.windows.len());
+            faults.behind("answers", answers, schema, failure.clone())
         })
         .collect();
     rejoin(numbered, answers, plan, layout, counters, failure)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, TimestampMillisecondType};
+use arrow::datatypes::{Float64Type, TimestampMillisecondType, UInt64Type};
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::calendar::WindowLength;
 
@@ -17,7 +17,14 @@ const LISTED_MAX: usize = 24;
 type Windows = BTreeMap<(String, i64), Vec<(String, f64)>>;
 
 #[derive(Clone, Default)]
-pub struct DriftTally(Arc<Mutex<Windows>>);
+pub struct DriftTally(Arc<Mutex<Tallied>>);
+
+#[derive(Default)]
+struct Tallied {
+    windows: Windows,
+    /// Values and nulls in the windows of a length, by label and column.
+    rows: BTreeMap<(String, String), u64>,
+}
 
 impl DriftTally {
     /// `sink`, with what it writes tallied here.
@@ -32,10 +39,14 @@ impl DriftTally {
         let starts = starts.as_primitive::<TimestampMillisecondType>();
         let statistics = snapshots.column_by_name("ks_statistic")?.as_primitive::<Float64Type>();
         let drifted = snapshots.column_by_name("drift_detected")?.as_boolean();
-        let mut windows = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let count = |name| Some(snapshots.column_by_name(name)?.as_primitive::<UInt64Type>());
+        let (values, nulls) = (count("n_current")?, count("null_count_current")?);
+        let mut tallied = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for row in 0..snapshots.num_rows() {
             let window = (labels.value(row).to_owned(), starts.value(row));
-            let columns = windows.entry(window).or_default();
+            let place = (window.0.clone(), features.value(row).to_owned());
+            *tallied.rows.entry(place).or_default() += values.value(row) + nulls.value(row);
+            let columns = tallied.windows.entry(window).or_default();
             if drifted.value(row) {
                 columns.push((features.value(row).to_owned(), statistics.value(row)));
             }
@@ -43,12 +54,30 @@ impl DriftTally {
         Some(())
     }
 
+    /// Whether the windows of each length hold each of `rows` rows, in every column.
+    ///
+    /// # Errors
+    /// The first column that does not.
+    pub fn check(&self, rows: u64) -> Result<(), String> {
+        let tallied = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if tallied.rows.is_empty() && rows > 0 {
+            return Err(format!("no window closed, but {rows} rows were scored"));
+        }
+        match tallied.rows.iter().find(|(_, counted)| **counted != rows) {
+            Some(((label, column), counted)) => Err(format!(
+                "the {label} windows of {column:?} hold {counted} rows, but {rows} were scored for them"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Lines for a summary: the windows of a length one by one if they are few, else their number.
     pub fn lines(&self, lengths: &[(WindowLength, String)]) -> Vec<String> {
-        let windows = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tallied = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut lines = Vec::new();
         for (length, label) in lengths {
-            let of_length: Vec<_> = windows.iter().filter(|((l, _), _)| l == label).collect();
+            let of_length: Vec<_> =
+                tallied.windows.iter().filter(|((l, _), _)| l == label).collect();
             let drifted = of_length.iter().filter(|(_, columns)| !columns.is_empty()).count();
             lines.push(format!("{label}: {drifted} of {} windows", of_length.len()));
             if of_length.len() <= LISTED_MAX {

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use driftline_jobs::enriched::Events;
-use driftline_operators::accounting::Counters;
 use driftline_operators::clock::Clock;
-use driftline_operators::failure::Failure;
+use driftline_operators::run::Run;
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
@@ -25,8 +24,7 @@ const PARK: Duration = Duration::from_millis(5);
 pub struct Engine {
     prepared: Arc<Prepared>,
     options: RunOptions,
-    pub counters: Counters,
-    pub failure: Failure,
+    pub run: Run,
 }
 
 /// Makes the rest of a worker's dataflow, given its index, the probe and its share of the events.
@@ -69,7 +67,8 @@ impl Clock for MonotonicClock {
 impl Engine {
     pub fn new(prepared: Arc<Prepared>, options: &RunOptions) -> Self {
         let options = options.clone();
-        Engine { prepared, options, counters: Counters::default(), failure: Failure::default() }
+        let run = Run { faults: options.faults.clone(), ..Run::default() };
+        Engine { prepared, options, run }
     }
 
     /// Runs the dataflow that `build` makes on every worker, until it is done, fails or is
@@ -77,11 +76,11 @@ impl Engine {
     ///
     /// # Errors
     /// If the workers cannot be started.
-    pub fn run(&self, build: impl Build) -> Result<Ended> {
+    pub fn start(&self, build: impl Build) -> Result<Ended> {
         let started = Instant::now();
         let workers = self.options.workers.max(1);
         let progress =
-            Progress::start(self.options.progress, &self.prepared, self.counters.clone());
+            Progress::start(self.options.progress, &self.prepared, self.run.counters.clone());
         let config = timely::Config {
             communication: self.communication(workers),
             worker: WorkerConfig::default(),
@@ -91,11 +90,11 @@ impl Engine {
         let guards =
             guards.map_err(|error| anyhow!("the workers could not be started: {error}"))?;
         for ended in guards.join() {
-            self.failure.check(ended);
+            self.run.failure.check(ended);
         }
         progress.finish();
         Ok(Ended {
-            failure: self.failure.message(),
+            failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
             took: started.elapsed(),
             workers,
@@ -114,15 +113,14 @@ impl Engine {
         let probe = ProbeHandle::<u64>::new();
         let (index, peers) = (worker.index(), worker.peers());
         let built = worker.dataflow::<u64, _, _>(|scope| {
-            let events =
-                self.prepared.events(index, peers, &self.options, &self.counters, &self.failure)?;
+            let events = self.prepared.events(index, peers, &self.options, &self.run)?;
             build(scope, index, &probe, events)
         });
-        self.failure.check(built.map_err(|error| format!("{error:#}")));
-        while !probe.done() && !self.failure.is_set() && !self.options.interrupt.is_set() {
+        self.run.failure.check(built.map_err(|error| format!("{error:#}")));
+        while !probe.done() && !self.run.failure.is_set() && !self.options.interrupt.is_set() {
             worker.step_or_park(Some(PARK));
         }
-        if self.failure.is_set() || self.options.interrupt.is_set() {
+        if self.run.failure.is_set() || self.options.interrupt.is_set() {
             for dataflow in worker.installed_dataflows() {
                 worker.drop_dataflow(dataflow);
             }

@@ -62,7 +62,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let build = {
         let (outputs, parts, drift) = (outputs.clone(), parts.clone(), drift.clone());
         let tally = tally.clone();
-        let (counters, failure) = (engine.counters.clone(), engine.failure.clone());
+        let (counters, failure) = (engine.run.counters.clone(), engine.run.failure.clone());
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
             let scoring = parts.worker(&prepared, &counters, &failure)?;
             let schema = scoring.format.schema.clone();
@@ -85,9 +85,16 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
             Ok(())
         }
     };
-    let ended = engine.run(build)?;
-    finish(&engine.counters, &ended, &publication)?;
-    let mut summary = Summary::of_replay(job, &parts, &engine.counters, &ended, &outputs, options);
+    let ended = engine.start(build)?;
+    check_end(&engine.run.counters, &ended)?;
+    let scored = engine.run.counters.account().predictions;
+    let left_out = engine.run.counters.late_for_drift();
+    if let Err(problem) = tally.check(scored.saturating_sub(left_out)) {
+        bail!("the account of drift does not balance, and nothing was written: {problem}");
+    }
+    publish(&publication)?;
+    let mut summary =
+        Summary::of_replay(job, &parts, &engine.run.counters, &ended, &outputs, options);
     if let Some(drift) = drift {
         summary.drift = tally.lines(&drift.windows);
     }
@@ -115,9 +122,10 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
             export(scope, events, format, rows, letters, probe);
             Ok(())
         };
-    let ended = engine.run(build)?;
-    finish(&engine.counters, &ended, &publication)?;
-    Ok(Summary::of_export(&engine.counters, &ended, folder))
+    let ended = engine.start(build)?;
+    check_end(&engine.run.counters, &ended)?;
+    publish(&publication)?;
+    Ok(Summary::of_export(&engine.run.counters, &ended, folder))
 }
 
 /// Makes the reference for drift from the job's events, at the place that `drift.baseline` names.
@@ -135,7 +143,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let collected = baseline_file::Collected::default();
     let build = {
         let collected = collected.clone();
-        let (counters, failure) = (engine.counters.clone(), engine.failure.clone());
+        let (counters, failure) = (engine.run.counters.clone(), engine.run.failure.clone());
         move |scope: Scope<'_, u64>, _worker: usize, probe: &ProbeHandle<u64>, events: Events| {
             let scoring = parts.worker(&prepared, &counters, &failure)?;
             let sinks = BaselineSinks {
@@ -147,10 +155,10 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
             Ok(())
         }
     };
-    let ended = engine.run(build)?;
-    check_end(&engine.counters, &ended)?;
+    let ended = engine.start(build)?;
+    check_end(&engine.run.counters, &ended)?;
     baseline_file::write(&drift.baseline, &collected, &metadata)?;
-    Ok(Summary::of_baseline(&engine.counters, &ended, &drift.baseline))
+    Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline))
 }
 
 /// The files of a run's outputs.
@@ -232,9 +240,7 @@ fn prepare_drift(job: &Job, parts: &ScoringParts) -> Result<Option<PreparedDrift
     Ok(Some(prepared))
 }
 
-/// Publishes what a complete run has written.
-fn finish(counters: &Counters, ended: &Ended, publication: &Publication) -> Result<()> {
-    check_end(counters, ended)?;
+fn publish(publication: &Publication) -> Result<()> {
     publication.publish().context("the results are complete but could not be put in place")
 }
 

@@ -10,15 +10,14 @@ use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use driftline_jobs::enriched::Events;
-use driftline_operators::accounting::Counters;
 use driftline_operators::admit::Admission;
-use driftline_operators::failure::Failure;
 use driftline_operators::features::categories::Categories;
 use driftline_operators::features::plan::{Definition, FeatureDeclaration, FeaturePlan};
 use driftline_operators::features::sql::Expression;
 use driftline_operators::features::table::StaticTable;
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
+use driftline_operators::run::Run;
 use driftline_operators::watermark::Watermarks;
 use indexmap::IndexMap;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -101,8 +100,7 @@ impl Prepared {
         worker: usize,
         workers: usize,
         options: &RunOptions,
-        counters: &Counters,
-        failure: &Failure,
+        run: &Run,
     ) -> Result<Events> {
         let job = &self.job;
         let admission = Admission {
@@ -116,7 +114,7 @@ impl Prepared {
             to: options.to(),
             warm_up_from: warm_up_from(job, options),
             partition_names: self.partition_names.clone(),
-            counters: counters.clone(),
+            counters: run.counters.clone(),
         };
         Ok(Events {
             source: self.input.open(worker, workers)?,
@@ -127,9 +125,7 @@ impl Prepared {
             shard_by: self.shard_by,
             watermarks: Watermarks::new(job.event.allowed_lateness_ms, &self.floors),
             epochs_in_flight_max: job.epochs_in_flight_max,
-            counters: counters.clone(),
-            failure: failure.clone(),
-            faults: options.faults.clone(),
+            run: run.clone(),
         })
     }
 

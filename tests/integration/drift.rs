@@ -14,6 +14,7 @@ use driftline_operators::failure::Failure;
 use driftline_operators::features::plan::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
 use driftline_operators::rows::Rows;
+use driftline_operators::run::Run;
 use driftline_operators::score::{Watched, model_inputs};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
@@ -71,8 +72,12 @@ fn run(way: timely::CommunicationConfig, partitions: &[Vec<Row>], seed: u64) -> 
                 }
                 Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
             };
-            let (counters, failure) = (shared.counters.clone(), shared.failure.clone());
-            collect_windows(rows, marks, windows, close, counters, failure).probe_with(&probe);
+            let run = Run {
+                counters: shared.counters.clone(),
+                failure: shared.failure.clone(),
+                ..Run::default()
+            };
+            collect_windows(rows, marks, windows, close, &run).probe_with(&probe);
         });
         while !probe.done() {
             worker.step();

@@ -21,6 +21,7 @@ use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Polled, Source, SourceError};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::model::{Model, ModelError, Scores, Task};
+use driftline_operators::run::Run;
 use driftline_operators::watermark::Watermarks;
 
 /// Every way to run a graph that must give the same.
@@ -223,9 +224,11 @@ impl Setting {
             layout,
             watermarks: Watermarks::new(self.allowed_lateness_ms, &floors),
             epochs_in_flight_max: 3,
-            counters: self.counters.clone(),
-            failure: self.failure.clone(),
-            faults: Faults::default(),
+            run: Run {
+                counters: self.counters.clone(),
+                failure: self.failure.clone(),
+                faults: Faults::default(),
+            },
         }
     }
 }

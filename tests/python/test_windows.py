@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from support import DEPARTURES, MODELS, ROWS, assert_same, drift, predictions, table
+from support import (
+    DEPARTURES, JOB, MODELS, ROWS, assert_same, drift, driftline, predictions, table,
+)  # fmt: skip
 
 HOUR_MS = 3_600_000
 FROM, TO = "2013-06-15T12:00:00Z", "2013-06-18T03:30:00Z"
@@ -148,3 +150,24 @@ def test_the_export_of_a_part_equals_the_full_export(runs, options):
     wanted = between(table(runs.export(), "event_id"), *options[1::2])
     assert part.num_rows > 2_000
     assert_same(part, wanted)
+
+
+@pytest.mark.parametrize("epoch_rows", [1, 100])
+def test_a_late_row_reads_at_its_own_place(departures, tmp_path, epoch_rows):
+    """It sees the rows that are not late up to its time and id, and itself, however late it is."""
+    noon = 1_370_000_000_000
+    changes = {
+        "event_id": ["b", "c", "a", "z"],
+        "event_time": pa.array([noon, noon + 2 * HOUR_MS, noon, noon], pa.timestamp("ms", "UTC")),
+        "carrier": ["UA"] * 4,
+        "dep_delay": [10.0, 0.0, 4.0, 6.0],
+    }
+    rows = departures.slice(0, 4)
+    for name, values in changes.items():
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    pq.write_table(rows, tmp_path / "late.parquet")
+    env = {"STREAMING_JOB__EPOCH_ROWS_MAX": str(epoch_rows)}
+    out = tmp_path / "out"
+    driftline("export", JOB, "--input", tmp_path / "late.parquet", "--out", out, env=env)
+    found = table(out, "event_id").select(["event_id", "carrier_delay_1h"]).to_pydict()
+    assert found == {"event_id": ["a", "b", "c", "z"], "carrier_delay_1h": [4.0, 10.0, 0.0, 8.0]}

@@ -17,12 +17,12 @@ use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
-use crate::accounting::Counters;
 use crate::drift::calendar::WindowLength;
 use crate::drift::runs::Runs;
 use crate::exchange::{Route, RowDistributor};
 use crate::failure::Failure;
 use crate::rows::Rows;
+use crate::run::Run;
 use crate::score::Watched;
 use crate::watermark::{CompleteEpochs, Mark, Watermarks};
 
@@ -267,15 +267,15 @@ pub fn collect_windows<'scope>(
     marks: StreamVec<'scope, u64, Mark>,
     windows: DriftWindows,
     close: impl FnMut(Vec<ClosedWindow>) -> Result<RecordBatch, ArrowError> + 'static,
-    counters: Counters,
-    failure: Failure,
+    run: &Run,
 ) -> Stream<'scope, u64, Rows> {
     let DriftWindows { lengths, watched, watermarks } = windows;
     let panes = OpenPanes::new(WindowLength::common_pane(&lengths), watched.names.len());
-    let (schema, marked) = (watched.schema, watermarks.clone());
-    let partials =
-        pane_parts(rows, marks.clone(), panes, schema, marked, counters, failure.clone());
-    merge_windows(partials, marks, OpenWindows::new(lengths), watermarks, close, failure)
+    let rows = run.faults.behind("watched", rows, watched.schema.clone(), run.failure.clone());
+    let partials = pane_parts(rows, marks.clone(), panes, watched.schema, &watermarks, run);
+    let partials = run.faults.behind("panes", partials, partial_schema(), run.failure.clone());
+    let windows = OpenWindows::new(lengths);
+    merge_windows(partials, marks, windows, watermarks, close, run.failure.clone())
 }
 
 /// Phase one, at each row's home.
@@ -284,12 +284,13 @@ fn pane_parts<'scope>(
     marks: StreamVec<'scope, u64, Mark>,
     mut panes: OpenPanes,
     schema: SchemaRef,
-    watermarks: Watermarks,
-    counters: Counters,
-    failure: Failure,
+    watermarks: &Watermarks,
+    run: &Run,
 ) -> Stream<'scope, u64, Rows> {
     let workers = watched.scope().peers();
     let partials = partial_schema();
+    let Run { counters, failure, .. } = run.clone();
+    let watermarks = watermarks.clone();
     watched.binary_frontier::<_, RowsBuilder, _, _, _, _>(
         marks,
         Pipeline,
