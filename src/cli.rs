@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use driftline_jobs::scoring::STAGES;
 use driftline_operators::fault::Faults;
 
 use crate::config::Job;
@@ -86,8 +87,8 @@ struct EventArgs {
 }
 
 impl EventArgs {
-    fn options(self, interrupt: Interrupt) -> RunOptions {
-        RunOptions {
+    fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
+        Ok(RunOptions {
             input: self.input,
             from: self.from,
             to: self.to,
@@ -95,11 +96,23 @@ impl EventArgs {
             workers: usize::from(self.workers),
             exchange: self.exchange,
             progress: true,
-            faults: Faults { lose_row_after: std::env::var("DRIFTLINE_FAULT_LOSE_ROW").ok() },
+            faults: faults()?,
             interrupt,
             ..RunOptions::default()
-        }
+        })
     }
+}
+
+/// The fault that a test asks for.
+fn faults() -> Result<Faults> {
+    let lose_row_after = std::env::var("DRIFTLINE_FAULT_LOSE_ROW").ok();
+    if let Some(stage) = lose_row_after.as_deref().filter(|stage| !STAGES.contains(stage)) {
+        bail!(
+            "DRIFTLINE_FAULT_LOSE_ROW: there is no stage {stage:?}; stages are {}",
+            STAGES.join(", ")
+        );
+    }
+    Ok(Faults { lose_row_after })
 }
 
 /// What the program does from its arguments to its exit code.
@@ -144,19 +157,19 @@ fn dispatch(command: Command) -> Result<()> {
                 overwrite,
                 with_inputs,
                 run_columns,
-                ..events.options(interrupt)
+                ..events.options(interrupt)?
             };
             eprint!("{}", run::replay(&load(&job)?, &options)?);
         }
         Command::Export { job, events, out, overwrite } => {
             let job = load(&job)?;
-            let options = RunOptions { overwrite, ..events.options(interrupt) };
+            let options = RunOptions { overwrite, ..events.options(interrupt)? };
             let folder =
                 out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
             eprint!("{}", run::export_features(&job, &options, &folder)?);
         }
         Command::Baseline { job, events } => {
-            eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt))?);
+            eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt)?)?);
         }
     }
     Ok(())

@@ -157,7 +157,8 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
-    baseline_file::write(&drift.baseline, &collected, &metadata)?;
+    let scored = engine.run.counters.account().predictions;
+    baseline_file::write(&drift.baseline, &collected, scored, &metadata)?;
     Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline))
 }
 

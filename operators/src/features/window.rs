@@ -1,9 +1,10 @@
 //! Keyed sliding windows over event time.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Float64Builder, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use crate::numeric::ExactSum;
@@ -29,10 +30,18 @@ pub struct WindowSpec {
     pub history_ms: i64,
 }
 
-#[derive(Clone, Copy)]
+/// Where a row stands among rows of the same time: its id, or its origin where there is none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Number(i64),
+    Text(Rc<str>),
+    Origin(u32, u64),
+}
+
 struct Entry {
     time: i64,
     value: f64,
+    place: Place,
 }
 
 /// The state of one window of one key. The sum is exact inside, so that it does not depend on where
@@ -58,29 +67,31 @@ impl SlidingWindow {
     }
 
     /// Adds a row and returns the aggregate as of it.
-    pub fn add(&mut self, time: i64, value: Option<f64>) -> Option<f64> {
+    pub fn add(&mut self, time: i64, place: &Place, value: Option<f64>) -> Option<f64> {
         let value = value.filter(|v| !v.is_nan());
         if time < self.newest {
-            let aggregate = self.read(time, value);
-            self.insert_behind(time, value);
+            let aggregate = self.read(time, place, value);
+            self.insert_behind(time, place, value);
             return aggregate;
         }
         self.newest = time;
         if let Some(value) = value {
-            self.entries.push_back(Entry { time, value });
+            self.entries.push_back(Entry { time, value, place: place.clone() });
             self.sum.add(value);
         }
         self.expire();
         self.aggregate(self.entries.len() - self.expired, &self.sum)
     }
 
-    /// The aggregate as of a row that updates nothing: rows up to `time`, and the row's own value.
-    pub fn read(&self, time: i64, value: Option<f64>) -> Option<f64> {
+    /// The aggregate as of a row that updates nothing: rows up to its time and place, and its own
+    /// value.
+    pub fn read(&self, time: i64, place: &Place, value: Option<f64>) -> Option<f64> {
         let mut sum = ExactSum::new();
         let mut count = 0;
         let start = time.saturating_sub(self.spec.length_ms);
         let from = self.entries.partition_point(|entry| entry.time <= start);
-        let inside = self.entries.iter().skip(from).take_while(|entry| entry.time <= time);
+        let not_after = self.entries.iter().skip(from).take_while(|entry| entry.time <= time);
+        let inside = not_after.filter(|entry| entry.time < time || entry.place <= *place);
         for value in inside.map(|entry| entry.value).chain(value.filter(|v| !v.is_nan())) {
             sum.add(value);
             count += 1;
@@ -88,10 +99,10 @@ impl SlidingWindow {
         self.aggregate(count, &sum)
     }
 
-    fn insert_behind(&mut self, time: i64, value: Option<f64>) {
+    fn insert_behind(&mut self, time: i64, place: &Place, value: Option<f64>) {
         let Some(value) = value else { return };
         let at = self.entries.partition_point(|entry| entry.time <= time);
-        self.entries.insert(at, Entry { time, value });
+        self.entries.insert(at, Entry { time, value, place: place.clone() });
         if time > self.newest.saturating_sub(self.spec.length_ms) {
             self.sum.add(value);
         } else {
@@ -141,7 +152,8 @@ impl KeyedWindows {
 
     /// Applies rows in the order given; the aggregates as of each row, one column a window, `[rows]`.
     ///
-    /// `keys` is Utf8 or Int64; `times` Int64 ms; `values` one Float64 column a window. Late rows
+    /// `keys` is Utf8 or Int64; `times` Int64 ms; `place` tells rows of the same time apart; `values`
+    /// has one Float64 column a window. Late rows
     /// read and update nothing. A row without a key has null aggregates.
     ///
     /// # Errors
@@ -151,6 +163,7 @@ impl KeyedWindows {
         keys: &ArrayRef,
         times: &ArrayRef,
         late: &ArrayRef,
+        place: impl Fn(usize) -> Place,
         values: &[ArrayRef],
     ) -> Result<Vec<Float64Array>, ArrowError> {
         let times = times.as_primitive::<Int64Type>();
@@ -165,14 +178,14 @@ impl KeyedWindows {
                 results.iter_mut().for_each(Float64Builder::append_null);
                 continue;
             };
-            let time = times.value(row);
+            let (time, place) = (times.value(row), place(row));
             for (i, result) in results.iter_mut().enumerate() {
                 let value = values[i].is_valid(row).then(|| values[i].value(row));
                 let window = &mut self.windows[position + i];
                 let aggregate = if late.value(row) {
-                    window.read(time, value)
+                    window.read(time, &place, value)
                 } else {
-                    window.add(time, value)
+                    window.add(time, &place, value)
                 };
                 result.append_option(aggregate);
             }
@@ -222,6 +235,20 @@ pub mod request {
     pub const REST: usize = 7;
 }
 
+/// What tells each request apart from others of the same time.
+fn places(requests: &RecordBatch, first_value: usize) -> impl Fn(usize) -> Place + '_ {
+    let id = (first_value > request::REST).then(|| requests.column(request::REST));
+    let partitions = requests.column(request::PARTITION).as_primitive::<UInt32Type>();
+    let offsets = requests.column(request::OFFSET).as_primitive::<UInt64Type>();
+    move |row| match id.filter(|id| id.is_valid(row)) {
+        Some(id) if *id.data_type() == DataType::Utf8 => {
+            Place::Text(Rc::from(id.as_string::<i32>().value(row)))
+        }
+        Some(id) => Place::Number(id.as_primitive::<Int64Type>().value(row)),
+        None => Place::Origin(partitions.value(row), offsets.value(row)),
+    }
+}
+
 /// The aggregates for a batch of requests that is in order, `[requests]` each.
 ///
 /// # Errors
@@ -235,6 +262,7 @@ pub fn answer(
         requests.column(request::KEY),
         requests.column(request::TIME),
         requests.column(request::LATE),
+        places(requests, first_value),
         &requests.columns()[first_value..],
     )
 }
@@ -243,6 +271,8 @@ pub fn answer(
 mod tests {
     use super::*;
 
+    const AT: Place = Place::Number(0);
+
     fn spec(aggregate: Aggregate) -> WindowSpec {
         WindowSpec { aggregate, length_ms: 10, history_ms: 100 }
     }
@@ -250,49 +280,60 @@ mod tests {
     #[test]
     fn the_start_is_outside_and_the_end_inside() {
         let mut window = SlidingWindow::new(spec(Aggregate::Sum));
-        assert_eq!(window.add(0, Some(1.0)), Some(1.0));
-        assert_eq!(window.add(9, Some(2.0)), Some(3.0));
-        assert_eq!(window.add(10, Some(4.0)), Some(6.0));
-        assert_eq!(window.add(10, None), Some(6.0));
-        assert_eq!(window.add(30, Some(f64::NAN)), None);
+        assert_eq!(window.add(0, &AT, Some(1.0)), Some(1.0));
+        assert_eq!(window.add(9, &AT, Some(2.0)), Some(3.0));
+        assert_eq!(window.add(10, &AT, Some(4.0)), Some(6.0));
+        assert_eq!(window.add(10, &AT, None), Some(6.0));
+        assert_eq!(window.add(30, &AT, Some(f64::NAN)), None);
     }
 
     #[test]
     fn a_sum_is_not_disturbed_by_what_has_left() {
         let mut window = SlidingWindow::new(spec(Aggregate::Mean));
-        window.add(0, Some(1e100));
-        window.add(1, Some(0.1));
-        assert_eq!(window.add(10, Some(0.2)), Some((0.1 + 0.2) / 2.0));
+        window.add(0, &AT, Some(1e100));
+        window.add(1, &AT, Some(0.1));
+        assert_eq!(window.add(10, &AT, Some(0.2)), Some((0.1 + 0.2) / 2.0));
     }
 
     #[test]
     fn a_late_row_reads_at_its_own_time_and_leaves_no_trace() {
         let mut window = SlidingWindow::new(spec(Aggregate::Sum));
         for (time, value) in [(0, 1.0), (5, 2.0), (20, 4.0)] {
-            window.add(time, Some(value));
+            window.add(time, &AT, Some(value));
         }
-        assert_eq!(window.read(6, Some(8.0)), Some(11.0));
-        assert_eq!(window.read(12, None), Some(2.0));
-        assert_eq!(window.add(21, Some(1.0)), Some(5.0));
+        assert_eq!(window.read(6, &AT, Some(8.0)), Some(11.0));
+        assert_eq!(window.read(12, &AT, None), Some(2.0));
+        assert_eq!(window.add(21, &AT, Some(1.0)), Some(5.0));
     }
 
     #[test]
     fn a_row_out_of_order_counts_for_those_after_it() {
         let mut window = SlidingWindow::new(spec(Aggregate::Sum));
-        window.add(0, Some(1.0));
-        window.add(20, Some(4.0));
-        assert_eq!(window.add(15, Some(2.0)), Some(2.0));
-        assert_eq!(window.add(5, Some(8.0)), Some(9.0));
-        assert_eq!(window.add(21, Some(1.0)), Some(7.0));
-        assert_eq!(window.add(25, Some(0.0)), Some(5.0));
+        window.add(0, &AT, Some(1.0));
+        window.add(20, &AT, Some(4.0));
+        assert_eq!(window.add(15, &AT, Some(2.0)), Some(2.0));
+        assert_eq!(window.add(5, &AT, Some(8.0)), Some(9.0));
+        assert_eq!(window.add(21, &AT, Some(1.0)), Some(7.0));
+        assert_eq!(window.add(25, &AT, Some(0.0)), Some(5.0));
     }
 
     #[test]
     fn history_is_dropped_in_the_end() {
         let mut window = SlidingWindow::new(spec(Aggregate::Count));
         for time in 0..1000 {
-            window.add(time, Some(1.0));
+            window.add(time, &AT, Some(1.0));
         }
         assert_eq!(window.entries.len(), 110);
+    }
+
+    #[test]
+    fn a_late_row_sees_of_its_own_time_only_what_comes_before_it() {
+        let mut window = SlidingWindow::new(spec(Aggregate::Sum));
+        for (place, value) in [(2, 1.0), (4, 2.0)] {
+            window.add(0, &Place::Number(place), Some(value));
+        }
+        assert_eq!(window.read(0, &Place::Number(1), Some(8.0)), Some(8.0));
+        assert_eq!(window.read(0, &Place::Number(3), Some(8.0)), Some(9.0));
+        assert_eq!(window.read(0, &Place::Number(5), Some(8.0)), Some(11.0));
     }
 }
