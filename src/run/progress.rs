@@ -9,6 +9,7 @@ use driftline_operators::accounting::Counters;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::prepare::Prepared;
+use super::summary::thousands;
 use crate::config::duration::instant_text;
 
 const REDRAW: Duration = Duration::from_millis(100);
@@ -42,17 +43,17 @@ impl Progress {
 
 fn draw(total: Option<u64>, counters: &Counters, stop: &AtomicBool) {
     let bar = match total {
-        Some(rows) => ProgressBar::new(rows).with_style(style(
-            "{bar:30} {human_pos}/{human_len} events  {per_sec}  at {msg}  {eta} left",
-        )),
-        None => ProgressBar::no_length()
-            .with_style(style("{spinner} {human_pos} events  {per_sec}  at {msg}")),
+        Some(rows) => ProgressBar::new(rows)
+            .with_style(style("{bar:30} {human_pos}/{human_len} events  {msg}  {eta} left")),
+        None => ProgressBar::no_length().with_style(style("{spinner} {human_pos} events  {msg}")),
     };
     while !stop.load(Ordering::Acquire) {
-        bar.set_position(counters.account().read);
-        bar.set_message(
-            counters.highest_event_time().map_or_else(|| "the start".to_owned(), instant_text),
-        );
+        let read = counters.account().read;
+        let rate = read as f64 / bar.elapsed().as_secs_f64().max(1e-3);
+        let reached =
+            counters.highest_event_time().map_or_else(|| "the start".to_owned(), instant_text);
+        bar.set_position(read);
+        bar.set_message(format!("{}/s  at {reached}", thousands(rate as u64)));
         std::thread::park_timeout(REDRAW);
     }
     bar.finish_and_clear();

@@ -3,6 +3,8 @@
 pub mod columns;
 pub mod files;
 pub mod json_lines;
+pub mod line_decoder;
+pub mod lines;
 pub mod parquet;
 pub mod schedule;
 
