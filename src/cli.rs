@@ -115,15 +115,19 @@ fn faults() -> Result<Faults> {
     Ok(Faults { lose_row_after })
 }
 
+/// The exit code of a run that a signal ended, as shells have it.
+const INTERRUPTED: u8 = 130;
+
 /// What the program does from its arguments to its exit code.
 pub fn main() -> ExitCode {
     abort_on_panic();
     let command = Cli::parse().command;
-    match dispatch(command) {
+    let interrupt = Interrupt::default();
+    match dispatch(command, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if interrupt.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -137,12 +141,11 @@ fn abort_on_panic() {
     }));
 }
 
-fn dispatch(command: Command) -> Result<()> {
-    let interrupt = Interrupt::default();
+fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
     let on_signal = interrupt.clone();
     ctrlc::set_handler(move || {
         if on_signal.is_set() {
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
         }
         on_signal.set();
     })
@@ -157,19 +160,19 @@ fn dispatch(command: Command) -> Result<()> {
                 overwrite,
                 with_inputs,
                 run_columns,
-                ..events.options(interrupt)?
+                ..events.options(interrupt.clone())?
             };
             eprint!("{}", run::replay(&load(&job)?, &options)?);
         }
         Command::Export { job, events, out, overwrite } => {
             let job = load(&job)?;
-            let options = RunOptions { overwrite, ..events.options(interrupt)? };
+            let options = RunOptions { overwrite, ..events.options(interrupt.clone())? };
             let folder =
                 out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
             eprint!("{}", run::export_features(&job, &options, &folder)?);
         }
         Command::Baseline { job, events } => {
-            eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt)?)?);
+            eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?);
         }
     }
     Ok(())

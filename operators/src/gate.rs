@@ -30,6 +30,17 @@ pub enum Order {
     EventTime,
 }
 
+impl Order {
+    /// The order's name in job files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Arrival => "arrival",
+            Order::Epoch => "epoch",
+            Order::EventTime => "event_time",
+        }
+    }
+}
+
 /// The rows that wait, and which of them may go.
 pub struct OrderGate {
     order: Order,

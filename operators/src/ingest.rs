@@ -24,10 +24,6 @@ pub trait Source {
     /// # Errors
     /// Whatever keeps the input from being read on; it ends the run.
     fn poll(&mut self) -> Result<Polled, SourceError>;
-
-    /// A worker that hears of a higher epoch goes on from there; sources with epochs fixed in
-    /// advance ignore it.
-    fn observe_epoch(&mut self, _epoch: u64) {}
 }
 
 pub enum Polled {

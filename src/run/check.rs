@@ -19,7 +19,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     let options = RunOptions::default();
     let prepared = Prepared::new(job, &options)?;
     let mut text = String::new();
-    writeln!(text, "job {}: {:?} order", job.name, job.order)?;
+    writeln!(text, "job {}: rows in order of {}", job.name, job.order.name())?;
     let partitions = &prepared.partition_names;
     let rows = prepared.input.total_rows();
     writeln!(
@@ -35,7 +35,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     writeln!(text, "features:")?;
     for (field, (_, feature)) in prepared.plan.fields().iter().zip(&job.features) {
         let default =
-            feature.default.as_ref().map_or_else(String::new, |d| format!(", default {d:?}"));
+            feature.default.as_ref().map_or_else(String::new, |d| format!(", default {d}"));
         writeln!(text, "  {:<20} {}{default}", field.name(), field.data_type())?;
     }
     for trip in &prepared.plan.trips {

@@ -70,6 +70,7 @@ impl Summary {
                 ),
             ),
         ];
+        summary.lines.push(("target", throughput_target(job, &summary.account, ended.took)));
         summary.lines.extend(window_state(counters).map(|state| ("windows", state)));
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
@@ -112,6 +113,13 @@ impl Summary {
         summary.next.push("`driftline replay` measures drift against it".to_owned());
         summary
     }
+}
+
+/// The job's target for throughput, and whether the run met it.
+fn throughput_target(job: &Job, account: &Account, took: Duration) -> String {
+    let target = job.realtime.throughput_target_per_second;
+    let met = account.read as f64 >= target as f64 * took.as_secs_f64();
+    format!("{} events/s: {}", thousands(target), if met { "met" } else { "missed" })
 }
 
 /// How many keys have window state, and where.

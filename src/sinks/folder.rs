@@ -42,6 +42,7 @@ impl Publication {
             if !overwrite && !results(folder).map_err(io)?.is_empty() {
                 return Err(FolderError::HoldsARun(folder.to_owned()));
             }
+            remove_leftovers(folder).map_err(io)?;
             taken.push((folder.to_owned(), lock));
         }
         Ok(Publication(Arc::new(Inner { folders: taken, files: Mutex::new(Vec::new()) })))
@@ -93,7 +94,19 @@ impl Drop for Inner {
     }
 }
 
-/// Result files in a folder, ours by their endings; and temporary ones that a killed run left.
+/// Removes the temporary files of runs that were killed; the lock says that none is running.
+fn remove_leftovers(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        if name.starts_with(".part-") && name.contains(".tmp-") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Result files in a folder, ours by their names.
 fn results(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -128,6 +141,7 @@ mod tests {
         drop(run);
         assert!(names(path).is_empty());
 
+        fs::write(path.join(".part-0.parquet.tmp-1"), "left by a killed run").unwrap();
         let run = Publication::prepare(&[path], false).unwrap();
         fs::write(run.file(path, "part-0.parquet"), "one").unwrap();
         fs::write(run.file(path, "part-1.parquet"), "one").unwrap();

@@ -44,6 +44,15 @@ pub enum Literal {
     Text(String),
 }
 
+impl std::fmt::Display for Literal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Literal::Number(number) => write!(f, "{number}"),
+            Literal::Text(text) => write!(f, "{text:?}"),
+        }
+    }
+}
+
 /// Why declared features do not fit the event.
 #[derive(Debug, thiserror::Error)]
 #[error("feature {feature:?}: {problem}")]
@@ -68,7 +77,7 @@ pub enum Problem {
     KeyMismatch { lookup: DataType, table: DataType },
     #[error("only text can be encoded, and this is {0}")]
     NotText(DataType),
-    #[error("the default {default:?} does not fit a value of type {data_type}")]
+    #[error("the default {default} does not fit a value of type {data_type}")]
     Default { default: Literal, data_type: DataType },
 }
 
