@@ -8,6 +8,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Type};
 
 use crate::drift::runs::{Moments, Runs};
+use crate::numeric::KsReference;
 
 /// The reference values of one watched column.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,12 +16,15 @@ pub struct Reference {
     pub runs: Runs,
     pub null_count: u64,
     pub moments: Moments,
+    /// The values, prepared for the statistic.
+    pub ks: KsReference,
 }
 
 impl Reference {
     pub fn new(runs: Runs, null_count: u64) -> Self {
         let moments = runs.moments();
-        Reference { runs, null_count, moments }
+        let ks = KsReference::new(runs.as_sample());
+        Reference { runs, null_count, moments, ks }
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Figures {
 impl Figures {
     pub fn compute(reference: &Reference, current: &Runs, null_count: u64) -> Self {
         let moments = current.moments();
-        let ks = ks(&reference.runs, current);
+        let ks = ks(reference, current);
         let centre = reference.moments.mean;
         let spread = reference.moments.std;
         let shift = centre
@@ -71,13 +71,9 @@ fn in_units(difference: f64, unit: f64) -> f64 {
 }
 
 /// Statistic and asymptotic p-value, if both samples have values.
-fn ks(reference: &Runs, current: &Runs) -> Option<(f64, f64)> {
-    let ks = numeric::ks_statistic(as_sample(current), as_sample(reference))?;
+fn ks(reference: &Reference, current: &Runs) -> Option<(f64, f64)> {
+    let ks = reference.ks.statistic(current.as_sample())?;
     Some((ks.d, numeric::ks_p_value_asymptotic(ks.d, ks.n, ks.m)))
-}
-
-fn as_sample(runs: &Runs) -> numeric::Runs<'_> {
-    numeric::Runs { values: &runs.values, counts: &runs.counts }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A sample as sorted runs of equal values.
 
-use crate::numeric::ExactSum;
+use crate::numeric::{self, ExactSum};
 
 /// A multiset of finite or infinite values: distinct values, ascending, and how often each occurs.
 /// NaN is never among them, and -0.0 counts as 0.0.
@@ -51,6 +51,11 @@ impl Runs {
                 self.counts.push(count);
             }
         }
+    }
+
+    /// The sample as the Kolmogorov–Smirnov test takes it.
+    pub fn as_sample(&self) -> numeric::Runs<'_> {
+        numeric::Runs { values: &self.values, counts: &self.counts }
     }
 
     /// How many values, equal ones counted each.

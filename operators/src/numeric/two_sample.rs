@@ -174,7 +174,7 @@ pub fn ks_p_value_auto(statistic: &KsStatistic) -> KsPValue {
     }
 }
 
-fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 

@@ -1,0 +1,103 @@
+//! The two-sample statistic against a large sample that stays the same.
+
+use super::two_sample::{KsStatistic, Runs, greatest_common_divisor};
+
+/// A reference sample, prepared so that its distance from a small sample takes a search for each
+/// value of the small one, and not a pass over the reference.
+///
+/// Between two neighbouring values of the small sample its distribution function is flat and the
+/// reference's only rises, so the distance is largest at one of the small sample's values or just
+/// before it. Quotients and differences are rounded as in [`super::ks_statistic`], and rounding
+/// keeps order, so the statistic is the same to the last bit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KsReference {
+    values: Vec<f64>,
+    /// `cumulative[k]` values are at most `values[k]`.
+    cumulative: Vec<u64>,
+}
+
+impl KsReference {
+    /// `runs` are ascending and without NaN.
+    pub fn new(runs: Runs<'_>) -> Self {
+        let running = runs.counts.iter().scan(0, |total, count| {
+            *total += count;
+            Some(*total)
+        });
+        KsReference { values: runs.values.to_vec(), cumulative: running.collect() }
+    }
+
+    /// The distance of `sample` from the reference; equal to `ks_statistic(sample, reference)`.
+    ///
+    /// `None` if a sample is empty or holds a NaN, or if n·m reaches 2⁶⁴.
+    pub fn statistic(&self, sample: Runs<'_>) -> Option<KsStatistic> {
+        let n: u64 = sample.counts.iter().sum();
+        let m = self.cumulative.last().copied().unwrap_or(0);
+        if n.checked_mul(m)? == 0 || sample.values.iter().any(|value| value.is_nan()) {
+            return None;
+        }
+        let below = |runs: usize| if runs == 0 { 0 } else { self.cumulative[runs - 1] };
+        let (mut lowest, mut highest, mut gap) = (0.0f64, 0.0f64, 0u64);
+        let mut compare = |seen: u64, reference: u64| {
+            let difference = seen as f64 / n as f64 - reference as f64 / m as f64;
+            lowest = lowest.min(difference);
+            highest = highest.max(difference);
+            gap = gap.max((seen * m).abs_diff(reference * n));
+        };
+        let (mut seen, mut passed) = (0, 0);
+        for (&value, &count) in sample.values.iter().zip(sample.counts) {
+            passed += self.values[passed..].partition_point(|&known| known < value);
+            compare(seen, below(passed));
+            seen += count;
+            passed += self.values[passed..].partition_point(|&known| known <= value);
+            compare(seen, below(passed));
+        }
+        let h = gap / greatest_common_divisor(n, m);
+        let d = if -lowest > highest { -lowest } else { highest };
+        Some(KsStatistic { n, m, d, h })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::two_sample::ks_statistic;
+    use super::*;
+
+    /// Ascending distinct values with counts, seeded.
+    fn random_runs(state: &mut u64, values: u64, range: u64) -> (Vec<f64>, Vec<u64>) {
+        let mut next = |bound: u64| {
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            (*state >> 11) % bound
+        };
+        let mut distinct: Vec<u64> = (0..values).map(|_| next(range)).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let counts = distinct.iter().map(|_| 1 + next(4)).collect();
+        (distinct.iter().map(|&value| value as f64 / 8.0).collect(), counts)
+    }
+
+    #[test]
+    fn equals_the_pass_over_both_samples() {
+        for seed in 1..400u64 {
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let range = [3, 20, 1_000_000][seed as usize % 3];
+            let (small, small_counts) = random_runs(&mut state, 1 + seed % 30, range);
+            let (large, large_counts) = random_runs(&mut state, 1 + seed % 700, range);
+            let small = Runs { values: &small, counts: &small_counts };
+            let large = Runs { values: &large, counts: &large_counts };
+            let found = KsReference::new(large).statistic(small).unwrap();
+            let expected = ks_statistic(small, large).unwrap();
+            assert_eq!(found.d.to_bits(), expected.d.to_bits(), "seed {seed}");
+            assert_eq!((found.n, found.m, found.h), (expected.n, expected.m, expected.h));
+        }
+    }
+
+    #[test]
+    fn an_empty_sample_has_no_distance() {
+        let some = Runs { values: &[1.0], counts: &[1] };
+        let none = Runs { values: &[], counts: &[] };
+        assert!(KsReference::new(some).statistic(none).is_none());
+        assert!(KsReference::new(none).statistic(some).is_none());
+    }
+}
