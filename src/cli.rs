@@ -31,7 +31,8 @@ enum Command {
         job: PathBuf,
         #[command(flatten)]
         events: EventArgs,
-        /// A folder for predictions, drift and dead letters, or - for predictions on standard output
+        /// A folder for predictions, drift and dead letters; or - for predictions on standard output
+        /// and dead letters on standard error, as JSON lines
         #[arg(long, value_name = "DIR|-")]
         out: Option<PathBuf>,
         /// Replace the results of an earlier run

@@ -13,7 +13,7 @@ pub mod summary;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::SchemaRef;
 use driftline_jobs::baseline::{BaselineSinks, baseline};
 use driftline_jobs::enriched::Events;
@@ -48,12 +48,17 @@ use summary::Summary;
 pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
-    let drift = prepare_drift(job, &parts)?.map(Arc::new);
     let outputs = options.outputs(job);
     let to_standard_output = options.to_standard_output();
-    let mut folders: Vec<&Path> = vec![&outputs.dead_letters.path];
-    folders.extend(drift.is_some().then_some(outputs.drift.path.as_path()));
-    folders.extend((!to_standard_output).then_some(outputs.predictions.path.as_path()));
+    let drift = match to_standard_output {
+        true => None,
+        false => prepare_drift(job, &parts)?.map(Arc::new),
+    };
+    let mut folders: Vec<&Path> = Vec::new();
+    if !to_standard_output {
+        folders.extend([outputs.predictions.path.as_path(), &outputs.dead_letters.path]);
+        folders.extend(drift.is_some().then_some(outputs.drift.path.as_path()));
+    }
     let publication = Publication::prepare(&folders, options.overwrite)?;
 
     let engine = Engine::new(prepared.clone(), options);
@@ -78,7 +83,10 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
                 None => None,
             };
             let letters = dead_letter::SCHEMA.clone();
-            let dead_letters = files.sink(&outputs.dead_letters, worker, letters, &["event_id"])?;
+            let dead_letters = match to_standard_output {
+                true => Box::new(JsonLinesSink::standard_error()),
+                false => files.sink(&outputs.dead_letters, worker, letters, &["event_id"])?,
+            };
             let watched = parts.watched.clone();
             let outputs = JobOutputs { scoring, watched, drift, predictions, dead_letters };
             scoring_graph(scope, events, outputs, probe);
@@ -87,10 +95,8 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
-    let scored = engine.run.counters.account().predictions;
-    let left_out = engine.run.counters.late_for_drift();
-    if let Err(problem) = tally.check(scored.saturating_sub(left_out)) {
-        bail!("the account of drift does not balance, and nothing was written: {problem}");
+    if drift.is_some() {
+        check_drift(&engine.run.counters, &tally)?;
     }
     publish(&publication)?;
     let mut summary =
@@ -239,6 +245,13 @@ fn prepare_drift(job: &Job, parts: &ScoringParts) -> Result<Option<PreparedDrift
     };
     prepared.format(parts)?;
     Ok(Some(prepared))
+}
+
+/// Whether every scored row is in the drift windows, but for late ones that came too late for theirs.
+fn check_drift(counters: &Counters, tally: &DriftTally) -> Result<()> {
+    let scored = counters.account().predictions - counters.late_for_drift();
+    let checked = tally.check(scored).map_err(|problem| anyhow!(problem));
+    checked.context("the account of drift does not balance, and nothing was written")
 }
 
 fn publish(publication: &Publication) -> Result<()> {

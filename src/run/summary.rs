@@ -81,21 +81,22 @@ impl Summary {
                 .lines
                 .push(("not in drift", format!("{rows} late rows, whose window was closed")));
         }
-        if !options.to_standard_output() {
-            summary.lines.push(("predictions", shown(&outputs.predictions.path)));
-            summary.next.push(look_at(&outputs.predictions.path, outputs.predictions.format));
+        if options.to_standard_output() {
+            return summary;
         }
+        summary.lines.push(("predictions", shown(&outputs.predictions.path)));
+        summary.next.push(look_at(&outputs.predictions.path, outputs.predictions.format));
         if job.drift.is_some() {
             summary.lines.push(("drift", shown(&outputs.drift.path)));
             summary.next.push(look_at(&outputs.drift.path, outputs.drift.format));
         } else {
-            summary
-                .next
-                .push("add a section [drift] to the job, and run `driftline baseline`".to_owned());
+            let advice = "add a section [drift] to the job, and run `driftline baseline`";
+            summary.next.push(advice.to_owned());
         }
         if summary.account.dead_letters > 0 {
-            summary.lines.push(("dead letters", shown(&outputs.dead_letters.path)));
-            summary.next.push(look_at(&outputs.dead_letters.path, outputs.dead_letters.format));
+            let letters = &outputs.dead_letters;
+            summary.lines.push(("dead letters", shown(&letters.path)));
+            summary.next.push(look_at(&letters.path, letters.format));
         }
         summary
     }

@@ -33,19 +33,20 @@ impl Publication {
     /// # Errors
     /// If one holds a run already and is not to be overwritten, or cannot be written to.
     pub fn prepare(folders: &[&Path], overwrite: bool) -> Result<Self, FolderError> {
-        let mut taken = Vec::new();
+        // Dropped on an error, it gives back what it has taken.
+        let mut inner = Inner { folders: Vec::new(), files: Mutex::new(Vec::new()) };
         for &folder in folders {
             let io = |error| FolderError::Io { path: folder.to_owned(), error };
             fs::create_dir_all(folder).map_err(io)?;
             let lock = File::create(folder.join(LOCK)).map_err(io)?;
             lock.try_lock().map_err(|_| FolderError::Busy(folder.to_owned()))?;
+            inner.folders.push((folder.to_owned(), lock));
             if !overwrite && !results(folder).map_err(io)?.is_empty() {
                 return Err(FolderError::HoldsARun(folder.to_owned()));
             }
             remove_leftovers(folder).map_err(io)?;
-            taken.push((folder.to_owned(), lock));
         }
-        Ok(Publication(Arc::new(Inner { folders: taken, files: Mutex::new(Vec::new()) })))
+        Ok(Publication(Arc::new(inner)))
     }
 
     /// A new file `name` in `folder`: the temporary path to write to.
@@ -151,6 +152,7 @@ mod tests {
         assert_eq!(names(path), ["part-0.parquet", "part-1.parquet"]);
 
         assert!(matches!(Publication::prepare(&[path], false), Err(FolderError::HoldsARun(_))));
+        assert_eq!(names(path), ["part-0.parquet", "part-1.parquet"]);
         let run = Publication::prepare(&[path], true).unwrap();
         fs::write(run.file(path, "part-0.parquet"), "two").unwrap();
         assert_eq!(fs::read_to_string(path.join("part-0.parquet")).unwrap(), "one");

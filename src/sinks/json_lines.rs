@@ -1,4 +1,4 @@
-//! Results as JSON lines: a file a worker, or standard output.
+//! Results as JSON lines: a file a worker, or a standard stream.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,7 +11,7 @@ use driftline_operators::deliver::{Sink, SinkError};
 
 use super::failed;
 
-/// Writes one JSON object a row, with nulls, to a file or to standard output.
+/// Writes one JSON object a row, with nulls, to a file or a standard stream.
 pub struct JsonLinesSink {
     name: String,
     target: Target,
@@ -21,7 +21,8 @@ pub struct JsonLinesSink {
 
 enum Target {
     File(BufWriter<File>),
-    StandardOutput,
+    /// Standard output or standard error; rows count once they are written.
+    Stream(Box<dyn Write>),
 }
 
 impl JsonLinesSink {
@@ -34,8 +35,16 @@ impl JsonLinesSink {
     }
 
     pub fn standard_output() -> Self {
-        let name = "standard output".to_owned();
-        JsonLinesSink { name, target: Target::StandardOutput, written: 0, durable: 0 }
+        Self::stream("standard output", Box::new(std::io::stdout()))
+    }
+
+    pub fn standard_error() -> Self {
+        Self::stream("standard error", Box::new(std::io::stderr()))
+    }
+
+    fn stream(name: &str, stream: Box<dyn Write>) -> Self {
+        let target = Target::Stream(stream);
+        JsonLinesSink { name: name.to_owned(), target, written: 0, durable: 0 }
     }
 }
 
@@ -53,9 +62,8 @@ impl Sink for JsonLinesSink {
         let lines = to_lines(batch).map_err(|error| failed(&self.name, error))?;
         let wrote = match &mut self.target {
             Target::File(file) => file.write_all(&lines),
-            Target::StandardOutput => {
-                let mut output = std::io::stdout().lock();
-                let wrote = output.write_all(&lines).and_then(|()| output.flush());
+            Target::Stream(stream) => {
+                let wrote = stream.write_all(&lines).and_then(|()| stream.flush());
                 wrote.inspect(|()| self.durable += batch.num_rows() as u64)
             }
         };

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import subprocess
+import threading
 
 import duckdb
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_folder_opens_in_pandas_polars_and_duckdb(results, output):
     in_polars = pl.read_parquet(folder)
     in_duckdb = duckdb.sql(f"select * from '{folder}/*.parquet'")
     assert len(in_pandas) == len(in_polars) == rows.num_rows
-    assert in_duckdb.aggregate("count(*)").fetchone() == (rows.num_rows,)
+    assert in_duckdb.aggregate("count(*)").fetchall() == [(rows.num_rows,)]
     assert rows.column_names == list(in_pandas) == in_polars.columns == in_duckdb.columns
     for name, arrow in zip(rows.column_names, rows.schema.types, strict=True):
         as_pandas, as_polars, as_duckdb = TYPES[str(arrow)]
@@ -109,15 +110,15 @@ def test_the_tools_read_the_same_values(results):
     by_month = f"""
         select count(*), sum(n_current) from '{results}/drift/*.parquet'
         where "window" = '1mo' and feature = 'prediction'"""
-    assert duckdb.sql(by_month).fetchone() == (13, ROWS)
+    assert duckdb.sql(by_month).fetchall() == [(13, ROWS)]
 
 
 def test_an_export_opens_in_pandas_polars_and_duckdb(runs):
     folder = runs.export()
     assert len(pd.read_parquet(folder)) == ROWS
-    assert len(pl.read_parquet(folder / "*.parquet")) == ROWS
+    assert len(pl.read_parquet(folder)) == ROWS
     sql = f"select count(*) from '{folder}/*.parquet'"
-    assert duckdb.sql(sql).fetchone() == (ROWS,)
+    assert duckdb.sql(sql).fetchall() == [(ROWS,)]
 
 
 def test_files_say_where_they_come_from(runs):
@@ -220,7 +221,6 @@ def bad_lines(good: bytes) -> dict:
         "one byte too many": good + b"}",
         "wrong type": json.dumps(changed | {"dep_delay": "late"}).encode(),
         "number for text": json.dumps(changed | {"carrier": 5}).encode(),
-        "no instant": json.dumps(changed | {"event_time": "yesterday"}).encode(),
         "two objects": good + good,
         "two objects and a comma": good + b", " + good,
         "no JSON": b"nonsense",
@@ -300,6 +300,19 @@ def test_a_dead_letter_of_a_json_row_has_its_own_bytes(lines, tmp_path):
     (letter,) = dead_letters(run).to_pylist()
     assert (letter["reason"], letter["event_id"]) == ("missing_feature", "x")
     assert (letter["payload"], letter["offset"]) == (odd, 10)
+
+
+@pytest.mark.parametrize("time", [None, "yesterday", "2013-02-30T10:00:00Z"])
+def test_a_row_without_event_time_is_a_dead_letter(lines, tmp_path, time):
+    good = lines.splitlines()[:10]
+    odd = json.dumps(json.loads(good[0]) | {"event_time": time, "event_id": "x"}).encode()
+    run = replay(b"\n".join([*good[:5], odd, *good[5:]]), tmp_path / "out")
+    assert predictions(run).num_rows == 10
+    (letter,) = dead_letters(run).to_pylist()
+    assert (letter["payload"], letter["offset"]) == (odd, 5)
+    assert letter["reason"] == "no_event_time"
+    if time is not None:
+        assert "null" not in letter["detail"]
 
 
 def test_a_truncated_gzip_is_no_input(lines, tmp_path):
@@ -397,7 +410,7 @@ def test_columns_of_other_types(runs, departures, tmp_path, variant):
     assert_same_results(run, whole)
 
 
-@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "lz4", "zstd"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "lz4", "zstd"])
 def test_compressions(runs, departures, tmp_path, compression):
     path = tmp_path / "rows.parquet"
     pq.write_table(departures.slice(0, FEW), path, compression=compression)
@@ -446,10 +459,14 @@ def test_a_pipe_from_end_to_end(departures, runs, tmp_path):
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment({"STREAMING_JOB__ORDER": "arrival"}),
     )  # fmt: skip
+    watchdog = threading.Timer(30, process.kill)
+    watchdog.start()
     process.stdin.write(b"".join(rows[:200]))
     process.stdin.flush()
     first = [process.stdout.readline() for _ in range(200)]
+    assert process.poll() is None and all(first), "nothing came within 30 s"
     rest, error = process.communicate(b"".join(rows[200:]), timeout=60)
+    watchdog.cancel()
     assert process.returncode == 0, error.decode()
     found = [*first, *rest.splitlines(keepends=True)]
     ids = [json.loads(line)["event_id"] for line in found]
