@@ -89,6 +89,9 @@ struct EventArgs {
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
+        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
+            bail!("--from must be before --to");
+        }
         Ok(RunOptions {
             input: self.input,
             from: self.from,

@@ -10,7 +10,7 @@ pub mod progress;
 pub mod scoring;
 pub mod summary;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -107,14 +107,14 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Writes the feature rows of the job's events below `folder`.
+/// Writes the feature rows of the job's events to `folder`, and dead letters beside it.
 ///
 /// # Errors
 /// As [`replay`].
 pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     let features = Output { path: folder.to_owned(), format: Format::Parquet };
-    let letters = Output { path: folder.join("_dead_letters"), format: Format::Parquet };
+    let letters = Output { path: beside(folder, "_dead_letters"), format: Format::Parquet };
     let publication = Publication::prepare(&[&features.path, &letters.path], options.overwrite)?;
     let engine = Engine::new(prepared.clone(), options);
     let files = OutputFiles::new(&publication, prepared.file_metadata(None));
@@ -132,6 +132,13 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     check_end(&engine.run.counters, &ended)?;
     publish(&publication)?;
     Ok(Summary::of_export(&engine.run.counters, &ended, folder))
+}
+
+/// `folder` with `ending` behind its name: beside it, so that readers of the folder do not see it.
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    folder.with_file_name(name)
 }
 
 /// Makes the reference for drift from the job's events, at the place that `drift.baseline` names.
@@ -207,7 +214,7 @@ struct PreparedDrift {
     windows: Vec<(WindowLength, String)>,
     thresholds: Thresholds,
     reference_id: String,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl PreparedDrift {
