@@ -1,0 +1,462 @@
+"""Wrong uses are refused in one line that names what is wrong, and leave nothing behind."""
+
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from support import (
+    DEPARTURES, FLIGHTS, JOB, ROOT, ROWS, assert_same, binary, drift, driftline, environment,
+    job_file, parts, predictions, refusal, table,
+)  # fmt: skip
+
+LIMIT = ["--limit", 2_000]
+
+
+def files(folder) -> list:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+# The job file and its environment
+
+
+@pytest.mark.parametrize("old, new, complaint", [
+    ("max_batch_size = 1024", "max_batchsize = 1024",
+     'unknown key "max_batchsize"; did you mean "max_batch_size"?'),
+    ("[realtime_ml]", "[realtime]", 'unknown key "realtime"; did you mean "realtime_ml"?'),
+    ("max_batch_size = 1024", 'max_batch_size = "many"', "invalid type"),
+    ("max_batch_size = 1024", "max_batch_size = -1", "invalid"),
+    ('name = "flights"', "name = 3", "invalid type"),
+    ("[drift]\n", "[drift\n", ""),
+])  # fmt: skip
+def test_a_wrong_key_is_named_with_its_line(tmp_path, old, new, complaint):
+    job = job_file(tmp_path / "job.toml", (old, new))
+    line = job.read_text()[: job.read_text().index(new)].count("\n") + 1
+    error = refusal("replay", job, "--out", tmp_path / "out")
+    assert error.startswith(f"error: {job}:{line}: ")
+    assert complaint in error
+    assert files(tmp_path) == [job]
+
+
+@pytest.mark.parametrize("old, new, complaint", [
+    ("max_batch_size = 1024", "max_batch_size = 0", "realtime_ml.max_batch_size"),
+    ('order = "event_time"', 'order = "time"', "job.order"),
+    ('aggregate = "mean"', 'aggregate = "median"', "features.carrier_delay_1h"),
+    ('length = "1h"', 'length = "soon"', '"soon"'),
+    ('table = "planes", key = "tailnum", column = "year"',
+     'table = "plane", key = "tailnum", column = "year"', "features.plane_year"),
+    ('"dest_code",\n]', '"dest_cod",\n]', "dest_cod"),
+    ('["1mo", "1d"]', '["1mo", "1x"]', "drift.windows"),
+    ('["1mo", "1d"]', '["1d", "1d"]', "drift.windows"),
+    ("[sinks.drift]", "[sinks.drifts]", '"drifts"'),
+    ('column = "distance"', 'column = "distanz"', '"distanz"'),
+    ("hour * 60 + minute", "hour * 60 + minut", "minute_of_day"),
+    ("hour * 60 + minute", "hour * (60", "minute_of_day"),
+    ("hour * 60 + minute", "origin", "minute_of_day"),
+    ('key = "tailnum"\nallowed', 'key = "tail"\nallowed', "event.key"),
+    ('time = "event_time"', 'time = "when"', '"when"'),
+    ('id = "event_id"', 'id = "ident"', "event.id"),
+    ('shard_by = "key"', 'shard_by = "nothing"', "job.shard_by"),
+    ('sql = "hour * 60 + minute"', 'sql = "1"\ncolumn = "hour"', "features.minute_of_day"),
+    ('"9E", "AA"', '"9E", "9E"', '"9E"'),
+    ("destinations.txt", "destinations.csv", "destinations.csv"),
+    ("planes.parquet", "plains.parquet", "plains.parquet"),
+    ("departures.parquet", "arrivals.parquet", "arrivals.parquet"),
+    ("trees.onnx", "bushes.onnx", "bushes.onnx"),
+    ("baseline-trees.parquet", "baseline-none.parquet", "baseline-none.parquet"),
+    ("baseline-trees.parquet", "planes.parquet", "not a baseline"),
+    ("models/trees.onnx", "planes.parquet", "planes.parquet"),
+])  # fmt: skip
+@pytest.mark.parametrize("command", ["replay", "check"])
+def test_what_does_not_fit_is_named(tmp_path, command, old, new, complaint):
+    job = job_file(tmp_path / "job.toml", (old, new))
+    options = ["--out", tmp_path / "out"] if command == "replay" else []
+    error = refusal(command, job, *options)
+    assert complaint in error
+    assert files(tmp_path) == [job]
+
+
+def test_a_model_that_does_not_fit_is_refused(tmp_path):
+    job = job_file(tmp_path / "job.toml", ('"carrier_code", "origin_code", ', '"carrier_code", '))
+    error = refusal("replay", job, "--out", tmp_path / "out")
+    assert "trees.onnx" in error and "10" in error and "9 features" in error
+    job = job_file(tmp_path / "job.toml", ('"dep_delay", "distance", ', '"distance", '))
+    assert "trees.onnx" in refusal("check", job)
+
+
+def test_a_baseline_without_a_column_is_refused(tmp_path):
+    baseline = pq.read_table(FLIGHTS / "baseline-trees.parquet")
+    baseline = baseline.filter(pc.not_equal(baseline["feature"], "distance"))
+    pq.write_table(baseline, tmp_path / "baseline.parquet")
+    env = {"STREAMING_DRIFT__BASELINE": str(tmp_path / "baseline.parquet")}
+    error = refusal("replay", JOB, "--out", tmp_path / "out", env=env)
+    assert "baseline.parquet" in error and '"distance"' in error
+    assert not files(tmp_path / "out") if (tmp_path / "out").exists() else True
+
+
+@pytest.mark.parametrize("variable, value, complaint", [
+    ("STREAMING_REALTIME_ML__MAX_BATCHSIZE", "64", 'did you mean "max_batch_size"?'),
+    ("STREAMING_REALTIME_ML__MAX_BATCH_SIZE", "many", "invalid type"),
+    ("STREAMING_REALTIM__MAX_BATCH_SIZE", "64", 'did you mean "realtime_ml"?'),
+])  # fmt: skip
+def test_a_wrong_variable_is_named(tmp_path, variable, value, complaint):
+    error = refusal("replay", JOB, "--out", tmp_path / "out", env={variable: value})
+    assert variable in error and complaint in error
+
+
+def test_a_knob_without_effect_is_a_warning(tmp_path):
+    env = {"STREAMING_REALTIME_ML__MODEL_CACHE_SIZE": "3"}
+    done = driftline("replay", JOB, *LIMIT, "--out", tmp_path, env=env)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and "realtime_ml.model_cache_size" in warnings[0]
+
+
+# The arguments
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    ([], "Usage"),
+    (["repaly", JOB], "repaly"),
+    (["replay"], "<JOB>"),
+    (["replay", JOB, "--workers", "0"], "--workers"),
+    (["replay", JOB, "--workers", "two"], "--workers"),
+    (["replay", JOB, "--limit", "0"], "--limit"),
+    (["replay", JOB, "--from", "yesterday"], "--from"),
+    (["replay", JOB, "--to", "2013-13-01"], "--to"),
+    (["replay", JOB, "--from", "2013-01-01", "--limit", "5"], "--limit"),
+    (["replay", JOB, "--nonsense"], "--nonsense"),
+])  # fmt: skip
+def test_wrong_arguments_are_named(arguments, complaint):
+    done = driftline(*arguments, code=2)
+    assert complaint in done.stderr and not done.stdout
+
+
+def test_a_missing_job_is_named(tmp_path):
+    for command in ("replay", "check", "export", "baseline"):
+        assert str(tmp_path / "none.toml") in refusal(command, tmp_path / "none.toml")
+
+
+def test_an_empty_extent_is_refused(tmp_path):
+    extent = ["--from", "2013-06-01", "--to", "2013-05-01"]
+    error = refusal("replay", JOB, *extent, "--out", tmp_path / "out")
+    assert "--from" in error and "--to" in error
+
+
+@pytest.mark.parametrize("name", ["none.parquet", "empty", "events.csv", "events.parquet"])
+def test_an_input_that_is_none_is_named(tmp_path, name):
+    """Not there; a folder without files; of a format that nothing tells; no Parquet."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "events.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "events.parquet").write_text("a,b\n1,2\n")
+    out = tmp_path / "out"
+    assert str(tmp_path / name) in refusal("replay", JOB, "--input", tmp_path / name, "--out", out)
+    assert not out.exists() or not files(out)
+
+
+def test_files_of_different_columns_are_refused(tmp_path):
+    rows = pq.read_table(DEPARTURES).slice(0, 100)
+    (tmp_path / "in").mkdir()
+    pq.write_table(rows, tmp_path / "in" / "a.parquet")
+    pq.write_table(rows.drop_columns("distance"), tmp_path / "in" / "b.parquet")
+    error = refusal("replay", JOB, "--input", tmp_path / "in", "--out", tmp_path / "out")
+    assert "b.parquet" in error and "distance" in error
+
+
+def test_no_event_at_all_is_no_error(tmp_path):
+    pq.write_table(pq.read_table(DEPARTURES).slice(0, 0), tmp_path / "none.parquet")
+    options = ["--input", tmp_path / "none.parquet", "--out", tmp_path / "out", "--workers", 2]
+    driftline("replay", JOB, *options)
+    assert predictions(tmp_path / "out").num_rows == drift(tmp_path / "out").num_rows == 0
+
+
+def test_onnx_runtime_that_is_not_there(tmp_path):
+    env = {"ORT_DYLIB_PATH": str(tmp_path / "libonnxruntime.so")}
+    for command in ("replay", "check"):
+        error = refusal(command, JOB, env=env)
+        assert "scripts/setup-onnxruntime.sh" in error and str(tmp_path) in error
+    assert (ROOT / "scripts" / "setup-onnxruntime.sh").is_file()
+    # An export needs no model.
+    driftline("export", JOB, *LIMIT, "--out", tmp_path / "export", env=env)
+    assert table(tmp_path / "export").num_rows == 2_000
+
+
+def test_a_library_that_is_not_onnx_runtime(tmp_path):
+    (tmp_path / "libonnxruntime.so").write_text("no library")
+    env = {"ORT_DYLIB_PATH": str(tmp_path / "libonnxruntime.so")}
+    assert str(tmp_path) in refusal("check", JOB, env=env)
+
+
+def test_onnx_runtime_that_is_nowhere(tmp_path):
+    nowhere = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "DRIFTLINE_CACHE")}
+    env = nowhere | {"ORT_DYLIB_PATH": "", "LD_LIBRARY_PATH": ""}
+    assert "scripts/setup-onnxruntime.sh" in refusal("check", JOB, env=env)
+
+
+# Results and those who wrote them
+
+
+def test_results_are_not_overwritten_unless_asked(tmp_path):
+    driftline("replay", JOB, *LIMIT, "--workers", 2, "--out", tmp_path)
+    before = {path: path.read_bytes() for path in files(tmp_path)}
+    assert len(before) == 6
+    error = refusal("replay", JOB, "--limit", 500, "--out", tmp_path)
+    assert "--overwrite" in error and str(tmp_path) in error
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
+    driftline("replay", JOB, "--limit", 500, "--out", tmp_path, "--overwrite")
+    assert len(files(tmp_path)) == 3
+    assert predictions(tmp_path).num_rows == 500
+
+
+def test_an_export_is_not_overwritten_unless_asked(tmp_path):
+    driftline("export", JOB, *LIMIT, "--out", tmp_path / "features")
+    assert "--overwrite" in refusal("export", JOB, *LIMIT, "--out", tmp_path / "features")
+    driftline("export", JOB, "--limit", 500, "--out", tmp_path / "features", "--overwrite")
+    assert table(tmp_path / "features").num_rows == 500
+
+
+def start(*arguments, **env):
+    """A run in the background."""
+    return subprocess.Popen(
+        [binary(), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=environment(env),
+    )  # fmt: skip
+
+
+def wait_for(condition, process):
+    end = time.monotonic() + 30
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < end, "it did not begin within 30 s"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_without_results(tmp_path, number, workers):
+    slowly = {"STREAMING_REALTIME_ML__MAX_BATCH_SIZE": "1"}
+    process = start("replay", JOB, "--out", tmp_path, "--workers", workers, **slowly)
+    begun = tmp_path / "predictions"
+    # A row group of predictions is in the file: it is past its beginning.
+    wait_for(lambda: any(path.stat().st_size > 1_000 for path in begun.glob(".part-*")), process)
+    process.send_signal(number)
+    sent = time.monotonic()
+    _, error = process.communicate(timeout=10)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 130, error.decode()
+    assert "interrupted" in error.decode() and "panicked" not in error.decode()
+    assert not files(tmp_path)
+
+
+def test_a_signal_ends_a_run_that_waits_for_input(tmp_path):
+    process = start("replay", JOB, "--input", "-", "--out", tmp_path)
+    line = '{"event_time": "2013-01-01T10:17:00Z", "event_id": "x", "carrier": "UA", "hour": 5,'
+    line += '"tailnum": "N1", "origin": "EWR", "dest": "IAH", "minute": 1, "dep_delay": 1,'
+    process.stdin.write(f'{line} "distance": 1}}\n'.encode())
+    process.stdin.flush()
+    wait_for(lambda: list((tmp_path / "predictions").glob(".part-*")), process)
+    process.send_signal(signal.SIGINT)
+    # Standard input stays open.
+    assert process.wait(timeout=5) == 130
+    process.stdin.close()
+    assert not files(tmp_path)
+
+
+def test_two_runs_cannot_write_to_one_place(tmp_path):
+    process = start("replay", JOB, "--input", "-", "--out", tmp_path)
+    line = '{"event_time": "2013-01-01T10:17:00Z", "event_id": "x", "carrier": "UA", "hour": 5,'
+    line += '"tailnum": "N1", "origin": "EWR", "dest": "IAH", "minute": 1, "dep_delay": 1,'
+    process.stdin.write(f'{line} "distance": 1}}\n'.encode())
+    process.stdin.flush()
+    wait_for(lambda: list((tmp_path / "predictions").glob(".part-*")), process)
+    error = refusal("replay", JOB, *LIMIT, "--out", tmp_path, "--overwrite")
+    assert "another run" in error
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error.decode()
+    assert predictions(tmp_path).num_rows == 1
+
+
+def test_a_killed_run_is_no_obstacle(tmp_path):
+    process = start("replay", JOB, "--out", tmp_path)
+    wait_for(lambda: list((tmp_path / "predictions").glob(".part-*")), process)
+    process.kill()
+    process.communicate()
+    assert not list(tmp_path.rglob("part-*"))
+    driftline("replay", JOB, *LIMIT, "--out", tmp_path)
+    names = sorted(str(path.relative_to(tmp_path)) for path in files(tmp_path))
+    outputs = ("dead_letters", "drift", "predictions")
+    assert names == [f"{output}/part-00000.parquet" for output in outputs]
+
+
+# Damaged files
+
+
+READ = ["event_id", "event_time", "carrier", "tailnum", "dep_delay", "distance", "hour"]
+
+
+def damaged(path, column, group, change):
+    """The departures with the middle of one column's pages changed."""
+    content = bytearray(DEPARTURES.read_bytes())
+    metadata = pq.read_metadata(DEPARTURES)
+    at = metadata.schema.to_arrow_schema().get_field_index(column)
+    chunk = metadata.row_group(group).column(at)
+    middle = chunk.data_page_offset + chunk.total_compressed_size // 2
+    content[middle : middle + 64] = change(content[middle : middle + 64])
+    path.write_bytes(content)
+
+
+def refused_input(path, out, *options):
+    error = refusal("replay", JOB, "--input", path, "--out", out, *options)
+    assert path.name in error
+    assert not files(out) if out.exists() else True
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("column", READ)
+def test_flipped_bytes_are_found(tmp_path, column, workers):
+    path = tmp_path / "damaged.parquet"
+    damaged(path, column, 10, lambda found: bytes(byte ^ 0xFF for byte in found))
+    refused_input(path, tmp_path / "out", "--workers", workers)
+
+
+def test_a_damaged_file_leaves_older_results(tmp_path):
+    out = tmp_path / "out"
+    driftline("replay", JOB, *LIMIT, "--out", out)
+    before = {path: path.read_bytes() for path in files(out)}
+    path = tmp_path / "damaged.parquet"
+    damaged(path, "dep_delay", 12, lambda found: bytes(len(found)))
+    error = refusal("replay", JOB, "--input", path, "--out", out, "--overwrite")
+    assert path.name in error
+    assert {path: path.read_bytes() for path in files(out)} == before
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_a_truncated_file_is_refused(tmp_path, share):
+    path = tmp_path / "truncated.parquet"
+    content = DEPARTURES.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    refused_input(path, tmp_path / "out")
+
+
+def test_a_file_without_its_middle_is_refused(tmp_path):
+    path = tmp_path / "gap.parquet"
+    content = DEPARTURES.read_bytes()
+    third = len(content) // 3
+    path.write_bytes(content[:third] + content[2 * third :])
+    refused_input(path, tmp_path / "out", "--workers", 2)
+
+
+def test_a_damaged_footer_is_refused(tmp_path):
+    path = tmp_path / "footer.parquet"
+    content = bytearray(DEPARTURES.read_bytes())
+    footer = int.from_bytes(content[-8:-4], "little")
+    for start_of_damage in range(0, footer - 64, footer // 16):
+        at = len(content) - 8 - footer + start_of_damage
+        changed = bytes(byte ^ 0x55 for byte in content[at : at + 16])
+        path.write_bytes(content[:at] + changed + content[at + 16 :])
+        refused_input(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x08\x07"])
+def test_a_damaged_model_is_refused(tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    env = {"STREAMING_MODEL__PATH": str(tmp_path / "model.onnx")}
+    assert "model.onnx" in refusal("replay", JOB, "--out", tmp_path / "out", env=env)
+
+
+# What goes right
+
+
+def test_check_describes_the_job():
+    done = driftline("check", JOB)
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].startswith("job flights") and lines[-1] == "the job is sound"
+    for said in ("328521 rows", "carrier_delay_1h", "input column 9 is dest_code", "by carrier"):
+        assert any(said in line for line in lines), said
+    assert done.stderr == ""
+
+
+def test_check_writes_nothing(tmp_path):
+    job = job_file(tmp_path / "job.toml")
+    driftline("check", job, cwd=tmp_path)
+    assert files(tmp_path) == [job] and list(tmp_path.iterdir()) == [job]
+
+
+def test_help_names_every_command():
+    text = driftline("--help").stdout.decode()
+    for command in ("check", "replay", "export", "baseline"):
+        assert command in text
+        assert driftline(command, "--help").stdout
+    assert driftline("--version").stdout.startswith(b"driftline ")
+
+
+def test_a_run_says_what_it_did(tmp_path):
+    done = driftline("replay", JOB, "--out", tmp_path)
+    assert done.stdout == b""
+    for said in ("328,521 = 328,521 predictions + 0 skipped + 0 dead letters + 0 pending",
+                 "events/s", "drifted columns", "2013-07", str(tmp_path / "predictions"),
+                 str(tmp_path / "drift"), "next: "):  # fmt: skip
+        assert said in done.stderr, said
+    # What it says of drift is what it wrote.
+    months = drift(tmp_path).filter(pc.equal(pc.field("window"), "1mo"))
+    drifted = months.filter(pc.field("drift_detected"))
+    for start_of_month in months["window_start"].unique():
+        (line,) = (
+            line for line in done.stderr.splitlines()
+            if line.split()[:1] == [start_of_month.as_py().strftime("%Y-%m")]
+        )  # fmt: skip
+        rows = drifted.filter(pc.equal(drifted["window_start"], start_of_month))
+        for name in months["feature"].unique().to_pylist():
+            assert (f"{name} (" in line) == (name in rows["feature"].to_pylist()), line
+
+
+def test_the_smallest_job(tmp_path):
+    job = ROOT / "jobs" / "minimal.toml"
+    assert driftline("check", job).stdout.endswith(b"the job is sound\n")
+    runs = {workers: tmp_path / f"{workers}" for workers in (1, 2)}
+    for workers, out in runs.items():
+        driftline("replay", job, "--out", out, "--with-inputs", "--workers", workers)
+    one, two = (predictions(out) for out in runs.values())
+    assert_same(one, two)
+    assert one.num_rows == ROWS == len(one["event_id"].unique())
+    assert one["key"].null_count == ROWS
+    departures = pq.read_table(DEPARTURES, columns=["dep_delay", "distance"])
+    wanted = np.column_stack([departures[name].to_numpy() for name in ("dep_delay", "distance")])
+    found = one["model_input"].combine_chunks().flatten().to_numpy().reshape(-1, 2)
+    assert (np.sort(found, axis=0) == np.sort(wanted.astype(np.float32), axis=0)).all()
+    assert not parts(runs[1] / "drift")
+
+
+def test_paths_are_relative_to_the_job_file(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    os.symlink(ROOT / "data", tmp_path / "data")
+    (tmp_path / "jobs" / "job.toml").write_text(JOB.read_text())
+    driftline("replay", "jobs/job.toml", *LIMIT, cwd=tmp_path)
+    assert predictions(tmp_path / "out" / "flights").num_rows == 2_000
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    options = ["--overwrite", "--input", "in.parquet", "--out", "here"]
+    pq.write_table(pq.read_table(DEPARTURES).slice(0, 10), elsewhere / "in.parquet")
+    # Arguments are relative to where the program is called.
+    driftline("replay", "../jobs/job.toml", *options, cwd=elsewhere)
+    assert predictions(elsewhere / "here").num_rows == 10
+
+
+def test_integer_ids_and_keys(tmp_path):
+    """Ids order by value, and are written as text."""
+    rows = pq.read_table(DEPARTURES).slice(0, 2_000)
+    at = rows.column_names.index("event_id")
+    ids = pa.array(range(2_000, 0, -1), pa.int64())
+    pq.write_table(rows.set_column(at, "event_id", ids), tmp_path / "rows.parquet")
+    env = {"STREAMING_EVENT__KEY": "flight"}
+    options = ["--input", tmp_path / "rows.parquet", "--workers", 2, "--out", tmp_path / "out"]
+    driftline("replay", JOB, *options, env=env)
+    found = predictions(tmp_path / "out")
+    assert sorted(map(int, found["event_id"].to_pylist())) == list(range(1, 2_001))
+    wanted = {str(n): flight for n, flight in zip(ids.to_pylist(), rows["flight"].to_pylist())}
+    assert dict(zip(found["event_id"].to_pylist(), found["key"].to_pylist())) == wanted
