@@ -87,6 +87,7 @@ def train(export: pathlib.Path) -> None:
         FLIGHTS / "golden.parquet",
         compression="zstd",
         compression_level=19,
+        write_page_checksum=True,
         use_dictionary=False,
         use_byte_stream_split=list(candidates()),
     )
