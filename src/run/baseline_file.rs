@@ -36,10 +36,22 @@ impl Collected {
         Box::new(self.clone())
     }
 
-    /// The references in order of their names.
-    fn batches(&self) -> Vec<RecordBatch> {
+    /// The references of `columns`, each of `rows` scored rows.
+    ///
+    /// # Errors
+    /// If a column does not hold all rows.
+    pub fn baseline(&self, columns: &[String], rows: u64) -> Result<Baseline> {
         let batches = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        batches.clone()
+        let baseline = Baseline::from_batches(&batches)?;
+        for column in columns {
+            let reference = baseline.references.get(column);
+            let held = reference.map_or(0, |found| found.moments.n + found.null_count);
+            anyhow::ensure!(
+                held == rows,
+                "the account of the baseline does not balance, and nothing was written: {column:?} holds {held} rows, but {rows} were scored"
+            );
+        }
+        Ok(baseline)
     }
 }
 
@@ -80,26 +92,13 @@ impl Sink for Counting {
     }
 }
 
-/// Writes a baseline of `rows` scored rows under a temporary name and moves it to `path`. The same references give the
+/// Writes a baseline under a temporary name and moves it to `path`. The same references give the
 /// same bytes, whichever worker found them.
 ///
 /// # Errors
-/// If it cannot be written, or a column does not hold all rows.
-pub fn write(
-    path: &Path,
-    collected: &Collected,
-    rows: u64,
-    metadata: &[(String, String)],
-) -> Result<()> {
+/// If it cannot be written.
+pub fn write(path: &Path, baseline: &Baseline, metadata: &[(String, String)]) -> Result<()> {
     let name = || path.display().to_string();
-    let baseline = Baseline::from_batches(&collected.batches()).with_context(name)?;
-    for (feature, reference) in &baseline.references {
-        let held = reference.moments.n + reference.null_count;
-        anyhow::ensure!(
-            held == rows,
-            "the account of the baseline does not balance, and nothing was written: {feature:?} holds {held} rows, but {rows} were scored"
-        );
-    }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(name)?;
     }

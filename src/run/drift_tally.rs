@@ -54,21 +54,29 @@ impl DriftTally {
         Some(())
     }
 
-    /// Whether the windows of each length hold each of `rows` rows, in every column.
+    /// Whether the windows of each length hold each of `rows` rows, in each of `columns`.
     ///
     /// # Errors
-    /// The first column that does not.
-    pub fn check(&self, rows: u64) -> Result<(), String> {
+    /// The first length and column that do not.
+    pub fn check(
+        &self,
+        rows: u64,
+        lengths: &[(WindowLength, String)],
+        columns: &[String],
+    ) -> Result<(), String> {
         let tallied = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if tallied.rows.is_empty() && rows > 0 {
-            return Err(format!("no window closed, but {rows} rows were scored"));
+        for (_, label) in lengths {
+            for column in columns {
+                let place = (label.clone(), column.clone());
+                let counted = tallied.rows.get(&place).copied().unwrap_or(0);
+                if counted != rows {
+                    return Err(format!(
+                        "the {label} windows of {column:?} hold {counted} rows, but {rows} were scored for them"
+                    ));
+                }
+            }
         }
-        match tallied.rows.iter().find(|(_, counted)| **counted != rows) {
-            Some(((label, column), counted)) => Err(format!(
-                "the {label} windows of {column:?} hold {counted} rows, but {rows} were scored for them"
-            )),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Lines for a summary: the windows of a length one by one if they are few, else their number.

@@ -95,8 +95,8 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
-    if drift.is_some() {
-        check_drift(&engine.run.counters, &tally)?;
+    if let Some(drift) = &drift {
+        check_drift(&engine.run.counters, &tally, drift, &parts.watched.names)?;
     }
     publish(&publication)?;
     let mut summary =
@@ -154,6 +154,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let metadata = prepared.file_metadata(Some(&parts));
     let engine = Engine::new(prepared.clone(), options);
     let collected = baseline_file::Collected::default();
+    let columns = parts.watched.names.clone();
     let build = {
         let collected = collected.clone();
         let (counters, failure) = (engine.run.counters.clone(), engine.run.failure.clone());
@@ -171,7 +172,8 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
     let scored = engine.run.counters.account().predictions;
-    baseline_file::write(&drift.baseline, &collected, scored, &metadata)?;
+    let baseline = collected.baseline(&columns, scored)?;
+    baseline_file::write(&drift.baseline, &baseline, &metadata)?;
     Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline))
 }
 
@@ -255,9 +257,14 @@ fn prepare_drift(job: &Job, parts: &ScoringParts) -> Result<Option<PreparedDrift
 }
 
 /// Whether every scored row is in the drift windows, but for late ones that came too late for theirs.
-fn check_drift(counters: &Counters, tally: &DriftTally) -> Result<()> {
+fn check_drift(
+    counters: &Counters,
+    tally: &DriftTally,
+    drift: &PreparedDrift,
+    columns: &[String],
+) -> Result<()> {
     let scored = counters.account().predictions - counters.late_for_drift();
-    let checked = tally.check(scored).map_err(|problem| anyhow!(problem));
+    let checked = tally.check(scored, &drift.windows, columns).map_err(|problem| anyhow!(problem));
     checked.context("the account of drift does not balance, and nothing was written")
 }
 

@@ -1,10 +1,14 @@
 """How the tests run the program and compare what it writes."""
 
+import bisect
+import math
 import os
 import signal
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,6 +21,12 @@ DEPARTURES = FLIGHTS / "departures.parquet"
 DISORDERED = FLIGHTS / "disordered"
 ROWS = 328_521
 MODELS = ("logistic", "trees")
+# The inputs of both models, in the order of their tensors.
+FEATURES = [
+    "dep_delay", "distance", "minute_of_day", "weekday", "carrier_delay_1h", "plane_age",
+    "plane_seats", "carrier_code", "origin_code", "dest_code",
+]  # fmt: skip
+HOUR_MS = 3_600_000
 
 
 def binary() -> str:
@@ -55,7 +65,8 @@ def job_file(path: Path, *changes) -> Path:
 
 
 def driftline(*arguments, env=None, stdin=None, timeout=120, code=0, cwd=None):
-    """Runs the program; fails, with its stderr, unless it exits with `code` (None: not with 0; "any").
+    """Runs the program; fails, with its stderr, unless it exits with `code`: a number, "any", or
+    None for any but 0.
 
     stdout and stderr of the result are bytes and text.
     """
@@ -95,6 +106,11 @@ def refusal(*arguments, **options) -> str:
     return lines[0]
 
 
+def files(folder: Path) -> list:
+    """All files below a folder, also where there is no such folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def parts(folder) -> list:
     """The result files in a folder."""
     return sorted(path for path in Path(folder).glob("part-*"))
@@ -125,6 +141,36 @@ def only(rows: pa.Table, ids) -> pa.Table:
     return rows.filter(pc.is_in(rows["event_id"], value_set=pa.array(ids, pa.string())))
 
 
+def vectors(column, width: int) -> np.ndarray:
+    """A list column as an array [rows, width]."""
+    column = column.combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), width)
+
+
+def inputs(rows: pa.Table) -> np.ndarray:
+    """The tensor that the model was given, [rows, features]."""
+    return vectors(rows["model_input"], len(FEATURES))
+
+
+def carrier_means(events: pa.Table, late=frozenset()) -> dict:
+    """By event id: the mean delay over the carrier's rows with time in (t - 1 h, t] that come no
+    later in (time, id) order; None where they have no value. Late rows are in no window but
+    their own."""
+    columns = (events[name].to_pylist() for name in ("event_id", "carrier", "dep_delay"))
+    times = events["event_time"].cast(pa.int64()).to_pylist()
+    rows = sorted(zip(times, *columns, strict=True), key=lambda row: (row[0], row[1].encode()))
+    means, seen_times, seen_delays = {}, defaultdict(list), defaultdict(list)
+    for time, event_id, carrier, delay in rows:
+        first = bisect.bisect_right(seen_times[carrier], time - HOUR_MS)
+        window = [*seen_delays[carrier][first:], delay]
+        v = [x for x in window if x is not None and not math.isnan(x)]
+        means[event_id] = math.fsum(v) / len(v) if v else None
+        if event_id not in late:
+            seen_times[carrier].append(time)
+            seen_delays[carrier].append(delay)
+    return means
+
+
 def as_bits(column: pa.Array) -> pa.Array:
     """Floats as the integers with the same bits."""
     if pa.types.is_float32(column.type):
@@ -151,8 +197,8 @@ def assert_same(left: pa.Table, right: pa.Table) -> None:
         a, b = left[name].combine_chunks(), right[name].combine_chunks()
         if same_column(a, b):
             continue
-        differing = (row for row in range(len(a)) if not same_column(a[row : row + 1], b[row : row + 1]))
-        first = next(differing)
+        rows = range(len(a))
+        first = next(row for row in rows if not same_column(a.slice(row, 1), b.slice(row, 1)))
         pytest.fail(
             f"column {name} differs, first in row {first}:\n"
             f"{left.slice(first, 1).to_pylist()}\n{right.slice(first, 1).to_pylist()}"

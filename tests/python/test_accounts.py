@@ -1,10 +1,8 @@
 """Every record is a prediction, skipped or a dead letter, once; and a run that loses one fails."""
 
-import bisect
 import json
 import math
 import re
-from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from support import (
-    DEPARTURES, DISORDERED, JOB, ROWS, assert_same, dead_letters, drift, driftline, only, parts,
-    predictions, refusal, table,
+    DEPARTURES, DISORDERED, FEATURES, HOUR_MS, JOB, ROWS, assert_same, carrier_means, dead_letters,
+    drift, driftline, files, inputs, only, parts, predictions, refusal, table,
 )  # fmt: skip
 
-HALF_HOUR_MS, HOUR_MS = 1_800_000, 3_600_000
+HALF_HOUR_MS = HOUR_MS // 2
 LATENESS = {"STREAMING_EVENT__ALLOWED_LATENESS_MS": str(HALF_HOUR_MS)}
 PATIENT = {"STREAMING_EVENT__ALLOWED_LATENESS_MS": str(6 * HOUR_MS)}
 CANCELLED, LATE, BLANKED = 8_255, 292, 1_642
@@ -52,12 +50,6 @@ FAULTS = [
     *(("export", stage) for stage in TO_FEATURES),
     *(("baseline", stage) for stage in (*TO_FEATURES, "watched", "panes")),
 ]
-COMPLAINTS = {
-    "requests": "1 answers of side trips are lost",
-    "answers": "1 answers of side trips are lost",
-    "watched": "the account of drift does not balance",
-    "panes": "the account of drift does not balance",
-}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -73,12 +65,28 @@ def test_a_lost_row_fails_the_run(tmp_path, command, stage, workers):
         options += ["--input", DISORDERED]
         env |= LATENESS
     error = refusal(command, JOB, *options, env=env, timeout=30)
-    if stage in COMPLAINTS:
-        assert COMPLAINTS[stage] in error
+    if stage in ("requests", "answers"):
+        assert "1 answers of side trips are lost" in error
+    elif stage in ("watched", "panes"):
+        of_what = "the baseline" if command == "baseline" else "drift"
+        assert f"the account of {of_what} does not balance" in error
     else:
         assert "the account does not balance" in error
         assert "20000 read" in error and error.endswith(" 1 missing")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not files(tmp_path)
+
+
+def test_a_lost_column_fails_the_run(tmp_path):
+    """All events are of one day, so that the part that is lost is all there is of its column."""
+    env = {"DRIFTLINE_FAULT_LOSE_ROW": "panes"}
+    error = refusal("replay", JOB, "--limit", 500, "--out", tmp_path, env=env, timeout=30)
+    assert "the account of drift does not balance" in error and "dep_delay" in error
+    assert not files(tmp_path)
+
+
+def test_a_fault_that_is_none_is_refused(tmp_path):
+    env = {"DRIFTLINE_FAULT_LOSE_ROW": "nowhere"}
+    assert '"nowhere"' in refusal("replay", JOB, "--out", tmp_path, env=env)
 
 
 def test_a_lost_row_leaves_the_older_results(tmp_path):
@@ -87,7 +95,7 @@ def test_a_lost_row_leaves_the_older_results(tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("part-*")}
     assert len(before) == 3
     refusal("replay", JOB, *options, "--workers", 2, env={"DRIFTLINE_FAULT_LOSE_ROW": "score"})
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
 # Disorder
@@ -110,22 +118,6 @@ class Disordered:
         self.late = {name for name, behind in self.behind.items() if behind > HALF_HOUR_MS}
         blank = pc.and_(pc.is_null(self.rows["tailnum"]), pc.is_valid(self.rows["event_time"]))
         self.blanked = set(self.rows.filter(blank)["event_id"].to_pylist())
-
-    def carrier_means(self) -> dict:
-        """As in test_windows.py, but late rows are in no window but their own."""
-        departed = self.rows.filter(pc.is_valid(self.rows["event_time"]))
-        columns = (departed[name].to_pylist() for name in ("event_id", "carrier", "dep_delay"))
-        times = departed["event_time"].cast(pa.int64()).to_pylist()
-        rows = sorted(zip(times, *columns, strict=True), key=lambda row: (row[0], row[1].encode()))
-        means, seen_times, seen_delays = {}, defaultdict(list), defaultdict(list)
-        for time, event_id, carrier, delay in rows:
-            first = bisect.bisect_right(seen_times[carrier], time - HOUR_MS)
-            v = [*seen_delays[carrier][first:], delay]
-            means[event_id] = math.fsum(v) / len(v)
-            if event_id not in self.late:
-                seen_times[carrier].append(time)
-                seen_delays[carrier].append(delay)
-        return means
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +167,11 @@ def test_late_rows_are_scored_and_flagged(disordered, disordered_run):
 
 def test_late_rows_update_no_window(disordered, disordered_run):
     rows = predictions(disordered_run)
-    means = disordered.carrier_means()
+    departed = disordered.rows.filter(pc.is_valid(disordered.rows["event_time"]))
+    means = carrier_means(departed, disordered.late)
     wanted = np.array([means[event_id] for event_id in rows["event_id"].to_pylist()])
-    inputs = rows["model_input"].combine_chunks().flatten().to_numpy().reshape(len(wanted), -1)
-    assert (inputs[:, 4].view(np.int32) == wanted.astype(np.float32).view(np.int32)).all()
+    found = inputs(rows)[:, FEATURES.index("carrier_delay_1h")]
+    assert (found.view(np.int32) == wanted.astype(np.float32).view(np.int32)).all()
 
 
 def test_unaltered_rows_are_those_of_the_sorted_file(runs, disordered, disordered_run):
@@ -216,14 +209,12 @@ def test_with_patience_nothing_is_late(runs, disordered, tmp_path, workers):
     # Without a tail number the plane is unknown, and nothing else.
     blanked = only(rows, disordered.blanked)
     assert blanked["key"].null_count == BLANKED
-    was = only(whole, disordered.blanked)
-    inputs = (
-        r["model_input"].combine_chunks().flatten().to_numpy().reshape(-1, 10) for r in (blanked, was)
-    )
-    now, before = inputs
-    plane = [5, 6]
+    now, before = inputs(blanked), inputs(only(whole, disordered.blanked))
+    plane = [FEATURES.index("plane_age"), FEATURES.index("plane_seats")]
     assert (np.delete(now, plane, axis=1) == np.delete(before, plane, axis=1)).all()
-    assert set(now[:, 5].tolist()) <= {12.0, 13.0} and set(now[:, 6].tolist()) == {149.0}
+    # The defaults are a plane of 2001 with 149 seats.
+    assert set(now[:, plane[0]].tolist()) <= {12.0, 13.0}
+    assert set(now[:, plane[1]].tolist()) == {149.0}
 
 
 def test_disordered_from_equals_the_full_run(disordered_run, tmp_path):

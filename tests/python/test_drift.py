@@ -3,7 +3,7 @@
 import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +13,11 @@ import pytest
 from scipy.stats import ks_2samp
 
 from support import (
-    FLIGHTS, JOB, MODELS, ROWS, assert_same, drift, driftline, job_file, model_env, predictions,
-    table,
+    FEATURES, FLIGHTS, JOB, MODELS, ROWS, assert_same, drift, driftline, job_file, model_env,
+    predictions, table,
 )  # fmt: skip
 
 BASELINE_END = "2013-04-01"
-FEATURES = [
-    "dep_delay", "distance", "minute_of_day", "weekday", "carrier_delay_1h", "plane_age",
-    "plane_seats", "carrier_code", "origin_code", "dest_code",
-]  # fmt: skip
 WATCHED = [*FEATURES, "prediction"]
 THRESHOLDS = {"ks_p_value": 0.05, "min_effect": 0.1, "mean_shift_sd": 0.5, "share_beyond_3": 0.05}
 
@@ -52,7 +48,7 @@ def references(path) -> dict:
 
 def around(label, time):
     """[start, end) in ms of the window that an instant falls into, in UTC."""
-    at = datetime.fromtimestamp(time / 1000, timezone.utc)
+    at = datetime.fromtimestamp(time / 1000, UTC)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     if label == "1mo":
         start = midnight.replace(day=1)
@@ -213,7 +209,7 @@ def test_every_month_and_day(runs, model):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_baseline_holds_the_first_quarter(runs, model):
     case = Case(runs.export(), runs.full(model), FLIGHTS / f"baseline-{model}.parquet")
-    end = datetime.fromisoformat(BASELINE_END).replace(tzinfo=timezone.utc)
+    end = datetime.fromisoformat(BASELINE_END).replace(tzinfo=UTC)
     before = case.times < end.timestamp() * 1000
     assert case.reference.keys() == set(WATCHED)
     for name in WATCHED:

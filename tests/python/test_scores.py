@@ -4,19 +4,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from support import DEPARTURES, FLIGHTS, MODELS, ROWS, assert_same, drift, predictions, table
+from support import (
+    DEPARTURES, FEATURES, FLIGHTS, MODELS, ROWS, assert_same, drift, inputs, predictions, table,
+    vectors,
+)  # fmt: skip
 
-FEATURES = [
-    "dep_delay", "distance", "minute_of_day", "weekday", "carrier_delay_1h", "plane_age",
-    "plane_seats", "carrier_code", "origin_code", "dest_code",
-]  # fmt: skip
 SCORE_TOLERANCE = 1e-5
-
-
-def vectors(column, width):
-    """A list column as an array [rows, width]."""
-    column = column.combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), width)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -59,7 +52,7 @@ def test_the_model_sees_what_the_export_holds(runs, model):
     rows = predictions(runs.full(model))
     exported = table(runs.export(), "event_id")
     assert rows["event_id"].equals(exported["event_id"])
-    seen = vectors(rows["model_input"], len(FEATURES))
+    seen = inputs(rows)
     assert seen.dtype == np.float32
     for at, name in enumerate(FEATURES):
         assert exported[name].null_count == 0

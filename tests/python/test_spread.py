@@ -41,7 +41,8 @@ def test_rows_of_a_key_stay_together_and_in_order(runs):
 
 def test_no_worker_holds_most_of_the_planes(tmp_path):
     """Keys of a window by plane, in the closing words of the run."""
-    job = job_file(tmp_path / "job.toml", ('window = { key = "carrier"', 'window = { key = "tailnum"'))
+    by_plane = ('window = { key = "carrier"', 'window = { key = "tailnum"')
+    job = job_file(tmp_path / "job.toml", by_plane)
     env = {"STREAMING_JOB__SHARD_BY": "id"}
     done = driftline("replay", job, "--workers", 2, "--out", tmp_path / "out", env=env)
     held = re.search(r"windows +([\d,]+) \+ ([\d,]+) keys by tailnum", done.stderr)
