@@ -206,7 +206,9 @@ impl Admission {
                 continue;
             }
             let detail = match reason {
-                Reason::NoEventTime => "the record has no event time, or it is not a time".to_owned(),
+                Reason::NoEventTime => {
+                    "the record has no event time, or it is not a time".to_owned()
+                }
                 _ => format!("behind the partition by more than {} ms", self.allowed_lateness_ms),
             };
             letters.row(reason, &detail, rows, &self.layout, row)?;
