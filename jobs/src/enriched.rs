@@ -2,36 +2,40 @@
 //!
 //! ```text
 //! source ─ admit ─▶ home: order gate ─ requests ───────────────▶ rejoin ─ features ─▶ rows
-//!            │                            │ side trips, in parallel ▲
-//!            ├─ dead letters              └─▶ owner: windows ───────┘
-//!            └─ marks (broadcast) ─▶ watermarks
+//!   │        │                            │ side trips, in parallel ▲
+//!   │        ├─ dead letters              ├─▶ owner: windows ───────┤
+//!   │        └─ marks (broadcast)         └─▶ owner: lookups ───────┘
+//!   │             ▼ watermarks                    ▲
+//!   └─ tables ─ admit ─▶ owner: versions ─ arrangement
 //! ```
 
 use std::sync::Arc;
 
-use driftline_operators::admit::Admission;
+use driftline_operators::as_of::arrange::{Retention, arrange_table};
+use driftline_operators::as_of::table::AsOfTable;
 use driftline_operators::exchange::Route;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::gate::{Order, Ordering, order_rows};
-use driftline_operators::ingest::{Ingested, Source, ingest};
+use driftline_operators::ingest::{Ingested, Intake, ingest};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::rows::Rows;
 use driftline_operators::run::Run;
-use driftline_operators::side_trip::enrich;
+use driftline_operators::side_trip::{Enrichment, enrich};
 use driftline_operators::watermark::{Mark, Watermarks};
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 /// One worker's parts of the graph up to the features.
 pub struct Events {
-    pub source: Box<dyn Source>,
-    pub admission: Admission,
+    pub intake: Intake,
     pub layout: EventLayout,
     pub plan: Arc<FeaturePlan>,
     pub order: Order,
     /// The column whose key group is a row's home; the origin's where there is none.
     pub shard_by: Option<usize>,
+    pub tables: Vec<AsOfTable>,
+    /// How long the versions of tables are kept.
+    pub retention: Retention,
     pub watermarks: Watermarks,
-    pub epochs_in_flight_max: u64,
     pub run: Run,
 }
 
@@ -48,7 +52,7 @@ pub fn enriched<'scope>(
     events: Events,
     probe: ProbeHandle<u64>,
 ) -> Enriched<'scope> {
-    let Events { layout, plan, order, run, .. } = events;
+    let Events { intake, layout, plan, order, retention, watermarks, run, .. } = events;
     let Run { failure, faults, .. } = run.clone();
     let (partition, offset) = (layout.partition, layout.offset);
     let home = match events.shard_by {
@@ -56,20 +60,27 @@ pub fn enriched<'scope>(
         None => Route::Origin { partition, offset },
     };
 
-    let Ingested { rows, dead_letters, marks } = ingest(
-        scope,
-        events.source,
-        events.admission,
-        probe,
-        events.epochs_in_flight_max,
-        failure.clone(),
-    );
+    let progress = intake.gate.clone();
+    let Ingested { rows, tables, dead_letters, marks } = ingest(scope, intake, probe, &run);
     let rows = faults.behind("ingest", rows, layout.schema.clone(), failure.clone());
-    let watermarks = events.watermarks;
-    let ordering = Ordering { home, order, layout: layout.clone(), watermarks };
+    let ordering = Ordering { home, order, layout: layout.clone(), progress };
     let rows = order_rows(rows, marks.clone(), ordering, &run);
     let rows = faults.behind("order", rows, layout.schema.clone(), failure.clone());
-    let rows = enrich(rows, plan.clone(), layout.clone(), order, &run);
+
+    let arranged = tables.into_iter().zip(events.tables).map(|(versions, table)| {
+        let watermarks = watermarks.clone();
+        let arranged = arrange_table(versions, marks.clone(), &table, retention, watermarks, &run);
+        (table, arranged)
+    });
+    let tables: Vec<_> = arranged.collect();
+    let enrichment = Enrichment {
+        plan: plan.clone(),
+        layout: layout.clone(),
+        order,
+        watermarks,
+        tables: &tables,
+    };
+    let rows = enrich(rows, marks.clone(), enrichment, &run);
     let rows = faults.behind("features", rows, plan.enriched_schema(&layout), failure);
     Enriched { rows, dead_letters, marks }
 }

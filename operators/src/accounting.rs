@@ -1,5 +1,6 @@
 //! What happened to every record: the terms of the accounting equation and the job's other counters.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +25,29 @@ struct Inner {
     inference_us: AtomicU64,
     event_time_reached: AtomicI64,
     scored_by_worker: Mutex<Vec<u64>>,
-    window_keys: Mutex<std::collections::BTreeMap<(String, usize), u64>>,
+    gate_rows: AtomicI64,
+    gate_rows_most: AtomicI64,
+    windows: Mutex<BTreeMap<(String, usize), WindowState>>,
+    tables: Mutex<BTreeMap<String, TableState>>,
+}
+
+/// State of the windows by one key on one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowState {
+    /// Most keys held at once.
+    pub keys_most: u64,
+    /// Most rows held at once.
+    pub rows_most: u64,
+}
+
+/// What has been read of an as-of table, and how many versions are held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableState {
+    pub rows_read: u64,
+    /// Rows that came behind the watermark of their partition.
+    pub rows_late: u64,
+    /// Most versions held at once, by worker.
+    pub versions_most: BTreeMap<usize, u64>,
 }
 
 /// The terms of `read = predictions + skipped + dead letters + pending`, in rows.
@@ -51,7 +74,7 @@ impl Account {
 
 /// How many micro-batches had how many rows.
 #[derive(Clone, Debug, Default)]
-pub struct BatchSizes(std::collections::BTreeMap<usize, u64>);
+pub struct BatchSizes(BTreeMap<usize, u64>);
 
 impl BatchSizes {
     fn record(&mut self, rows: usize) {
@@ -121,13 +144,38 @@ impl Counters {
         scored[worker] += rows as u64;
     }
 
-    /// The windows keyed by `key` hold state of `keys` keys on `worker`.
-    pub fn window_keys_held(&self, key: &str, worker: usize, keys: usize) {
-        let mut held = self.0.window_keys.lock().unwrap_or_else(|p| p.into_inner());
-        match held.get_mut(&(key.to_owned(), worker)) {
-            Some(known) => *known = keys as u64,
-            None => drop(held.insert((key.to_owned(), worker), keys as u64)),
-        }
+    /// `rows` more (or, negative, fewer) wait in an order gate of this process.
+    pub fn gate_rows_added(&self, rows: i64) {
+        let now = self.0.gate_rows.fetch_add(rows, Relaxed) + rows;
+        self.0.gate_rows_most.fetch_max(now, Relaxed);
+    }
+
+    /// The windows keyed by `key` hold `rows` rows of `keys` keys on `worker`.
+    pub fn windows_held(&self, key: &str, worker: usize, keys: usize, rows: usize) {
+        let mut held = self.0.windows.lock().unwrap_or_else(|p| p.into_inner());
+        let state = held.entry((key.to_owned(), worker)).or_default();
+        state.keys_most = state.keys_most.max(keys as u64);
+        state.rows_most = state.rows_most.max(rows as u64);
+    }
+
+    pub fn table_rows_read(&self, table: &str, rows: u64, late: u64) {
+        self.table(table, |state| {
+            state.rows_read += rows;
+            state.rows_late += late;
+        });
+    }
+
+    /// `versions` of `table` are held on `worker`.
+    pub fn versions_held(&self, table: &str, worker: usize, versions: u64) {
+        self.table(table, |state| {
+            let most = state.versions_most.entry(worker).or_default();
+            *most = versions.max(*most);
+        });
+    }
+
+    fn table(&self, table: &str, change: impl FnOnce(&mut TableState)) {
+        let mut tables = self.0.tables.lock().unwrap_or_else(|p| p.into_inner());
+        change(tables.entry(table.to_owned()).or_default());
     }
 
     /// Rows with an event time of `time` (ms) have been released for scoring.
@@ -172,10 +220,26 @@ impl Counters {
         Some(self.0.event_time_reached.load(Relaxed)).filter(|&time| time != 0)
     }
 
-    /// Keys with window state, by what keys the windows and by worker.
-    pub fn window_keys(&self) -> Vec<(String, usize, u64)> {
-        let held = self.0.window_keys.lock().unwrap_or_else(|p| p.into_inner());
-        held.iter().map(|((key, worker), keys)| (key.clone(), *worker, *keys)).collect()
+    /// Rows that wait in the order gates of this process.
+    pub fn gate_rows(&self) -> u64 {
+        self.0.gate_rows.load(Relaxed).max(0) as u64
+    }
+
+    /// Most rows that waited at once.
+    pub fn gate_rows_most(&self) -> u64 {
+        self.0.gate_rows_most.load(Relaxed).max(0) as u64
+    }
+
+    /// The state of windows, by what keys them and by worker.
+    pub fn window_states(&self) -> Vec<(String, usize, WindowState)> {
+        let held = self.0.windows.lock().unwrap_or_else(|p| p.into_inner());
+        held.iter().map(|((key, worker), state)| (key.clone(), *worker, *state)).collect()
+    }
+
+    /// The state of as-of tables by name.
+    pub fn table_states(&self) -> Vec<(String, TableState)> {
+        let tables = self.0.tables.lock().unwrap_or_else(|p| p.into_inner());
+        tables.iter().map(|(name, state)| (name.clone(), state.clone())).collect()
     }
 
     pub fn scored_rows(&self) -> u64 {

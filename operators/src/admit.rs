@@ -14,14 +14,19 @@ use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
 use crate::layout::EventLayout;
-use crate::watermark::Mark;
+use crate::watermark::{Mark, Reached};
+
+/// The stream of the events; as-of table `t` of a job is stream `t + 1`.
+pub const EVENTS: usize = 0;
 
 /// Rows of one partition as a source read them.
 pub struct Chunk {
     pub epoch: u64,
+    pub stream: usize,
+    /// Partitions are numbered over all streams: the events' first, then those of each table.
     pub partition: u32,
-    /// The event's own columns, `[rows]`.
-    pub events: RecordBatch,
+    /// The stream's own columns, `[rows]`.
+    pub rows: RecordBatch,
     /// The position of each row in its partition, `[rows]`.
     pub offsets: UInt64Array,
     /// The bytes each row came as, where it came as bytes, `[rows]`.
@@ -32,6 +37,23 @@ pub struct Chunk {
     pub highest_before: i64,
     /// Partitions that have nothing more after this chunk.
     pub finished: Vec<u32>,
+    /// Partitions that have been silent for too long: watermarks no longer wait for them.
+    pub idle: Vec<u32>,
+    /// The partition was idle before this chunk.
+    pub was_idle: bool,
+}
+
+impl Chunk {
+    /// What the chunk says of its partition, whose highest event time is now `highest`, and of
+    /// others.
+    pub fn marks(&self, highest: i64) -> Vec<Mark> {
+        let mark = |reached| move |&partition: &u32| Mark { partition, reached };
+        let own = Mark { partition: self.partition, reached: Reached::Time(highest) };
+        std::iter::once(own)
+            .chain(self.idle.iter().map(mark(Reached::Idle)))
+            .chain(self.finished.iter().map(mark(Reached::Finished)))
+            .collect()
+    }
 }
 
 /// What becomes of a late row; the job's `event.late`.
@@ -81,12 +103,15 @@ enum Fate {
 }
 
 impl Admission {
+    /// Admits a chunk of the events. Rows below `passed` (ms) are late in any case: the watermark
+    /// that the stream had when the partition came back from being idle, else [`i64::MIN`].
+    ///
     /// # Errors
     /// If the event time column cannot be read as a time, or the filter fails.
-    pub fn admit(&self, chunk: Chunk) -> Result<Admitted, ArrowError> {
-        let times = self.event_times(&chunk.events)?;
-        let passes = self.passes_filter(&chunk.events)?;
-        let (fates, highest) = self.fates(&times, passes.as_ref(), chunk.highest_before);
+    pub fn admit(&self, chunk: Chunk, passed: i64) -> Result<Admitted, ArrowError> {
+        let times = self.event_times(&chunk.rows)?;
+        let passes = self.passes_filter(&chunk.rows)?;
+        let (fates, highest) = self.fates(&times, passes.as_ref(), chunk.highest_before, passed);
         let rows = self.with_layout(&chunk, &times, &fates)?;
         let dead_letters = self.dead_letters(&chunk, &rows, &fates)?;
         self.count(&chunk, &times, &fates);
@@ -98,13 +123,7 @@ impl Admission {
         } else {
             filter_record_batch(&rows, &kept)?
         };
-        let mut marks = vec![Mark { partition: chunk.partition, highest, finished: false }];
-        marks.extend(chunk.finished.iter().map(|&p| Mark {
-            partition: p,
-            highest: i64::MAX,
-            finished: true,
-        }));
-        Ok(Admitted { rows, dead_letters, marks })
+        Ok(Admitted { rows, dead_letters, marks: chunk.marks(highest) })
     }
 
     /// Event times in ms, null where the record has none, `[rows]`.
@@ -124,8 +143,11 @@ impl Admission {
         times: &Int64Array,
         passes: Option<&BooleanArray>,
         highest_before: i64,
+        passed: i64,
     ) -> (Vec<Fate>, i64) {
         let mut highest = highest_before;
+        // What is below the watermark is late: as if the partition had come that far by itself.
+        let floor = passed.saturating_add(self.allowed_lateness_ms);
         let fates = (0..times.len())
             .map(|row| {
                 if times.is_null(row) {
@@ -136,7 +158,8 @@ impl Admission {
                     };
                 }
                 let time = times.value(row);
-                let behind = if highest == i64::MIN { 0 } else { highest.saturating_sub(time) };
+                let before = if passed == i64::MIN { highest } else { highest.max(floor) };
+                let behind = if before == i64::MIN { 0 } else { before.saturating_sub(time) };
                 highest = highest.max(time);
                 if time >= self.to || time < self.warm_up_from {
                     return Fate::Outside;
@@ -174,7 +197,7 @@ impl Admission {
         fates: &[Fate],
     ) -> Result<RecordBatch, ArrowError> {
         let layout = &self.layout;
-        let mut columns = chunk.events.columns().to_vec();
+        let mut columns = chunk.rows.columns().to_vec();
         for keyed in [layout.id, layout.key].into_iter().flatten() {
             columns[keyed] = as_key(&columns[keyed])?;
         }
@@ -308,13 +331,16 @@ mod tests {
         let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
         Chunk {
             epoch: 1,
+            stream: EVENTS,
             partition: 0,
-            events: RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap(),
+            rows: RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap(),
             offsets: UInt64Array::from_iter_values(first..first + times.len() as u64),
             raw: None,
             undecoded: Vec::new(),
             highest_before,
             finished: Vec::new(),
+            idle: Vec::new(),
+            was_idle: false,
         }
     }
 
@@ -348,10 +374,12 @@ mod tests {
             let (mut found, mut highest, mut at) = (Vec::new(), i64::MIN, 0);
             while at < times.len() {
                 let length = (1 + xorshift(&mut state) as usize % 50).min(times.len() - at);
-                let admitted =
-                    admission.admit(chunk(&times[at..at + length], at as u64, highest)).unwrap();
+                let admitted = admission
+                    .admit(chunk(&times[at..at + length], at as u64, highest), i64::MIN)
+                    .unwrap();
                 found.extend(admission.layout.late(&admitted.rows).iter().flatten());
-                highest = admitted.marks[0].highest;
+                let Reached::Time(time) = admitted.marks[0].reached else { panic!() };
+                highest = time;
                 at += length;
             }
             assert_eq!(found, expected, "seed {seed}");
@@ -367,7 +395,7 @@ mod tests {
         let times = [Some(1_000), Some(995), Some(980), Some(800), None];
         let admit = |late| {
             let admission = admission(late, i64::MIN, i64::MAX);
-            let admitted = admission.admit(chunk(&times, 0, i64::MIN)).unwrap();
+            let admitted = admission.admit(chunk(&times, 0, i64::MIN), i64::MIN).unwrap();
             let reasons = admitted.dead_letters.column(2).as_string::<i32>().iter().flatten();
             let reasons: Vec<String> = reasons.map(str::to_owned).collect();
             let account = admission.counters.account();
@@ -386,11 +414,11 @@ mod tests {
     fn rows_outside_are_as_if_never_read_and_warm_up_is_not_counted() {
         let admission = admission(LatePolicy::Score, 100, 200);
         let times = [Some(70), Some(85), Some(100), Some(199), Some(200), None];
-        let admitted = admission.admit(chunk(&times, 0, i64::MIN)).unwrap();
+        let admitted = admission.admit(chunk(&times, 0, i64::MIN), i64::MIN).unwrap();
         assert_eq!(admission.layout.times(&admitted.rows).values(), &[85, 100, 199]);
         assert_eq!(admission.counters.account().read, 2);
         assert_eq!(admitted.dead_letters.num_rows(), 0);
-        assert_eq!(admitted.marks[0].highest, 200);
+        assert_eq!(admitted.marks[0].reached, Reached::Time(200));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 
+use crate::admit::Chunk;
 use crate::layout::EventLayout;
 
 /// Why a record is a dead letter. The names appear in the `reason` column.
@@ -26,6 +27,8 @@ pub enum Reason {
     MissingFeature,
     /// The model refused the row.
     ScoringFailed,
+    /// A row of a table has no key or no time.
+    TableRow,
 }
 
 impl Reason {
@@ -37,6 +40,7 @@ impl Reason {
             Reason::TooLate => "too_late",
             Reason::MissingFeature => "missing_feature",
             Reason::ScoringFailed => "scoring_failed",
+            Reason::TableRow => "table_row",
         }
     }
 }
@@ -128,6 +132,27 @@ impl DeadLetters {
             }
         };
         self.push(reason, detail, partition, offset, Some(payload));
+        Ok(())
+    }
+
+    /// Row `row` of a chunk of a table; its payload is the bytes it came as, or its columns as one
+    /// JSON object.
+    ///
+    /// # Errors
+    /// If a column has no JSON form.
+    pub fn table_row(&mut self, chunk: &Chunk, detail: &str, row: usize) -> Result<(), ArrowError> {
+        self.event_id.append_null();
+        self.event_time.append_null();
+        let json;
+        let payload = match &chunk.raw {
+            Some(raw) => raw.as_binary::<i32>().value(row),
+            None => {
+                json = row_as_json(&chunk.rows.slice(row, 1), chunk.rows.num_columns())?;
+                &json
+            }
+        };
+        let offset = chunk.offsets.value(row);
+        self.push(Reason::TableRow, detail, chunk.partition, offset, Some(payload));
         Ok(())
     }
 

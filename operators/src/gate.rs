@@ -17,7 +17,7 @@ use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::sort::{OrderColumns, RowOrder};
-use crate::watermark::{CompleteEpochs, Mark, Watermarks};
+use crate::watermark::{CompleteEpochs, Mark, Progress};
 
 /// The order in which events reach stateful features; the job's `job.order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,26 +42,38 @@ impl Order {
 }
 
 /// The rows that wait, and which of them may go.
+///
+/// Rows wait in sorted runs, of which each is at least twice as long as the next: a row is sorted
+/// once and merged a number of times that grows with the logarithm of the rows that wait.
 pub struct OrderGate {
     order: Order,
     columns: OrderColumns,
     schema: SchemaRef,
-    waiting: Vec<RecordBatch>,
+    runs: Vec<RecordBatch>,
 }
 
 impl OrderGate {
     pub fn new(order: Order, columns: OrderColumns, schema: SchemaRef) -> Self {
-        OrderGate { order, columns, schema, waiting: Vec::new() }
+        OrderGate { order, columns, schema, runs: Vec::new() }
     }
 
-    pub fn insert(&mut self, batch: RecordBatch) {
-        if batch.num_rows() > 0 {
-            self.waiting.push(batch);
+    /// Adds rows in any order.
+    ///
+    /// # Errors
+    /// If they are not of the gate's schema.
+    pub fn insert(&mut self, batches: &[RecordBatch]) -> Result<(), ArrowError> {
+        let mut run = self.sorted(batches)?;
+        while let Some(last) = self.runs.pop_if(|last| last.num_rows() < 2 * run.num_rows()) {
+            run = self.sorted(&[last, run])?;
         }
+        if run.num_rows() > 0 {
+            self.runs.push(run);
+        }
+        Ok(())
     }
 
     pub fn rows(&self) -> usize {
-        self.waiting.iter().map(RecordBatch::num_rows).sum()
+        self.runs.iter().map(RecordBatch::num_rows).sum()
     }
 
     /// The rows whose turn has come when event time has reached `watermark`, in order of
@@ -70,24 +82,32 @@ impl OrderGate {
     /// # Errors
     /// If batches of differing schema were inserted.
     pub fn release(&mut self, watermark: i64) -> Result<Option<RecordBatch>, ArrowError> {
-        let waiting = match std::mem::take(&mut self.waiting) {
-            none if none.is_empty() => return Ok(None),
-            mut one if one.len() == 1 => one.remove(0),
-            many => concat_batches(&self.schema, &many)?,
-        };
-        let sorted = match RowOrder::new(&waiting, self.columns) {
-            order if order.is_sorted() => waiting.clone(),
-            order => take_record_batch(&waiting, &UInt32Array::from(order.sorted_rows()))?,
-        };
-        let times = RowOrder::new(&sorted, self.columns).times();
-        let ready = match self.order {
-            Order::EventTime => times.partition_point(|&time| time < watermark),
-            Order::Arrival | Order::Epoch => times.len(),
-        };
-        if ready < sorted.num_rows() {
-            self.waiting.push(sorted.slice(ready, sorted.num_rows() - ready));
+        let mut ready = Vec::new();
+        for run in &mut self.runs {
+            let times = RowOrder::new(run, self.columns).times();
+            let count = match self.order {
+                Order::EventTime => times.partition_point(|&time| time < watermark),
+                Order::Arrival | Order::Epoch => times.len(),
+            };
+            if count > 0 {
+                ready.push(run.slice(0, count));
+                *run = run.slice(count, run.num_rows() - count);
+            }
         }
-        Ok((ready > 0).then(|| sorted.slice(0, ready)))
+        self.runs.retain(|run| run.num_rows() > 0);
+        if ready.is_empty() { Ok(None) } else { self.sorted(&ready).map(Some) }
+    }
+
+    /// One sorted batch of the given ones.
+    fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+        let joined = match batches {
+            [one] => one.clone(),
+            many => concat_batches(&self.schema, many)?,
+        };
+        match RowOrder::new(&joined, self.columns) {
+            order if order.is_sorted() => Ok(joined.clone()),
+            order => take_record_batch(&joined, &UInt32Array::from(order.sorted_rows())),
+        }
     }
 }
 
@@ -96,7 +116,8 @@ pub struct Ordering {
     pub home: Route,
     pub order: Order,
     pub layout: EventLayout,
-    pub watermarks: Watermarks,
+    /// How far the gate is; the source of the same worker looks at it.
+    pub progress: Progress,
 }
 
 /// Brings rows to their home and lets them out in order, stamped with the epoch that freed them.
@@ -110,7 +131,7 @@ pub fn order_rows<'scope>(
     run: &Run,
 ) -> Stream<'scope, u64, Rows> {
     let Run { counters, failure, .. } = run.clone();
-    let Ordering { home, order, layout, watermarks } = ordering;
+    let Ordering { home, order, layout, progress } = ordering;
     let mut gate = OrderGate::new(order, layout.order_columns(), layout.schema.clone());
     let schema = layout.schema.clone();
     let pact = {
@@ -124,7 +145,7 @@ pub fn order_rows<'scope>(
         "OrderGate",
         move |_capability, _info| {
             let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
-            let mut epochs = CompleteEpochs::new(watermarks);
+            let mut epochs = CompleteEpochs::shown(progress);
             move |(rows, row_frontier), (marks, mark_frontier), output| {
                 // 1. Rows go out at once, or wait for their epoch.
                 rows.for_each(|capability, container| {
@@ -139,23 +160,21 @@ pub fn order_rows<'scope>(
                     }
                 });
                 // 2. Marks bring the capability of their epoch.
-                marks.for_each(|capability, container| {
-                    if let Some(retained) = capability.retain_least(output.output_index()) {
-                        epochs.insert(retained, container.drain(..));
-                    }
-                });
+                epochs.read(marks, output.output_index());
                 // 3. Each complete epoch lets out what its watermark has passed.
                 let complete = |epoch: &u64| {
                     !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
                 };
-                while let Some((capability, watermark)) = epochs.next(complete) {
-                    let epoch = *capability.time();
-                    while let Some(batches) = arrived.first_entry().filter(|e| *e.key() <= epoch) {
-                        batches.remove().into_iter().for_each(|batch| gate.insert(batch));
+                while let Some(capability) = epochs.next(complete) {
+                    if let Some(batches) = arrived.remove(capability.time()) {
+                        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+                        counters.gate_rows_added(rows as i64);
+                        failure.check(gate.insert(&batches));
                     }
-                    let released = gate.release(watermark);
+                    let released = gate.release(epochs.watermarks().of_job());
                     if let Some(batch) = failure.check(released).flatten() {
                         counters.rows_held(-(batch.num_rows() as i64));
+                        counters.gate_rows_added(-(batch.num_rows() as i64));
                         note_event_time(&counters, &layout, &batch);
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     }
@@ -204,11 +223,11 @@ mod tests {
     #[test]
     fn rows_leave_in_order_of_time_and_id_once_the_watermark_has_passed() {
         let mut gate = OrderGate::new(Order::EventTime, COLUMNS, rows(0, &[]).schema());
-        gate.insert(rows(0, &[(5, "c"), (1, "b")]));
-        gate.insert(rows(1, &[(1, "a"), (9, "e"), (5, "d")]));
+        gate.insert(&[rows(0, &[(5, "c"), (1, "b")])]).unwrap();
+        gate.insert(&[rows(1, &[(1, "a"), (9, "e"), (5, "d")])]).unwrap();
         assert_eq!(ids(gate.release(5).unwrap()), "ab");
         assert_eq!(ids(gate.release(5).unwrap()), "");
-        gate.insert(rows(0, &[(4, "z"), (8, "f")]));
+        gate.insert(&[rows(0, &[(4, "z"), (8, "f")])]).unwrap();
         assert_eq!(ids(gate.release(9).unwrap()), "zcdf");
         assert_eq!(gate.rows(), 1);
         assert_eq!(ids(gate.release(i64::MAX).unwrap()), "e");
@@ -218,15 +237,15 @@ mod tests {
     #[test]
     fn epoch_order_waits_for_no_watermark() {
         let mut gate = OrderGate::new(Order::Epoch, COLUMNS, rows(0, &[]).schema());
-        gate.insert(rows(0, &[(5, "b"), (1, "a")]));
+        gate.insert(&[rows(0, &[(5, "b"), (1, "a")])]).unwrap();
         assert_eq!(ids(gate.release(i64::MIN).unwrap()), "ab");
     }
 
     #[test]
     fn equal_time_and_id_are_in_order_of_origin() {
         let mut gate = OrderGate::new(Order::EventTime, COLUMNS, rows(0, &[]).schema());
-        gate.insert(rows(1, &[(1, "x"), (1, "x")]));
-        gate.insert(rows(0, &[(1, "x")]));
+        gate.insert(&[rows(1, &[(1, "x"), (1, "x")])]).unwrap();
+        gate.insert(&[rows(0, &[(1, "x")])]).unwrap();
         let released = gate.release(2).unwrap().unwrap();
         let partitions = released.column(2).as_primitive::<arrow::datatypes::UInt32Type>();
         assert_eq!(partitions.values(), &[0, 1, 1]);

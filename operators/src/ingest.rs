@@ -1,35 +1,62 @@
-//! The source end of the graph: chunks become admitted rows, dead letters and marks.
+//! The source end of the graph: chunks become admitted rows, versions of tables, dead letters and
+//! marks.
 
 use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
+use timely::scheduling::Activator;
 
-use crate::admit::{Admission, Chunk};
-use crate::failure::Failure;
+use crate::admit::{Admission, Admitted, Chunk, EVENTS};
+use crate::as_of::table::TableAdmission;
 use crate::rows::Rows;
-use crate::watermark::Mark;
+use crate::run::Run;
+use crate::watermark::{Mark, Progress};
 
-/// One worker's share of an input. Kafka, Parquet and JSON lines are each one of these.
+/// One worker's share of all inputs of a job. Kafka, Parquet and JSON lines are each one of these.
 ///
 /// Epochs start at 1 and each chunk's is higher than the one before on the same worker.
 pub trait Source {
     /// The epoch of the next chunk, as far as it is known; `None` at the end of the input.
     fn next_epoch(&self) -> Option<u64>;
 
-    /// The next chunk, if there is one by now.
+    /// The next chunk that `allowance` admits, if there is one by now.
     ///
     /// # Errors
     /// Whatever keeps the input from being read on; it ends the run.
-    fn poll(&mut self) -> Result<Polled, SourceError>;
+    fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError>;
+}
+
+/// Which partitions a source may read at the moment.
+#[derive(Clone, Debug, Default)]
+pub struct Allowance {
+    /// If set, only these: rows that wait fill the gate, and these hold the watermark back.
+    pub only: Option<Vec<u32>>,
+    /// Not these: they are too far ahead of the others of their stream. A source whose schedule is
+    /// fixed keeps partitions in step by itself and need not look at it.
+    pub ahead: Vec<u32>,
+}
+
+impl Allowance {
+    pub fn allows(&self, partition: u32) -> bool {
+        self.holds_back(partition) && !self.ahead.contains(&partition)
+    }
+
+    /// Whether reading the partition is of use while the gate is full.
+    pub fn holds_back(&self, partition: u32) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&partition))
+    }
 }
 
 pub enum Polled {
     Chunk(Box<Chunk>),
     /// Nothing yet; ask again after this long.
     Wait(Duration),
+    /// The next rows are of this partition, which may not be read now.
+    Held(u32),
     End,
 }
 
@@ -42,72 +69,177 @@ pub struct SourceError {
     pub message: String,
 }
 
+/// How much may be under way at once.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowBounds {
+    pub epochs_in_flight_max: u64,
+    /// Rows that wait in the order gates of this process.
+    pub gate_rows_max: u64,
+    /// How far (ms of event time) a partition may be ahead of the others of its stream.
+    pub partition_skew_max_ms: Option<i64>,
+}
+
+/// One worker's source, and what its chunks go through.
+pub struct Intake {
+    pub source: Box<dyn Source>,
+    pub events: Admission,
+    /// By stream: table `t` is stream `t + 1`.
+    pub tables: Vec<TableAdmission>,
+    pub bounds: FlowBounds,
+    /// How far the order gate of this worker is.
+    pub gate: Progress,
+}
+
 pub struct Ingested<'scope> {
     pub rows: Stream<'scope, u64, Rows>,
+    /// Versions of each table.
+    pub tables: Vec<Stream<'scope, u64, Rows>>,
     pub dead_letters: Stream<'scope, u64, Rows>,
     /// Broadcast: every worker sees every mark.
     pub marks: StreamVec<'scope, u64, Mark>,
 }
 
-/// Reads `source` for as long as no more than `epochs_in_flight_max` epochs are under way, by `probe`.
+type RowsOut = OutputBuilder<u64, CapacityContainerBuilder<Rows>>;
+
+/// Reads the source for as long as its bounds allow, by `probe`, which is behind every sink.
 pub fn ingest<'scope>(
     scope: Scope<'scope, u64>,
-    mut source: Box<dyn Source>,
-    admission: Admission,
+    intake: Intake,
     probe: ProbeHandle<u64>,
-    epochs_in_flight_max: u64,
-    failure: Failure,
+    run: &Run,
 ) -> Ingested<'scope> {
+    let run = run.clone();
     let mut builder = OperatorBuilder::new("Ingest".to_owned(), scope);
     let activator = scope.activator_for(builder.operator_info().address);
-    let (rows_out, rows) = builder.new_output();
-    let (dead_out, dead_letters) = builder.new_output();
+    // Outputs: marks, dead letters, then the rows of each stream.
     let (marks_out, marks) = builder.new_output::<Vec<Mark>>();
-    let mut rows_out = OutputBuilder::<_, CapacityContainerBuilder<Rows>>::from(rows_out);
-    let mut dead_out = OutputBuilder::<_, CapacityContainerBuilder<Rows>>::from(dead_out);
     let mut marks_out = OutputBuilder::from(marks_out);
+    let (dead_out, dead_letters) = builder.new_output();
+    let mut dead_out = RowsOut::from(dead_out);
+    let (mut rows_out, mut streams): (Vec<RowsOut>, Vec<_>) = (0..=intake.tables.len())
+        .map(|_| {
+            let (out, stream) = builder.new_output();
+            (RowsOut::from(out), stream)
+        })
+        .unzip();
 
     builder.build(move |capabilities| {
+        let mut reader = Reader { intake, probe, run, activator, returning: None };
         let mut held = Some(capabilities);
         move |_frontiers| {
             let Some(capabilities) = held.as_mut() else { return };
-            // 1. Stand at the next epoch, so that everything before it can complete.
-            let Some(epoch) = source.next_epoch().filter(|_| !failure.is_set()) else {
-                held = None;
-                return;
-            };
-            capabilities.iter_mut().for_each(|capability| {
-                if *capability.time() < epoch {
-                    capability.downgrade(&epoch);
+            match reader.next(capabilities) {
+                Next::Admitted { epoch, stream, admitted } => {
+                    let at: Vec<_> = capabilities.iter().map(|c| c.delayed(&epoch)).collect();
+                    let mut out = rows_out[stream].activate();
+                    out.session(&at[2 + stream]).give_container(&mut Rows::new(admitted.rows));
+                    let mut out = dead_out.activate();
+                    out.session(&at[1]).give_container(&mut Rows::new(admitted.dead_letters));
+                    let mut out = marks_out.activate();
+                    out.session(&at[0]).give_iterator(admitted.marks.into_iter());
+                    reader.activator.activate();
                 }
-            });
-            // 2. Wait while too much is under way; the probe's progress reactivates nobody.
-            if probe.less_than(&epoch.saturating_sub(epochs_in_flight_max)) {
-                activator.activate();
-                return;
+                Next::Later(Duration::ZERO) => reader.activator.activate(),
+                Next::Later(delay) => reader.activator.activate_after(delay),
+                Next::End => held = None,
             }
-            // 3. Read one chunk and send it at its epoch.
-            let chunk = match failure.check(source.poll()) {
-                Some(Polled::Chunk(chunk)) => chunk,
-                Some(Polled::Wait(delay)) => return activator.activate_after(delay),
-                Some(Polled::End) | None => {
-                    held = None;
-                    return;
-                }
-            };
-            let at: Vec<_> = capabilities.iter().map(|c| c.delayed(&chunk.epoch)).collect();
-            let Some(admitted) = failure.check(admission.admit(*chunk)) else {
-                held = None;
-                return;
-            };
-            let mut rows_out = rows_out.activate();
-            rows_out.session(&at[0]).give_container(&mut Rows::new(admitted.rows));
-            let mut dead_out = dead_out.activate();
-            dead_out.session(&at[1]).give_container(&mut Rows::new(admitted.dead_letters));
-            let mut marks_out = marks_out.activate();
-            marks_out.session(&at[2]).give_iterator(admitted.marks.into_iter());
-            activator.activate();
         }
     });
-    Ingested { rows, dead_letters, marks: marks.broadcast() }
+    let rows = streams.remove(EVENTS);
+    Ingested { rows, tables: streams, dead_letters, marks: marks.broadcast() }
+}
+
+/// What an activation of a source comes to.
+enum Next {
+    Admitted { epoch: u64, stream: usize, admitted: Admitted },
+    Later(Duration),
+    End,
+}
+
+struct Reader {
+    intake: Intake,
+    probe: ProbeHandle<u64>,
+    run: Run,
+    activator: Activator,
+    /// A chunk of a partition that was idle, until the watermark it is measured against is known.
+    returning: Option<Box<Chunk>>,
+}
+
+impl Reader {
+    fn next(&mut self, capabilities: &mut [Capability<u64>]) -> Next {
+        let waiting = self.returning.as_ref().map(|chunk| chunk.epoch);
+        let epoch = waiting.or_else(|| self.intake.source.next_epoch());
+        let Some(epoch) = epoch.filter(|_| !self.run.failure.is_set()) else { return Next::End };
+        // 1. Stand at the next epoch, so that everything before it can complete.
+        for capability in capabilities.iter_mut().filter(|c| *c.time() < epoch) {
+            capability.downgrade(&epoch);
+        }
+        // 2. Wait while too much is under way; the probe's progress reactivates nobody.
+        if self.probe.less_than(&epoch.saturating_sub(self.intake.bounds.epochs_in_flight_max)) {
+            return Next::Later(Duration::ZERO);
+        }
+        // 3. Read a chunk.
+        let chunk = match self.returning.take() {
+            Some(chunk) => chunk,
+            None => {
+                let allowance = self.allowance();
+                match self.run.failure.check(self.intake.source.poll(&allowance)) {
+                    Some(Polled::Chunk(chunk)) => chunk,
+                    Some(Polled::Wait(delay)) => return Next::Later(delay),
+                    Some(Polled::Held(partition)) => {
+                        return self.held(epoch, &allowance, partition);
+                    }
+                    Some(Polled::End) | None => return Next::End,
+                }
+            }
+        };
+        // 4. Admit it. After idleness it is measured against the watermark of the epoch before.
+        if chunk.was_idle && self.intake.gate.epoch() + 1 < chunk.epoch {
+            self.returning = Some(chunk);
+            return Next::Later(Duration::ZERO);
+        }
+        let (epoch, stream) = (chunk.epoch, chunk.stream);
+        match self.run.failure.check(self.admit(*chunk)) {
+            Some(admitted) => Next::Admitted { epoch, stream, admitted },
+            None => Next::End,
+        }
+    }
+
+    fn admit(&self, chunk: Chunk) -> Result<Admitted, arrow::error::ArrowError> {
+        let passed = match chunk.was_idle {
+            true => self.intake.gate.watermarks().of_stream(chunk.stream),
+            false => i64::MIN,
+        };
+        match chunk.stream {
+            EVENTS => self.intake.events.admit(chunk, passed),
+            table => self.intake.tables[table - 1].admit(&chunk),
+        }
+    }
+
+    fn allowance(&self) -> Allowance {
+        let FlowBounds { gate_rows_max, partition_skew_max_ms, .. } = self.intake.bounds;
+        let watermarks = self.intake.gate.watermarks();
+        let is_full = self.run.counters.gate_rows() > gate_rows_max;
+        let ahead = partition_skew_max_ms.map(|skew| watermarks.ahead(skew));
+        Allowance { only: is_full.then(|| watermarks.holding()), ahead: ahead.unwrap_or_default() }
+    }
+
+    /// What is under way may still empty the gate; if nothing is, nobody will.
+    fn held(&self, epoch: u64, allowance: &Allowance, partition: u32) -> Next {
+        if self.probe.less_than(&epoch) || allowance.only.is_none() {
+            return Next::Later(Duration::from_millis(1));
+        }
+        let names = &self.intake.events.partition_names;
+        let name = |partition: &u32| {
+            names.get(*partition as usize).map_or("an unknown partition", String::as_str)
+        };
+        let holding = allowance.only.iter().flatten().map(name).collect::<Vec<_>>().join(", ");
+        self.run.failure.report(format!(
+            "the order gate holds {} rows, more than job.gate_rows_max = {}, and they wait for {holding}, but the next rows to read are of {}; raise job.gate_rows_max, or give the files smaller row groups",
+            self.run.counters.gate_rows(),
+            self.intake.bounds.gate_rows_max,
+            name(&partition),
+        ));
+        Next::End
+    }
 }

@@ -1,5 +1,6 @@
 //! The job file: what is typed, what is meant.
 
+mod check;
 pub mod duration;
 pub mod job;
 pub mod load;

@@ -33,6 +33,11 @@ pub struct JobSection {
     pub epoch_rows_max: usize,
     #[serde(default = "default_epochs_in_flight_max")]
     pub epochs_in_flight_max: u64,
+    /// Rows that wait for their turn.
+    #[serde(default = "default_gate_rows_max")]
+    pub gate_rows_max: u64,
+    /// How far a partition may be ahead of the others of its stream.
+    pub partition_skew_max_ms: Option<i64>,
 }
 
 fn default_order() -> String {
@@ -51,6 +56,10 @@ fn default_epochs_in_flight_max() -> u64 {
     8
 }
 
+fn default_gate_rows_max() -> u64 {
+    1_000_000
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventSection {
@@ -65,6 +74,8 @@ pub struct EventSection {
     pub late: String,
     #[serde(default = "default_late_horizon_ms")]
     pub late_horizon_ms: i64,
+    /// After this long without a row nothing waits for a partition of live input.
+    pub idle_timeout_ms: Option<u64>,
     /// Types of columns where events come as JSON: int64, float64, utf8, boolean.
     #[serde(default)]
     pub columns: IndexMap<String, String>,
@@ -91,6 +102,40 @@ pub struct SourceSection {
 pub struct TableSection {
     pub path: String,
     pub key: String,
+    /// `parquet` or `json`; by the file's ending where absent.
+    pub format: Option<String>,
+    /// When a row's values begin to hold. With it the table is looked up as of the event's time.
+    pub time: Option<String>,
+    /// Of rows with the same key and time the one with the greatest sequence counts.
+    pub sequence: Option<String>,
+    /// An SQL predicate; a row of which it is true says that its key has no values from then on.
+    pub delete: Option<String>,
+    /// Values that are older are not found.
+    pub max_age_ms: Option<i64>,
+    pub allowed_lateness_ms: Option<i64>,
+    /// Events do not wait for the table.
+    pub eager: Option<bool>,
+    pub idle_timeout_ms: Option<u64>,
+    /// Types of columns where rows come as JSON: int64, float64, utf8, boolean.
+    pub columns: Option<IndexMap<String, String>>,
+}
+
+impl TableSection {
+    /// The first key that is set and has a meaning only for a table with a time.
+    pub fn set_without_time(&self) -> Option<&'static str> {
+        [
+            ("format", self.format.is_some()),
+            ("sequence", self.sequence.is_some()),
+            ("delete", self.delete.is_some()),
+            ("max_age_ms", self.max_age_ms.is_some()),
+            ("allowed_lateness_ms", self.allowed_lateness_ms.is_some()),
+            ("eager", self.eager.is_some()),
+            ("idle_timeout_ms", self.idle_timeout_ms.is_some()),
+            ("columns", self.columns.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(key, is_set)| is_set.then_some(key))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,9 +155,12 @@ pub struct FeatureSection {
 #[serde(deny_unknown_fields)]
 pub struct WindowSection {
     pub key: String,
-    pub value: String,
+    /// What is aggregated; `count` without it counts rows.
+    pub value: Option<String>,
     pub aggregate: String,
-    pub length: String,
+    pub length: Option<String>,
+    /// How far back `time_since_last` looks.
+    pub within: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,7 +168,10 @@ pub struct WindowSection {
 pub struct LookupSection {
     pub table: String,
     pub key: String,
-    pub column: String,
+    pub column: Option<String>,
+    /// In place of a column: how old the values are.
+    #[serde(default)]
+    pub age: bool,
 }
 
 #[derive(Debug, Deserialize)]

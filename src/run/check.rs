@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
+use driftline_operators::admit::EVENTS;
+use driftline_operators::features::trip::Errand;
 
 use super::options::RunOptions;
 use super::prepare::Prepared;
@@ -20,16 +22,17 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     let prepared = Prepared::new(job, &options)?;
     let mut text = String::new();
     writeln!(text, "job {}: rows in order of {}", job.name, job.order.name())?;
-    let partitions = &prepared.partition_names;
-    let rows = prepared.input.total_rows();
+    let partitions = prepared.inputs.partitions();
+    let events = partitions.iter().filter(|partition| partition.stream == EVENTS).count();
+    let rows = prepared.inputs.total_rows();
     writeln!(
         text,
         "input: {} partition(s), {}",
-        partitions.len(),
+        events,
         rows.map_or_else(|| "rows not known beforehand".to_owned(), |rows| format!("{rows} rows"))
     )?;
     writeln!(text, "event columns that are read:")?;
-    for field in prepared.input.schema().fields() {
+    for field in prepared.inputs.schema(EVENTS).fields() {
         writeln!(text, "  {:<20} {}", field.name(), field.data_type())?;
     }
     writeln!(text, "features:")?;
@@ -39,7 +42,14 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         writeln!(text, "  {:<20} {}{default}", field.name(), field.data_type())?;
     }
     for trip in &prepared.plan.trips {
-        writeln!(text, "side trip by {}: {} window(s)", trip.key_sql, trip.windows.len())?;
+        let errand = match &trip.errand {
+            Errand::Windows(windows) => format!("{} window(s)", windows.len()),
+            Errand::Lookups(lookups) => {
+                let table = &prepared.tables[lookups.table].table;
+                format!("{} value(s) of table {}", trip.answers.len(), table.name)
+            }
+        };
+        writeln!(text, "side trip by {}: {errand}", trip.key_sql)?;
     }
     if job.model.is_none() {
         writeln!(text, "no model: the job can only export features")?;

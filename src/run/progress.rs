@@ -24,7 +24,7 @@ pub struct Progress {
 impl Progress {
     pub fn start(wanted: bool, prepared: &Prepared, counters: Counters) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let total = prepared.input.total_rows();
+        let total = prepared.inputs.total_rows();
         let thread = wanted.then(|| {
             let stop = stop.clone();
             std::thread::spawn(move || draw(total, &counters, &stop))

@@ -1,10 +1,11 @@
 //! What a run says when it is over.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use driftline_operators::accounting::{Account, Counters};
+use driftline_operators::accounting::{Account, Counters, WindowState};
 
 use super::engine::Ended;
 use super::options::RunOptions;
@@ -71,7 +72,7 @@ impl Summary {
             ),
         ];
         summary.lines.push(("target", throughput_target(job, &summary.account, ended.took)));
-        summary.lines.extend(window_state(counters).map(|state| ("windows", state)));
+        summary.state(counters);
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
         }
@@ -101,8 +102,19 @@ impl Summary {
         summary
     }
 
+    /// What the graph held to keep rows in order and features at hand.
+    fn state(&mut self, counters: &Counters) {
+        let waited = counters.gate_rows_most();
+        if waited > 0 {
+            self.lines.push(("order gate", format!("{} rows at most", thousands(waited))));
+        }
+        self.lines.extend(window_state(counters).map(|state| ("windows", state)));
+        self.lines.extend(table_state(counters).map(|state| ("tables", state)));
+    }
+
     pub fn of_export(counters: &Counters, ended: &Ended, folder: &Path) -> Self {
         let mut summary = Summary::new("feature rows", counters, ended);
+        summary.state(counters);
         summary.lines.push(("features", shown(folder)));
         summary.next.push(look_at(folder, Format::Parquet));
         summary
@@ -123,15 +135,32 @@ fn throughput_target(job: &Job, account: &Account, took: Duration) -> String {
     format!("{} events/s: {}", thousands(target), if met { "met" } else { "missed" })
 }
 
-/// How many keys have window state, and where.
+/// How many keys have window state, by worker, and how many rows they held at most.
 fn window_state(counters: &Counters) -> Option<String> {
-    let held = counters.window_keys();
-    let mut by_key: std::collections::BTreeMap<&str, Vec<String>> = Default::default();
-    for (key, _, keys) in &held {
-        by_key.entry(key).or_default().push(thousands(*keys));
+    let mut by_key: BTreeMap<String, Vec<WindowState>> = BTreeMap::new();
+    for (key, _, state) in counters.window_states() {
+        by_key.entry(key).or_default().push(state);
     }
-    let texts = by_key.iter().map(|(key, keys)| format!("{} keys by {key}", keys.join(" + ")));
+    let texts = by_key.into_iter().map(|(key, states)| {
+        let keys: Vec<String> = states.iter().map(|state| thousands(state.keys_most)).collect();
+        let rows = thousands(states.iter().map(|state| state.rows_most).sum());
+        format!("{} keys by {key} ({rows} rows at most)", keys.join(" + "))
+    });
     let text = texts.collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then_some(text)
+}
+
+/// How many versions of as-of tables were read and held.
+fn table_state(counters: &Counters) -> Option<String> {
+    let texts = counters.table_states().into_iter().map(|(name, state)| {
+        let held = thousands(state.versions_most.values().sum());
+        let late = match state.rows_late {
+            0 => String::new(),
+            late => format!(", {} late", thousands(late)),
+        };
+        format!("{name}: {} versions{late}, {held} held at most", thousands(state.rows_read))
+    });
+    let text = texts.collect::<Vec<_>>().join("; ");
     (!text.is_empty()).then_some(text)
 }
 

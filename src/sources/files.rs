@@ -82,6 +82,15 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
 }
 
+/// What a partition of several files is called.
+pub fn describe<'a>(mut paths: impl ExactSizeIterator<Item = &'a Path>) -> String {
+    let Some(first) = paths.next() else { return "standard input".to_owned() };
+    match paths.len() {
+        0 => first.display().to_string(),
+        more => format!("{} and {more} more", first.display()),
+    }
+}
+
 /// The format that a file's name tells, if it does.
 pub fn format_of(path: &Path) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();

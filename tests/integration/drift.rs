@@ -6,13 +6,10 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Schema};
 use driftline_jobs::enriched::{Enriched, enriched};
-use driftline_operators::accounting::Counters;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{ClosedWindow, DriftWindows, collect_windows};
 use driftline_operators::drift::runs::Runs;
-use driftline_operators::failure::Failure;
-use driftline_operators::features::plan::{Definition, FeatureDeclaration};
-use driftline_operators::gate::Order;
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::rows::Rows;
 use driftline_operators::run::Run;
 use driftline_operators::score::{Watched, model_inputs};
@@ -38,14 +35,8 @@ const LENGTHS: [WindowLength; 2] = [WindowLength::Millis(40), WindowLength::Mill
 type Found = BTreeMap<(WindowLength, i64), (Runs, u64)>;
 
 fn run(way: timely::CommunicationConfig, partitions: &[Vec<Row>], seed: u64) -> Found {
-    let setting = Setting {
-        order: Order::EventTime,
-        partitions: partitions.len(),
-        allowed_lateness_ms: 30,
-        counters: Counters::default(),
-        failure: Failure::default(),
-        declared,
-    };
+    let setting =
+        Setting { partitions: partitions.len(), allowed_lateness_ms: 30, ..Setting::new(declared) };
     let chunks = chunks(partitions, &mut Random::new(seed));
     let found = Arc::new(Mutex::new(Found::new()));
     let (shared, sink) = (setting.clone(), found.clone());
@@ -80,7 +71,7 @@ fn run(way: timely::CommunicationConfig, partitions: &[Vec<Row>], seed: u64) -> 
             collect_windows(rows, marks, windows, close, &run).probe_with(&probe);
         });
         while !probe.done() {
-            worker.step();
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
         }
     })
     .unwrap();

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use driftline_jobs::scoring::{Outputs, scoring};
-use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
-use driftline_operators::failure::Failure;
-use driftline_operators::features::plan::{Definition, FeatureDeclaration};
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::ModelIdentity;
@@ -29,14 +27,7 @@ fn declared() -> Vec<FeatureDeclaration> {
 fn no_row_waits_longer_than_the_timeout() {
     let timeout = Duration::from_millis(20);
     let rows = 150;
-    let setting = Setting {
-        order: Order::Arrival,
-        partitions: 1,
-        allowed_lateness_ms: 0,
-        counters: Counters::default(),
-        failure: Failure::default(),
-        declared,
-    };
+    let setting = Setting { order: Order::Arrival, ..Setting::new(declared) };
     let memory = Memory::default();
     let (shared, sink) = (setting.clone(), memory.clone());
     let guards = timely::execute(config(timely::CommunicationConfig::Process(1)), move |worker| {

@@ -5,24 +5,28 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMillisecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit};
 use driftline_jobs::enriched::Events;
 use driftline_operators::accounting::Counters;
-use driftline_operators::admit::{Admission, Chunk, LatePolicy};
+use driftline_operators::admit::{Admission, Chunk, EVENTS, LatePolicy};
+use driftline_operators::as_of::arrange::Retention;
+use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::clock::Clock;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::failure::Failure;
 use driftline_operators::fault::Faults;
-use driftline_operators::features::plan::{FeatureDeclaration, FeaturePlan};
+use driftline_operators::features::declaration::FeatureDeclaration;
+use driftline_operators::features::plan::FeaturePlan;
+use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
-use driftline_operators::ingest::{Polled, Source, SourceError};
+use driftline_operators::ingest::{Allowance, FlowBounds, Intake, Polled, Source, SourceError};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
-use driftline_operators::watermark::Watermarks;
+use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 
 /// Every way to run a graph that must give the same.
 pub fn ways() -> Vec<timely::CommunicationConfig> {
@@ -83,52 +87,140 @@ pub fn events(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(event_schema()), columns).unwrap()
 }
 
-/// Rows by partition, cut into epochs: chunk `i` of all is epoch `i + 1`.
-pub fn chunks(
-    partitions: &[Vec<Row>],
-    random: &mut Random,
-) -> Vec<Arc<dyn Fn() -> Chunk + Send + Sync>> {
-    let mut at = vec![0; partitions.len()];
-    let mut chunks: Vec<Arc<dyn Fn() -> Chunk + Send + Sync>> = Vec::new();
-    while let Some(open) = (0..partitions.len())
-        .filter(|&p| at[p] < partitions[p].len())
-        .min_by_key(|&p| partitions[p][at[p]].time)
-    {
-        let start = at[open];
-        let end = (start + 1 + random.below(40) as usize).min(partitions[open].len());
-        at[open] = end;
-        let rows = partitions[open][start..end].to_vec();
-        let highest_before =
-            partitions[open][..start].iter().map(|r| r.time).max().unwrap_or(i64::MIN);
-        let finished = if end == partitions[open].len() { vec![open as u32] } else { vec![] };
-        let epoch = chunks.len() as u64 + 1;
-        chunks.push(Arc::new(move || Chunk {
+/// A row of a table of the tests; one without value deletes its key.
+#[derive(Clone, Debug)]
+pub struct VersionRow {
+    pub key: String,
+    pub time: i64,
+    pub sequence: i64,
+    pub value: Option<f64>,
+}
+
+fn version_schema() -> Schema {
+    Schema::new(vec![
+        Field::new("key", DataType::Utf8, true),
+        Field::new("t", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("sequence", DataType::Int64, true),
+        Field::new("deleted", DataType::Boolean, true),
+        Field::new("value", DataType::Float64, true),
+    ])
+}
+
+pub fn versions(rows: &[VersionRow]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.key.as_str()))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.time))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.sequence))),
+        Arc::new(rows.iter().map(|r| Some(r.value.is_none())).collect::<BooleanArray>()),
+        Arc::new(rows.iter().map(|r| r.value).collect::<Float64Array>()),
+    ];
+    RecordBatch::try_new(Arc::new(version_schema()), columns).unwrap()
+}
+
+/// The rows of a partition, in the order they come.
+#[derive(Clone)]
+pub enum Partition {
+    Events(Vec<Row>),
+    /// Of table `.0`.
+    Versions(usize, Vec<VersionRow>),
+}
+
+impl Partition {
+    pub fn len(&self) -> usize {
+        match self {
+            Partition::Events(rows) => rows.len(),
+            Partition::Versions(_, rows) => rows.len(),
+        }
+    }
+
+    fn time(&self, at: usize) -> i64 {
+        match self {
+            Partition::Events(rows) => rows[at].time,
+            Partition::Versions(_, rows) => rows[at].time,
+        }
+    }
+
+    /// Rows `start..end` as a chunk of epoch `epoch`.
+    pub fn chunk(&self, number: usize, epoch: u64, start: usize, end: usize) -> Chunk {
+        let (stream, rows) = match self {
+            Partition::Events(rows) => (EVENTS, events(&rows[start..end])),
+            Partition::Versions(table, rows) => (table + 1, versions(&rows[start..end])),
+        };
+        Chunk {
             epoch,
-            partition: open as u32,
-            events: events(&rows),
+            stream,
+            partition: number as u32,
+            rows,
             offsets: UInt64Array::from_iter_values(start as u64..end as u64),
             raw: None,
             undecoded: Vec::new(),
-            highest_before,
-            finished: finished.clone(),
-        }));
+            highest_before: (0..start).map(|at| self.time(at)).max().unwrap_or(i64::MIN),
+            finished: if end == self.len() { vec![number as u32] } else { vec![] },
+            idle: Vec::new(),
+            was_idle: false,
+        }
     }
-    chunks
 }
 
-/// Chunks from memory, dealt to the workers in turn.
+type MakeChunk = Arc<dyn Fn() -> Chunk + Send + Sync>;
+
+/// Partitions of events, cut into epochs: chunk `i` of all is epoch `i + 1`. The one that is
+/// furthest behind comes next.
+pub fn chunks(partitions: &[Vec<Row>], random: &mut Random) -> Vec<MakeChunk> {
+    let partitions: Vec<Partition> = partitions.iter().cloned().map(Partition::Events).collect();
+    chunks_of(&partitions, 40, random, |open, _random| {
+        open.iter().min_by_key(|(_, time)| *time).map(|(partition, _)| *partition)
+    })
+}
+
+/// Partitions in chunks of up to `rows_max`; `choose` says which of the unfinished ones comes next,
+/// given the time of the next row of each.
+pub fn chunks_of(
+    partitions: &[Partition],
+    rows_max: u64,
+    random: &mut Random,
+    choose: impl Fn(&[(usize, i64)], &mut Random) -> Option<usize>,
+) -> Vec<MakeChunk> {
+    let mut at = vec![0; partitions.len()];
+    let mut chunks: Vec<MakeChunk> = Vec::new();
+    loop {
+        let open: Vec<(usize, i64)> = (0..partitions.len())
+            .filter(|&p| at[p] < partitions[p].len())
+            .map(|p| (p, partitions[p].time(at[p])))
+            .collect();
+        let Some(next) = choose(&open, random) else { return chunks };
+        let start = at[next];
+        let end = (start + 1 + random.below(rows_max) as usize).min(partitions[next].len());
+        at[next] = end;
+        let (partition, epoch) = (partitions[next].clone(), chunks.len() as u64 + 1);
+        chunks.push(Arc::new(move || partition.chunk(next, epoch, start, end)));
+    }
+}
+
+/// Chunks from memory, dealt to the workers in turn. Their order is fixed: one of a partition that
+/// may not be read holds up the rest.
 pub struct Scripted {
     chunks: std::collections::VecDeque<Chunk>,
 }
 
 impl Scripted {
-    pub fn share(
-        chunks: &[Arc<dyn Fn() -> Chunk + Send + Sync>],
+    pub fn share(chunks: &[MakeChunk], worker: usize, workers: usize) -> Box<dyn Source> {
+        Self::share_without(chunks, worker, workers, &[])
+    }
+
+    /// As [`Scripted::share`]; `unopened` partitions have no rows, and the first chunk says so.
+    pub fn share_without(
+        chunks: &[MakeChunk],
         worker: usize,
         workers: usize,
+        unopened: &[u32],
     ) -> Box<dyn Source> {
         let mine = chunks.iter().enumerate().filter(|(at, _)| at % workers == worker);
-        Box::new(Scripted { chunks: mine.map(|(_, make)| make()).collect() })
+        let mut chunks: std::collections::VecDeque<Chunk> = mine.map(|(_, make)| make()).collect();
+        if let Some(first) = chunks.front_mut().filter(|chunk| chunk.epoch == 1) {
+            first.finished.extend(unopened);
+        }
+        Box::new(Scripted { chunks })
     }
 }
 
@@ -137,7 +229,10 @@ impl Source for Scripted {
         self.chunks.front().map(|chunk| chunk.epoch)
     }
 
-    fn poll(&mut self) -> Result<Polled, SourceError> {
+    fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
+        if let Some(held) = self.chunks.front().filter(|c| !allowance.holds_back(c.partition)) {
+            return Ok(Polled::Held(held.partition));
+        }
         Ok(self.chunks.pop_front().map_or(Polled::End, |chunk| Polled::Chunk(Box::new(chunk))))
     }
 }
@@ -161,7 +256,7 @@ impl Source for Ticking {
         (self.left > 0).then_some(self.sent + 1)
     }
 
-    fn poll(&mut self) -> Result<Polled, SourceError> {
+    fn poll(&mut self, _allowance: &Allowance) -> Result<Polled, SourceError> {
         let due = self.interval * self.sent as u32;
         if let Some(wait) = due.checked_sub(self.started.elapsed()).filter(|w| !w.is_zero()) {
             return Ok(Polled::Wait(wait));
@@ -172,14 +267,38 @@ impl Source for Ticking {
         self.left -= 1;
         Ok(Polled::Chunk(Box::new(Chunk {
             epoch: self.sent,
+            stream: EVENTS,
             partition: 0,
-            events: events(&[row]),
+            rows: events(&[row]),
             offsets: UInt64Array::from(vec![self.sent - 1]),
             raw: None,
             undecoded: Vec::new(),
             highest_before: time - 1,
             finished: if self.left == 0 { vec![0] } else { vec![] },
+            idle: Vec::new(),
+            was_idle: false,
         })))
+    }
+}
+
+/// An as-of table of the tests, keyed by text, with one value.
+#[derive(Clone)]
+pub struct TestTable {
+    pub table: AsOfTable,
+    pub partitions: usize,
+    pub allowed_lateness_ms: i64,
+}
+
+impl TestTable {
+    pub fn new(name: &str) -> Self {
+        let table = AsOfTable {
+            name: name.to_owned(),
+            key_type: DataType::Utf8,
+            values: vec![Field::new("value", DataType::Float64, true)],
+            max_age_ms: None,
+            eager: false,
+        };
+        TestTable { table, partitions: 1, allowed_lateness_ms: 0 }
     }
 }
 
@@ -189,14 +308,79 @@ pub struct Setting {
     pub order: Order,
     pub partitions: usize,
     pub allowed_lateness_ms: i64,
+    pub late: LatePolicy,
+    pub late_horizon_ms: i64,
+    pub tables: Vec<TestTable>,
+    pub bounds: FlowBounds,
     pub counters: Counters,
     pub failure: Failure,
     pub declared: fn() -> Vec<FeatureDeclaration>,
 }
 
 impl Setting {
+    pub fn new(declared: fn() -> Vec<FeatureDeclaration>) -> Self {
+        Setting {
+            order: Order::EventTime,
+            partitions: 1,
+            allowed_lateness_ms: 0,
+            late: LatePolicy::Score,
+            late_horizon_ms: 1_000_000,
+            tables: Vec::new(),
+            bounds: FlowBounds {
+                epochs_in_flight_max: 3,
+                gate_rows_max: 1_000_000,
+                partition_skew_max_ms: None,
+            },
+            counters: Counters::default(),
+            failure: Failure::default(),
+            declared,
+        }
+    }
+
+    fn as_of_tables(&self) -> Vec<AsOfTable> {
+        self.tables.iter().map(|table| table.table.clone()).collect()
+    }
+
     pub fn plan(&self) -> FeaturePlan {
-        FeaturePlan::compile(&layout(), (self.declared)()).unwrap()
+        FeaturePlan::compile(&layout(), (self.declared)(), &self.as_of_tables()).unwrap()
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        let bounds = |partitions, allowed_lateness_ms, holds_events| StreamBounds {
+            allowed_lateness_ms,
+            holds_events,
+            floors: vec![i64::MIN; partitions],
+        };
+        let tables =
+            self.tables.iter().map(|t| bounds(t.partitions, t.allowed_lateness_ms, !t.table.eager));
+        let events = bounds(self.partitions, self.allowed_lateness_ms, true);
+        Watermarks::new(&std::iter::once(events).chain(tables).collect::<Vec<_>>())
+    }
+
+    fn table_admission(&self, table: &TestTable) -> TableAdmission {
+        let columns = version_schema();
+        let columns = columns.fields().iter();
+        let columns: Vec<_> =
+            columns.map(|field| (field.name().clone(), field.data_type().clone())).collect();
+        TableAdmission {
+            table: table.table.clone(),
+            key: 0,
+            time: 1,
+            sequence: Some(2),
+            delete: Some(Expression::compile("deleted", &columns).unwrap()),
+            values: vec![4],
+            allowed_lateness_ms: table.allowed_lateness_ms,
+            partition_names: self.partition_names(),
+            counters: self.counters.clone(),
+        }
+    }
+
+    fn partition_names(&self) -> Arc<[String]> {
+        let events = (0..self.partitions).map(|p| format!("events-{p}"));
+        let tables = self.tables.iter().flat_map(|table| {
+            (0..table.partitions).map(move |p| format!("{}-{p}", table.table.name))
+        });
+        events.chain(tables).collect()
     }
 
     pub fn events(&self, source: Box<dyn Source>) -> Events {
@@ -206,24 +390,34 @@ impl Setting {
             time_column: 0,
             filter: None,
             allowed_lateness_ms: self.allowed_lateness_ms,
-            late: LatePolicy::Score,
-            late_horizon_ms: None,
+            late: self.late,
+            late_horizon_ms: Some(self.late_horizon_ms),
             from: i64::MIN,
             to: i64::MAX,
             warm_up_from: i64::MIN,
-            partition_names: (0..self.partitions).map(|p| p.to_string()).collect(),
+            partition_names: self.partition_names(),
             counters: self.counters.clone(),
         };
-        let floors = vec![i64::MIN; self.partitions];
+        let watermarks = self.watermarks();
+        let late_are_scored = self.late == LatePolicy::Score;
         Events {
-            source,
-            admission,
+            intake: Intake {
+                source,
+                events: admission,
+                tables: self.tables.iter().map(|table| self.table_admission(table)).collect(),
+                bounds: self.bounds,
+                gate: Progress::new(watermarks.clone()),
+            },
             plan: Arc::new(self.plan()),
             order: self.order,
             shard_by: layout.id,
             layout,
-            watermarks: Watermarks::new(self.allowed_lateness_ms, &floors),
-            epochs_in_flight_max: 3,
+            tables: self.as_of_tables(),
+            retention: Retention {
+                history_ms: if late_are_scored { self.late_horizon_ms } else { 0 },
+                epochs: 0,
+            },
+            watermarks,
             run: Run {
                 counters: self.counters.clone(),
                 failure: self.failure.clone(),

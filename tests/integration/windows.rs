@@ -7,10 +7,8 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::Counters;
 use driftline_operators::deliver::deliver;
-use driftline_operators::failure::Failure;
-use driftline_operators::features::plan::{Definition, FeatureDeclaration};
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::window::{Aggregate, WindowSpec};
-use driftline_operators::gate::Order;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
 
@@ -23,7 +21,11 @@ fn window(name: &str, aggregate: Aggregate, key: &str) -> FeatureDeclaration {
     let spec = WindowSpec { aggregate, length_ms: LENGTH_MS, history_ms: 1_000_000 };
     FeatureDeclaration {
         name: name.to_owned(),
-        definition: Definition::Window { key: key.to_owned(), value: "value".to_owned(), spec },
+        definition: Definition::Window {
+            key: key.to_owned(),
+            value: Some("value".to_owned()),
+            spec,
+        },
         default: None,
         allow_null: true,
     }
@@ -47,12 +49,9 @@ fn run(
     lateness: i64,
 ) -> (Found, Counters) {
     let setting = Setting {
-        order: Order::EventTime,
         partitions: partitions.len(),
         allowed_lateness_ms: lateness,
-        counters: Counters::default(),
-        failure: Failure::default(),
-        declared,
+        ..Setting::new(declared)
     };
     let chunks = chunks(partitions, &mut Random::new(seed));
     let memory = Memory::default();
@@ -69,7 +68,7 @@ fn run(
                 .probe_with(&probe);
         });
         while !probe.done() {
-            worker.step();
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
         }
     })
     .unwrap();
@@ -177,10 +176,10 @@ fn keys_spread_over_the_workers() {
     let partitions = random_rows(99, 4_000, 12_000, 0);
     let (_, counters) = run(timely::CommunicationConfig::Process(2), &partitions, 99, 0);
     let held: Vec<u64> = counters
-        .window_keys()
+        .window_states()
         .into_iter()
         .filter(|(key, ..)| key == "key")
-        .map(|(.., n)| n)
+        .map(|(.., state)| state.keys_most)
         .collect();
     let total: u64 = held.iter().sum();
     assert_eq!(held.len(), 2);

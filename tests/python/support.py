@@ -23,7 +23,8 @@ ROWS = 328_521
 MODELS = ("logistic", "trees")
 # The inputs of both models, in the order of their tensors.
 FEATURES = [
-    "dep_delay", "distance", "minute_of_day", "weekday", "carrier_delay_1h", "plane_age",
+    "dep_delay", "distance", "minute_of_day", "weekday", "carrier_delay_1h",
+    "origin_departures_1h", "plane_idle_h", "temp", "wind_speed", "precip", "visib", "plane_age",
     "plane_seats", "carrier_code", "origin_code", "dest_code",
 ]  # fmt: skip
 HOUR_MS = 3_600_000

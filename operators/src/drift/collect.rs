@@ -306,16 +306,12 @@ fn pane_parts<'scope>(
                         counters.rows_late_for_drift(panes.add(&batch));
                     }
                 });
-                marks.for_each(|capability, container| {
-                    if let Some(retained) = capability.retain_least(output.output_index()) {
-                        epochs.insert(retained, container.drain(..));
-                    }
-                });
+                epochs.read(marks, output.output_index());
                 let complete = |epoch: &u64| {
                     !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
                 };
-                while let Some((capability, watermark)) = epochs.next(complete) {
-                    let closed = panes.close(watermark);
+                while let Some(capability) = epochs.next(complete) {
+                    let closed = panes.close(epochs.watermarks().of_job());
                     if closed.is_empty() {
                         continue;
                     }
@@ -359,20 +355,16 @@ fn merge_windows<'scope>(
                         arrived.entry(epoch).or_default().extend(decode(&batch));
                     }
                 });
-                marks.for_each(|capability, container| {
-                    if let Some(retained) = capability.retain_least(output.output_index()) {
-                        epochs.insert(retained, container.drain(..));
-                    }
-                });
+                epochs.read(marks, output.output_index());
                 let complete = |epoch: &u64| {
                     !part_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
                 };
-                while let Some((capability, watermark)) = epochs.next(complete) {
+                while let Some(capability) = epochs.next(complete) {
                     // Every worker closes a pane at the same epoch, so its parts are all here.
                     for (pane, column, parts) in by_pane(arrived.remove(capability.time())) {
                         windows.add(pane, column, parts);
                     }
-                    let closed = windows.close(watermark);
+                    let closed = windows.close(epochs.watermarks().of_job());
                     if closed.is_empty() {
                         continue;
                     }

@@ -1,7 +1,10 @@
 //! Features: declared once, computed over columns, the same live, in replay and in an export.
 
 pub mod categories;
+mod columns;
+pub mod declaration;
 pub mod plan;
 pub mod sql;
 pub mod table;
+pub mod trip;
 pub mod window;

@@ -7,89 +7,15 @@ use arrow::compute::{cast, is_null, kernels::zip::zip};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use crate::as_of::table::AsOfTable;
 use crate::features::categories::Categories;
-use crate::features::sql::{Expression, SqlError};
-use crate::features::table::{StaticTable, TableError};
-use crate::features::window::WindowSpec;
+use crate::features::columns::Columns;
+use crate::features::declaration::{Definition, FeatureDeclaration, Literal, PlanError, Problem};
+use crate::features::sql::Expression;
+use crate::features::table::StaticTable;
+use crate::features::trip::{Trip, compile_trips};
 use crate::key_group::key_type;
 use crate::layout::EventLayout;
-
-/// A feature as the job declares it.
-pub struct FeatureDeclaration {
-    pub name: String,
-    pub definition: Definition,
-    /// Takes the place of null.
-    pub default: Option<Literal>,
-    /// Whether the model takes null, as NaN; otherwise a null is a dead letter.
-    pub allow_null: bool,
-}
-
-pub enum Definition {
-    /// A column of the event.
-    Column(String),
-    /// An expression over columns of the event and earlier features.
-    Sql(String),
-    /// A keyed sliding window; key and value are expressions over columns of the event.
-    Window { key: String, value: String, spec: WindowSpec },
-    /// A column of the table's row of the key, an expression over columns and earlier features.
-    Lookup { table: StaticTable, key: String, column: String },
-    /// The code of a text, which is a column of the event or an earlier feature.
-    Encode { input: String, categories: Categories },
-}
-
-/// A value written in the job file.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Literal {
-    Number(f64),
-    Text(String),
-}
-
-impl std::fmt::Display for Literal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Literal::Number(number) => write!(f, "{number}"),
-            Literal::Text(text) => write!(f, "{text:?}"),
-        }
-    }
-}
-
-/// Why declared features do not fit the event.
-#[derive(Debug, thiserror::Error)]
-#[error("feature {feature:?}: {problem}")]
-pub struct PlanError {
-    pub feature: String,
-    pub problem: Problem,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    #[error("neither the event nor an earlier feature is called {0:?}")]
-    UnknownColumn(String),
-    #[error(transparent)]
-    Sql(#[from] SqlError),
-    #[error(transparent)]
-    Table(#[from] TableError),
-    #[error("a value of type {0} cannot be a feature; make it a number or a text with sql")]
-    NotAFeature(DataType),
-    #[error("{0} cannot be a key; a key is a string or an integer")]
-    NotAKey(DataType),
-    #[error("the key is {lookup}, but the table is keyed by {table}")]
-    KeyMismatch { lookup: DataType, table: DataType },
-    #[error("only text can be encoded, and this is {0}")]
-    NotText(DataType),
-    #[error("the default {default} does not fit a value of type {data_type}")]
-    Default { default: Literal, data_type: DataType },
-}
-
-/// A side trip: the windows over one key, answered by the owner of the key.
-pub struct Trip {
-    /// What the key is in the job file, for plans and messages.
-    pub key_sql: String,
-    pub key: Expression,
-    pub key_type: DataType,
-    /// The value column and the window of each, in the order of the answers.
-    pub windows: Vec<(Expression, WindowSpec)>,
-}
 
 struct Step {
     name: String,
@@ -114,34 +40,13 @@ pub struct FeaturePlan {
     fields: Vec<Field>,
 }
 
-/// Names and types of the columns seen so far, while compiling.
-struct Columns(Vec<(String, DataType)>);
-
-impl Columns {
-    fn position(&self, name: &str) -> Result<usize, Problem> {
-        let found = self.0.iter().rposition(|(known, _)| known == name);
-        found.ok_or_else(|| Problem::UnknownColumn(name.to_owned()))
-    }
-
-    /// A column by its name, whatever characters that has, else an SQL expression.
-    fn expression(&self, text: &str, to: Option<&str>) -> Result<Expression, SqlError> {
-        let plain = match self.position(text) {
-            Ok(_) => format!("\"{}\"", text.replace('"', "\"\"")),
-            Err(_) => text.to_owned(),
-        };
-        match to {
-            Some(to) => Expression::compile(&format!("CAST(({plain}) AS {to})"), &self.0),
-            None => Expression::compile(&plain, &self.0),
-        }
-    }
-}
-
 impl FeaturePlan {
     /// # Errors
     /// The first feature that does not fit.
     pub fn compile(
         layout: &EventLayout,
         declared: Vec<FeatureDeclaration>,
+        tables: &[AsOfTable],
     ) -> Result<Self, PlanError> {
         let own = &layout.schema.fields()[..layout.event_columns];
         let event: Vec<(String, DataType)> = layout
@@ -151,11 +56,11 @@ impl FeaturePlan {
             .map(|f| (f.name().clone(), f.data_type().clone()))
             .collect();
         let event_only = Columns(event[..own.len()].to_vec());
-        let (trips, answers) = compile_trips(&event_only, &declared)?;
+        let (trips, answers) = compile_trips(&event_only, &declared, tables)?;
 
         let mut columns = Columns(event);
-        let trip_columns = trips.iter().map(|trip| trip.windows.len()).sum::<usize>();
-        columns.0.extend((0..trip_columns).map(|i| (format!("__window_{i}"), DataType::Float64)));
+        let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
+        columns.0.extend(types.map(|(i, data_type)| (format!("__answer_{i}"), data_type)));
         let mut plan =
             FeaturePlan { trips, steps: Vec::new(), allow_null: Vec::new(), fields: Vec::new() };
         let first_answer = layout.schema.fields().len();
@@ -174,10 +79,7 @@ impl FeaturePlan {
 
     /// Positions of the columns that steps and side trips read, in the order of the plan's columns.
     pub fn columns_read(&self) -> Vec<usize> {
-        let trips = self.trips.iter().flat_map(|trip| {
-            let values = trip.windows.iter().flat_map(|(value, _)| value.columns());
-            trip.key.columns().iter().chain(values).copied()
-        });
+        let trips = self.trips.iter().flat_map(Trip::columns_read);
         let steps = self.steps.iter().flat_map(|step| match &step.kind {
             StepKind::Take(at) | StepKind::Encode { input: at, .. } => vec![*at],
             StepKind::Evaluate(expression) => expression.columns().to_vec(),
@@ -204,8 +106,8 @@ impl FeaturePlan {
         Arc::new(Schema::new(fields))
     }
 
-    /// Computes the features of admitted events, given the answers of the side trips (Float64,
-    /// `[rows]` each), and appends them.
+    /// Computes the features of admitted events, given the answers of the side trips (`[rows]`
+    /// each), and appends them.
     ///
     /// # Errors
     /// What an expression refuses, such as an integer division by zero.
@@ -232,44 +134,6 @@ impl FeaturePlan {
     }
 }
 
-/// The side trips of the declared windows, and for each feature which answer is its own.
-fn compile_trips(
-    event: &Columns,
-    declared: &[FeatureDeclaration],
-) -> Result<(Vec<Trip>, Vec<Option<usize>>), PlanError> {
-    let mut trips: Vec<Trip> = Vec::new();
-    let mut places = Vec::new();
-    for feature in declared {
-        let Definition::Window { key, value, spec } = &feature.definition else {
-            places.push(None);
-            continue;
-        };
-        let error = |problem| PlanError { feature: feature.name.clone(), problem };
-        let value = event.expression(value, Some("DOUBLE")).map_err(|e| error(e.into()))?;
-        let trip = match trips.iter().position(|trip| trip.key_sql == *key) {
-            Some(trip) => trip,
-            None => {
-                let compiled = event.expression(key, None).map_err(|e| error(e.into()))?;
-                let key_type = key_type(compiled.data_type())
-                    .ok_or_else(|| error(Problem::NotAKey(compiled.data_type().clone())))?;
-                trips.push(Trip {
-                    key_sql: key.clone(),
-                    key: compiled,
-                    key_type,
-                    windows: Vec::new(),
-                });
-                trips.len() - 1
-            }
-        };
-        places.push(Some((trip, trips[trip].windows.len())));
-        trips[trip].windows.push((value, *spec));
-    }
-    let before = |trip: usize| trips[..trip].iter().map(|t| t.windows.len()).sum::<usize>();
-    let answers =
-        places.iter().map(|place| place.map(|(trip, window)| before(trip) + window)).collect();
-    Ok((trips, answers))
-}
-
 /// How a feature is computed, and the type of what comes out.
 fn compile_step(
     columns: &Columns,
@@ -286,8 +150,9 @@ fn compile_step(
             let data_type = expression.data_type().clone();
             Ok((StepKind::Evaluate(expression), data_type))
         }
-        Definition::Window { .. } => {
-            Ok((StepKind::Take(answer.expect("each window has an answer")), DataType::Float64))
+        Definition::Window { .. } | Definition::AsOf { .. } => {
+            let at = answer.expect("each side trip has an answer");
+            Ok((StepKind::Take(at), columns.0[at].1.clone()))
         }
         Definition::Lookup { table, key, column } => {
             let key = columns.expression(&key, None)?;

@@ -1,0 +1,11 @@
+//! Feature tables that change, looked up as of an event's time.
+//!
+//! A table is a changelog: a row is a *version* of its key, valid from its own time until the next
+//! version of the key. A lookup at time t finds the version with the greatest `valid_from` ≤ t; of
+//! equal ones that with the greatest sequence. Versions are values of a differential arrangement
+//! whose timely time is the epoch they came in; one arrangement serves all lookups of its table.
+
+pub mod arrange;
+pub mod lookup;
+pub mod table;
+pub mod versions;

@@ -1,0 +1,156 @@
+//! From a chunk of a table as it was read to rows of versions.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::accounting::Counters;
+use crate::admit::{Admitted, Chunk, event_times};
+use crate::dead_letter::DeadLetters;
+use crate::features::sql::Expression;
+use crate::key_group::as_key;
+
+/// Columns of a batch of versions, by position; the values come after them.
+pub const KEY: usize = 0;
+/// `valid_from`, Int64 ms.
+pub const TIME: usize = 1;
+/// The table's own sequence or the epoch, Int64.
+pub const SEQUENCE: usize = 2;
+/// Whether the version says that the key has no values from then on, Boolean.
+pub const DELETED: usize = 3;
+pub const PARTITION: usize = 4;
+pub const OFFSET: usize = 5;
+pub const VALUES: usize = 6;
+
+/// What the graph knows of an as-of table.
+#[derive(Clone, Debug)]
+pub struct AsOfTable {
+    pub name: String,
+    /// Utf8 or Int64.
+    pub key_type: DataType,
+    pub values: Vec<Field>,
+    /// A version older than this is not found.
+    pub max_age_ms: Option<i64>,
+    /// Events do not wait for the table.
+    pub eager: bool,
+}
+
+impl AsOfTable {
+    /// The columns of a batch of versions.
+    pub fn schema(&self) -> SchemaRef {
+        let mut fields = vec![
+            Field::new("key", self.key_type.clone(), true),
+            Field::new("time", DataType::Int64, false),
+            Field::new("sequence", DataType::Int64, false),
+            Field::new("deleted", DataType::Boolean, false),
+            Field::new("partition", DataType::UInt32, false),
+            Field::new("offset", DataType::UInt64, false),
+        ];
+        fields.extend(self.values.iter().cloned());
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// The rules by which rows of a table become versions; columns are positions in its chunks.
+pub struct TableAdmission {
+    pub table: AsOfTable,
+    pub key: usize,
+    pub time: usize,
+    pub sequence: Option<usize>,
+    /// True for rows that delete their key.
+    pub delete: Option<Expression>,
+    /// The columns of `table.values`.
+    pub values: Vec<usize>,
+    pub allowed_lateness_ms: i64,
+    pub partition_names: Arc<[String]>,
+    pub counters: Counters,
+}
+
+impl TableAdmission {
+    /// Admits a chunk of the table. Rows without key or time are dead letters.
+    ///
+    /// # Errors
+    /// If a column is not of its type, or `delete` fails.
+    pub fn admit(&self, chunk: &Chunk) -> Result<Admitted, ArrowError> {
+        let rows = chunk.rows.num_rows();
+        let column = |at: usize| chunk.rows.column(at);
+        let times = event_times(column(self.time))?;
+        let keys = as_key(column(self.key))?;
+        let sound: BooleanArray =
+            (0..rows).map(|row| Some(times.is_valid(row) && keys.is_valid(row))).collect();
+        let dead_letters = self.dead_letters(chunk, &times, &sound)?;
+        let mut columns: Vec<ArrayRef> = vec![
+            keys,
+            Arc::new(Int64Array::new(times.values().clone(), None)),
+            self.sequences(chunk)?,
+            self.deleted(chunk)?,
+            Arc::new(UInt32Array::from_value(chunk.partition, rows)),
+            Arc::new(chunk.offsets.clone()),
+        ];
+        columns.extend(self.values.iter().map(|&at| column(at).clone()));
+        let versions = RecordBatch::try_new(self.table.schema(), columns)?;
+        let versions = match sound.true_count() {
+            all if all == rows => versions,
+            _ => filter_record_batch(&versions, &sound)?,
+        };
+        let (late, highest) = late_rows(&times, chunk.highest_before, self.allowed_lateness_ms);
+        let letters = dead_letters.num_rows() as u64;
+        self.counters.table_rows_read(&self.table.name, rows as u64, late);
+        // A record that ends as a dead letter is in the account, wherever it came from.
+        self.counters.rows_read(letters);
+        Ok(Admitted { rows: versions, dead_letters, marks: chunk.marks(highest) })
+    }
+
+    fn sequences(&self, chunk: &Chunk) -> Result<ArrayRef, ArrowError> {
+        let Some(sequence) = self.sequence else {
+            let epoch = Int64Array::from_value(chunk.epoch as i64, chunk.rows.num_rows());
+            return Ok(Arc::new(epoch));
+        };
+        let column = cast(chunk.rows.column(sequence), &DataType::Int64)?;
+        let known = column.as_primitive::<Int64Type>().iter().map(|n| n.unwrap_or(i64::MIN));
+        Ok(Arc::new(Int64Array::from_iter_values(known)))
+    }
+
+    fn deleted(&self, chunk: &Chunk) -> Result<ArrayRef, ArrowError> {
+        let rows = chunk.rows.num_rows();
+        let Some(delete) = &self.delete else {
+            return Ok(Arc::new(BooleanArray::from(vec![false; rows])));
+        };
+        let deleted = delete.evaluate(chunk.rows.columns(), rows)?;
+        let deleted = deleted.as_boolean();
+        Ok(Arc::new(BooleanArray::from_iter(
+            deleted.iter().map(|deleted| Some(deleted == Some(true))),
+        )))
+    }
+
+    fn dead_letters(
+        &self,
+        chunk: &Chunk,
+        times: &Int64Array,
+        sound: &BooleanArray,
+    ) -> Result<RecordBatch, ArrowError> {
+        let mut letters = DeadLetters::new(self.partition_names.clone());
+        for (offset, what, bytes) in &chunk.undecoded {
+            letters.undecoded(chunk.partition, *offset, what, bytes);
+        }
+        for row in (0..sound.len()).filter(|&row| !sound.value(row)) {
+            let missing = if times.is_null(row) { "time" } else { "key" };
+            let detail = format!("a row of table {:?} without its {missing}", self.table.name);
+            letters.table_row(chunk, &detail, row)?;
+        }
+        Ok(letters.finish())
+    }
+}
+
+/// How many rows come behind the watermark of their partition, and its highest time after them.
+fn late_rows(times: &Int64Array, highest_before: i64, allowed_lateness_ms: i64) -> (u64, i64) {
+    let (mut late, mut highest) = (0, highest_before);
+    for time in times.iter().flatten() {
+        late += u64::from(time < highest.saturating_sub(allowed_lateness_ms));
+        highest = highest.max(time);
+    }
+    (late, highest)
+}

@@ -1,0 +1,175 @@
+//! Which versions of which keys can still be looked up.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::rc::Rc;
+
+/// A key of a table. Strings and integers never meet: a table has one type of key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    Number(i64),
+    Text(Rc<str>),
+}
+
+/// Which of two versions of equal `valid_from` counts: the table's own sequence, or else the epoch;
+/// then partition and position.
+pub type Sequence = (i64, u32, u64);
+
+/// A version of a key. Its values are in Arrow's row format, which is `Ord` and keeps every bit;
+/// `None` says that the key has no values from then on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Event time in ms.
+    pub valid_from: i64,
+    pub sequence: Sequence,
+    pub values: Option<Rc<[u8]>>,
+}
+
+/// A version that comes (1) or goes (-1).
+pub type Change = ((Key, Version), isize);
+
+/// The versions of the keys that one worker owns, as far as a lookup can still find them.
+///
+/// A version is superseded at time t if the key has a later one with `valid_from` ≤ t. Lookups from
+/// time t on never find it, so it goes once they are all at or after t.
+pub struct Versions {
+    max_age_ms: Option<i64>,
+    /// By key and `valid_from`.
+    kept: HashMap<Key, BTreeMap<i64, Version>>,
+    /// When to look at a key again: a version of it supersedes another, or is too old.
+    due: BinaryHeap<Reverse<(i64, Key)>>,
+    held: usize,
+}
+
+impl Versions {
+    /// `max_age_ms`: lookups do not find versions that are older.
+    pub fn new(max_age_ms: Option<i64>) -> Self {
+        Versions { max_age_ms, kept: HashMap::new(), due: BinaryHeap::new(), held: 0 }
+    }
+
+    /// Versions held.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Adds a version; returns whether it counts. It does not if the key has one of the same
+    /// `valid_from` and a greater sequence.
+    pub fn insert(&mut self, key: Key, version: Version, changes: &mut Vec<Change>) -> bool {
+        let versions = self.kept.entry(key.clone()).or_default();
+        if let Some(present) = versions.get(&version.valid_from) {
+            if present.sequence >= version.sequence {
+                return false;
+            }
+            changes.push(((key.clone(), present.clone()), -1));
+            self.held -= 1;
+        } else {
+            self.due.push(Reverse((version.valid_from, key.clone())));
+            if let Some(max_age) = self.max_age_ms {
+                let too_old = version.valid_from.saturating_add(max_age).saturating_add(1);
+                self.due.push(Reverse((too_old, key.clone())));
+            }
+        }
+        self.held += 1;
+        versions.insert(version.valid_from, version.clone());
+        changes.push(((key, version), 1));
+        true
+    }
+
+    /// Lets go of what no lookup at `horizon` (ms) or later can find.
+    pub fn forget(&mut self, horizon: i64, changes: &mut Vec<Change>) {
+        while self.due.peek().is_some_and(|Reverse((time, _))| *time <= horizon) {
+            let Some(Reverse((_, key))) = self.due.pop() else { return };
+            let Some(versions) = self.kept.get_mut(&key) else { continue };
+            let before = changes.len();
+            let current = versions.range(..=horizon).next_back().map(|(time, _)| *time);
+            while let Some(oldest) = versions.first_entry() {
+                let superseded = current.is_some_and(|current| *oldest.key() < current);
+                let deleted = *oldest.key() <= horizon && oldest.get().values.is_none();
+                let too_old = self
+                    .max_age_ms
+                    .is_some_and(|max_age| oldest.key().saturating_add(max_age) < horizon);
+                if !(superseded || deleted || too_old) {
+                    break;
+                }
+                changes.push(((key.clone(), oldest.remove()), -1));
+            }
+            self.held -= changes.len() - before;
+            if versions.is_empty() {
+                self.kept.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(valid_from: i64, sequence: i64, value: Option<u8>) -> Version {
+        let values = value.map(|value| Rc::from([value].as_slice()));
+        Version { valid_from, sequence: (sequence, 0, 0), values }
+    }
+
+    /// What is there after `changes`, as (key, valid_from, sequence).
+    fn present(changes: &[Change]) -> Vec<(i64, i64, i64)> {
+        let mut counts: BTreeMap<(Key, Version), isize> = BTreeMap::new();
+        for (what, diff) in changes {
+            *counts.entry(what.clone()).or_default() += diff;
+        }
+        assert!(counts.values().all(|count| (0..=1).contains(count)), "{counts:?}");
+        let there = counts.into_iter().filter(|(_, count)| *count == 1);
+        there
+            .map(|((key, version), _)| match key {
+                Key::Number(key) => (key, version.valid_from, version.sequence.0),
+                Key::Text(_) => panic!("keys of the tests are numbers"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn of_equal_valid_from_the_greatest_sequence_counts() {
+        let (mut versions, mut changes) = (Versions::new(None), Vec::new());
+        let key = || Key::Number(1);
+        assert!(versions.insert(key(), version(5, 1, Some(1)), &mut changes));
+        assert!(versions.insert(key(), version(5, 3, Some(3)), &mut changes));
+        assert!(!versions.insert(key(), version(5, 2, Some(2)), &mut changes));
+        assert!(!versions.insert(key(), version(5, 3, Some(3)), &mut changes));
+        assert_eq!((present(&changes), versions.held()), (vec![(1, 5, 3)], 1));
+    }
+
+    #[test]
+    fn superseded_versions_go_and_the_current_one_stays() {
+        let (mut versions, mut changes) = (Versions::new(None), Vec::new());
+        for time in [10, 20, 30] {
+            versions.insert(Key::Number(1), version(time, 0, Some(0)), &mut changes);
+        }
+        versions.insert(Key::Number(2), version(5, 0, Some(0)), &mut changes);
+        versions.forget(19, &mut changes);
+        assert_eq!(versions.held(), 4);
+        versions.forget(20, &mut changes);
+        assert_eq!(present(&changes), [(1, 20, 0), (1, 30, 0), (2, 5, 0)]);
+        versions.forget(1_000, &mut changes);
+        assert_eq!(present(&changes), [(1, 30, 0), (2, 5, 0)]);
+        // One that comes when it is superseded already goes at the next look.
+        versions.insert(Key::Number(1), version(25, 0, Some(0)), &mut changes);
+        versions.forget(1_000, &mut changes);
+        assert_eq!((present(&changes), versions.held()), (vec![(1, 30, 0), (2, 5, 0)], 2));
+    }
+
+    #[test]
+    fn deleted_and_aged_keys_leave_nothing_behind() {
+        let (mut versions, mut changes) = (Versions::new(Some(100)), Vec::new());
+        versions.insert(Key::Number(1), version(10, 0, Some(0)), &mut changes);
+        versions.insert(Key::Number(1), version(20, 0, None), &mut changes);
+        versions.insert(Key::Number(2), version(10, 0, Some(0)), &mut changes);
+        versions.forget(15, &mut changes);
+        assert_eq!(versions.held(), 3);
+        versions.forget(20, &mut changes);
+        assert_eq!(present(&changes), [(2, 10, 0)]);
+        versions.forget(110, &mut changes);
+        assert_eq!(versions.held(), 1);
+        versions.forget(111, &mut changes);
+        assert_eq!((versions.held(), versions.kept.len(), versions.due.len()), (0, 0, 0));
+        assert!(present(&changes).is_empty());
+    }
+}

@@ -1,0 +1,38 @@
+//! Keyed sliding windows over event time.
+//!
+//! The window of a row is (t − length, t] in event time, of the key's rows no later in (time, place)
+//! order, the row itself included; ties of time are told apart by [`Place`]. Sums are exact inside
+//! and a minimum is one of the values, so an aggregate depends on which rows are in its window and
+//! on nothing else: not on what has left it, nor on the order of arrival.
+//!
+//! Rows that are not late are added; in order at amortised constant cost, behind the newest row by a
+//! scan of their window. Late rows read the same way and leave no trace.
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | `spec` | what a window is: its aggregate, its length, the place of a row |
+//! | `sliding` | one window of one key |
+//! | `values` | windows over values: the rows kept, and which of them are inside |
+//! | `running` | the aggregate of the values inside, as values join and leave |
+//! | `extreme` | the running minimum or maximum |
+//! | `deviation` | the running standard deviation |
+//! | `previous` | the time since the previous row |
+//! | `room` | memory given back |
+//! | `keyed` | the windows of all keys of a worker, and when they are forgotten |
+
+mod deviation;
+mod extreme;
+mod keyed;
+mod previous;
+mod room;
+mod running;
+mod sliding;
+mod spec;
+mod values;
+
+#[cfg(test)]
+mod naive;
+
+pub use keyed::KeyedWindows;
+pub use sliding::SlidingWindow;
+pub use spec::{Aggregate, Place, WindowSpec};

@@ -1,0 +1,103 @@
+//! The aggregate of the values inside a window, as values join and leave.
+
+use super::Aggregate;
+use super::deviation::Moments;
+use super::extreme::Extreme;
+use crate::numeric::ExactSum;
+
+/// What must be known of the values inside so that one can join or leave without a look at the
+/// others. Values that are NaN never get here.
+pub(super) enum Running {
+    Count(usize),
+    Sum(CountedSum),
+    Mean(CountedSum),
+    Extreme(Extreme),
+    Std(Moments),
+}
+
+/// Exact, so that it does not depend on what has left or in which order values came.
+#[derive(Default)]
+pub(super) struct CountedSum {
+    count: usize,
+    sum: ExactSum,
+}
+
+impl Running {
+    /// Of no values yet; `None` if the aggregate is not one of values.
+    pub(super) fn new(aggregate: Aggregate) -> Option<Self> {
+        Some(match aggregate {
+            Aggregate::Count => Running::Count(0),
+            Aggregate::Sum => Running::Sum(CountedSum::default()),
+            Aggregate::Mean => Running::Mean(CountedSum::default()),
+            Aggregate::Min => Running::Extreme(Extreme::least()),
+            Aggregate::Max => Running::Extreme(Extreme::greatest()),
+            Aggregate::Std => Running::Std(Moments::default()),
+            Aggregate::TimeSinceLast => return None,
+        })
+    }
+
+    /// Adds the value of a row at `time`, in any order of times.
+    pub(super) fn add(&mut self, time: i64, value: f64) {
+        match self {
+            Running::Count(count) => *count += 1,
+            Running::Sum(sum) | Running::Mean(sum) => sum.add(value),
+            Running::Extreme(extreme) => extreme.add(time, value),
+            Running::Std(moments) => moments.add(value),
+        }
+    }
+
+    /// Takes out the value of a row at `time`, which is the lowest time of those inside. The
+    /// aggregate is right again once all values of that time are out.
+    pub(super) fn remove(&mut self, time: i64, value: f64) {
+        match self {
+            Running::Count(count) => *count -= 1,
+            Running::Sum(sum) | Running::Mean(sum) => sum.remove(value),
+            Running::Extreme(extreme) => extreme.remove_up_to(time),
+            Running::Std(moments) => moments.remove(value),
+        }
+    }
+
+    pub(super) fn value(&self) -> Option<f64> {
+        match self {
+            Running::Count(count) => Some(*count as f64),
+            Running::Sum(sum) => sum.sum(),
+            Running::Mean(sum) => sum.mean(),
+            Running::Extreme(extreme) => extreme.value(),
+            Running::Std(moments) => moments.sample_deviation(),
+        }
+    }
+
+    /// The same aggregate of other values; the same bits as one that was kept running.
+    pub(super) fn scan(&self, values: impl Iterator<Item = f64>) -> Option<f64> {
+        let mut running = match self {
+            Running::Count(_) => Running::Count(0),
+            Running::Sum(_) => Running::Sum(CountedSum::default()),
+            Running::Mean(_) => Running::Mean(CountedSum::default()),
+            Running::Extreme(extreme) => return extreme.scan(values),
+            Running::Std(_) => Running::Std(Moments::default()),
+        };
+        // Nothing leaves, so times do not matter.
+        values.for_each(|value| running.add(0, value));
+        running.value()
+    }
+}
+
+impl CountedSum {
+    fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.sum.add(value);
+    }
+
+    fn remove(&mut self, value: f64) {
+        self.count -= 1;
+        self.sum.sub(value);
+    }
+
+    fn sum(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum.value())
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum.value() / self.count as f64)
+    }
+}

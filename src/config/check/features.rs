@@ -1,0 +1,122 @@
+//! Sections [features.NAME].
+
+use std::path::Path;
+
+use driftline_operators::features::declaration::Literal;
+use driftline_operators::features::window::{Aggregate, WindowSpec};
+use driftline_operators::score::PREDICTION;
+use indexmap::IndexMap;
+
+use super::one_of;
+use crate::config::duration::length_ms;
+use crate::config::job::{Feature, FeatureKind, Table};
+use crate::config::raw::{FeatureSection, LookupSection, WindowSection};
+
+pub(super) fn check_features(
+    raw: IndexMap<String, FeatureSection>,
+    tables: &IndexMap<String, Table>,
+    folder: &Path,
+    history_ms: i64,
+) -> Result<Vec<(String, Feature)>, String> {
+    if raw.is_empty() {
+        return Err("a job needs at least one section [features.NAME]".to_owned());
+    }
+    let check = |(name, section): (String, FeatureSection)| {
+        if name == PREDICTION {
+            return Err(format!("features.{name}: that is the name of the score in drift figures"));
+        }
+        let feature = check_feature(section, tables, folder, history_ms)
+            .map_err(|problem| format!("features.{name}: {problem}"))?;
+        Ok((name, feature))
+    };
+    raw.into_iter().map(check).collect()
+}
+
+fn check_feature(
+    raw: FeatureSection,
+    tables: &IndexMap<String, Table>,
+    folder: &Path,
+    history_ms: i64,
+) -> Result<Feature, String> {
+    let FeatureSection { column, sql, window, lookup, encode, default, allow_null } = raw;
+    let kind = match (column, sql, window, lookup, encode) {
+        (Some(column), None, None, None, None) => FeatureKind::Column(column),
+        (None, Some(sql), None, None, None) => FeatureKind::Sql(sql),
+        (None, None, Some(window), None, None) => check_window(window, history_ms)?,
+        (None, None, None, Some(lookup), None) => check_lookup(lookup, tables)?,
+        (None, None, None, None, Some(encode)) => {
+            let categories = match (encode.categories, encode.categories_file) {
+                (Some(categories), None) => categories,
+                (None, Some(file)) => read_lines(&folder.join(file))?,
+                _ => return Err("encode has either categories or categories_file".to_owned()),
+            };
+            FeatureKind::Encode { input: encode.column, categories, unseen: encode.unseen }
+        }
+        _ => {
+            let kinds = "column, sql, window, lookup or encode";
+            return Err(format!("a feature has exactly one of {kinds}"));
+        }
+    };
+    let default = match default {
+        None => None,
+        Some(toml::Value::Integer(number)) => Some(Literal::Number(number as f64)),
+        Some(toml::Value::Float(number)) => Some(Literal::Number(number)),
+        Some(toml::Value::String(text)) => Some(Literal::Text(text)),
+        Some(other) => return Err(format!("default is {other}; it must be a number or a text")),
+    };
+    Ok(Feature { kind, default, allow_null })
+}
+
+fn read_lines(path: &Path) -> Result<Vec<String>, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, String> {
+    let names = ["count", "sum", "mean", "min", "max", "std", "time_since_last"];
+    let aggregate = match raw.aggregate.as_str() {
+        "count" => Aggregate::Count,
+        "sum" => Aggregate::Sum,
+        "mean" => Aggregate::Mean,
+        "min" => Aggregate::Min,
+        "max" => Aggregate::Max,
+        "std" => Aggregate::Std,
+        "time_since_last" => Aggregate::TimeSinceLast,
+        other => return Err(one_of("aggregate", other, &names)),
+    };
+    let name = &raw.aggregate;
+    let length = match (aggregate, &raw.length, &raw.within) {
+        (Aggregate::TimeSinceLast, None, Some(within)) => within,
+        (Aggregate::TimeSinceLast, ..) => {
+            return Err(format!("{name} has `within`, beyond which it is null, and no length"));
+        }
+        (_, Some(length), None) => length,
+        _ => return Err(format!("{name} has a length; `within` is for time_since_last")),
+    };
+    match (aggregate, &raw.value) {
+        (Aggregate::TimeSinceLast, Some(_)) => {
+            return Err(format!("{name} is over rows and has no value"));
+        }
+        (Aggregate::Count | Aggregate::TimeSinceLast, _) | (_, Some(_)) => {}
+        (_, None) => return Err(format!("{name} needs a value")),
+    }
+    let spec = WindowSpec { aggregate, length_ms: length_ms(length)?, history_ms };
+    Ok(FeatureKind::Window { key: raw.key, value: raw.value, spec })
+}
+
+fn check_lookup(
+    raw: LookupSection,
+    tables: &IndexMap<String, Table>,
+) -> Result<FeatureKind, String> {
+    let LookupSection { table, key, column, age } = raw;
+    let Some(found) = tables.get(&table) else {
+        return Err(format!("there is no section [tables.{table}]"));
+    };
+    match (column, age) {
+        (Some(column), false) => Ok(FeatureKind::Lookup { table, key, column }),
+        (None, true) if found.versions.is_some() => Ok(FeatureKind::Age { table, key }),
+        (None, true) => Err(format!("tables.{table} has no time, so its values have no age")),
+        _ => Err("a lookup has either a column or age = true".to_owned()),
+    }
+}

@@ -1,0 +1,248 @@
+//! From what is typed to what is meant.
+
+mod features;
+mod tables;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use driftline_operators::admit::LatePolicy;
+use driftline_operators::drift::figures::Thresholds;
+use driftline_operators::gate::Order;
+use driftline_operators::ingest::FlowBounds;
+use driftline_operators::micro_batch::BatchBounds;
+use indexmap::IndexMap;
+
+use self::features::check_features;
+use self::tables::check_tables;
+use super::duration::window_length;
+use super::job::{
+    Drift, Event, Feature, Format, Input, Job, JsonType, ModelFile, Output, Outputs, Realtime,
+    ShardBy,
+};
+use super::raw::{DriftSection, ModelSection, RawJob, SinkSection};
+
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, String> {
+    let name = raw.job.name;
+    if name.is_empty() || name.contains(['/', '\\']) {
+        return Err("job.name must be a name that a folder can have".to_owned());
+    }
+    let mut warnings: Vec<String> = raw
+        .realtime_ml
+        .without_effect()
+        .iter()
+        .map(|knob| format!("realtime_ml.{knob} has no effect in this version"))
+        .collect();
+    let late = match raw.event.late.as_str() {
+        "score" => LatePolicy::Score,
+        "dead_letter" => LatePolicy::DeadLetter,
+        "skip" => LatePolicy::Skip,
+        other => return Err(one_of("event.late", other, &["score", "dead_letter", "skip"])),
+    };
+    at_least("event.allowed_lateness_ms", raw.event.allowed_lateness_ms, 0)?;
+    at_least("event.late_horizon_ms", raw.event.late_horizon_ms, raw.event.allowed_lateness_ms)?;
+    at_least("job.epoch_rows_max", raw.job.epoch_rows_max as i64, 1)?;
+    at_least("job.epochs_in_flight_max", raw.job.epochs_in_flight_max as i64, 1)?;
+    at_least("job.gate_rows_max", raw.job.gate_rows_max as i64, 1)?;
+    at_least("job.partition_skew_max_ms", raw.job.partition_skew_max_ms.unwrap_or(0), 0)?;
+    at_least("realtime_ml.max_batch_size", raw.realtime_ml.max_batch_size as i64, 1)?;
+
+    let mut sources = raw.sources.into_iter();
+    let (Some((source_name, source)), None) = (sources.next(), sources.next()) else {
+        return Err(
+            "a job has exactly one section [sources.NAME]; several files are a folder".to_owned()
+        );
+    };
+    let format = source
+        .format
+        .map(|f| format_of(&format!("sources.{source_name}.format"), &f))
+        .transpose()?;
+    let input = Input { path: resolve(folder, &source.path), format };
+
+    let order = match raw.job.order.as_str() {
+        "arrival" => Order::Arrival,
+        "epoch" => Order::Epoch,
+        "event_time" => Order::EventTime,
+        other => return Err(one_of("job.order", other, &["arrival", "epoch", "event_time"])),
+    };
+    let event = Event {
+        time: raw.event.time,
+        id: raw.event.id,
+        key: raw.event.key,
+        filter: raw.event.filter,
+        allowed_lateness_ms: raw.event.allowed_lateness_ms,
+        late,
+        late_horizon_ms: raw.event.late_horizon_ms,
+        idle_timeout_ms: raw.event.idle_timeout_ms,
+        columns: json_columns("event.columns", &raw.event.columns)?,
+    };
+    let tables = check_tables(raw.tables, folder)?;
+    // In order of event time only late rows come behind others; else whatever is not late may.
+    let history_ms = match (order, late) {
+        (Order::EventTime, LatePolicy::DeadLetter | LatePolicy::Skip) => 0,
+        _ => event.reach_back_ms(),
+    };
+    let features = check_features(raw.features, &tables, folder, history_ms)?;
+    let model = raw.model.map(|model| check_model(model, &features, folder)).transpose()?;
+    let drift = raw.drift.map(|drift| check_drift(drift, folder)).transpose()?;
+    if drift.is_some() && model.is_none() {
+        warnings.push("[drift] has no effect without a [model]".to_owned());
+    }
+    let outputs = check_sinks(raw.sinks, folder, &name)?;
+    let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
+    Ok(Job {
+        path: path.to_owned(),
+        order,
+        shard_by: match raw.job.shard_by.as_str() {
+            "key" => ShardBy::Key,
+            "id" => ShardBy::Id,
+            column => ShardBy::Column(column.to_owned()),
+        },
+        name,
+        epoch_rows_max: raw.job.epoch_rows_max,
+        bounds: FlowBounds {
+            epochs_in_flight_max: raw.job.epochs_in_flight_max,
+            gate_rows_max: raw.job.gate_rows_max,
+            partition_skew_max_ms: raw.job.partition_skew_max_ms,
+        },
+        event,
+        input,
+        tables,
+        features,
+        model,
+        realtime: Realtime {
+            bounds: BatchBounds {
+                max_rows,
+                timeout: Duration::from_millis(raw.realtime_ml.batch_timeout_ms),
+            },
+            max_latency_ms: raw.realtime_ml.max_latency_ms,
+            throughput_target_per_second: raw.realtime_ml.throughput_target_per_second,
+        },
+        drift,
+        outputs,
+        warnings,
+    })
+}
+
+/// `-` is standard input; any other path is relative to the job file.
+fn resolve(folder: &Path, path: &str) -> PathBuf {
+    if path == "-" { PathBuf::from("-") } else { folder.join(path) }
+}
+
+fn one_of(key: &str, value: &str, known: &[&str]) -> String {
+    format!("{key} is {value:?}; it must be one of {}", known.join(", "))
+}
+
+fn at_least(key: &str, value: i64, least: i64) -> Result<(), String> {
+    if value < least {
+        Err(format!("{key} is {value}; it must be at least {least}"))
+    } else {
+        Ok(())
+    }
+}
+
+fn format_of(key: &str, value: &str) -> Result<Format, String> {
+    match value {
+        "parquet" => Ok(Format::Parquet),
+        "json" => Ok(Format::Json),
+        other => Err(one_of(key, other, &["parquet", "json"])),
+    }
+}
+
+/// Types of JSON columns by name; `key` is where they stand.
+fn json_columns(
+    key: &str,
+    raw: &IndexMap<String, String>,
+) -> Result<IndexMap<String, JsonType>, String> {
+    let check = |(column, name): (&String, &String)| {
+        let json_type = match name.as_str() {
+            "int64" => JsonType::Int64,
+            "float64" => JsonType::Float64,
+            "utf8" => JsonType::Utf8,
+            "boolean" => JsonType::Boolean,
+            other => {
+                let known = ["int64", "float64", "utf8", "boolean"];
+                return Err(one_of(&format!("{key}.{column}"), other, &known));
+            }
+        };
+        Ok((column.clone(), json_type))
+    };
+    raw.iter().map(check).collect()
+}
+
+fn check_model(
+    raw: ModelSection,
+    features: &[(String, Feature)],
+    folder: &Path,
+) -> Result<ModelFile, String> {
+    if raw.features.is_empty() {
+        return Err("model.features is empty; it lists the model's inputs in order".to_owned());
+    }
+    for name in &raw.features {
+        if !features.iter().any(|(known, _)| known == name) {
+            return Err(format!("model.features: there is no section [features.{name}]"));
+        }
+    }
+    let path = folder.join(&raw.path);
+    let stem =
+        path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    Ok(ModelFile {
+        name: raw.name.unwrap_or(stem),
+        path,
+        version: raw.version,
+        features: raw.features,
+        output: raw.output,
+    })
+}
+
+fn check_drift(raw: DriftSection, folder: &Path) -> Result<Drift, String> {
+    let mut windows = Vec::new();
+    for text in &raw.windows {
+        let length = window_length(text).map_err(|problem| format!("drift.windows: {problem}"))?;
+        if windows.iter().any(|(known, _)| *known == length) {
+            return Err(format!("drift.windows: {text:?} stands there twice"));
+        }
+        windows.push((length, text.clone()));
+    }
+    if windows.is_empty() {
+        return Err(
+            "drift.windows is empty; it lists lengths such as \"1d\", \"1w\", \"1mo\"".to_owned()
+        );
+    }
+    let thresholds = Thresholds {
+        ks_p_value: raw.ks_p_value,
+        min_effect: raw.min_effect,
+        mean_shift_sd: raw.mean_shift_sd,
+        share_beyond_3: raw.share_beyond_3,
+    };
+    Ok(Drift { baseline: folder.join(raw.baseline), windows, thresholds })
+}
+
+/// Outputs by name; one that is not named stands below `out/JOB` beside the job file.
+fn check_sinks(
+    mut raw: IndexMap<String, SinkSection>,
+    folder: &Path,
+    job: &str,
+) -> Result<Outputs, String> {
+    let base = folder.join("out").join(job);
+    let mut take = |name: &str| match raw.shift_remove(name) {
+        Some(sink) => Ok(Output {
+            path: folder.join(&sink.path),
+            format: format_of(&format!("sinks.{name}.format"), &sink.format)?,
+        }),
+        None => Ok::<_, String>(Output { path: base.join(name), format: Format::Parquet }),
+    };
+    let outputs = Outputs {
+        predictions: take("predictions")?,
+        drift: take("drift")?,
+        dead_letters: take("dead_letters")?,
+    };
+    match raw.keys().next() {
+        Some(other) => Err(format!(
+            "there is no output called {other:?}; sinks are predictions, drift and dead_letters"
+        )),
+        None => Ok(outputs),
+    }
+}

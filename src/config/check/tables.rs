@@ -1,0 +1,48 @@
+//! Sections [tables.NAME].
+
+use std::path::Path;
+
+use indexmap::IndexMap;
+
+use super::{at_least, format_of, json_columns, resolve};
+use crate::config::job::{Input, Table, TableVersions};
+use crate::config::raw::TableSection;
+
+pub(super) fn check_tables(
+    raw: IndexMap<String, TableSection>,
+    folder: &Path,
+) -> Result<IndexMap<String, Table>, String> {
+    let check = |(name, section): (String, TableSection)| {
+        let table = check_table(&name, section, folder)?;
+        Ok((name, table))
+    };
+    raw.into_iter().map(check).collect()
+}
+
+fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, String> {
+    let key = |key: &str| format!("tables.{name}.{key}");
+    if raw.time.is_none()
+        && let Some(set) = raw.set_without_time()
+    {
+        return Err(format!("{} has no effect without {}", key(set), key("time")));
+    }
+    let format = raw.format.as_ref().map(|format| format_of(&key("format"), format)).transpose()?;
+    let input = Input { path: resolve(folder, &raw.path), format };
+    let Some(time) = raw.time else {
+        return Ok(Table { input, key: raw.key, versions: None });
+    };
+    let lateness = raw.allowed_lateness_ms.unwrap_or(0);
+    at_least(&key("allowed_lateness_ms"), lateness, 0)?;
+    at_least(&key("max_age_ms"), raw.max_age_ms.unwrap_or(1), 1)?;
+    let versions = TableVersions {
+        time,
+        sequence: raw.sequence,
+        delete: raw.delete,
+        max_age_ms: raw.max_age_ms,
+        allowed_lateness_ms: lateness,
+        eager: raw.eager.unwrap_or(false),
+        idle_timeout_ms: raw.idle_timeout_ms,
+        columns: json_columns(&key("columns"), &raw.columns.unwrap_or_default())?,
+    };
+    Ok(Table { input, key: raw.key, versions: Some(versions) })
+}

@@ -1,0 +1,227 @@
+//! A job's features, tables and filter, compiled against the columns of its inputs.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, anyhow, bail};
+use arrow::datatypes::{DataType, Field, Schema};
+use driftline_operators::admit::EVENTS;
+use driftline_operators::as_of::table::AsOfTable;
+use driftline_operators::features::categories::Categories;
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
+use driftline_operators::features::plan::FeaturePlan;
+use driftline_operators::features::sql::Expression;
+use driftline_operators::features::table::StaticTable;
+use driftline_operators::features::trip::Errand;
+use driftline_operators::key_group::key_type;
+use driftline_operators::layout::EventLayout;
+use indexmap::IndexMap;
+
+use super::inputs::as_of_tables;
+use crate::config::Job;
+use crate::config::job::{Feature, FeatureKind, ShardBy, Table, TableVersions};
+use crate::sources::inputs::Inputs;
+
+/// What a job comes to on the columns of its inputs.
+pub struct Compiled {
+    pub layout: EventLayout,
+    pub plan: FeaturePlan,
+    pub filter: Option<Expression>,
+    pub tables: Vec<CompiledTable>,
+}
+
+/// An as-of table, and the positions of its columns in its input.
+#[derive(Clone)]
+pub struct CompiledTable {
+    pub table: AsOfTable,
+    pub key: usize,
+    pub time: usize,
+    pub sequence: Option<usize>,
+    pub delete: Option<Expression>,
+    pub values: Vec<usize>,
+}
+
+/// Compiles the job, and leaves in `inputs` only the columns that it reads.
+///
+/// # Errors
+/// What does not fit.
+pub fn compile(
+    job: &Job,
+    inputs: &mut Inputs,
+    static_tables: &IndexMap<String, StaticTable>,
+) -> Result<Compiled> {
+    // Compiled twice: against all columns to see which are read, then against those alone.
+    let all = compile_with(job, inputs, static_tables, |_| None)?;
+    let mut used: Vec<BTreeSet<String>> = vec![BTreeSet::new(); all.tables.len()];
+    for trip in &all.plan.trips {
+        let Errand::Lookups(lookups) = &trip.errand else { continue };
+        let values = &all.tables[lookups.table].table.values;
+        used[lookups.table].extend(lookups.columns.iter().map(|&at| values[at].name().clone()));
+    }
+    inputs.project(EVENTS, &Vec::from_iter(events_read(job, &all)));
+    for (at, (table, used)) in all.tables.iter().zip(&used).enumerate() {
+        inputs.project(at + 1, &Vec::from_iter(table_read(table, used)));
+    }
+    compile_with(job, inputs, static_tables, |table| Some(&used[table]))
+}
+
+/// `values`: which columns of each as-of table are its values; all where it says nothing.
+fn compile_with<'a>(
+    job: &Job,
+    inputs: &Inputs,
+    static_tables: &IndexMap<String, StaticTable>,
+    values: impl Fn(usize) -> Option<&'a BTreeSet<String>>,
+) -> Result<Compiled> {
+    let schema = inputs.schema(EVENTS);
+    let named = |key: &str, name: &Option<String>| -> Result<Option<usize>> {
+        name.as_ref().map(|name| column(&schema, key, "event", name)).transpose()
+    };
+    let (id, key) = (named("event.id", &job.event.id)?, named("event.key", &job.event.key)?);
+    let event = with_key_types(&schema, [("event.id", id), ("event.key", key)])?;
+    let layout = EventLayout::new(&event, id, key, inputs.keeps_raw(EVENTS));
+    let tables = as_of_tables(job).enumerate().map(|(at, (name, table, versions))| {
+        compile_table(&inputs.schema(at + 1), name, table, versions, values(at))
+    });
+    let tables = tables.collect::<Result<Vec<_>>>()?;
+    let known: Vec<AsOfTable> = tables.iter().map(|compiled| compiled.table.clone()).collect();
+    let plan = FeaturePlan::compile(&layout, declarations(job, static_tables)?, &known)?;
+    let filter = job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema));
+    Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
+}
+
+fn compile_table(
+    schema: &Schema,
+    name: &str,
+    table: &Table,
+    versions: &TableVersions,
+    values: Option<&BTreeSet<String>>,
+) -> Result<CompiledTable> {
+    let in_job = |key: &str| format!("tables.{name}.{key}");
+    let key = column(schema, &in_job("key"), "table", &table.key)?;
+    let time = column(schema, &in_job("time"), "table", &versions.time)?;
+    let sequence = versions.sequence.as_ref();
+    let sequence =
+        sequence.map(|name| column(schema, &in_job("sequence"), "table", name)).transpose()?;
+    if let Some(field) = sequence.map(|at| schema.field(at))
+        && !field.data_type().is_integer()
+    {
+        bail!("{} is {}; it must be an integer", in_job("sequence"), field.data_type());
+    }
+    let delete = versions.delete.as_ref();
+    let delete = delete.map(|sql| predicate(&in_job("delete"), sql, schema)).transpose()?;
+    let from = schema.field(key).data_type();
+    let key_type = key_type(from)
+        .ok_or_else(|| anyhow!("{} is {from}; it must be a string or an integer", in_job("key")))?;
+    let is_value = |name: &String| values.is_none_or(|values| values.contains(name));
+    let values: Vec<usize> =
+        (0..schema.fields().len()).filter(|&at| is_value(schema.field(at).name())).collect();
+    let table = AsOfTable {
+        name: name.to_owned(),
+        key_type,
+        values: values.iter().map(|&at| schema.field(at).clone()).collect(),
+        max_age_ms: versions.max_age_ms,
+        eager: versions.eager,
+    };
+    Ok(CompiledTable { table, key, time, sequence, delete, values })
+}
+
+/// A column's position; `whose` it is and `key` say what is wrong if there is none.
+pub fn column(schema: &Schema, key: &str, whose: &str, name: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        anyhow!("{key}: the {whose} has no column {name:?}; it has {}", names.join(", "))
+    })
+}
+
+/// An SQL expression that must be true or false.
+fn predicate(key: &str, sql: &str, schema: &Schema) -> Result<Expression> {
+    let stored: Vec<(String, DataType)> =
+        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
+    let predicate = Expression::compile(sql, &stored).with_context(|| key.to_owned())?;
+    if *predicate.data_type() != DataType::Boolean {
+        bail!("{key} is of type {}; it must be true or false", predicate.data_type());
+    }
+    Ok(predicate)
+}
+
+/// The event's schema with id and key as the strings or integers that they are admitted as.
+fn with_key_types(schema: &Schema, keys: [(&str, Option<usize>); 2]) -> Result<Schema> {
+    let mut fields: Vec<Field> =
+        schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    for (name, at) in keys {
+        let Some(at) = at else { continue };
+        let from = schema.field(at).data_type();
+        let to = key_type(from)
+            .ok_or_else(|| anyhow!("{name} is {from}; it must be a string or an integer"))?;
+        fields[at] = Field::new(fields[at].name(), to, true);
+    }
+    Ok(Schema::new(fields))
+}
+
+fn declarations(
+    job: &Job,
+    static_tables: &IndexMap<String, StaticTable>,
+) -> Result<Vec<FeatureDeclaration>> {
+    let as_of = |table: &String| as_of_tables(job).position(|(name, ..)| name == table);
+    let declare = |(name, feature): &(String, Feature)| {
+        let definition = match &feature.kind {
+            FeatureKind::Column(column) => Definition::Column(column.clone()),
+            FeatureKind::Sql(sql) => Definition::Sql(sql.clone()),
+            FeatureKind::Window { key, value, spec } => {
+                Definition::Window { key: key.clone(), value: value.clone(), spec: *spec }
+            }
+            FeatureKind::Lookup { table, key, column } => match as_of(table) {
+                Some(table) => {
+                    Definition::AsOf { table, key: key.clone(), column: Some(column.clone()) }
+                }
+                None => Definition::Lookup {
+                    table: static_tables[table].clone(),
+                    key: key.clone(),
+                    column: column.clone(),
+                },
+            },
+            FeatureKind::Age { table, key } => {
+                let table = as_of(table).context("only values of as-of tables have an age")?;
+                Definition::AsOf { table, key: key.clone(), column: None }
+            }
+            FeatureKind::Encode { input, categories, unseen } => Definition::Encode {
+                input: input.clone(),
+                categories: Categories::new(categories, *unseen).map_err(|twice| {
+                    anyhow!("features.{name}: the category {twice:?} is listed twice")
+                })?,
+            },
+        };
+        Ok(FeatureDeclaration {
+            name: name.clone(),
+            definition,
+            default: feature.default.clone(),
+            allow_null: feature.allow_null,
+        })
+    };
+    job.features.iter().map(declare).collect()
+}
+
+/// Positions of the event's columns that anything reads.
+fn events_read(job: &Job, compiled: &Compiled) -> BTreeSet<usize> {
+    let Compiled { layout, plan, filter, .. } = compiled;
+    let mut read: BTreeSet<usize> = plan.columns_read().into_iter().collect();
+    read.extend(filter.iter().flat_map(|filter| filter.columns().iter().copied()));
+    read.extend([layout.id, layout.key].into_iter().flatten());
+    let mut names = vec![&job.event.time];
+    if let ShardBy::Column(name) = &job.shard_by {
+        names.push(name);
+    }
+    read.extend(names.into_iter().filter_map(|name| layout.schema.index_of(name).ok()));
+    read.retain(|&column| column < layout.event_columns);
+    read
+}
+
+/// Positions of the columns of a table that are read, given the names of the values that are.
+fn table_read(compiled: &CompiledTable, used: &BTreeSet<String>) -> BTreeSet<usize> {
+    let CompiledTable { table, key, time, sequence, delete, values } = compiled;
+    let mut read = BTreeSet::from([*key, *time]);
+    read.extend(sequence);
+    read.extend(delete.iter().flat_map(|delete| delete.columns().iter().copied()));
+    let values = values.iter().zip(&table.values);
+    read.extend(values.filter(|(_, field)| used.contains(field.name())).map(|(&at, _)| at));
+    read
+}

@@ -1,0 +1,83 @@
+//! Which inputs a job reads, and what of them.
+
+use anyhow::Result;
+use driftline_operators::watermark::StreamBounds;
+
+use crate::config::Job;
+use crate::config::job::{FeatureKind, TableVersions};
+use crate::run::options::RunOptions;
+use crate::sources::inputs::{Inputs, StreamSpec};
+
+/// The as-of tables of a job, by name, in the order of their streams.
+pub fn as_of_tables(
+    job: &Job,
+) -> impl Iterator<Item = (&String, &crate::config::job::Table, &TableVersions)> {
+    job.tables.iter().filter_map(|(name, table)| Some((name, table, table.versions.as_ref()?)))
+}
+
+/// Opens the events and the as-of tables.
+///
+/// # Errors
+/// If one of them cannot be read, or lacks the column of its time.
+pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
+    let source = options.source(job);
+    let event = &job.event;
+    let keys = [&event.id, &event.key].into_iter().flatten().cloned().collect();
+    let events = StreamSpec {
+        path: source.path,
+        format: source.format,
+        time: event.time.clone(),
+        time_key: "event.time".to_owned(),
+        columns: event.columns.clone(),
+        keys,
+        from: warm_up_from(job, options),
+        to: options.to(),
+        idle_timeout_ms: event.idle_timeout_ms,
+        allowed_lateness_ms: event.allowed_lateness_ms,
+    };
+    let tables = as_of_tables(job).map(|(name, table, versions)| StreamSpec {
+        path: table.input.path.clone(),
+        format: table.input.format,
+        time: versions.time.clone(),
+        time_key: format!("tables.{name}.time"),
+        columns: versions.columns.clone(),
+        keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
+        // A version holds until the next one, however long ago it came.
+        from: match versions.max_age_ms {
+            Some(age) => warm_up_from(job, options).saturating_sub(age),
+            None => i64::MIN,
+        },
+        to: options.to(),
+        idle_timeout_ms: versions.idle_timeout_ms,
+        allowed_lateness_ms: versions.allowed_lateness_ms,
+    });
+    Ok(Inputs::open(events, tables.collect(), options.limit, job.epoch_rows_max)?)
+}
+
+/// What watermarks need to know of the streams.
+pub fn bounds(job: &Job, inputs: &Inputs) -> Vec<StreamBounds> {
+    let floors = |stream: usize| {
+        let of_stream = inputs.partitions().into_iter().filter(move |p| p.stream == stream);
+        of_stream.map(|partition| partition.floor).collect()
+    };
+    let events = StreamBounds {
+        allowed_lateness_ms: job.event.allowed_lateness_ms,
+        holds_events: true,
+        floors: floors(0),
+    };
+    let tables = as_of_tables(job).enumerate().map(|(at, (_, _, versions))| StreamBounds {
+        allowed_lateness_ms: versions.allowed_lateness_ms,
+        holds_events: !versions.eager,
+        floors: floors(at + 1),
+    });
+    std::iter::once(events).chain(tables).collect()
+}
+
+/// How far back windows have to be fed for rows from `--from` on to see all they would have seen.
+pub fn warm_up_from(job: &Job, options: &RunOptions) -> i64 {
+    let reach = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
+        FeatureKind::Window { spec, .. } => Some(spec.length_ms + spec.history_ms),
+        _ => None,
+    });
+    options.from().saturating_sub(reach.max().unwrap_or(0))
+}

@@ -1,0 +1,214 @@
+//! Everything that is opened, read and compiled once, before workers start.
+
+pub mod compile;
+pub mod inputs;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::compute::concat_batches;
+use driftline_jobs::enriched::Events;
+use driftline_operators::admit::{Admission, EVENTS, LatePolicy};
+use driftline_operators::as_of::arrange::Retention;
+use driftline_operators::as_of::table::TableAdmission;
+use driftline_operators::features::plan::FeaturePlan;
+use driftline_operators::features::sql::Expression;
+use driftline_operators::features::table::StaticTable;
+use driftline_operators::gate::Order;
+use driftline_operators::ingest::Intake;
+use driftline_operators::key_group::key_type;
+use driftline_operators::layout::EventLayout;
+use driftline_operators::run::Run;
+use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
+use indexmap::IndexMap;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use self::compile::{Compiled, CompiledTable, column, compile};
+use super::options::RunOptions;
+use crate::config::Job;
+use crate::config::job::{ShardBy, Table};
+use crate::sources::inputs::Inputs;
+
+/// A job whose data is open and whose features are compiled against it.
+pub struct Prepared {
+    pub job: Arc<Job>,
+    pub inputs: Inputs,
+    pub layout: EventLayout,
+    pub plan: Arc<FeaturePlan>,
+    pub tables: Vec<CompiledTable>,
+    pub partition_names: Arc<[String]>,
+    bounds: Vec<StreamBounds>,
+    filter: Option<Expression>,
+    shard_by: Option<usize>,
+    time_column: usize,
+}
+
+impl Prepared {
+    /// # Errors
+    /// If the data cannot be read, or the features do not fit it.
+    pub fn new(job: &Arc<Job>, options: &RunOptions) -> Result<Self> {
+        let static_tables = load_tables(&job.tables)?;
+        let mut inputs = inputs::open(job, options)?;
+        let in_job = || job.path.display().to_string();
+        let compiled = compile(job, &mut inputs, &static_tables).with_context(in_job)?;
+        let Compiled { layout, plan, filter, tables } = compiled;
+        let schema = inputs.schema(EVENTS);
+        let shard_by = match &job.shard_by {
+            ShardBy::Key => layout.key,
+            ShardBy::Id => layout.id,
+            ShardBy::Column(name) => Some(column(&schema, "job.shard_by", "event", name)?),
+        };
+        if let Some(at) = shard_by {
+            let field = layout.schema.field(at);
+            if key_type(field.data_type()).is_none() {
+                bail!(
+                    "{}: job.shard_by: {:?} is {}; it must be a string or an integer",
+                    in_job(),
+                    field.name(),
+                    field.data_type()
+                );
+            }
+        }
+        let names: Vec<String> = inputs.partitions().into_iter().map(|p| p.name).collect();
+        Ok(Prepared {
+            job: job.clone(),
+            bounds: inputs::bounds(job, &inputs),
+            time_column: schema.index_of(&job.event.time)?,
+            inputs,
+            layout,
+            plan: Arc::new(plan),
+            tables,
+            partition_names: names.into(),
+            filter,
+            shard_by,
+        })
+    }
+
+    /// One worker's part of the graph up to the features.
+    ///
+    /// # Errors
+    /// If its share of the input cannot be opened.
+    pub fn events(
+        &self,
+        worker: usize,
+        workers: usize,
+        options: &RunOptions,
+        run: &Run,
+    ) -> Result<Events> {
+        let job = &self.job;
+        let watermarks = Watermarks::new(&self.bounds);
+        let tables = self.tables.iter().zip(&self.bounds[1..]);
+        let intake = Intake {
+            source: self.inputs.open_worker(worker, workers)?,
+            events: self.admission(options, run),
+            tables: tables
+                .map(|(table, bounds)| self.table_admission(table, bounds, run))
+                .collect(),
+            bounds: job.bounds,
+            gate: Progress::new(watermarks.clone()),
+        };
+        let late_are_scored = job.event.late == LatePolicy::Score;
+        let retention = Retention {
+            history_ms: if late_are_scored { job.event.late_horizon_ms } else { 0 },
+            // In arrival order a lookup is not bound to its epoch.
+            epochs: match job.order {
+                Order::Arrival => job.bounds.epochs_in_flight_max as usize + 1,
+                Order::Epoch | Order::EventTime => 0,
+            },
+        };
+        Ok(Events {
+            intake,
+            layout: self.layout.clone(),
+            plan: self.plan.clone(),
+            order: job.order,
+            shard_by: self.shard_by,
+            tables: self.tables.iter().map(|compiled| compiled.table.clone()).collect(),
+            retention,
+            watermarks,
+            run: run.clone(),
+        })
+    }
+
+    fn admission(&self, options: &RunOptions, run: &Run) -> Admission {
+        let event = &self.job.event;
+        Admission {
+            layout: self.layout.clone(),
+            time_column: self.time_column,
+            filter: self.filter.clone(),
+            allowed_lateness_ms: event.allowed_lateness_ms,
+            late: event.late,
+            late_horizon_ms: Some(event.late_horizon_ms),
+            from: options.from(),
+            to: options.to(),
+            warm_up_from: inputs::warm_up_from(&self.job, options),
+            partition_names: self.partition_names.clone(),
+            counters: run.counters.clone(),
+        }
+    }
+
+    fn table_admission(
+        &self,
+        compiled: &CompiledTable,
+        bounds: &StreamBounds,
+        run: &Run,
+    ) -> TableAdmission {
+        let CompiledTable { table, key, time, sequence, delete, values } = compiled.clone();
+        TableAdmission {
+            table,
+            key,
+            time,
+            sequence,
+            delete,
+            values,
+            allowed_lateness_ms: bounds.allowed_lateness_ms,
+            partition_names: self.partition_names.clone(),
+            counters: run.counters.clone(),
+        }
+    }
+
+    /// What is written into the footer of every file.
+    pub fn file_metadata(
+        &self,
+        parts: Option<&super::scoring::ScoringParts>,
+    ) -> Vec<(String, String)> {
+        let mut pairs = vec![
+            ("driftline.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("driftline.job".to_owned(), self.job.name.clone()),
+        ];
+        if let Some(parts) = parts {
+            pairs.push(("driftline.model_name".to_owned(), parts.identity.name.clone()));
+            pairs.push(("driftline.model_version".to_owned(), parts.identity.version.clone()));
+            pairs.push(("driftline.model_xxh3".to_owned(), parts.digest.clone()));
+        }
+        pairs
+    }
+}
+
+/// Reads the static tables, whole.
+fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, StaticTable>> {
+    let load = |(name, table): (&String, &Table)| {
+        let path = &table.input.path;
+        let loaded = StaticTable::new(read_parquet(path)?, &table.key);
+        let loaded = loaded.with_context(|| format!("tables.{name} ({})", path.display()))?;
+        Ok((name.clone(), loaded))
+    };
+    tables.iter().filter(|(_, table)| table.versions.is_none()).map(load).collect()
+}
+
+/// All rows of one Parquet file.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
+    let name = || path.display().to_string();
+    let file = File::open(path).with_context(name)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .with_context(name)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().with_context(name)?;
+    concat_batches(&schema, &batches).with_context(name)
+}

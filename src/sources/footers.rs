@@ -1,0 +1,136 @@
+//! What the footers of Parquet files say: columns, row groups, and the event times of these.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use arrow::array::{Array, Int64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use driftline_operators::admit::event_times;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use super::files::InputFile;
+use super::{SourceError, failed};
+
+/// What the footer says of a row group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowGroup {
+    pub rows: u64,
+    /// Position of its first row in the partition.
+    pub first_row: u64,
+    /// Lowest and highest event time (ms), `None` without statistics.
+    pub times: Option<(i64, i64)>,
+    /// The highest event time (ms) of the groups before it in the file, as far as statistics tell;
+    /// [`i64::MIN`] for none.
+    pub highest_before: i64,
+}
+
+pub struct FileFooter {
+    pub path: PathBuf,
+    pub metadata: ArrowReaderMetadata,
+    pub hive: Vec<(String, String)>,
+    /// All row groups, in order.
+    pub groups: Vec<RowGroup>,
+}
+
+impl FileFooter {
+    /// # Errors
+    /// If the file cannot be read, or is no Parquet.
+    pub fn read(file: InputFile, time: &str) -> Result<Self, SourceError> {
+        let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
+        let handle = File::open(&file.path).map_err(|e| error(&e))?;
+        let metadata = ArrowReaderMetadata::load(&handle, ArrowReaderOptions::new())
+            .map_err(|e| error(&format!("not a readable Parquet file: {e}")))?;
+        let times = event_time_ranges(&metadata, time);
+        let mut groups = Vec::new();
+        let (mut first_row, mut highest_before) = (0, i64::MIN);
+        for (group, times) in metadata.metadata().row_groups().iter().zip(times) {
+            let rows = group.num_rows() as u64;
+            groups.push(RowGroup { rows, first_row, times, highest_before });
+            first_row += rows;
+            highest_before = times.map_or(highest_before, |(_, high)| highest_before.max(high));
+        }
+        Ok(FileFooter { path: file.path, metadata, hive: file.hive, groups })
+    }
+
+    /// Columns of the file, then those that its folders stand for and the file does not have.
+    pub fn stored_schema(&self) -> Schema {
+        let mut fields: Vec<Field> =
+            self.metadata.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        for (name, value) in &self.hive {
+            if self.metadata.schema().index_of(name).is_err() {
+                let numeric = value.parse::<i64>().is_ok();
+                let data_type = if numeric { DataType::Int64 } else { DataType::Utf8 };
+                fields.push(Field::new(name, data_type, true));
+            }
+        }
+        Schema::new(fields)
+    }
+
+    /// # Errors
+    /// If the columns are not `expected`, those of the first file.
+    pub fn check_columns(&self, expected: &Schema) -> Result<(), SourceError> {
+        let describe = |schema: &Schema| -> Vec<String> {
+            schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
+        };
+        let (found, expected) = (describe(&self.stored_schema()), describe(expected));
+        if found == expected {
+            return Ok(());
+        }
+        let missing = expected.iter().find(|column| !found.contains(column));
+        let differing = missing.or_else(|| found.iter().find(|column| !expected.contains(column)));
+        let message = match differing {
+            Some(column) => format!("its columns are not those of the first file: {column}"),
+            None => "its columns are in another order than those of the first file".to_owned(),
+        };
+        Err(failed(self.path.display(), message))
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.groups.iter().map(|group| group.rows).sum()
+    }
+
+    /// Whether the event times of every row group are known.
+    pub fn has_times(&self) -> bool {
+        self.groups.iter().all(|group| group.rows == 0 || group.times.is_some())
+    }
+
+    /// The lowest event time (ms) that the file can hold; [`i64::MIN`] if that is not known.
+    pub fn floor(&self) -> i64 {
+        let lows = self.groups.iter().filter_map(|group| group.times).map(|(low, _)| low);
+        lows.min().filter(|_| self.has_times()).unwrap_or(i64::MIN)
+    }
+
+    /// Makes the file the continuation of others, which have `rows_before`, in a partition whose
+    /// event times are not known.
+    pub fn follow(&mut self, rows_before: u64) {
+        for group in &mut self.groups {
+            group.times = None;
+            group.first_row += rows_before;
+        }
+    }
+}
+
+/// Lowest and highest event time (ms) of each row group, where the footer tells. Text is in order of
+/// its letters, not of its times: that of text tells nothing.
+fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(i64, i64)>> {
+    let groups = metadata.metadata().row_groups();
+    let none = vec![None; groups.len()];
+    let is_text = |field: &Field| {
+        matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    };
+    if metadata.schema().field_with_name(time).is_ok_and(is_text) {
+        return none;
+    }
+    let schema = metadata.metadata().file_metadata().schema_descr();
+    let Ok(converter) = StatisticsConverter::try_new(time, metadata.schema(), schema) else {
+        return none;
+    };
+    let (Ok(low), Ok(high)) = (converter.row_group_mins(groups), converter.row_group_maxes(groups))
+    else {
+        return none;
+    };
+    let (Ok(low), Ok(high)) = (event_times(&low), event_times(&high)) else { return none };
+    let valid = |column: &Int64Array, at: usize| column.is_valid(at).then(|| column.value(at));
+    (0..groups.len()).map(|at| valid(&low, at).zip(valid(&high, at))).collect()
+}

@@ -1,0 +1,61 @@
+//! When a live partition has been silent for too long.
+
+use std::time::{Duration, Instant};
+
+/// How long a partition has been silent, and whether that has been said.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    timeout: Duration,
+    since: Instant,
+    idle: bool,
+}
+
+impl Silence {
+    /// A partition of which nothing has come by `now`.
+    pub fn new(timeout: Duration, now: Instant) -> Self {
+        Silence { timeout, since: now, idle: false }
+    }
+
+    /// Something has come. Whether the partition was idle until then.
+    pub fn broken(&mut self, now: Instant) -> bool {
+        self.since = now;
+        std::mem::take(&mut self.idle)
+    }
+
+    /// Nothing has come by `now`. Whether the partition becomes idle with that; `true` once only.
+    pub fn goes_on(&mut self, now: Instant) -> bool {
+        let becomes_idle = !self.idle && now.saturating_duration_since(self.since) >= self.timeout;
+        self.idle |= becomes_idle;
+        becomes_idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_becomes_idle_once_and_wakes_once() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut silence = Silence::new(Duration::from_millis(100), start);
+        assert!(!silence.goes_on(at(99)));
+        assert!(silence.goes_on(at(100)));
+        assert!(!silence.goes_on(at(500)));
+        assert!(silence.broken(at(510)));
+        assert!(!silence.broken(at(520)));
+        assert!(!silence.goes_on(at(619)));
+        assert!(silence.goes_on(at(620)));
+    }
+
+    #[test]
+    fn what_comes_in_time_keeps_a_partition_awake() {
+        let start = Instant::now();
+        let mut silence = Silence::new(Duration::from_millis(100), start);
+        for tick in 1..10 {
+            let now = start + Duration::from_millis(tick * 99);
+            assert!(!silence.goes_on(now), "tick {tick}");
+            assert!(!silence.broken(now), "tick {tick}");
+        }
+    }
+}

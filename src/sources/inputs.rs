@@ -1,0 +1,273 @@
+//! All streams of a job: what they are, and each worker's share of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use driftline_operators::admit::EVENTS;
+use driftline_operators::ingest::Source;
+use indexmap::IndexMap;
+
+use super::feed::Feed;
+use super::files::{self, InputFile};
+use super::json_feed::JsonFeed;
+use super::json_lines::JsonLines;
+use super::merge::{Merge, MergedStream, Progress};
+use super::parquet::ParquetStream;
+use super::parquet_feed::ParquetFeed;
+use super::replay::Replay;
+use super::row_groups::PieceReader;
+use super::schedule::{Lane, Piece, schedule, without_rows};
+use super::{SourceError, failed};
+use crate::config::job::{Format, JsonType};
+
+/// A stream as a job names it.
+#[derive(Clone, Debug)]
+pub struct StreamSpec {
+    /// A file, a folder of files, or `-` for standard input.
+    pub path: PathBuf,
+    /// Told by the names of the files if `None`; standard input is JSON.
+    pub format: Option<Format>,
+    /// The column of event time.
+    pub time: String,
+    /// Declared columns of JSON lines.
+    pub columns: IndexMap<String, JsonType>,
+    /// Columns that JSON lines may hold as integers or as text: ids and keys.
+    pub keys: Vec<String>,
+    /// Rows before it (ms) are of no use, not even to windows.
+    pub from: i64,
+    /// Rows at or after it (ms) are of no use.
+    pub to: i64,
+    /// Watermarks no longer wait for live input that has been silent for so long.
+    pub idle_timeout_ms: Option<u64>,
+    /// What messages call `time`, such as `event.time`.
+    pub time_key: String,
+    pub allowed_lateness_ms: i64,
+}
+
+/// A part of a stream whose rows have an order of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    pub stream: usize,
+    /// Its file, or the first of its files.
+    pub name: String,
+    /// The lowest event time (ms) it can hold; [`i64::MIN`] if that is not known.
+    pub floor: i64,
+}
+
+/// The streams of a job, opened as far as needed to know their columns and partitions.
+pub struct Inputs {
+    streams: Vec<Stream>,
+    plan: Plan,
+    limit: Option<u64>,
+    epoch_rows_max: usize,
+}
+
+struct Stream {
+    kind: Kind,
+    first_partition: u32,
+    idle_timeout_ms: Option<u64>,
+    allowed_lateness_ms: i64,
+}
+
+enum Kind {
+    Parquet(ParquetStream),
+    Json(JsonLines),
+}
+
+/// Who reads what, and when.
+enum Plan {
+    /// Everything is in Parquet: one schedule over all streams, shared by all workers.
+    Replay(Vec<Piece>),
+    /// The first worker reads everything: a schedule for each stream, none for those of JSON lines.
+    Merge(Vec<Arc<[Piece]>>),
+}
+
+impl Inputs {
+    /// Opens the events and the as-of tables. `limit` is the most rows of the events to read.
+    ///
+    /// # Errors
+    /// If an input cannot be read, or is not what its spec says.
+    pub fn open(
+        events: StreamSpec,
+        tables: Vec<StreamSpec>,
+        limit: Option<u64>,
+        epoch_rows_max: usize,
+    ) -> Result<Self, SourceError> {
+        let specs: Vec<StreamSpec> = std::iter::once(events).chain(tables).collect();
+        if specs.iter().filter(|spec| is_standard_input(&spec.path)).count() > 1 {
+            let message = "only one input can be standard input; give the others a file or folder";
+            return Err(failed("-", message));
+        }
+        let mut streams: Vec<Stream> = Vec::with_capacity(specs.len());
+        let mut partitions = 0;
+        for (number, spec) in specs.iter().enumerate() {
+            let stream = Stream::open(spec, number, partitions)?;
+            partitions += stream.partitions().len() as u32;
+            streams.push(stream);
+        }
+        let plan = if streams.iter().all(|stream| matches!(stream.kind, Kind::Parquet(_))) {
+            Plan::Replay(schedule(&lanes(&streams), epoch_rows_max, limit))
+        } else {
+            let of_stream = |stream: &Stream| schedule(stream.lanes(), epoch_rows_max, limit);
+            Plan::Merge(streams.iter().map(of_stream).map(Arc::from).collect())
+        };
+        Ok(Inputs { streams, plan, limit, epoch_rows_max })
+    }
+
+    /// A stream's own columns, after normalisation; what each of its chunks has.
+    pub fn schema(&self, stream: usize) -> SchemaRef {
+        match &self.streams[stream].kind {
+            Kind::Parquet(parquet) => parquet.columns.schema().clone(),
+            Kind::Json(json) => json.schema().clone(),
+        }
+    }
+
+    /// Reads only `columns` of a stream (by position in [`Inputs::schema`]) from now on. The column
+    /// of event time has to be among them.
+    pub fn project(&mut self, stream: usize, columns: &[usize]) {
+        match &mut self.streams[stream].kind {
+            Kind::Parquet(parquet) => parquet.columns.project(columns),
+            Kind::Json(json) => json.project(columns),
+        }
+    }
+
+    /// The partitions of all streams, in order of their numbers.
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.streams.iter().flat_map(Stream::partitions).cloned().collect()
+    }
+
+    /// Rows of the events in all, where that is known beforehand.
+    pub fn total_rows(&self) -> Option<u64> {
+        if let Kind::Json(_) = self.streams[EVENTS].kind {
+            return None;
+        }
+        let pieces: &[Piece] = match &self.plan {
+            Plan::Replay(pieces) => pieces,
+            Plan::Merge(pieces) => &pieces[EVENTS],
+        };
+        let events = pieces.iter().filter(|piece| piece.stream == EVENTS);
+        Some(events.map(|piece| piece.rows).sum())
+    }
+
+    /// Whether rows of a stream come as bytes that are kept beside them.
+    pub fn keeps_raw(&self, stream: usize) -> bool {
+        matches!(self.streams[stream].kind, Kind::Json(_))
+    }
+
+    /// The share of one worker. JSON lines are read once: a second source of them is at its end.
+    ///
+    /// # Errors
+    /// If an input cannot be opened.
+    pub fn open_worker(
+        &self,
+        worker: usize,
+        workers: usize,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        match &self.plan {
+            Plan::Replay(pieces) => {
+                let readers = self.streams.iter().filter_map(|stream| match &stream.kind {
+                    Kind::Parquet(parquet) => Some(PieceReader::new(parquet, self.epoch_rows_max)),
+                    Kind::Json(_) => None,
+                });
+                let unread = without_rows(&lanes(&self.streams), pieces);
+                Ok(Box::new(Replay::new(readers.collect(), pieces, &unread, worker, workers)))
+            }
+            Plan::Merge(_) if worker > 0 => Ok(Box::new(Merge::new(Vec::new(), Vec::new()))),
+            Plan::Merge(pieces) => {
+                let streams = self.streams.iter().zip(pieces).enumerate();
+                let merged = streams.map(|(number, (stream, pieces))| {
+                    let limit = self.limit.filter(|_| number == EVENTS);
+                    let progress = Progress::new(stream.numbered(), stream.allowed_lateness_ms);
+                    let feed = stream.feed(pieces, limit, self.epoch_rows_max)?;
+                    Ok(MergedStream { feed, progress })
+                });
+                let merged = merged.collect::<Result<Vec<_>, SourceError>>()?;
+                let unread = self.streams.iter().zip(pieces);
+                let unread =
+                    unread.flat_map(|(stream, pieces)| without_rows(stream.lanes(), pieces));
+                Ok(Box::new(Merge::new(merged, unread.collect())))
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn open(spec: &StreamSpec, number: usize, first_partition: u32) -> Result<Self, SourceError> {
+        let kind = if is_standard_input(&spec.path) {
+            Kind::Json(JsonLines::open(Vec::new(), spec, number)?)
+        } else {
+            let listed = files::list(&spec.path)?;
+            match format(spec, &listed)? {
+                Format::Json => Kind::Json(JsonLines::open(listed, spec, number)?),
+                Format::Parquet => {
+                    Kind::Parquet(ParquetStream::open(listed, spec, number, first_partition)?)
+                }
+            }
+        };
+        Ok(Stream {
+            kind,
+            first_partition,
+            idle_timeout_ms: spec.idle_timeout_ms,
+            allowed_lateness_ms: spec.allowed_lateness_ms,
+        })
+    }
+
+    fn partitions(&self) -> &[Partition] {
+        match &self.kind {
+            Kind::Parquet(parquet) => &parquet.partitions,
+            Kind::Json(json) => std::slice::from_ref(&json.partition),
+        }
+    }
+
+    /// The partitions and their numbers.
+    fn numbered(&self) -> impl Iterator<Item = (u32, &Partition)> {
+        (self.first_partition..).zip(self.partitions())
+    }
+
+    /// What of the partitions is scheduled.
+    fn lanes(&self) -> &[Lane] {
+        match &self.kind {
+            Kind::Parquet(parquet) => &parquet.lanes,
+            Kind::Json(_) => &[],
+        }
+    }
+
+    fn feed(
+        &self,
+        pieces: &Arc<[Piece]>,
+        limit: Option<u64>,
+        epoch_rows_max: usize,
+    ) -> Result<Box<dyn Feed>, SourceError> {
+        Ok(match &self.kind {
+            Kind::Parquet(parquet) => {
+                let reader = PieceReader::new(parquet, epoch_rows_max);
+                Box::new(ParquetFeed::new(reader, pieces.clone()))
+            }
+            Kind::Json(json) => {
+                let lines = json.start(limit, epoch_rows_max);
+                let timeout = self.idle_timeout_ms.map(Duration::from_millis);
+                let partition = self.first_partition;
+                Box::new(JsonFeed::new(json, partition, lines, timeout, Instant::now())?)
+            }
+        })
+    }
+}
+
+fn lanes(streams: &[Stream]) -> Vec<Lane> {
+    streams.iter().flat_map(Stream::lanes).cloned().collect()
+}
+
+fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn format(spec: &StreamSpec, files: &[InputFile]) -> Result<Format, SourceError> {
+    let first = &files[0].path;
+    spec.format.or_else(|| files::format_of(first)).ok_or_else(|| {
+        let message = "the name does not tell whether it is Parquet or JSON; set format beside \
+                       the path in the job";
+        failed(first.display(), message)
+    })
+}

@@ -1,0 +1,326 @@
+//! Several streams read by one worker as one sequence of epochs, the earliest rows first.
+//!
+//! Every stream offers its next chunk, and the one with the lowest event time is read; of equal ones
+//! tables come before events. For files the sequence depends on nothing but the files. Live input
+//! that has nothing yet may have something earlier in a moment: nobody waits for it with events, but
+//! tables are read on only as far as those events need that have come, so that rows of the future do
+//! not fill the memory.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use driftline_operators::admit::EVENTS;
+use driftline_operators::ingest::{Allowance, Polled, Source};
+
+use super::feed::{Feed, Offer, Taken};
+use super::{Partition, SourceError};
+
+/// How long the dataflow leaves a source alone that has nothing yet.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A stream and how far it has been read.
+pub struct MergedStream {
+    pub feed: Box<dyn Feed>,
+    pub progress: Progress,
+}
+
+/// How far event time has come in a stream.
+pub struct Progress {
+    allowed_lateness_ms: i64,
+    /// The highest event time (ms) of each unfinished partition.
+    open: BTreeMap<u32, i64>,
+}
+
+impl Progress {
+    /// `partitions`: those of the stream, by number.
+    pub fn new<'a>(
+        partitions: impl Iterator<Item = (u32, &'a Partition)>,
+        allowed_lateness_ms: i64,
+    ) -> Self {
+        let open = partitions.map(|(number, partition)| (number, partition.floor)).collect();
+        Progress { allowed_lateness_ms, open }
+    }
+
+    fn reached(&mut self, partition: u32, time: i64) {
+        if let Some(highest) = self.open.get_mut(&partition) {
+            *highest = time.max(*highest);
+        }
+    }
+
+    fn finished(&mut self, partition: u32) {
+        self.open.remove(&partition);
+    }
+
+    fn watermark(&self) -> i64 {
+        let lowest = self.open.values().min();
+        lowest.map_or(i64::MAX, |highest| highest.saturating_sub(self.allowed_lateness_ms))
+    }
+}
+
+/// Reads all streams in turn; the other workers have a merge of none.
+pub struct Merge {
+    /// By number.
+    streams: Vec<MergedStream>,
+    next_epoch: u64,
+    highest_event: i64,
+    /// Partitions without a row have nothing to wait for: the first chunk says so.
+    without_rows: Vec<u32>,
+}
+
+impl Merge {
+    pub fn new(mut streams: Vec<MergedStream>, without_rows: Vec<u32>) -> Self {
+        for stream in &mut streams {
+            without_rows.iter().for_each(|&partition| stream.progress.finished(partition));
+        }
+        Merge { streams, next_epoch: 1, highest_event: i64::MIN, without_rows }
+    }
+
+    fn take(&mut self, number: usize) -> Result<Polled, SourceError> {
+        let stream = &mut self.streams[number];
+        let Taken { mut chunk, highest } = stream.feed.take(self.next_epoch)?;
+        stream.progress.reached(chunk.partition, highest);
+        chunk.finished.iter().for_each(|&partition| stream.progress.finished(partition));
+        if number == EVENTS {
+            self.highest_event = self.highest_event.max(highest);
+        }
+        self.next_epoch += 1;
+        chunk.finished.append(&mut self.without_rows);
+        Ok(Polled::Chunk(Box::new(chunk)))
+    }
+}
+
+impl Source for Merge {
+    fn next_epoch(&self) -> Option<u64> {
+        (!self.streams.is_empty()).then_some(self.next_epoch)
+    }
+
+    fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
+        let now = Instant::now();
+        let offers = self.streams.iter_mut().map(|stream| stream.feed.offer(now));
+        let offers = offers.collect::<Result<Vec<Offer>, _>>()?;
+        let needed = |stream: usize| {
+            stream == EVENTS || self.streams[stream].progress.watermark() <= self.highest_event
+        };
+        match choose(&offers, needed, allowance) {
+            Choice::Take(stream) => self.take(stream),
+            Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
+            Choice::Held(partition) => Ok(Polled::Held(partition)),
+            Choice::End => {
+                self.streams.clear();
+                Ok(Polled::End)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Take(usize),
+    Wait,
+    Held(u32),
+    End,
+}
+
+/// Which of the streams to read. `needed` says whether events that have come need more of a stream;
+/// it counts only while live input has nothing.
+fn choose(offers: &[Offer], needed: impl Fn(usize) -> bool, allowance: &Allowance) -> Choice {
+    // What else there is depends on how fast a file is read: the order of epochs must not.
+    if offers.contains(&Offer::Pending) {
+        return Choice::Wait;
+    }
+    if let Some(stream) = offers.iter().position(|offer| *offer == Offer::News) {
+        return Choice::Take(stream);
+    }
+    let silent = offers.iter().filter_map(|offer| match offer {
+        Offer::Nothing { partition } => Some(*partition),
+        _ => None,
+    });
+    let silent: Vec<u32> = silent.collect();
+    let rows = offers.iter().enumerate().filter_map(|(stream, offer)| match *offer {
+        Offer::Rows { partition, lowest } => Some((lowest, stream == EVENTS, stream, partition)),
+        _ => None,
+    });
+    let mut rows: Vec<(i64, bool, usize, u32)> = rows.collect();
+    rows.sort_unstable();
+    let allowed = || rows.iter().filter(|(.., partition)| allowance.allows(*partition));
+    let next = allowed().find(|(_, _, stream, _)| silent.is_empty() || needed(*stream));
+    if let Some((_, _, stream, _)) = next {
+        return Choice::Take(*stream);
+    }
+    // Live input that may be read can still bring what everything waits for.
+    let may_come = silent.iter().any(|&partition| allowance.allows(partition));
+    match rows.first() {
+        Some((.., partition)) if !may_come && allowed().next().is_none() => {
+            Choice::Held(*partition)
+        }
+        None if silent.is_empty() => Choice::End,
+        _ => Choice::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
+    use arrow::datatypes::Int64Type;
+    use driftline_operators::admit::Chunk;
+
+    use super::*;
+
+    fn rows(partition: u32, lowest: i64) -> Offer {
+        Offer::Rows { partition, lowest }
+    }
+
+    fn only(partitions: &[u32]) -> Allowance {
+        Allowance { only: Some(partitions.to_vec()), ahead: Vec::new() }
+    }
+
+    /// With all allowed and nothing needed.
+    fn free(offers: &[Offer]) -> Choice {
+        choose(offers, |stream| stream == EVENTS, &Allowance::default())
+    }
+
+    #[test]
+    fn the_earliest_is_read_and_tables_come_before_events() {
+        assert_eq!(free(&[rows(0, 5), rows(1, 6)]), Choice::Take(0));
+        assert_eq!(free(&[rows(0, 6), rows(1, 6)]), Choice::Take(1));
+        assert_eq!(free(&[rows(0, 6), rows(1, 5), rows(2, 5)]), Choice::Take(1));
+        assert_eq!(free(&[Offer::End, rows(1, 5)]), Choice::Take(1));
+        assert_eq!(free(&[Offer::End, Offer::End]), Choice::End);
+    }
+
+    #[test]
+    fn a_file_that_is_being_read_is_waited_for_and_news_goes_first() {
+        assert_eq!(free(&[Offer::Pending, rows(1, 5)]), Choice::Wait);
+        assert_eq!(free(&[Offer::Pending, Offer::News]), Choice::Wait);
+        assert_eq!(free(&[rows(0, 5), Offer::News]), Choice::Take(1));
+        let held = choose(&[rows(0, 5), Offer::News], |_| true, &only(&[7]));
+        assert_eq!(held, Choice::Take(1));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_passed_over_until_nothing_is_left() {
+        let offers = [rows(0, 5), rows(1, 6)];
+        assert_eq!(choose(&offers, |_| true, &only(&[1])), Choice::Take(1));
+        assert_eq!(choose(&offers, |_| true, &only(&[7])), Choice::Held(0));
+        let ahead = Allowance { only: None, ahead: vec![0] };
+        assert_eq!(choose(&offers, |_| true, &ahead), Choice::Take(1));
+    }
+
+    #[test]
+    fn while_live_input_has_nothing_tables_are_read_as_far_as_events_need() {
+        let silent = |partition| Offer::Nothing { partition };
+        assert_eq!(free(&[silent(0), rows(1, 5)]), Choice::Wait);
+        assert_eq!(
+            choose(&[silent(0), rows(1, 5)], |_| true, &Allowance::default()),
+            Choice::Take(1)
+        );
+        assert_eq!(free(&[rows(0, 9), silent(1), rows(2, 5)]), Choice::Take(0));
+        assert_eq!(free(&[silent(0)]), Choice::Wait);
+        // The table that everything waits for may still come.
+        assert_eq!(choose(&[rows(0, 9), silent(1)], |_| true, &only(&[1])), Choice::Wait);
+        assert_eq!(choose(&[rows(0, 9), silent(1)], |_| true, &only(&[7])), Choice::Held(0));
+    }
+
+    #[test]
+    fn a_stream_is_as_far_as_its_slowest_partition() {
+        let partition = |floor| Partition { stream: 1, name: String::new(), floor };
+        let partitions = [partition(10), partition(20)];
+        let mut progress = Progress::new((3..).zip(&partitions), 5);
+        assert_eq!(progress.watermark(), 5);
+        progress.reached(3, 100);
+        progress.reached(9, 0);
+        assert_eq!(progress.watermark(), 15);
+        progress.finished(4);
+        progress.reached(3, 90);
+        assert_eq!(progress.watermark(), 95);
+        progress.finished(3);
+        assert_eq!(progress.watermark(), i64::MAX);
+    }
+
+    /// Chunks of one time each; `None` where the stream has nothing for one poll.
+    struct Scripted {
+        partition: u32,
+        times: std::collections::VecDeque<Option<i64>>,
+    }
+
+    fn scripted(stream: usize, times: &[Option<i64>]) -> MergedStream {
+        let partition = Partition { stream, name: String::new(), floor: i64::MIN };
+        let number = stream as u32;
+        MergedStream {
+            feed: Box::new(Scripted { partition: number, times: times.iter().copied().collect() }),
+            progress: Progress::new(std::iter::once((number, &partition)), 10),
+        }
+    }
+
+    impl Feed for Scripted {
+        fn offer(&mut self, _now: Instant) -> Result<Offer, SourceError> {
+            let partition = self.partition;
+            Ok(match self.times.front() {
+                None => Offer::End,
+                Some(Some(lowest)) => Offer::Rows { partition, lowest: *lowest },
+                Some(None) => {
+                    self.times.pop_front();
+                    Offer::Nothing { partition }
+                }
+            })
+        }
+
+        fn take(&mut self, epoch: u64) -> Result<Taken, SourceError> {
+            let highest = self.times.pop_front().flatten().unwrap();
+            let times: ArrayRef = Arc::new(Int64Array::from(vec![highest]));
+            let chunk = Chunk {
+                epoch,
+                stream: self.partition as usize,
+                partition: self.partition,
+                rows: RecordBatch::try_from_iter([("time", times)]).unwrap(),
+                offsets: UInt64Array::from(vec![0]),
+                raw: None,
+                undecoded: Vec::new(),
+                highest_before: i64::MIN,
+                finished: Vec::new(),
+                idle: Vec::new(),
+                was_idle: false,
+            };
+            Ok(Taken { chunk, highest })
+        }
+    }
+
+    #[test]
+    fn a_table_is_read_a_little_further_than_live_events_that_have_come() {
+        let events = [None, Some(25), None, None, None, None, Some(60)];
+        let table = [Some(0), Some(20), Some(30), Some(40), Some(50), Some(90)];
+        let streams = vec![scripted(0, &events), scripted(1, &table)];
+        let mut merge = Merge::new(streams, vec![7]);
+        let mut order = Vec::new();
+        loop {
+            match merge.poll(&Allowance::default()).unwrap() {
+                Polled::Chunk(chunk) => {
+                    assert_eq!(chunk.epoch, 1 + order.iter().flatten().count() as u64);
+                    assert_eq!(chunk.finished, if chunk.epoch == 1 { vec![7] } else { vec![] });
+                    let times = chunk.rows.column(0).as_primitive::<Int64Type>();
+                    order.push(Some((chunk.stream, times.value(0))));
+                }
+                Polled::Wait(_) => order.push(None),
+                Polled::Held(_) => panic!("everything is allowed"),
+                Polled::End => break,
+            }
+        }
+        let expected = [
+            Some((1, 0)),
+            Some((1, 20)),
+            Some((0, 25)),
+            Some((1, 30)),
+            Some((1, 40)),
+            // The table's watermark is at 30, beyond the event.
+            None,
+            None,
+            Some((1, 50)),
+            Some((0, 60)),
+            Some((1, 90)),
+        ];
+        assert_eq!(order, expected);
+        assert!(merge.next_epoch().is_none());
+    }
+}

@@ -1,0 +1,315 @@
+//! As-of tables on several workers, against a naive evaluation.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int64Type};
+use driftline_jobs::enriched::{Enriched, enriched};
+use driftline_operators::accounting::Counters;
+use driftline_operators::admit::LatePolicy;
+use driftline_operators::deliver::deliver;
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
+use driftline_operators::gate::Order;
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::Probe;
+
+use crate::support::{
+    Memory, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of, config,
+    layout, ways,
+};
+
+const EVENT_LATENESS_MS: i64 = 30;
+const TABLE_LATENESS_MS: i64 = 60;
+const MAX_AGE_MS: i64 = 40;
+
+fn lookup(name: &str, table: usize, key: &str, column: Option<&str>) -> FeatureDeclaration {
+    let (key, column) = (key.to_owned(), column.map(str::to_owned));
+    FeatureDeclaration {
+        name: name.to_owned(),
+        definition: Definition::AsOf { table, key, column },
+        default: None,
+        allow_null: true,
+    }
+}
+
+/// Two lookups by the key, one with another key of the same table, one of a table with a maximum age.
+fn declared() -> Vec<FeatureDeclaration> {
+    vec![
+        lookup("value", 0, "key", Some("value")),
+        lookup("age", 0, "key", None),
+        lookup("other", 0, "concat('k', id % 5)", Some("value")),
+        lookup("young", 1, "key", Some("value")),
+    ]
+}
+
+const FEATURES: usize = 4;
+
+/// The features by id.
+type Found = BTreeMap<i64, [Option<f64>; FEATURES]>;
+
+fn setting(events: usize, late: LatePolicy) -> Setting {
+    let mut young = TestTable { allowed_lateness_ms: TABLE_LATENESS_MS, ..TestTable::new("young") };
+    young.table.max_age_ms = Some(MAX_AGE_MS);
+    let table = TestTable {
+        partitions: 2,
+        allowed_lateness_ms: TABLE_LATENESS_MS,
+        ..TestTable::new("table")
+    };
+    Setting {
+        partitions: events,
+        allowed_lateness_ms: EVENT_LATENESS_MS,
+        late,
+        tables: vec![table, young],
+        ..Setting::new(declared)
+    }
+}
+
+fn run(
+    way: timely::CommunicationConfig,
+    partitions: &[Partition],
+    setting: &Setting,
+    seed: u64,
+    in_step: bool,
+) -> (Found, Counters) {
+    let setting = Setting { counters: Counters::default(), ..setting.clone() };
+    let chunks = chunks_of(partitions, 25, &mut Random::new(seed), |open, random| {
+        if open.is_empty() {
+            return None;
+        }
+        match in_step {
+            true => open.iter().min_by_key(|(_, time)| *time).map(|(partition, _)| *partition),
+            false => Some(open[random.below(open.len() as u64) as usize].0),
+        }
+    });
+    let is_unopened = |&p: &u32| partitions[p as usize].len() == 0;
+    let unopened: Vec<u32> = (0..partitions.len() as u32).filter(is_unopened).collect();
+    let memory = Memory::default();
+    let (shared, sink) = (setting.clone(), memory.clone());
+    let guards = timely::execute(config(way), move |worker| {
+        let probe = ProbeHandle::new();
+        let source = Scripted::share_without(&chunks, worker.index(), worker.peers(), &unopened);
+        worker.dataflow::<u64, _, _>(|scope| {
+            let schema = shared.plan().enriched_schema(&layout());
+            let Enriched { rows, .. } = enriched(scope, shared.events(source), probe.clone());
+            let failure = shared.failure.clone();
+            deliver(rows, "Test", schema, Box::new(sink.clone()), |_| (), failure)
+                .probe_with(&probe);
+        });
+        while !probe.done() {
+            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+        }
+    })
+    .unwrap();
+    guards.join().into_iter().for_each(|end| end.unwrap());
+    assert_eq!(setting.failure.message(), None);
+    (found(&memory), setting.counters)
+}
+
+fn found(memory: &Memory) -> Found {
+    let mut found = Found::new();
+    for batch in memory.batches() {
+        let ids = batch.column(1).as_primitive::<Int64Type>();
+        let first = batch.num_columns() - FEATURES;
+        for row in 0..batch.num_rows() {
+            let value = |i: usize| {
+                let column = batch.column(first + i).as_primitive::<Float64Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            let twice = found.insert(ids.value(row), std::array::from_fn(value));
+            assert!(twice.is_none(), "row {} came twice", ids.value(row));
+        }
+    }
+    found
+}
+
+/// The definition, taken literally, over all versions there ever are.
+fn naive(partitions: &[Partition]) -> Found {
+    let of_table = |wanted: usize| -> Vec<&VersionRow> {
+        let rows = partitions.iter().filter_map(|partition| match partition {
+            Partition::Versions(table, rows) if *table == wanted => Some(rows),
+            _ => None,
+        });
+        rows.flatten().collect()
+    };
+    let tables = [of_table(0), of_table(1)];
+    let as_of = |table: usize, key: Option<&str>, time: i64| -> Option<&VersionRow> {
+        let candidates = tables[table].iter().filter(|row| Some(row.key.as_str()) == key);
+        let not_after = candidates.filter(|row| row.time <= time);
+        not_after.max_by_key(|row| (row.time, row.sequence)).copied()
+    };
+    let events = partitions.iter().filter_map(|partition| match partition {
+        Partition::Events(rows) => Some(rows),
+        Partition::Versions(..) => None,
+    });
+    events
+        .flatten()
+        .map(|row| {
+            let key = row.key.as_deref();
+            let own = as_of(0, key, row.time);
+            let age = own.filter(|v| v.value.is_some()).map(|v| (row.time - v.time) as f64);
+            let other = as_of(0, Some(&format!("k{}", row.id % 5)), row.time);
+            let young = as_of(1, key, row.time).filter(|v| row.time - v.time <= MAX_AGE_MS);
+            let value = |version: Option<&VersionRow>| version.and_then(|version| version.value);
+            (row.id, [value(own), age, value(other), value(young)])
+        })
+        .collect()
+}
+
+/// Events and versions in disorder: ties, null keys, deletes, corrections of equal `valid_from`,
+/// rows that come twice, keys that the tables lack, events before the first version.
+fn random_partitions(seed: u64, keys: u64, disorder: [u64; 2]) -> Vec<Partition> {
+    let mut random = Random::new(seed);
+    let mut events = vec![Vec::new(); 2];
+    for id in 0..500 {
+        let key = (random.below(15) != 0).then(|| format!("k{}", random.below(keys + 1)));
+        let time = id / 2 - random.below(disorder[0] + 1) as i64;
+        events[random.below(2) as usize].push(Row { time, id, key, value: None });
+    }
+    let mut tables = vec![vec![Vec::new(); 2], vec![Vec::new(); 1]];
+    for (table, partitions) in tables.iter_mut().enumerate() {
+        let count = partitions.len() as u64;
+        for sequence in 0..160 {
+            let row = VersionRow {
+                key: format!("k{}", random.below(keys)),
+                time: 20 + sequence * 3 / 2 - random.below(disorder[1] + 1) as i64,
+                sequence,
+                value: (random.below(6) != 0).then(|| (table as i64 * 1_000 + sequence) as f64),
+            };
+            let times = if random.below(8) == 0 { 2 } else { 1 };
+            for _ in 0..times {
+                partitions[random.below(count) as usize].push(row.clone());
+            }
+        }
+    }
+    let events = events.into_iter().map(Partition::Events);
+    let versions = tables.into_iter().enumerate().flat_map(|(table, partitions)| {
+        partitions.into_iter().map(move |rows| Partition::Versions(table, rows))
+    });
+    events.chain(versions).collect()
+}
+
+#[test]
+fn equal_a_naive_evaluation_for_any_number_of_workers_and_order_of_chunks() {
+    for seed in 1..=6 {
+        let keys = [1, 4, 60][seed as usize % 3];
+        let disorder = [EVENT_LATENESS_MS as u64, TABLE_LATENESS_MS as u64];
+        let partitions = random_partitions(seed, keys, disorder);
+        let expected = naive(&partitions);
+        for way in ways() {
+            for in_step in [true, false] {
+                let name = format!("seed {seed}, {way:?}, in step {in_step}");
+                let setting = setting(2, LatePolicy::Score);
+                let (found, counters) = run(copy(&way), &partitions, &setting, seed, in_step);
+                assert_eq!(counters.late(), 0, "{name}");
+                assert_eq!(found, expected, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn late_rows_look_up_at_their_own_time() {
+    for seed in 20..=23 {
+        let partitions = random_partitions(seed, 4, [120, TABLE_LATENESS_MS as u64]);
+        let expected = naive(&partitions);
+        for way in ways() {
+            let name = format!("seed {seed}, {way:?}");
+            let setting = setting(2, LatePolicy::Score);
+            let (found, counters) = run(way, &partitions, &setting, seed, true);
+            assert!(counters.late() > 20, "{name}: too few late rows to prove anything");
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn late_versions_are_counted_and_hold_from_then_on() {
+    for seed in 30..=32 {
+        let partitions = random_partitions(seed, 4, [EVENT_LATENESS_MS as u64, 200]);
+        let mut setting = setting(2, LatePolicy::Score);
+        let reference = run(copy(&ways()[0]), &partitions, &setting, seed, true);
+        let late: u64 = reference.1.table_states().iter().map(|(_, s)| s.rows_late).sum();
+        assert!(late > 20, "seed {seed}: too few late versions to prove anything");
+        for way in ways() {
+            let (found, _) = run(copy(&way), &partitions, &setting, seed, true);
+            assert_eq!(found, reference.0, "seed {seed}, {way:?}");
+        }
+        // With enough lateness they are all in time.
+        setting.tables.iter_mut().for_each(|table| table.allowed_lateness_ms = 200);
+        let (found, counters) = run(copy(&ways()[1]), &partitions, &setting, seed, true);
+        assert!(counters.table_states().iter().all(|(_, state)| state.rows_late == 0));
+        assert_eq!(found, naive(&partitions), "seed {seed}");
+    }
+}
+
+/// In order of epochs nothing waits for event time: what is there by the row's epoch is found.
+#[test]
+fn epoch_order_and_eager_tables_answer_as_of_the_epoch() {
+    for order in [Order::Epoch, Order::EventTime] {
+        let mut differing = 0;
+        for seed in 40..=43 {
+            let partitions = random_partitions(seed, 4, [0, 0]);
+            let mut setting = Setting { order, ..setting(2, LatePolicy::Score) };
+            setting.tables.iter_mut().for_each(|table| table.table.eager = true);
+            let reference = run(copy(&ways()[0]), &partitions, &setting, seed, false).0;
+            differing += u64::from(reference != naive(&partitions));
+            for way in ways() {
+                let (found, _) = run(copy(&way), &partitions, &setting, seed, false);
+                assert_eq!(found, reference, "seed {seed}, {way:?}, {order:?}");
+            }
+        }
+        assert!(differing > 0, "{order:?}: chunks out of step should make a difference");
+    }
+}
+
+/// Superseded versions go: what is held depends on the lateness, not on the length of the run.
+#[test]
+fn versions_held_are_bounded_by_the_lateness() {
+    let keys = 4;
+    let mut random = Random::new(50);
+    let events = (0..4_000).map(|id| Row {
+        time: id,
+        id,
+        key: Some(format!("k{}", random.below(keys))),
+        value: None,
+    });
+    let events: Vec<Row> = events.collect();
+    let versions = |step: i64| -> Vec<VersionRow> {
+        let rows = (0..4_000 / step).flat_map(|at| {
+            (0..keys as i64).map(move |key| VersionRow {
+                key: format!("k{key}"),
+                time: at * step,
+                sequence: at,
+                value: Some(at as f64),
+            })
+        });
+        rows.collect()
+    };
+    let partitions = [
+        Partition::Events(events),
+        Partition::Versions(0, versions(10)),
+        Partition::Versions(0, Vec::new()),
+        Partition::Versions(1, versions(10)),
+    ];
+    for way in ways() {
+        let mut setting = setting(1, LatePolicy::Skip);
+        setting.tables[0].partitions = 2;
+        let (found, counters) = run(copy(&way), &partitions[..], &setting, 51, true);
+        assert_eq!(found.len(), 4_000);
+        for (name, state) in counters.table_states() {
+            let held: u64 = state.versions_most.values().sum();
+            // Chunks hold up to 25 rows: 25 ms of events, 60 ms of versions of each key.
+            let within = (EVENT_LATENESS_MS.max(TABLE_LATENESS_MS) + 60 + 25) as u64 / 10;
+            assert!(held <= keys * (within + 2), "{way:?}: table {name} held {held} versions");
+        }
+    }
+}
+
+fn copy(way: &timely::CommunicationConfig) -> timely::CommunicationConfig {
+    use timely::CommunicationConfig::{Process, ProcessBinary};
+    match way {
+        Process(workers) => Process(*workers),
+        ProcessBinary(workers) => ProcessBinary(*workers),
+        _ => unreachable!("the ways are threads of one process"),
+    }
+}
