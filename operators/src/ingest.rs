@@ -69,6 +69,9 @@ pub struct SourceError {
     pub message: String,
 }
 
+/// When to look again whether what is under way has come further: its progress activates nobody.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
+
 /// How much may be under way at once.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBounds {
@@ -139,7 +142,6 @@ pub fn ingest<'scope>(
                     out.session(&at[0]).give_iterator(admitted.marks.into_iter());
                     reader.activator.activate();
                 }
-                Next::Later(Duration::ZERO) => reader.activator.activate(),
                 Next::Later(delay) => reader.activator.activate_after(delay),
                 Next::End => held = None,
             }
@@ -174,9 +176,9 @@ impl Reader {
         for capability in capabilities.iter_mut().filter(|c| *c.time() < epoch) {
             capability.downgrade(&epoch);
         }
-        // 2. Wait while too much is under way; the probe's progress reactivates nobody.
+        // 2. Wait while too much is under way.
         if self.probe.less_than(&epoch.saturating_sub(self.intake.bounds.epochs_in_flight_max)) {
-            return Next::Later(Duration::ZERO);
+            return Next::Later(LOOK_AGAIN);
         }
         // 3. Read a chunk.
         let chunk = match self.returning.take() {
@@ -196,7 +198,7 @@ impl Reader {
         // 4. Admit it. After idleness it is measured against the watermark of the epoch before.
         if chunk.was_idle && self.intake.gate.epoch() + 1 < chunk.epoch {
             self.returning = Some(chunk);
-            return Next::Later(Duration::ZERO);
+            return Next::Later(LOOK_AGAIN);
         }
         let (epoch, stream) = (chunk.epoch, chunk.stream);
         match self.run.failure.check(self.admit(*chunk)) {
@@ -227,7 +229,7 @@ impl Reader {
     /// What is under way may still empty the gate; if nothing is, nobody will.
     fn held(&self, epoch: u64, allowance: &Allowance, partition: u32) -> Next {
         if self.probe.less_than(&epoch) || allowance.only.is_none() {
-            return Next::Later(Duration::from_millis(1));
+            return Next::Later(LOOK_AGAIN);
         }
         let names = &self.intake.events.partition_names;
         let name = |partition: &u32| {

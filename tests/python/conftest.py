@@ -15,15 +15,23 @@ class Runs:
     def __init__(self, factory):
         self.factory = factory
         self.done = {}
+        self.words = {}
 
     def __call__(self, model, *options, command="replay", **env):
-        key = (model, command, tuple(map(str, options)), tuple(sorted(env.items())))
+        return self.of(JOB, *options, command=command, **model_env(model) | env)
+
+    def of(self, job, *options, command="export", **env):
+        """A run of any job file, which must not change."""
+        key = (str(job), command, tuple(map(str, options)), tuple(sorted(env.items())))
         if key not in self.done:
-            folder = self.factory.mktemp(f"{command}-{model}")
-            environment = model_env(model) | env
-            driftline(command, JOB, "--out", folder, *options, env=environment)
-            self.done[key] = folder
+            folder = self.factory.mktemp(command)
+            done = driftline(command, job, "--out", folder, *options, env=env)
+            self.done[key], self.words[folder] = folder, done.stderr
         return self.done[key]
+
+    def said(self, folder) -> str:
+        """The closing words of a run."""
+        return self.words[folder]
 
     def full(self, model):
         """The whole year on one worker, with the inputs of the model."""

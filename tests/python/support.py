@@ -3,6 +3,7 @@
 import bisect
 import math
 import os
+import re
 import signal
 import subprocess
 from collections import defaultdict
@@ -27,7 +28,19 @@ FEATURES = [
     "origin_departures_1h", "plane_idle_h", "temp", "wind_speed", "precip", "visib", "plane_age",
     "plane_seats", "carrier_code", "origin_code", "dest_code",
 ]  # fmt: skip
-HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+BALANCE = (
+    r"([\d,]+) = ([\d,]+) (?:predictions|feature rows) "
+    r"\+ ([\d,]+) skipped \+ ([\d,]+) dead letters \+ (\d+) pending"
+)
+# Ways to spread a run that must not be seen in its results.
+SPREADS = {
+    "1 worker": ["--workers", 1],
+    "2 workers": ["--workers", 2],
+    "2 workers, bytes": ["--workers", 2, "--exchange", "bytes"],
+}
 
 
 def binary() -> str:
@@ -62,6 +75,25 @@ def job_file(path: Path, *changes) -> Path:
         assert old in text, f"{old} does not stand in {JOB.name}"
         text = text.replace(old, new)
     path.write_text(text)
+    return path
+
+
+def features_job(path: Path, features: str, tables="", event="", job="") -> Path:
+    """A job over the departures with these features, without a model; all of it TOML."""
+    path.write_text(f"""
+[job]
+name = "features"
+{job}
+[event]
+time = "event_time"
+id = "event_id"
+key = "tailnum"
+{event}
+[sources.departures]
+path = "{DEPARTURES}"
+{tables}
+{features}
+""")
     return path
 
 
@@ -105,6 +137,42 @@ def refusal(*arguments, **options) -> str:
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
+
+
+def number(text: str) -> int:
+    """A number as the program writes it, its thousands apart."""
+    return int(text.replace(",", ""))
+
+
+def account(stderr: str) -> tuple:
+    """(read, predictions, skipped, dead letters, pending) from a run's closing words."""
+    terms = re.search(BALANCE, stderr)
+    assert terms, stderr
+    return tuple(number(term) for term in terms.groups())
+
+
+def waited(stderr: str) -> int:
+    """The most rows that waited in the order gate."""
+    found = re.search(r"order gate +([\d,]+) rows at most", stderr)
+    assert found, stderr
+    return number(found[1])
+
+
+def versions(stderr: str, table="weather") -> tuple:
+    """Of a table: (versions read, late ones, most held)."""
+    of_table = rf"{table}: ([\d,]+) versions(?:, ([\d,]+) late)?, ([\d,]+) held at most"
+    found = re.search(of_table, stderr)
+    assert found, stderr
+    return tuple(number(term or "0") for term in found.groups())
+
+
+def millis(column) -> np.ndarray:
+    """Instants as integers, in ms."""
+    return column.cast(pa.int64()).to_numpy()
+
+
+def with_column(rows: pa.Table, name: str, column) -> pa.Table:
+    return rows.set_column(rows.column_names.index(name), name, column)
 
 
 def files(folder: Path) -> list:
@@ -153,23 +221,52 @@ def inputs(rows: pa.Table) -> np.ndarray:
     return vectors(rows["model_input"], len(FEATURES))
 
 
+def before(events: pa.Table, key: str, length_ms: int, late=frozenset()):
+    """For every row the rows of its key, in order, with time in (t - length, t] that come before it
+    in order of (time, id) and are not late: (row, rows), or (row, None) for a row without key."""
+    keys, ids = events[key].to_pylist(), events["event_id"].to_pylist()
+    times = millis(events["event_time"]).tolist()
+    order = sorted(range(len(ids)), key=lambda row: (times[row], ids[row].encode()))
+    seen_times, seen = defaultdict(list), defaultdict(list)
+    for row in order:
+        own = keys[row]
+        if own is None:
+            yield row, None
+            continue
+        first = bisect.bisect_right(seen_times[own], times[row] - length_ms)
+        yield row, seen[own][first:]
+        if ids[row] not in late:
+            seen_times[own].append(times[row])
+            seen[own].append(row)
+
+
 def carrier_means(events: pa.Table, late=frozenset()) -> dict:
-    """By event id: the mean delay over the carrier's rows with time in (t - 1 h, t] that come no
-    later in (time, id) order; None where they have no value. Late rows are in no window but
-    their own."""
-    columns = (events[name].to_pylist() for name in ("event_id", "carrier", "dep_delay"))
-    times = events["event_time"].cast(pa.int64()).to_pylist()
-    rows = sorted(zip(times, *columns, strict=True), key=lambda row: (row[0], row[1].encode()))
-    means, seen_times, seen_delays = {}, defaultdict(list), defaultdict(list)
-    for time, event_id, carrier, delay in rows:
-        first = bisect.bisect_right(seen_times[carrier], time - HOUR_MS)
-        window = [*seen_delays[carrier][first:], delay]
+    """By event id: the mean delay over the carrier's rows of an hour up to the row, itself
+    included; None where they have no value. Late rows are in no window but their own."""
+    ids, delays = (events[name].to_pylist() for name in ("event_id", "dep_delay"))
+    means = {}
+    for row, others in before(events, "carrier", HOUR_MS, late):
+        window = (delays[other] for other in [*others, row])
         v = [x for x in window if x is not None and not math.isnan(x)]
-        means[event_id] = math.fsum(v) / len(v) if v else None
-        if event_id not in late:
-            seen_times[carrier].append(time)
-            seen_delays[carrier].append(delay)
+        means[ids[row]] = math.fsum(v) / len(v) if v else None
     return means
+
+
+def origin_counts(events: pa.Table, late=frozenset()) -> dict:
+    """By event id: how many rows of its origin an hour up to it holds, itself included."""
+    ids = events["event_id"].to_pylist()
+    rows = before(events, "origin", HOUR_MS, late)
+    return {ids[row]: float(len(others) + 1) for row, others in rows}
+
+
+def plane_idle(events: pa.Table, late=frozenset()) -> dict:
+    """By event id: ms since the plane's row before; None where seven days have none."""
+    ids, times = events["event_id"].to_pylist(), millis(events["event_time"]).tolist()
+    rows = before(events, "tailnum", 7 * DAY_MS, late)
+    return {
+        ids[row]: float(times[row] - times[others[-1]]) if others else None
+        for row, others in rows
+    }  # fmt: skip
 
 
 def as_bits(column: pa.Array) -> pa.Array:
