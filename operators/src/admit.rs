@@ -411,6 +411,18 @@ mod tests {
     }
 
     #[test]
+    fn after_idleness_rows_that_the_watermark_has_passed_are_late() {
+        let admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
+        let times = [Some(499), Some(500), Some(409), Some(505), Some(489)];
+        let admitted = admission.admit(chunk(&times, 0, 100), 500).unwrap();
+        let late: Vec<bool> = admission.layout.late(&admitted.rows).iter().flatten().collect();
+        // The third is more than 100 ms behind: as if the partition had come to 510.
+        assert_eq!(late, [true, false, false, true]);
+        assert_eq!(admitted.dead_letters.num_rows(), 1);
+        assert_eq!(admitted.marks[0].reached, Reached::Time(505));
+    }
+
+    #[test]
     fn rows_outside_are_as_if_never_read_and_warm_up_is_not_counted() {
         let admission = admission(LatePolicy::Score, 100, 200);
         let times = [Some(70), Some(85), Some(100), Some(199), Some(200), None];

@@ -43,6 +43,22 @@ pub fn instant_ms(text: &str) -> Result<i64, String> {
     Ok(instant.with_timezone(&Utc).timestamp_millis())
 }
 
+/// A length in ms as text, such as `7 days` or `1 h 30 min`, to the ms.
+pub fn length_text(millis: u64) -> String {
+    let units = [(86_400_000, "day"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
+    let mut rest = millis;
+    let mut parts = Vec::new();
+    for (unit, name) in units {
+        let count = rest / unit;
+        rest %= unit;
+        if count > 0 {
+            let ending = if name == "day" && count > 1 { "s" } else { "" };
+            parts.push(format!("{count} {name}{ending}"));
+        }
+    }
+    if parts.is_empty() { "0 ms".to_owned() } else { parts.join(" ") }
+}
+
 /// An instant in ms as text, to the second.
 pub fn instant_text(millis: i64) -> String {
     DateTime::<Utc>::from_timestamp_millis(millis).map_or_else(
@@ -78,5 +94,23 @@ mod tests {
         assert_eq!(instant_ms("1970-01-02"), Ok(86_400_000));
         assert_eq!(instant_ms("1970-01-01T01:00:00+01:00"), Ok(0));
         assert!(instant_ms("yesterday").is_err());
+    }
+    #[test]
+    fn lengths_read_as_they_are_written() {
+        let cases = [
+            (0, "0 ms"),
+            (100, "100 ms"),
+            (3_600_000, "1 h"),
+            (86_400_000, "1 day"),
+            (7 * 86_400_000, "7 days"),
+            (5_400_000, "1 h 30 min"),
+            (2 * 86_400_000 + 1_001, "2 days 1 s 1 ms"),
+        ];
+        for (millis, text) in cases {
+            assert_eq!(length_text(millis), text);
+            if millis > 0 {
+                assert_eq!(length_ms(text), Ok(millis as i64));
+            }
+        }
     }
 }

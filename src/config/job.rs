@@ -141,6 +141,16 @@ pub enum FeatureKind {
     },
 }
 
+impl FeatureKind {
+    /// The table that the feature looks up.
+    pub fn table(&self) -> Option<&String> {
+        match self {
+            FeatureKind::Lookup { table, .. } | FeatureKind::Age { table, .. } => Some(table),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct ModelFile {
     pub path: PathBuf,

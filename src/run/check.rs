@@ -35,6 +35,12 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     for field in prepared.inputs.schema(EVENTS).fields() {
         writeln!(text, "  {:<20} {}", field.name(), field.data_type())?;
     }
+    for (at, compiled) in prepared.tables.iter().enumerate() {
+        let columns = prepared.inputs.schema(at + 1);
+        let columns = columns.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        writeln!(text, "table {}, as of the event's time: {columns}", compiled.table.name)?;
+    }
     writeln!(text, "features:")?;
     for (field, (_, feature)) in prepared.plan.fields().iter().zip(&job.features) {
         let default =

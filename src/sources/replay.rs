@@ -42,7 +42,7 @@ impl Source for Replay {
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
         let Some(piece) = self.pieces.front() else { return Ok(Polled::End) };
-        if allowance.only.as_ref().is_some_and(|only| !only.contains(&piece.partition)) {
+        if !allowance.holds_back(piece.partition) {
             return Ok(Polled::Held(piece.partition));
         }
         let mut chunk = self.readers[piece.stream].read(piece)?.chunk;

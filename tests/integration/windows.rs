@@ -6,6 +6,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::Counters;
+use driftline_operators::admit::LatePolicy;
 use driftline_operators::deliver::deliver;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::window::{Aggregate, WindowSpec};
@@ -17,41 +18,63 @@ use crate::support::{Memory, Random, Row, Scripted, Setting, chunks, config, way
 const LENGTH_MS: i64 = 50;
 const LATENESS_MS: i64 = 30;
 
-fn window(name: &str, aggregate: Aggregate, key: &str) -> FeatureDeclaration {
-    let spec = WindowSpec { aggregate, length_ms: LENGTH_MS, history_ms: 1_000_000 };
-    FeatureDeclaration {
-        name: name.to_owned(),
-        definition: Definition::Window {
-            key: key.to_owned(),
-            value: Some("value".to_owned()),
-            spec,
-        },
-        default: None,
-        allow_null: true,
-    }
+/// What a window is over; the first is a column, the second is one of another type, the third an
+/// expression: three keys, three side trips.
+const BY_KEY: &str = "key";
+const BY_PARITY: &str = "id % 2";
+const BY_TRIPLE: &str = "concat('t', id % 3)";
+
+/// The features: name, aggregate, key, and whether it has a value.
+const FEATURES: [(&str, Aggregate, &str, bool); 9] = [
+    ("sum", Aggregate::Sum, BY_KEY, true),
+    ("mean", Aggregate::Mean, BY_KEY, true),
+    ("values", Aggregate::Count, BY_PARITY, true),
+    ("rows", Aggregate::Count, BY_PARITY, false),
+    ("min", Aggregate::Min, BY_TRIPLE, true),
+    ("max", Aggregate::Max, BY_TRIPLE, true),
+    ("std", Aggregate::Std, BY_KEY, true),
+    ("since_last", Aggregate::TimeSinceLast, BY_KEY, false),
+    ("since_last_of_triple", Aggregate::TimeSinceLast, BY_TRIPLE, false),
+];
+
+/// Late rows are scored, and read as far back as they like.
+fn with_history() -> Vec<FeatureDeclaration> {
+    declared(1_000_000)
 }
 
-fn declared() -> Vec<FeatureDeclaration> {
-    vec![
-        window("sum", Aggregate::Sum, "key"),
-        window("mean", Aggregate::Mean, "key"),
-        window("count_by_parity", Aggregate::Count, "id % 2"),
-    ]
+fn without_history() -> Vec<FeatureDeclaration> {
+    declared(0)
 }
 
-/// Values of `sum`, `mean` and `count_by_parity` by id.
-type Found = BTreeMap<i64, [Option<f64>; 3]>;
+fn declared(history_ms: i64) -> Vec<FeatureDeclaration> {
+    let declare = move |(name, aggregate, key, has_value): (&str, Aggregate, &str, bool)| {
+        let spec = WindowSpec { aggregate, length_ms: LENGTH_MS, history_ms };
+        let value = has_value.then(|| "value".to_owned());
+        FeatureDeclaration {
+            name: name.to_owned(),
+            definition: Definition::Window { key: key.to_owned(), value, spec },
+            default: None,
+            allow_null: true,
+        }
+    };
+    FEATURES.into_iter().map(declare).collect()
+}
+
+/// The features by id.
+type Found = BTreeMap<i64, [Option<f64>; FEATURES.len()]>;
 
 fn run(
     way: timely::CommunicationConfig,
     partitions: &[Vec<Row>],
     seed: u64,
     lateness: i64,
+    late: LatePolicy,
 ) -> (Found, Counters) {
     let setting = Setting {
         partitions: partitions.len(),
         allowed_lateness_ms: lateness,
-        ..Setting::new(declared)
+        late,
+        ..Setting::new(if late == LatePolicy::Score { with_history } else { without_history })
     };
     let chunks = chunks(partitions, &mut Random::new(seed));
     let memory = Memory::default();
@@ -77,19 +100,28 @@ fn run(
     let mut found = Found::new();
     for batch in memory.batches() {
         let ids = batch.column(1).as_primitive::<Int64Type>();
-        let values: Vec<_> = (0..3)
-            .map(|i| batch.column(batch.num_columns() - 3 + i).as_primitive::<Float64Type>())
-            .collect();
+        let first = batch.num_columns() - FEATURES.len();
+        let columns = batch.columns()[first..].iter();
+        let values: Vec<_> = columns.map(|column| column.as_primitive::<Float64Type>()).collect();
         for row in 0..batch.num_rows() {
             let value = |i: usize| values[i].is_valid(row).then(|| values[i].value(row));
-            let twice = found.insert(ids.value(row), [value(0), value(1), value(2)]);
+            let twice = found.insert(ids.value(row), std::array::from_fn(value));
             assert!(twice.is_none(), "row {} came twice", ids.value(row));
         }
     }
     (found, setting.counters)
 }
 
-/// The definition, taken literally. Sums are of small whole numbers of quarters: exact in any order.
+fn key_of(row: &Row, key: &str) -> Option<String> {
+    match key {
+        BY_KEY => row.key.clone(),
+        BY_PARITY => Some((row.id % 2).to_string()),
+        _ => Some((row.id % 3).to_string()),
+    }
+}
+
+/// The definition, taken literally. Values are small whole numbers of quarters: sums are exact in any
+/// order.
 fn naive(partitions: &[Vec<Row>], lateness: i64) -> Found {
     let mut rows: Vec<(Row, bool)> = Vec::new();
     for partition in partitions {
@@ -98,26 +130,55 @@ fn naive(partitions: &[Vec<Row>], lateness: i64) -> Found {
             rows.push((row.clone(), before.is_some_and(|highest| row.time < highest - lateness)));
         }
     }
-    let parity = |row: &Row| Some((row.id % 2).to_string());
-    let evaluate = |row: &Row, key: &dyn Fn(&Row) -> Option<String>| -> Option<Vec<f64>> {
-        let own = key(row)?;
+    let evaluate = |row: &Row, (_, aggregate, key, has_value): (&str, Aggregate, &str, bool)| {
+        let own = key_of(row, key)?;
         let inside = |(other, late): &&(Row, bool)| {
             (!late || other.id == row.id)
-                && key(other).as_ref() == Some(&own)
+                && key_of(other, key).as_ref() == Some(&own)
                 && other.time > row.time - LENGTH_MS
                 && (other.time, other.id) <= (row.time, row.id)
         };
-        Some(rows.iter().filter(inside).filter_map(|(other, _)| other.value).collect())
+        let window: Vec<&Row> = rows.iter().filter(inside).map(|(other, _)| other).collect();
+        if aggregate == Aggregate::TimeSinceLast {
+            let before = window.iter().filter(|other| other.id != row.id);
+            return before.map(|other| (row.time - other.time) as f64).min_by(f64::total_cmp);
+        }
+        let values: Vec<f64> = match has_value {
+            true => window.iter().filter_map(|other| other.value).collect(),
+            false => window.iter().map(|_| 1.0).collect(),
+        };
+        let (n, sum) = (values.len() as f64, values.iter().sum::<f64>());
+        match aggregate {
+            Aggregate::Count => Some(n),
+            Aggregate::Sum => (n > 0.0).then_some(sum),
+            Aggregate::Mean => (n > 0.0).then_some(sum / n),
+            Aggregate::Min => values.into_iter().min_by(f64::total_cmp),
+            Aggregate::Max => values.into_iter().max_by(f64::total_cmp),
+            _ => (n > 1.0).then(|| {
+                let squares = values.iter().map(|value| (value - sum / n).powi(2)).sum::<f64>();
+                (squares / (n - 1.0)).sqrt()
+            }),
+        }
     };
     rows.iter()
-        .map(|(row, _)| {
-            let by_key = evaluate(row, &|r| r.key.clone());
-            let sum = by_key.as_ref().filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>());
-            let mean = by_key.as_ref().zip(sum).map(|(v, sum)| sum / v.len() as f64);
-            let count = evaluate(row, &parity).map(|v| v.len() as f64);
-            (row.id, [sum, mean, count])
-        })
+        .map(|(row, _)| (row.id, std::array::from_fn(|feature| evaluate(row, FEATURES[feature]))))
         .collect()
+}
+
+/// Equal to the last bit, a deviation to 1e-12.
+fn assert_equal(found: &Found, expected: &Found, name: &str) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (id, expected) in expected {
+        for (at, (feature, aggregate, ..)) in FEATURES.into_iter().enumerate() {
+            let (found, expected) = (found[id][at], expected[at]);
+            let near = |(found, expected): (f64, f64)| (found - expected).abs() <= 1e-12 * expected;
+            let is_equal = match aggregate {
+                Aggregate::Std if expected.is_some() => found.zip(expected).is_some_and(near),
+                _ => found.map(f64::to_bits) == expected.map(f64::to_bits),
+            };
+            assert!(is_equal, "{name}, row {id}, {feature}: {found:?}, expected {expected:?}");
+        }
+    }
 }
 
 /// Partitions in disorder of up to `disorder` ms, with ties, null keys and null values.
@@ -142,8 +203,8 @@ fn equal_a_naive_evaluation_for_any_number_of_workers() {
         let expected = naive(&partitions, LATENESS_MS);
         for way in ways() {
             let name = format!("seed {seed}, {way:?}");
-            let (found, _) = run(way, &partitions, seed, LATENESS_MS);
-            assert_eq!(found, expected, "{name}");
+            let (found, _) = run(way, &partitions, seed, LATENESS_MS, LatePolicy::Score);
+            assert_equal(&found, &expected, &name);
         }
     }
 }
@@ -155,18 +216,29 @@ fn late_rows_change_nothing_for_the_others() {
         let expected = naive(&partitions, 4);
         for way in ways() {
             let name = format!("seed {seed}, {way:?}");
-            let (found, counters) = run(way, &partitions, seed, 4);
+            let (found, counters) = run(way, &partitions, seed, 4, LatePolicy::Score);
             assert!(counters.late() > 20, "{name}: too few late rows to prove anything");
-            let late = |partition: &[Row], at: usize| {
-                partition[..at].iter().any(|r| partition[at].time < r.time - 4)
-            };
-            for partition in &partitions {
-                for at in (0..partition.len()).filter(|&at| !late(partition, at)) {
-                    let id = partition[at].id;
-                    assert_eq!(found[&id], expected[&id], "{name}, row {id}");
-                }
-            }
-            assert_eq!(found.len(), expected.len(), "{name}");
+            assert_equal(&found, &expected, &name);
+        }
+    }
+}
+
+/// With no late rows to be scored, what the watermark has passed is forgotten, keys included.
+#[test]
+fn what_is_forgotten_is_not_missed() {
+    for seed in 20..=21 {
+        let partitions = random_rows(seed, 300, 2_000, 40);
+        let all = naive(&partitions, 4);
+        for way in ways() {
+            let name = format!("seed {seed}, {way:?}");
+            let (found, counters) = run(way, &partitions, seed, 4, LatePolicy::Skip);
+            let mut expected = all.clone();
+            expected.retain(|id, _| found.contains_key(id));
+            assert!(expected.len() < 1_900 && expected.len() > 500, "{name}: {}", expected.len());
+            assert_equal(&found, &expected, &name);
+            let states = counters.window_states().into_iter().filter(|(key, ..)| key == BY_KEY);
+            let keys: u64 = states.map(|(.., state)| state.keys_most).sum();
+            assert!(keys < 200, "{name}: {keys} of 300 keys were held at once");
         }
     }
 }
@@ -174,7 +246,8 @@ fn late_rows_change_nothing_for_the_others() {
 #[test]
 fn keys_spread_over_the_workers() {
     let partitions = random_rows(99, 4_000, 12_000, 0);
-    let (_, counters) = run(timely::CommunicationConfig::Process(2), &partitions, 99, 0);
+    let (_, counters) =
+        run(timely::CommunicationConfig::Process(2), &partitions, 99, 0, LatePolicy::Score);
     let held: Vec<u64> = counters
         .window_states()
         .into_iter()

@@ -78,13 +78,21 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
         idle_timeout_ms: raw.event.idle_timeout_ms,
         columns: json_columns("event.columns", &raw.event.columns)?,
     };
-    let tables = check_tables(raw.tables, folder)?;
+    let mut tables = check_tables(raw.tables, folder)?;
     // In order of event time only late rows come behind others; else whatever is not late may.
     let history_ms = match (order, late) {
         (Order::EventTime, LatePolicy::DeadLetter | LatePolicy::Skip) => 0,
         _ => event.reach_back_ms(),
     };
     let features = check_features(raw.features, &tables, folder, history_ms)?;
+    // Events would wait for a table that nobody asks.
+    tables.retain(|name, _| {
+        let is_used = features.iter().any(|(_, feature)| feature.kind.table() == Some(name));
+        if !is_used {
+            warnings.push(format!("tables.{name} is not read: no feature looks it up"));
+        }
+        is_used
+    });
     let model = raw.model.map(|model| check_model(model, &features, folder)).transpose()?;
     let drift = raw.drift.map(|drift| check_drift(drift, folder)).transpose()?;
     if drift.is_some() && model.is_none() {
