@@ -12,6 +12,7 @@ use driftline_operators::fault::Faults;
 use crate::config::Job;
 use crate::config::duration::instant_ms;
 use crate::run::options::{Exchange, Interrupt, RunOptions};
+use crate::run::plan::{self, Form};
 use crate::run::{self, check};
 
 /// Score streams of events with ML models, and watch the models for drift.
@@ -26,6 +27,16 @@ struct Cli {
 enum Command {
     /// Check a job file against its data, tables, model and baseline
     Check { job: PathBuf },
+    /// Show the dataflow that a replay runs: stages, keys, what waits for what, bounds
+    Plan {
+        job: PathBuf,
+        /// Events in place of the job's source: a file, a folder, or - for standard input
+        #[arg(long, value_name = "PATH")]
+        input: Option<PathBuf>,
+        /// How the plan is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Form,
+    },
     /// Run a job over stored events: predictions, drift snapshots and dead letters
     Replay {
         job: PathBuf,
@@ -157,6 +168,10 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
     match command {
         Command::Check { job } => {
             print!("{}", check::describe(&load(&job)?)?);
+        }
+        Command::Plan { job, input, format } => {
+            let options = RunOptions { input, ..RunOptions::default() };
+            print!("{}", plan::describe(&load(&job)?, &options, format)?);
         }
         Command::Replay { job, events, out, overwrite, with_inputs, run_columns } => {
             let options = RunOptions {

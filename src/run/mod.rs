@@ -5,6 +5,7 @@ pub mod check;
 pub mod drift_tally;
 pub mod engine;
 pub mod options;
+pub mod plan;
 pub mod prepare;
 pub mod progress;
 pub mod scoring;

@@ -1,0 +1,122 @@
+//! How the parts of a job are called in its plan.
+
+use std::path::{Component, Path, PathBuf};
+
+use driftline_operators::features::window::{Aggregate, WindowSpec};
+
+use crate::config::Job;
+use crate::config::duration::length_text;
+use crate::config::job::{Feature, FeatureKind, Format, Output};
+
+/// A length of time that is not negative.
+pub fn length(millis: i64) -> String {
+    length_text(millis.max(0).unsigned_abs())
+}
+
+/// A path from the current folder on if it lies below it, else an absolute one.
+pub fn path(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        return "standard input".to_owned();
+    }
+    std::env::current_dir()
+        .map_or_else(|_| path.display().to_string(), |folder| path_from(&folder, path))
+}
+
+fn path_from(folder: &Path, path: &Path) -> String {
+    let mut plain = PathBuf::new();
+    for component in folder.join(path).components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    match plain.strip_prefix(folder) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => plain.display().to_string(),
+    }
+}
+
+pub fn format(format: Format) -> &'static str {
+    match format {
+        Format::Parquet => "Parquet",
+        Format::Json => "JSON lines",
+    }
+}
+
+pub fn output(output: &Output) -> String {
+    format!("{} ({})", path(&output.path), format(output.format))
+}
+
+pub fn partitions(count: usize) -> String {
+    if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
+}
+
+/// What a window says of the rows of its key.
+pub fn window(spec: &WindowSpec, value: Option<&str>) -> String {
+    let length = length(spec.length_ms);
+    let name = match spec.aggregate {
+        Aggregate::Count => "count",
+        Aggregate::Sum => "sum",
+        Aggregate::Mean => "mean",
+        Aggregate::Min => "min",
+        Aggregate::Max => "max",
+        Aggregate::Std => "std",
+        Aggregate::TimeSinceLast => return format!("time since the last row, within {length}"),
+    };
+    format!("{name} of {} over {length}", value.unwrap_or("rows"))
+}
+
+/// How a feature is computed, and what becomes of null.
+pub fn feature(job: &Job, feature: &Feature) -> String {
+    let null = match (&feature.default, feature.allow_null) {
+        (Some(default), _) => format!("; default {default}"),
+        (None, true) => "; may be null".to_owned(),
+        (None, false) => String::new(),
+    };
+    format!("{}{null}", kind(job, &feature.kind))
+}
+
+fn kind(job: &Job, kind: &FeatureKind) -> String {
+    let is_as_of = |table: &String| job.tables[table].versions.is_some();
+    match kind {
+        FeatureKind::Column(column) => format!("column {column}"),
+        FeatureKind::Sql(sql) => format!("sql {sql}"),
+        FeatureKind::Window { key, .. } => format!("window by {key}"),
+        FeatureKind::Lookup { table, key, column } if is_as_of(table) => {
+            format!("as-of lookup {table}.{column} by {key}")
+        }
+        FeatureKind::Lookup { table, key, column } => format!("lookup {table}.{column} by {key}"),
+        FeatureKind::Age { table, key } => format!("as-of lookup age of {table} by {key}"),
+        FeatureKind::Encode { input, categories, unseen } => {
+            let unseen = unseen.map_or_else(|| "null".to_owned(), |code| code.to_string());
+            let count = categories.len();
+            format!("encode {input}, {count} categories, unseen {unseen}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_below_the_folder_are_relative_to_it() {
+        let shown = |path: &str| path_from(Path::new("/a/b"), Path::new(path));
+        assert_eq!(shown("jobs/../data/x.parquet"), "data/x.parquet");
+        assert_eq!(shown("/a/b/out/./y"), "out/y");
+        assert_eq!(shown("../c"), "/a/c");
+        assert_eq!(shown("/a/bc/d"), "/a/bc/d");
+        assert_eq!(shown("/a/b"), ".");
+    }
+
+    #[test]
+    fn windows_are_told_by_aggregate_value_and_length() {
+        let spec = |aggregate| WindowSpec { aggregate, length_ms: 3_600_000, history_ms: 0 };
+        assert_eq!(window(&spec(Aggregate::Mean), Some("a + b")), "mean of a + b over 1 h");
+        assert_eq!(window(&spec(Aggregate::Count), None), "count of rows over 1 h");
+        let since = window(&spec(Aggregate::TimeSinceLast), None);
+        assert_eq!(since, "time since the last row, within 1 h");
+    }
+}
