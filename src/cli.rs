@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -167,11 +168,11 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
     .context("signals cannot be handled")?;
     match command {
         Command::Check { job } => {
-            print!("{}", check::describe(&load(&job)?)?);
+            show(&check::describe(&load(&job)?)?)?;
         }
         Command::Plan { job, input, format } => {
             let options = RunOptions { input, ..RunOptions::default() };
-            print!("{}", plan::describe(&load(&job)?, &options, format)?);
+            show(&plan::describe(&load(&job)?, &options, format)?)?;
         }
         Command::Replay { job, events, out, overwrite, with_inputs, run_columns } => {
             let options = RunOptions {
@@ -195,6 +196,16 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes to standard output; a reader that has seen enough is no error.
+fn show(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn load(path: &std::path::Path) -> Result<Arc<Job>> {

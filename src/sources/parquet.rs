@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::new_empty_array;
+use driftline_operators::admit::event_times;
+
 use super::files::{InputFile, describe};
 use super::footers::FileFooter;
 use super::inputs::{Partition, StreamSpec};
@@ -39,6 +42,12 @@ impl ParquetStream {
             let names: Vec<&str> = stored.fields().iter().map(|f| f.name().as_str()).collect();
             let (time, key, names) = (&spec.time, &spec.time_key, names.join(", "));
             let message = format!("no column {time:?} ({key}); there are {names}");
+            failed(footers[0].path.display(), message)
+        })?;
+        let time = stored.field_with_name(&spec.time).map(|field| field.data_type().clone());
+        let of_time = time.and_then(|time| event_times(&new_empty_array(&time)));
+        of_time.map_err(|error| {
+            let message = format!("column {:?} ({}): {error}", spec.time, spec.time_key);
             failed(footers[0].path.display(), message)
         })?;
         let members = group_into_partitions(&mut footers);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use driftline_operators::admit::EVENTS;
 use driftline_operators::ingest::{Allowance, Polled, Source};
 
 use super::SourceError;
@@ -42,7 +43,8 @@ impl Source for Replay {
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
         let Some(piece) = self.pieces.front() else { return Ok(Polled::End) };
-        if !allowance.holds_back(piece.partition) {
+        // The schedule brings no more of a table than events need that come next: it is not held.
+        if piece.stream == EVENTS && !allowance.holds_back(piece.partition) {
             return Ok(Polled::Held(piece.partition));
         }
         let mut chunk = self.readers[piece.stream].read(piece)?.chunk;

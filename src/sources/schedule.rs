@@ -1,11 +1,11 @@
 //! The epochs of a replay, from the footers of its files alone.
 //!
-//! Again and again the next rows of the partition whose next rows are estimated to be the earliest
-//! become an epoch; of equal ones tables come before events, then the order of partitions counts.
-//! Files whose row groups are large and overlap are thus read in step, and of a table no more at once
-//! than the next rows of the events are estimated to need. The schedule does not depend
-//! on the number of workers; all pieces of a row group go to one of them, so that the highest event
-//! time before any row is known.
+//! Again and again the next rows of the partition of the events whose next rows are estimated to be
+//! the earliest become an epoch; of equal ones the order of partitions counts. Files whose row groups
+//! are large and overlap are thus read in step. Before each of them tables are read as far as these
+//! rows are estimated to need them, and no further. The schedule does not depend on the number of
+//! workers; all pieces of a row group go to one of them, so that the highest event time before any
+//! row is known.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -89,57 +89,10 @@ struct Cursor {
 /// The pieces of `lanes`, which are in order of partitions, in order of epochs from 1. At most
 /// `limit` rows of the events are read; tables are read whole.
 pub fn schedule(lanes: &[Lane], epoch_rows_max: usize, limit: Option<u64>) -> Vec<Piece> {
-    let mut events_left = limit.unwrap_or(u64::MAX);
-    let mut numbers = 0..;
-    let mut cursors = vec![Cursor::default(); lanes.len()];
-    let turn = |lane: usize, cursor: &Cursor| {
-        let Lane { stream, groups, .. } = &lanes[lane];
-        let estimate = groups.get(cursor.group)?.estimate(cursor.skip);
-        Some(Reverse((estimate, *stream == EVENTS, lane)))
-    };
-    let mut turns: BinaryHeap<_> =
-        (0..lanes.len()).filter_map(|lane| turn(lane, &cursors[lane])).collect();
-    let mut pieces: Vec<Piece> = Vec::new();
-    while let Some(Reverse((estimate, is_event, lane))) = turns.pop() {
-        let Cursor { group, skip, .. } = cursors[lane];
-        let Lane { stream, partition, groups } = &lanes[lane];
-        let group = groups[group];
-        let mut rows = (group.rows - skip).min(epoch_rows_max as u64);
-        if !is_event {
-            if events_left > 0
-                && let Some(time) = needed_until(lanes, &cursors, epoch_rows_max)
-            {
-                // One row more, with which the watermark of the table passes that time.
-                rows = rows.min(group.rows_until(skip, time) + 1);
-            }
-        } else {
-            rows = rows.min(events_left);
-            events_left -= rows;
-            if rows == 0 {
-                continue;
-            }
-        }
-        let cursor = &mut cursors[lane];
-        let number = cursor.group_number.or_else(|| numbers.next()).unwrap_or(0);
-        pieces.push(Piece {
-            epoch: pieces.len() as u64 + 1,
-            stream: *stream,
-            partition: *partition,
-            file: group.file,
-            group: group.group,
-            skip: cursor.skip,
-            rows,
-            estimate,
-            group_number: number,
-            last_of_partition: false,
-        });
-        cursor.skip += rows;
-        cursor.group_number = Some(number);
-        if cursor.skip == group.rows {
-            let kept = if group.times.is_none() { Some(number) } else { None };
-            *cursor = Cursor { group: cursor.group + 1, skip: 0, group_number: kept };
-        }
-        turns.extend(turn(lane, cursor));
+    let mut scheduler = Scheduler::new(lanes, epoch_rows_max as u64, limit.unwrap_or(u64::MAX));
+    let mut pieces = Vec::new();
+    while let Some((lane, rows_max)) = scheduler.next_lane() {
+        pieces.push(scheduler.piece(lane, rows_max, pieces.len() as u64 + 1));
     }
     let mut seen = HashSet::new();
     for piece in pieces.iter_mut().rev() {
@@ -148,17 +101,105 @@ pub fn schedule(lanes: &[Lane], epoch_rows_max: usize, limit: Option<u64>) -> Ve
     pieces
 }
 
-/// The estimated time (ms) up to which the next rows of the events reach, if there are any and
-/// footers tell.
-fn needed_until(lanes: &[Lane], cursors: &[Cursor], epoch_rows_max: usize) -> Option<i64> {
-    let events = lanes.iter().zip(cursors).filter(|(lane, _)| lane.stream == EVENTS);
-    let next = events.filter_map(|(lane, cursor)| {
-        let group = lane.groups.get(cursor.group)?;
-        group.times?;
-        let end = cursor.skip.saturating_add(epoch_rows_max as u64).min(group.rows);
-        Some((group.estimate(cursor.skip), group.estimate(end)))
-    });
-    next.min().map(|(_, end)| end)
+struct Scheduler<'a> {
+    lanes: &'a [Lane],
+    cursors: Vec<Cursor>,
+    epoch_rows_max: u64,
+    events_left: u64,
+    /// Unfinished lanes by the estimated time of their next row, the earliest first.
+    events: BinaryHeap<Reverse<(i64, usize)>>,
+    tables: BinaryHeap<Reverse<(i64, usize)>>,
+    groups_seen: usize,
+}
+
+impl<'a> Scheduler<'a> {
+    fn new(lanes: &'a [Lane], epoch_rows_max: u64, events_left: u64) -> Self {
+        let mut scheduler = Scheduler {
+            lanes,
+            cursors: vec![Cursor::default(); lanes.len()],
+            epoch_rows_max,
+            events_left,
+            events: BinaryHeap::new(),
+            tables: BinaryHeap::new(),
+            groups_seen: 0,
+        };
+        (0..lanes.len()).for_each(|lane| scheduler.queue(lane));
+        scheduler
+    }
+
+    fn queue(&mut self, lane: usize) {
+        let Cursor { group, skip, .. } = self.cursors[lane];
+        let Lane { stream, groups, .. } = &self.lanes[lane];
+        let Some(group) = groups.get(group) else { return };
+        let queue = if *stream == EVENTS { &mut self.events } else { &mut self.tables };
+        queue.push(Reverse((group.estimate(skip), lane)));
+    }
+
+    /// The lane that comes next, and how many rows of it at most. A table comes while it is not
+    /// past the time that the next rows of the events reach, then with one row more, with which its
+    /// watermark passes that time.
+    fn next_lane(&mut self) -> Option<(usize, u64)> {
+        let next = |lanes: &BinaryHeap<Reverse<(i64, usize)>>| lanes.peek().map(|lane| lane.0);
+        let event = next(&self.events).filter(|_| self.events_left > 0);
+        let needed = event.map(|(_, lane)| self.reach(lane));
+        match (next(&self.tables), needed) {
+            (Some((estimate, lane)), Some(time)) if estimate <= time => {
+                self.tables.pop();
+                let Cursor { group, skip, .. } = self.cursors[lane];
+                Some((lane, self.lanes[lane].groups[group].rows_until(skip, time) + 1))
+            }
+            (Some((_, lane)), None) => {
+                self.tables.pop();
+                Some((lane, u64::MAX))
+            }
+            (_, Some(_)) => {
+                let Reverse((_, lane)) = self.events.pop()?;
+                Some((lane, self.events_left))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The estimated time (ms) that the next rows of a lane reach; the end of time without
+    /// statistics.
+    fn reach(&self, lane: usize) -> i64 {
+        let Cursor { group, skip, .. } = self.cursors[lane];
+        let group = &self.lanes[lane].groups[group];
+        let end = skip.saturating_add(self.epoch_rows_max).min(group.rows);
+        if group.times.is_some() { group.estimate(end) } else { i64::MAX }
+    }
+
+    /// The next rows of a lane, which then is queued again.
+    fn piece(&mut self, lane: usize, rows_max: u64, epoch: u64) -> Piece {
+        let Lane { stream, partition, groups } = &self.lanes[lane];
+        let cursor = &mut self.cursors[lane];
+        let (group, skip) = (groups[cursor.group], cursor.skip);
+        let rows = (group.rows - skip).min(self.epoch_rows_max).min(rows_max);
+        let number = cursor.group_number.unwrap_or(self.groups_seen);
+        self.groups_seen = self.groups_seen.max(number + 1);
+        *cursor = if skip + rows < group.rows {
+            Cursor { skip: skip + rows, group_number: Some(number), ..*cursor }
+        } else {
+            let kept = group.times.is_none().then_some(number);
+            Cursor { group: cursor.group + 1, skip: 0, group_number: kept }
+        };
+        if *stream == EVENTS {
+            self.events_left -= rows;
+        }
+        self.queue(lane);
+        Piece {
+            epoch,
+            stream: *stream,
+            partition: *partition,
+            file: group.file,
+            group: group.group,
+            skip,
+            rows,
+            estimate: group.estimate(skip),
+            group_number: number,
+            last_of_partition: false,
+        }
+    }
 }
 
 /// Partitions of which nothing is read.
@@ -204,10 +245,15 @@ mod tests {
         let lanes = [lane(0, 0, &[(100, Some((0, 1_000)))]), lane(1, 1, &[(40, Some((0, 1_000)))])];
         let pieces = schedule(&lanes, 20, None);
         let order: Vec<(u32, i64)> = pieces.iter().map(|p| (p.partition, p.estimate)).collect();
-        let expected = [(1, 0), (0, 0), (0, 200), (1, 250), (0, 400), (0, 600), (1, 650), (0, 800)];
+        // Each time the table comes to the end of the next 200 ms of events, and one row further.
+        let expected = [(0, 0), (0, 200), (0, 400), (0, 600), (0, 800)]
+            .into_iter()
+            .zip([0, 250, 450, 650, 850]);
+        let expected: Vec<(u32, i64)> =
+            expected.flat_map(|(events, table)| [(1, table), events]).collect();
         assert_eq!(order, expected);
         let numbers: Vec<usize> = pieces.iter().map(|piece| piece.group_number).collect();
-        assert_eq!(numbers, [0, 1, 1, 0, 1, 1, 0, 1]);
+        assert_eq!(numbers, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
     }
 
     #[test]

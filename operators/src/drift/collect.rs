@@ -298,12 +298,14 @@ fn pane_parts<'scope>(
         "DriftPanes",
         move |_capability, _info| {
             let mut epochs = CompleteEpochs::new(watermarks);
+            let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
             move |(rows, row_frontier), (marks, mark_frontier), output| {
-                // Rows are scored out of step, but each at its own epoch: what an epoch's watermark
-                // closes has been added when the epoch is complete.
-                rows.for_each(|_capability, container| {
+                // Rows are scored out of step, but each at its own epoch. A late row of a later epoch
+                // must not slip into a pane that an earlier one closes.
+                rows.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
                     if let Some(batch) = failure.check(container.take(&schema)) {
-                        counters.rows_late_for_drift(panes.add(&batch));
+                        arrived.entry(epoch).or_default().push(batch);
                     }
                 });
                 epochs.read(marks, output.output_index());
@@ -311,6 +313,9 @@ fn pane_parts<'scope>(
                     !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
                 };
                 while let Some(capability) = epochs.next(complete) {
+                    for batch in arrived.remove(capability.time()).into_iter().flatten() {
+                        counters.rows_late_for_drift(panes.add(&batch));
+                    }
                     let closed = panes.close(epochs.watermarks().of_job());
                     if closed.is_empty() {
                         continue;
