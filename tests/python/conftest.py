@@ -1,8 +1,14 @@
 """Runs of the flights job, each done once for all tests that look at it."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from support import JOB, binary, driftline, model_env
+from disorder import Disordered
+from support import (
+    DAY_MS, DEPARTURES, JOB, account, binary, driftline, millis, model_env, rows_in, with_column,
+)  # fmt: skip
 
 
 def pytest_configure():
@@ -44,3 +50,52 @@ class Runs:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     return Runs(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def disordered():
+    return Disordered()
+
+
+@pytest.fixture(scope="session")
+def restored(disordered, tmp_path_factory):
+    """The four disordered files with all their tail numbers."""
+    return disordered.restore(tmp_path_factory.mktemp("restored"))
+
+
+@pytest.fixture(scope="session")
+def replay(runs):
+    """A replay of `source`, and its account but for what is pending, which is nothing."""
+
+    def run(source, *options, **env):
+        options = ["--input", source, "--with-inputs", *options]
+        folder = runs.of(JOB, *options, command="replay", **env)
+        *terms, pending = account(runs.said(folder))
+        assert terms[0] == sum(terms[1:]) and pending == 0
+        assert rows_in(folder / "predictions") == terms[1]
+        assert rows_in(folder / "dead_letters") == terms[3]
+        return folder, tuple(terms)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def harder(tmp_path_factory):
+    """Departures whose delays no binary fraction holds, one of 1e12 a day, some unknown, some NaN,
+    some zeros negative."""
+    departures = pq.read_table(DEPARTURES)
+    delays = departures["dep_delay"].to_numpy() * 0.1
+    places = np.arange(len(delays))
+    days = millis(departures["event_time"]) // DAY_MS
+    _, first_of_day, flights = np.unique(days, return_index=True, return_counts=True)
+    huge = first_of_day + flights // 2
+    unknown = places % 7 == 3
+    unknown[huge] = False
+    delays[5::1009] = np.nan
+    delays[(delays == 0) & (places % 2 == 0)] = -0.0
+    delays[huge] = 1e12
+    delays = pa.array(delays, mask=unknown, from_pandas=False)
+    path = tmp_path_factory.mktemp("harder") / "departures.parquet"
+    rows = with_column(departures, "dep_delay", delays)
+    pq.write_table(rows, path, row_group_size=16_384, compression="zstd")
+    return path

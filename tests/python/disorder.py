@@ -1,5 +1,6 @@
 """The four files of flights in order of arrival, and which of their rows are late: a plain rule."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,10 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from support import (
-    DAY_MS, DEPARTURES, DISORDERED, FEATURES, HOUR_MS, carrier_means, origin_counts, parts,
-    plane_idle, with_column,
+    DAY_MS, DEPARTURES, DISORDERED, FEATURES, HOUR_MS, carrier_means, model_env, origin_counts,
+    parts, plane_idle, predictions, with_column,
 )  # fmt: skip
 
+# Several tests look at the same runs, which nothing writes to again.
+scores = functools.lru_cache(maxsize=4)(predictions)
 CANCELLED, BLANKED = 8_255, 1_642
 READ, DEPARTED = 336_776, 328_521
 
@@ -27,9 +30,18 @@ class Disordered:
         self.departed = rows.filter(pc.is_valid(rows["event_time"]))
         blank = pc.is_null(self.departed["tailnum"])
         self.blanked = set(self.departed.filter(blank)["event_id"].to_pylist())
+        self._windows = {}
 
     def late(self, lateness_ms) -> set:
         return {name for name, by in self.behind.items() if by > lateness_ms}
+
+    def windows(self, late=frozenset(), with_blanks=False) -> dict:
+        """`window_inputs` of all departures, each made once."""
+        key = (len(late), with_blanks)
+        if key not in self._windows:
+            events = self.departed if with_blanks else self.departures
+            self._windows[key] = window_inputs(events, late)
+        return self._windows[key]
 
     def restore(self, folder):
         """Writes the files with the tail numbers that were blanked."""
@@ -45,8 +57,7 @@ class Disordered:
 
     def sorted_without(self, ids) -> pa.Table:
         """The sorted departures but those."""
-        known = self.departures["event_id"]
-        return self.departures.filter(pc.invert(pc.is_in(known, pa.array(ids, pa.string()))))
+        return without(self.departures, ids)
 
 
 def behind(file: pa.Table) -> dict:
@@ -80,3 +91,17 @@ def assert_windows(rows: pa.Table, found: np.ndarray, wanted: dict):
             name, len(differing), [(ids[row], column[row], of_rows[row]) for row in differing[:5]],
         )  # fmt: skip
 
+
+
+def lateness(ms, **changes) -> dict:
+    """The environment of a run with an allowed lateness."""
+    return model_env("trees") | {"STREAMING_EVENT__ALLOWED_LATENESS_MS": str(ms)} | changes
+
+
+def without(rows: pa.Table, ids) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(ids, pa.string()))))
+
+
+def but(vectors: np.ndarray, *names) -> np.ndarray:
+    """Inputs of the model but the named ones, [rows, features]."""
+    return np.delete(vectors, [FEATURES.index(name) for name in names], axis=1)

@@ -193,6 +193,11 @@ def table(folder, *sort_by) -> pa.Table:
     return rows.sort_by([(column, "ascending") for column in sort_by]) if sort_by else rows
 
 
+def rows_in(folder) -> int:
+    """How many rows the Parquet files in a folder hold."""
+    return sum(pq.read_metadata(file).num_rows for file in parts(folder))
+
+
 def predictions(run) -> pa.Table:
     return table(run / "predictions", "event_id")
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from support import DEPARTURES, ROWS, driftline, job_file, parts, predictions
+from support import DEPARTURES, ROWS, number, parts, predictions
 
 SHARE_MAX = 0.6
 
@@ -39,15 +39,13 @@ def test_rows_of_a_key_stay_together_and_in_order(runs):
     assert workers_of_planes(run) == 2
 
 
-def test_no_worker_holds_most_of_the_planes(tmp_path):
-    """Keys of a window by plane, in the closing words of the run."""
-    by_plane = ('window = { key = "carrier"', 'window = { key = "tailnum"')
-    job = job_file(tmp_path / "job.toml", by_plane)
-    env = {"STREAMING_JOB__SHARD_BY": "id"}
-    done = driftline("replay", job, "--workers", 2, "--out", tmp_path / "out", env=env)
-    held = re.search(r"windows +([\d,]+) \+ ([\d,]+) keys by tailnum", done.stderr)
-    assert held, done.stderr
-    held = [int(keys.replace(",", "")) for keys in held.groups()]
+def test_no_worker_holds_most_of_the_planes(runs):
+    """Keys of the window by plane that were held at once, in the closing words of the run; a plane
+    is forgotten when its last flight is too long ago."""
+    run = runs("trees", "--workers", 2, "--run-columns", STREAMING_JOB__SHARD_BY="id")
+    held = re.search(r"([\d,]+) \+ ([\d,]+) keys by tailnum", runs.said(run))
+    assert held, runs.said(run)
+    held = [number(keys) for keys in held.groups()]
     planes = pc.count_distinct(pq.read_table(DEPARTURES, columns=["tailnum"])["tailnum"]).as_py()
-    assert sum(held) == planes
-    assert max(held) <= SHARE_MAX * planes
+    assert 0.5 * planes < sum(held) < planes
+    assert max(held) <= SHARE_MAX * sum(held)

@@ -35,26 +35,6 @@ def departures():
     return pq.read_table(DEPARTURES)
 
 
-@pytest.fixture(scope="module")
-def harder(departures, tmp_path_factory):
-    """Departures whose delays no binary fraction holds, one of 1e12 a day, some unknown."""
-    delays = departures["dep_delay"].to_numpy() * 0.1
-    days = departures["event_time"].cast(pa.int64()).to_numpy() // (24 * HOUR_MS)
-    _, first_of_day, flights = np.unique(days, return_index=True, return_counts=True)
-    huge = first_of_day + flights // 2
-    unknown = np.arange(len(delays)) % 7 == 3
-    unknown[huge] = False
-    at = departures.column_names.index("dep_delay")
-    delays[5::1009] = np.nan
-    delays[huge] = 1e12
-    events = departures.set_column(
-        at, "dep_delay", pa.array(delays, mask=unknown, from_pandas=False)
-    )
-    path = tmp_path_factory.mktemp("harder") / "departures.parquet"
-    pq.write_table(events, path, row_group_size=16_384, compression="zstd")
-    return path
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_means_are_those_of_the_data(runs, departures, workers):
     assert_means(table(runs.export("--workers", workers)), departures)
