@@ -276,8 +276,9 @@ def test_a_table_without_rows(tmp_path, workers):
 @pytest.mark.parametrize("name", ["2 h", "disordered plain"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_part_of_the_year_equals_the_full_run(runs, jobs, name, extent, workers):
-    part = columns(runs.of(jobs[name], *extent, "--workers", workers), ["event_time", "age", *VALUES])
-    full = columns(runs.of(jobs[name], "--workers", 1), ["event_time", "age", *VALUES])
+    names = ["event_time", "age", *VALUES]
+    part = columns(runs.of(jobs[name], *extent, "--workers", workers), names)
+    full = columns(runs.of(jobs[name], "--workers", 1), names)
     given = dict(zip(extent[::2], extent[1::2], strict=True))
     start, end = (
         datetime.fromisoformat(given.get(option, otherwise))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from support import (
-    DEPARTURES, FLIGHTS, JOB, ROOT, ROWS, assert_same, binary, drift, driftline, environment,
+    DEPARTURES, JOB, ROOT, ROWS, assert_same, binary, drift, driftline, environment,
     files, job_file, parts, predictions, refusal, table, vectors,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The orders in which events are applied, how many wait for their turn, and how reading is paced."""
+"""The orders in which events are applied, how many rows wait, and how reading is paced."""
 
 import numpy as np
 import pyarrow as pa

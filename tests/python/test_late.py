@@ -128,7 +128,8 @@ def test_results_do_not_depend_on_epochs(runs, case, restored, replay, epoch_row
     """But for which late rows come to drift before their window is closed: that goes by epochs."""
     env = lateness(case[0])
     wanted, _ = replay(restored, "--workers", 1, **env)
-    small, _ = replay(restored, "--workers", 2, STREAMING_JOB__EPOCH_ROWS_MAX=str(epoch_rows), **env)
+    env["STREAMING_JOB__EPOCH_ROWS_MAX"] = str(epoch_rows)
+    small, _ = replay(restored, "--workers", 2, **env)
     assert_same(scores(small), scores(wanted))
     assert_same(dead_letters(small), dead_letters(wanted))
     for run in (small, wanted):
@@ -145,7 +146,8 @@ def test_results_do_not_depend_on_epochs(runs, case, restored, replay, epoch_row
 def test_drift_without_late_rows_does_not_depend_on_epochs(case, restored, replay, epoch_rows):
     env = lateness(case[0], STREAMING_EVENT__LATE="skip")
     wanted, _ = replay(restored, "--workers", 1, **env)
-    small, _ = replay(restored, "--workers", 2, STREAMING_JOB__EPOCH_ROWS_MAX=str(epoch_rows), **env)
+    env["STREAMING_JOB__EPOCH_ROWS_MAX"] = str(epoch_rows)
+    small, _ = replay(restored, "--workers", 2, **env)
     assert_same(drift(small), drift(wanted))
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-import pyarrow.compute as pc
 import pytest
 
 from disorder import (
@@ -62,7 +61,9 @@ def test_cancelled_flights_are_dead_letters(replay, disordered):
     assert letters["event_time"].null_count == CANCELLED
     read = {"event_id", "event_time", "carrier", "tailnum", "origin", "dest", "hour", "minute"}
     read |= {"dep_delay", "distance"}
-    originals = {str(DISORDERED / name): rows.to_pylist() for name, rows in disordered.files.items()}
+    originals = {
+        str(DISORDERED / name): rows.to_pylist() for name, rows in disordered.files.items()
+    }  # fmt: skip
     seen = set()
     for letter in letters.to_pylist():
         original = originals[letter["partition"]][letter["offset"]]

@@ -43,8 +43,8 @@ def jobs(tmp_path_factory):
         features = "\n".join(
             f"[features.{value}]\n{of_weather}{one} }}\nallow_null = true" for value, one in what
         )
-        tables = f'[tables.weather]\npath = "{path}"\nkey = "origin"\ntime = "valid_from"\n{settings}'
-        made[name] = features_job(folder / f"{name}.toml", features, tables)
+        tables = f'[tables.weather]\npath = "{path}"\nkey = "origin"\ntime = "valid_from"\n'
+        made[name] = features_job(folder / f"{name}.toml", features, tables + settings)
     return made
 
 
@@ -146,7 +146,7 @@ def test_events_and_the_table_as_lines(runs, jobs, kind, tmp_path):
 
 
 def test_declared_types_of_a_table(runs, jobs, tmp_path):
-    """A value that is whole in all lines is a float all the same; one of another type is refused."""
+    """Whole values are the same as integers and as floats; a type that is none is refused."""
     rows = pq.read_table(KINDS["sorted"][0])
     visib = rows["visib"].cast(pa.int64(), safe=False)
     weather = as_plain(tmp_path, with_column(rows, "visib", visib))
@@ -324,7 +324,8 @@ def test_rows_wait_for_a_table_unless_it_is_eager(runs, jobs, path, workers):
     patient = runs.of(jobs["sorted"], "--workers", workers, **settings)
     within = most_within(times, LATENESS_MS)
     # The watermark is that of the table, which may lag behind its own plan.
-    span = LATENESS_MS + Pace(path, "valid_from").behind_ms + Pace(DEPARTURES, "event_time").ahead_ms
+    lag = Pace(path, "valid_from").behind_ms + Pace(DEPARTURES, "event_time").ahead_ms
+    span = LATENESS_MS + lag
     # Workers need not be at the same epoch.
     most = most_within(times, span) + (1 + workers) * EPOCH_ROWS
     assert within <= waited(runs.said(patient)) <= most < 2 * within
