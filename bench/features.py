@@ -7,17 +7,14 @@ that the model and the drift figures have as many columns as before. CPU is what
 used, without the wait for a second core.
 """
 
-import os
 import pathlib
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-EVENTS = 328_521
+from measure import EVENTS, ROOT, replay
+
 ORDERS = ("event_time", "epoch", "arrival")
 WINDOWS = ("carrier_delay_1h", "origin_departures_1h", "plane_idle_ms")
 WEATHER = ("temp", "wind_speed", "precip", "visib")
@@ -49,22 +46,6 @@ CASES = {f"order {order}": variant(order) for order in ORDERS} | {
 }
 
 
-def run(program: str, job: pathlib.Path, out: str) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak resident MiB of one replay."""
-    environment = os.environ | {
-        "STREAMING_MODEL__PATH": f"{ROOT}/data/flights/models/logistic.onnx",
-        "STREAMING_DRIFT__BASELINE": f"{ROOT}/data/flights/baseline-logistic.parquet",
-    }
-    command = [program, "replay", str(job), "--overwrite", "--out", out]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status != 0:
-        raise SystemExit(f"{' '.join(command)} failed with {status}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
 def main() -> None:
     program = str(pathlib.Path(sys.argv[1]).resolve())
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 7
@@ -75,7 +56,8 @@ def main() -> None:
             (path / f"{number}.toml").write_text(job)
         for _ in range(runs):
             for number, case in enumerate(CASES):
-                figures[case].append(run(program, path / f"{number}.toml", f"{folder}/out"))
+                job = str(path / f"{number}.toml")
+                figures[case].append(replay(program, job, f"{folder}/out", "logistic", 1))
     whole = [statistics.median(column) for column in zip(*figures["order event_time"])]
     print("| variant | events/s | of order event_time | CPU ns an event less | peak MiB |")
     print("| --- | --- | --- | --- | --- |")

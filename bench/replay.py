@@ -5,34 +5,15 @@ Usage: bench/replay.py PROGRAM [RUNS]. Each figure is the median of RUNS runs (5
 in turn, so that a slow minute of the machine falls on all of them alike.
 """
 
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-EVENTS = 328_521
+from measure import EVENTS, ROOT, replay
+
+JOB = f"{ROOT}/jobs/flights.toml"
 CASES = [(model, workers) for model in ("trees", "logistic") for workers in (1, 2)]
-
-
-def run(program: str, model: str, workers: int, out: str) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak resident MiB of one replay."""
-    environment = os.environ | {
-        "STREAMING_MODEL__PATH": f"../data/flights/models/{model}.onnx",
-        "STREAMING_DRIFT__BASELINE": f"../data/flights/baseline-{model}.parquet",
-    }
-    command = [program, "replay", "jobs/flights.toml", "--overwrite"]
-    command += ["--out", out, "--workers", str(workers)]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status != 0:
-        raise SystemExit(f"{' '.join(command)} failed with {status}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -42,7 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         for _ in range(runs):
             for case in CASES:
-                figures[case].append(run(program, *case, out))
+                figures[case].append(replay(program, JOB, out, *case))
     print("| model | workers | events/s | events per CPU-second | peak MiB |")
     print("| --- | --- | --- | --- | --- |")
     for (model, workers), measured in figures.items():

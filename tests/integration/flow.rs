@@ -3,25 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type};
-use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::admit::Chunk;
-use driftline_operators::deliver::deliver;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::ingest::{Allowance, FlowBounds, Polled, Source, SourceError};
-use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
 
 use crate::support::{
-    Memory, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of, config,
-    layout, ways,
+    Memory, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of,
+    last_columns, run_features, ways,
 };
 
-/// Longer than any run here takes, by far.
-const PATIENCE: Duration = Duration::from_secs(60);
 const TABLE_LATENESS_MS: i64 = 20;
 
 fn declared() -> Vec<FeatureDeclaration> {
@@ -52,52 +44,20 @@ fn tiny(gate_rows_max: u64) -> FlowBounds {
     FlowBounds { epochs_in_flight_max: 1, gate_rows_max, partition_skew_max_ms: None }
 }
 
-type MakeSource = dyn Fn(usize, usize) -> Box<dyn Source> + Send + Sync;
-
 /// Runs the graph until it is done or fails; what it delivered, and the failure.
 fn run(
     way: timely::CommunicationConfig,
     setting: &Setting,
-    source: Arc<MakeSource>,
     memory: Memory,
     name: &str,
+    source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
 ) -> (BTreeMap<i64, Option<f64>>, Option<String>) {
-    let (shared, sink, name) = (setting.clone(), memory.clone(), name.to_owned());
-    let guards = timely::execute(config(way), move |worker| {
-        let probe = ProbeHandle::new();
-        let source = source(worker.index(), worker.peers());
-        worker.dataflow::<u64, _, _>(|scope| {
-            let schema = shared.plan().enriched_schema(&layout());
-            let Enriched { rows, .. } = enriched(scope, shared.events(source), probe.clone());
-            let failure = shared.failure.clone();
-            deliver(rows, "Test", schema, Box::new(sink.clone()), |_| (), failure)
-                .probe_with(&probe);
-        });
-        let started = Instant::now();
-        while !probe.done() && !shared.failure.is_set() {
-            worker.step_or_park(Some(Duration::from_millis(1)));
-            assert!(started.elapsed() < PATIENCE, "{name}: it does not come to an end");
-        }
-        for dataflow in worker.installed_dataflows() {
-            worker.drop_dataflow(dataflow);
-        }
-    })
-    .unwrap();
-    guards.join().into_iter().for_each(|end| end.unwrap());
+    run_features(way, setting, &memory, name, source);
     (delivered(&memory), setting.failure.message())
 }
 
 fn delivered(memory: &Memory) -> BTreeMap<i64, Option<f64>> {
-    let mut found = BTreeMap::new();
-    for batch in memory.batches() {
-        let ids = batch.column(1).as_primitive::<Int64Type>();
-        let values = batch.column(batch.num_columns() - 1).as_primitive::<Float64Type>();
-        for row in 0..batch.num_rows() {
-            let value = values.is_valid(row).then(|| values.value(row));
-            assert!(found.insert(ids.value(row), value).is_none(), "a row came twice");
-        }
-    }
-    found
+    last_columns::<1>(memory).into_iter().map(|(id, [value])| (id, value)).collect()
 }
 
 /// Events with gaps of event time, and a table that covers only some of it.
@@ -173,7 +133,7 @@ fn a_fixed_schedule_ends_or_names_what_holds_it_back() {
                 Scripted::share_without(&chunks, worker, workers, &unopened)
             };
             let setting = setting(3, tiny(gate_rows_max));
-            let (found, failure) = run(way, &setting, Arc::new(source), Memory::default(), &name);
+            let (found, failure) = run(way, &setting, Memory::default(), &name, source);
             match failure {
                 None => {
                     assert_eq!(found, expected, "{name}");
@@ -290,8 +250,7 @@ fn live_input_with_pauses_always_ends() {
                 let skew = (at % 2 == 0).then_some(50);
                 let bounds = FlowBounds { partition_skew_max_ms: skew, ..tiny(100) };
                 let setting = setting(3, bounds);
-                let (found, failure) =
-                    run(way, &setting, Arc::new(source), Memory::default(), &name);
+                let (found, failure) = run(way, &setting, Memory::default(), &name, source);
                 assert_eq!(failure, None, "{name}");
                 if goes_idle {
                     let ids: Vec<_> = found.keys().collect();
@@ -371,7 +330,7 @@ fn events_wait_for_a_table_that_ticks_unless_it_is_eager() {
             };
             let mut setting = setting(1, tiny(1_000));
             setting.tables[0].table.eager = eager;
-            let (found, failure) = run(way, &setting, Arc::new(source), memory, &name);
+            let (found, failure) = run(way, &setting, memory, &name, source);
             assert_eq!(failure, None, "{name}");
             assert_eq!(*seen.lock().unwrap(), Some(before), "{name}: delivered before the version");
             assert_eq!(found.len(), 10, "{name}");

@@ -2,20 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type};
-use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::Counters;
 use driftline_operators::admit::LatePolicy;
-use driftline_operators::deliver::deliver;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
-use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
 
 use crate::support::{
-    Memory, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of, config,
-    layout, ways,
+    Memory, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of,
+    last_columns, run_features, ways,
 };
 
 const EVENT_LATENESS_MS: i64 = 30;
@@ -84,42 +78,11 @@ fn run(
     let is_unopened = |&p: &u32| partitions[p as usize].len() == 0;
     let unopened: Vec<u32> = (0..partitions.len() as u32).filter(is_unopened).collect();
     let memory = Memory::default();
-    let (shared, sink) = (setting.clone(), memory.clone());
-    let guards = timely::execute(config(way), move |worker| {
-        let probe = ProbeHandle::new();
-        let source = Scripted::share_without(&chunks, worker.index(), worker.peers(), &unopened);
-        worker.dataflow::<u64, _, _>(|scope| {
-            let schema = shared.plan().enriched_schema(&layout());
-            let Enriched { rows, .. } = enriched(scope, shared.events(source), probe.clone());
-            let failure = shared.failure.clone();
-            deliver(rows, "Test", schema, Box::new(sink.clone()), |_| (), failure)
-                .probe_with(&probe);
-        });
-        while !probe.done() {
-            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
-        }
-    })
-    .unwrap();
-    guards.join().into_iter().for_each(|end| end.unwrap());
+    run_features(way, &setting, &memory, &format!("seed {seed}"), move |worker, workers| {
+        Scripted::share_without(&chunks, worker, workers, &unopened)
+    });
     assert_eq!(setting.failure.message(), None);
-    (found(&memory), setting.counters)
-}
-
-fn found(memory: &Memory) -> Found {
-    let mut found = Found::new();
-    for batch in memory.batches() {
-        let ids = batch.column(1).as_primitive::<Int64Type>();
-        let first = batch.num_columns() - FEATURES;
-        for row in 0..batch.num_rows() {
-            let value = |i: usize| {
-                let column = batch.column(first + i).as_primitive::<Float64Type>();
-                column.is_valid(row).then(|| column.value(row))
-            };
-            let twice = found.insert(ids.value(row), std::array::from_fn(value));
-            assert!(twice.is_none(), "row {} came twice", ids.value(row));
-        }
-    }
-    found
+    (last_columns(&memory), setting.counters)
 }
 
 /// The definition, taken literally, over all versions there ever are.

@@ -1,21 +1,22 @@
 //! What the tests run graphs with: sources from memory, sinks into memory, a model in Rust.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMillisecondArray, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit};
-use driftline_jobs::enriched::Events;
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
+use driftline_jobs::enriched::{Enriched, Events, enriched};
 use driftline_operators::accounting::Counters;
 use driftline_operators::admit::{Admission, Chunk, EVENTS, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::clock::Clock;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::deliver::{Sink, SinkError, deliver};
 use driftline_operators::failure::Failure;
 use driftline_operators::fault::Faults;
 use driftline_operators::features::declaration::FeatureDeclaration;
@@ -27,6 +28,8 @@ use driftline_operators::layout::EventLayout;
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::Probe;
 
 /// Every way to run a graph that must give the same.
 pub fn ways() -> Vec<timely::CommunicationConfig> {
@@ -450,6 +453,60 @@ impl Sink for Memory {
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
+}
+
+/// Longer than any run of the tests takes, by far.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the graph up to the features into `memory`, until it is done or has failed; `make_source`
+/// gives each worker its share.
+pub fn run_features(
+    way: timely::CommunicationConfig,
+    setting: &Setting,
+    memory: &Memory,
+    name: &str,
+    make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
+) {
+    let (setting, sink, name) = (setting.clone(), memory.clone(), name.to_owned());
+    let guards = timely::execute(config(way), move |worker| {
+        let probe = ProbeHandle::new();
+        let source = make_source(worker.index(), worker.peers());
+        worker.dataflow::<u64, _, _>(|scope| {
+            let schema = setting.plan().enriched_schema(&layout());
+            let Enriched { rows, .. } = enriched(scope, setting.events(source), probe.clone());
+            let failure = setting.failure.clone();
+            deliver(rows, "Test", schema, Box::new(sink.clone()), |_| (), failure)
+                .probe_with(&probe);
+        });
+        let started = Instant::now();
+        while !probe.done() && !setting.failure.is_set() {
+            worker.step_or_park(Some(Duration::from_millis(1)));
+            assert!(started.elapsed() < PATIENCE, "{name}: it does not come to an end");
+        }
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+    })
+    .unwrap();
+    guards.join().into_iter().for_each(|end| end.unwrap());
+}
+
+/// The last `N` columns of what was delivered, Float64, by id.
+pub fn last_columns<const N: usize>(memory: &Memory) -> BTreeMap<i64, [Option<f64>; N]> {
+    let mut found = BTreeMap::new();
+    for batch in memory.batches() {
+        let ids = batch.column(1).as_primitive::<Int64Type>();
+        let first = batch.num_columns() - N;
+        for row in 0..batch.num_rows() {
+            let value = |i: usize| {
+                let column = batch.column(first + i).as_primitive::<Float64Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            let twice = found.insert(ids.value(row), std::array::from_fn(value));
+            assert!(twice.is_none(), "row {} came twice", ids.value(row));
+        }
+    }
+    found
 }
 
 /// The score is the first feature.

@@ -2,18 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type};
-use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::Counters;
 use driftline_operators::admit::LatePolicy;
-use driftline_operators::deliver::deliver;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::window::{Aggregate, WindowSpec};
-use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
 
-use crate::support::{Memory, Random, Row, Scripted, Setting, chunks, config, ways};
+use crate::support::{
+    Memory, Random, Row, Scripted, Setting, chunks, last_columns, run_features, ways,
+};
 
 const LENGTH_MS: i64 = 50;
 const LATENESS_MS: i64 = 30;
@@ -78,38 +74,11 @@ fn run(
     };
     let chunks = chunks(partitions, &mut Random::new(seed));
     let memory = Memory::default();
-    let (shared, sink) = (setting.clone(), memory.clone());
-    let guards = timely::execute(config(way), move |worker| {
-        let probe = ProbeHandle::new();
-        let source = Scripted::share(&chunks, worker.index(), worker.peers());
-        worker.dataflow::<u64, _, _>(|scope| {
-            let schema = shared.plan().enriched_schema(&crate::support::layout());
-            let events = shared.events(source);
-            let Enriched { rows, .. } = enriched(scope, events, probe.clone());
-            let failure = shared.failure.clone();
-            deliver(rows, "Test", schema, Box::new(sink.clone()), |_| (), failure)
-                .probe_with(&probe);
-        });
-        while !probe.done() {
-            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
-        }
-    })
-    .unwrap();
-    guards.join().into_iter().for_each(|end| end.unwrap());
+    run_features(way, &setting, &memory, &format!("seed {seed}"), move |worker, workers| {
+        Scripted::share(&chunks, worker, workers)
+    });
     assert_eq!(setting.failure.message(), None);
-    let mut found = Found::new();
-    for batch in memory.batches() {
-        let ids = batch.column(1).as_primitive::<Int64Type>();
-        let first = batch.num_columns() - FEATURES.len();
-        let columns = batch.columns()[first..].iter();
-        let values: Vec<_> = columns.map(|column| column.as_primitive::<Float64Type>()).collect();
-        for row in 0..batch.num_rows() {
-            let value = |i: usize| values[i].is_valid(row).then(|| values[i].value(row));
-            let twice = found.insert(ids.value(row), std::array::from_fn(value));
-            assert!(twice.is_none(), "row {} came twice", ids.value(row));
-        }
-    }
-    (found, setting.counters)
+    (last_columns(&memory), setting.counters)
 }
 
 fn key_of(row: &Row, key: &str) -> Option<String> {
