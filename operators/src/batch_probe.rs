@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{concat_batches, take};
+use arrow::error::ArrowError;
 
 use crate::model::{Model, ModelError};
 
@@ -22,13 +23,15 @@ pub enum BatchDependence {
     Dependent { largest_difference: f32 },
 }
 
-/// Scores seeded random rows in batches of many sizes and compares bits. `sample` lends its schema
-/// and, where it has rows, the values that the random ones are spread around.
+/// Scores seeded random rows in batches of many sizes and compares bits. `sample` lends its schema,
+/// and rows for the columns that are not null there: these are drawn together, so that what fits
+/// together in the sample does so in the random rows.
 ///
 /// # Errors
 /// If the model refuses the rows.
 pub fn probe(model: &mut dyn Model, sample: &RecordBatch) -> Result<BatchDependence, ModelError> {
-    let rows = random_rows(sample, *SIZES.last().expect("there are sizes"));
+    let rows = random_rows(sample, *SIZES.last().expect("there are sizes"))
+        .map_err(|error| ModelError(error.to_string()))?;
     let together = model.score(&rows)?.predictions;
     let mut largest = 0f32;
     let mut differing = Vec::new();
@@ -93,8 +96,9 @@ pub fn doubled(row: &RecordBatch) -> Result<RecordBatch, ModelError> {
     concat_batches(&row.schema(), [row, row]).map_err(|error| ModelError(error.to_string()))
 }
 
-/// Rows of the sample's schema: normal-looking floats over several magnitudes, text from the sample.
-fn random_rows(sample: &RecordBatch, rows: usize) -> RecordBatch {
+/// Rows of the sample's schema: where it has no values normal-looking floats over several
+/// magnitudes, else its own rows in random order.
+fn random_rows(sample: &RecordBatch, rows: usize) -> Result<RecordBatch, ArrowError> {
     let mut state = SEED;
     let mut next = move || {
         state ^= state << 13;
@@ -102,25 +106,30 @@ fn random_rows(sample: &RecordBatch, rows: usize) -> RecordBatch {
         state ^= state << 17;
         (state >> 11) as f64 / (1u64 << 53) as f64
     };
-    let columns: Vec<ArrayRef> = sample
-        .columns()
-        .iter()
-        .map(|column| -> ArrayRef {
-            if column.data_type().is_floating() {
-                let scale = 10f64.powf(next() * 3.0);
-                Arc::new(Float64Array::from_iter_values((0..rows).map(|_| (next() - 0.3) * scale)))
-            } else {
-                arrow::array::new_null_array(column.data_type(), rows)
-            }
-        })
-        .collect();
-    RecordBatch::try_new(sample.schema(), columns).expect("columns of the sample's types")
+    let is_open = |column: &ArrayRef| column.null_count() == sample.num_rows();
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(sample.num_columns());
+    for column in sample.columns() {
+        columns.push(if is_open(column) && column.data_type().is_floating() {
+            let scale = 10f64.powf(next() * 3.0);
+            Arc::new(Float64Array::from_iter_values((0..rows).map(|_| (next() - 0.3) * scale)))
+        } else {
+            new_null_array(column.data_type(), rows)
+        });
+    }
+    let drawn = (0..rows).map(|_| (next() * sample.num_rows() as f64) as u32);
+    let drawn = UInt32Array::from_iter_values(drawn);
+    for (column, own) in columns.iter_mut().zip(sample.columns()) {
+        if !is_open(own) {
+            *column = take(own, &drawn, None)?;
+        }
+    }
+    RecordBatch::try_new(sample.schema(), columns)
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::AsArray;
-    use arrow::datatypes::Float64Type;
+    use arrow::array::{AsArray, StringArray};
+    use arrow::datatypes::{DataType, Float64Type};
 
     use super::*;
     use crate::model::{Scores, Task};
@@ -156,5 +165,26 @@ mod tests {
         assert_eq!(find(|rows| rows == 1), BatchDependence::PadSingleRow);
         assert!(matches!(find(|rows| rows == 7), BatchDependence::Dependent { .. }));
         assert!(matches!(find(|rows| rows <= 2), BatchDependence::Dependent { .. }));
+    }
+
+    #[test]
+    fn random_rows_keep_what_fits_together() {
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(vec!["a", "b"])),
+            new_null_array(&DataType::Float64, 2),
+            Arc::new(Float64Array::from(vec![1.0, 2.0])),
+        ];
+        let sample = RecordBatch::try_from_iter_with_nullable(
+            ["s", "x", "n"].into_iter().zip(columns).map(|(name, column)| (name, column, true)),
+        );
+        let rows = random_rows(&sample.unwrap(), 100).unwrap();
+        let numbers = |at: usize| rows.column(at).as_primitive::<Float64Type>().values().to_vec();
+        let texts = rows.column(0).as_string::<i32>();
+        let together = texts.iter().flatten().zip(numbers(2));
+        assert!(together.clone().all(|pair| pair == ("a", 1.0) || pair == ("b", 2.0)));
+        assert!(together.clone().any(|(text, _)| text == "a"));
+        assert!(together.clone().any(|(text, _)| text == "b"));
+        assert!(numbers(1).iter().all(|number| number.is_finite()));
+        assert_ne!(numbers(1)[0], numbers(1)[1]);
     }
 }

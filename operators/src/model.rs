@@ -31,7 +31,8 @@ pub enum Task {
 pub struct Scores {
     /// Prediction vectors, row after row, `[rows * width]`.
     pub predictions: Vec<f32>,
-    /// The tensor that the model was given, row after row, where it was asked to keep it.
+    /// The features as floats, `[rows * inputs]`, where the model was asked to keep them: the tensor
+    /// of one that has a single input of floats; a text is NaN.
     pub input: Option<Float32Array>,
 }
 

@@ -261,9 +261,9 @@ impl Scorer {
         let scores = self.run(&features);
         let took = self.scoring.clock.now().saturating_sub(started);
         let rows = features.num_rows();
-        self.scoring.counters.batch_scored(self.worker, rows, wait, took);
         match scores {
             Ok(scores) => {
+                self.scoring.counters.batch_scored(self.worker, rows, wait, took);
                 let mut first = 0;
                 for part in parts {
                     let last = first + part.rows;

@@ -10,6 +10,7 @@ use driftline_operators::features::window::WindowSpec;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
 use driftline_operators::micro_batch::BatchBounds;
+use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::check::check;
@@ -156,8 +157,13 @@ pub struct ModelFile {
     pub path: PathBuf,
     pub name: String,
     pub version: String,
+    /// What the model reads, in order.
     pub features: Vec<String>,
+    /// By input of the model, the features it takes; without an entry they go by its name.
+    pub inputs: IndexMap<String, Vec<String>>,
     pub output: Option<String>,
+    /// What a prediction is; by the width of the output where absent.
+    pub task: Option<Task>,
 }
 
 #[derive(Debug)]

@@ -193,8 +193,21 @@ pub struct ModelSection {
     pub version: String,
     /// The inputs in tensor order.
     pub features: Vec<String>,
-    /// The output to read; the probabilities or the only float output where absent.
+    /// Which features an input of the model takes, where their names differ.
+    #[serde(default)]
+    pub inputs: IndexMap<String, OneOrMore>,
+    /// The output to read; the probabilities or the only number where absent.
     pub output: Option<String>,
+    /// `binary`, `multiclass` or `regression`; by the width of the output where absent.
+    pub task: Option<String>,
+}
+
+/// A name, or a list of names.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a name or a list of names")]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 fn default_model_version() -> String {

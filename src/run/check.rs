@@ -70,8 +70,8 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         model.version,
         describe_dependence(parts.dependence)
     )?;
-    for (position, input) in parts.inputs.iter().enumerate() {
-        writeln!(text, "  input column {position} is {}", input.name)?;
+    for line in &parts.described {
+        writeln!(text, "  {line}")?;
     }
     if prepare_drift(job, &parts)?.is_some() {
         writeln!(

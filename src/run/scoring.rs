@@ -1,10 +1,8 @@
 //! The model of a run: checked, probed, and loaded once for each worker.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::{BatchDependence, probe};
@@ -20,15 +18,17 @@ use super::engine::MonotonicClock;
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use crate::config::job::ModelFile;
-use crate::models::onnx::OnnxModel;
+use crate::models::onnx::{ModelSpec, OnnxModel, files_of};
 use crate::models::runtime;
 
 /// What all workers need to score.
 pub struct ScoringParts {
     environment: Environment,
     pub identity: ModelIdentity,
-    /// XXH3-64 of the model file, in hexadecimal.
+    /// XXH3-64 of the model file and of the files of its weights, in hexadecimal.
     pub digest: String,
+    /// What the model's inputs and its output are, a line each.
+    pub described: Vec<String>,
     pub inputs: Vec<ModelInput>,
     pub watched: Watched,
     pub dependence: BatchDependence,
@@ -55,12 +55,11 @@ impl ScoringParts {
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let mut model = load_model(&environment, file, &input_fields(&enriched, &inputs), false)?;
-        let sample =
-            RecordBatch::new_empty(Arc::new(Schema::new(input_fields(&enriched, &inputs))));
+        let sample = model.sample().clone();
         let dependence = probe(&mut model, &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
-        let digest = digest(&file.path)?;
+        let digest = model_digest(&file.path)?;
         let metadata = json!({"model_xxh3": digest, "batch": describe(dependence)});
         let metadata = metadata.as_object().cloned().unwrap_or_default();
         let format = PredictionFormat::new(
@@ -74,6 +73,7 @@ impl ScoringParts {
             environment,
             identity,
             digest,
+            described: model.describe(),
             watched: Watched::new(&enriched, &inputs),
             inputs,
             dependence,
@@ -136,7 +136,25 @@ fn load_model(
     fields: &[Field],
     keep_inputs: bool,
 ) -> Result<OnnxModel> {
-    Ok(OnnxModel::load(environment, &file.path, fields, file.output.as_deref(), keep_inputs)?)
+    let spec = ModelSpec {
+        path: &file.path,
+        features: fields,
+        inputs: &file.inputs,
+        output: file.output.as_deref(),
+        task: file.task,
+        keep_input: keep_inputs,
+    };
+    Ok(OnnxModel::load(environment, &spec)?)
+}
+
+/// The digest of the model's file; where it has its weights in others, that of all their digests.
+fn model_digest(path: &Path) -> Result<String> {
+    let files = files_of(path).with_context(|| path.display().to_string())?;
+    let digests = files.iter().map(|file| digest(file)).collect::<Result<Vec<_>>>()?;
+    Ok(match digests.as_slice() {
+        [one] => one.clone(),
+        several => format!("{:016x}", XxHash3_64::oneshot(several.concat().as_bytes())),
+    })
 }
 
 /// XXH3-64 of a file, in hexadecimal.

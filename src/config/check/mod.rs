@@ -1,6 +1,7 @@
 //! From what is typed to what is meant.
 
 mod features;
+mod model;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -14,13 +15,11 @@ use driftline_operators::micro_batch::BatchBounds;
 use indexmap::IndexMap;
 
 use self::features::check_features;
+use self::model::check_model;
 use self::tables::check_tables;
 use super::duration::window_length;
-use super::job::{
-    Drift, Event, Feature, Format, Input, Job, JsonType, ModelFile, Output, Outputs, Realtime,
-    ShardBy,
-};
-use super::raw::{DriftSection, ModelSection, RawJob, SinkSection};
+use super::job::{Drift, Event, Format, Input, Job, JsonType, Output, Outputs, Realtime, ShardBy};
+use super::raw::{DriftSection, RawJob, SinkSection};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -178,31 +177,6 @@ fn json_columns(
         Ok((column.clone(), json_type))
     };
     raw.iter().map(check).collect()
-}
-
-fn check_model(
-    raw: ModelSection,
-    features: &[(String, Feature)],
-    folder: &Path,
-) -> Result<ModelFile, String> {
-    if raw.features.is_empty() {
-        return Err("model.features is empty; it lists the model's inputs in order".to_owned());
-    }
-    for name in &raw.features {
-        if !features.iter().any(|(known, _)| known == name) {
-            return Err(format!("model.features: there is no section [features.{name}]"));
-        }
-    }
-    let path = folder.join(&raw.path);
-    let stem =
-        path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    Ok(ModelFile {
-        name: raw.name.unwrap_or(stem),
-        path,
-        version: raw.version,
-        features: raw.features,
-        output: raw.output,
-    })
 }
 
 fn check_drift(raw: DriftSection, folder: &Path) -> Result<Drift, String> {

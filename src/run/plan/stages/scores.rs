@@ -62,6 +62,10 @@ fn add_model(graph: &mut Graph, model: &ModelFile, realtime: &Realtime) {
         Line::new("path", words::path(&model.path)),
         Line::new("inputs", format!("{}: {}", model.features.len(), model.features.join(", "))),
     ];
+    let named = |(input, features): (&String, &Vec<String>)| {
+        Line::new("input", format!("{input}: {}", features.join(", ")))
+    };
+    lines.extend(model.inputs.iter().map(named));
     lines.extend(model.output.as_ref().map(|output| Line::new("output", output.as_str())));
     graph.stage(MODEL, MODEL, Group::Home, lines);
     graph.rows(BATCH, MODEL, "batches");

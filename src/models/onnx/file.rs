@@ -1,0 +1,228 @@
+//! What an ONNX file says and ONNX Runtime does not tell: which files hold its weights, the order of
+//! its classes, and the words it knows.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::wire::{Fields, Value, integers};
+
+/// Graphs inside of graphs are followed so deep.
+const DEPTH_MAX: usize = 16;
+
+/// A class of a classifier, as the model names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Label {
+    Number(i64),
+    Text(String),
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Label::Number(number) => write!(f, "{number}"),
+            Label::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What a model file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Files with weights, by the names that the model has for them.
+    pub external: BTreeSet<String>,
+    /// By the name of its output, the classes of a ZipMap in the order of the model.
+    pub classes: HashMap<String, Vec<Label>>,
+    /// The words that nodes know, a list for each node.
+    pub words: Vec<Vec<String>>,
+    /// The whole numbers that nodes know, a list for each node.
+    pub numbers: Vec<Vec<i64>>,
+}
+
+impl FileFacts {
+    /// Reads the bytes of a model. What is no ONNX says nothing.
+    pub fn read(model: &[u8]) -> Self {
+        let mut facts = FileFacts::default();
+        for (field, value) in Fields::new(model) {
+            match (field, value) {
+                (onnx::MODEL_GRAPH, Value::Bytes(graph)) => facts.read_graph(graph, 0),
+                (onnx::MODEL_FUNCTIONS, Value::Bytes(function)) => facts.read_function(function),
+                _ => {}
+            }
+        }
+        facts
+    }
+
+    /// The files with weights of a model at `path`; their names are relative to its folder.
+    pub fn external_paths(&self, path: &Path) -> Vec<PathBuf> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.external.iter().map(|name| folder.join(name)).collect()
+    }
+
+    fn read_graph(&mut self, graph: &[u8], depth: usize) {
+        if depth > DEPTH_MAX {
+            return;
+        }
+        for (field, value) in Fields::new(graph) {
+            match (field, value) {
+                (onnx::GRAPH_NODE, Value::Bytes(node)) => self.read_node(node, depth),
+                (onnx::GRAPH_INITIALIZER, Value::Bytes(tensor)) => self.read_tensor(tensor),
+                (onnx::GRAPH_SPARSE_INITIALIZER, Value::Bytes(sparse)) => {
+                    let parts = Fields::new(sparse).filter(|(field, _)| *field <= 2);
+                    for tensor in parts.filter_map(|(_, value)| value.bytes()) {
+                        self.read_tensor(tensor);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn read_function(&mut self, function: &[u8]) {
+        for (field, value) in Fields::new(function) {
+            if let (onnx::FUNCTION_NODE, Value::Bytes(node)) = (field, value) {
+                self.read_node(node, 0);
+            }
+        }
+    }
+
+    fn read_node(&mut self, node: &[u8], depth: usize) {
+        let (mut operator, mut output) = (String::new(), String::new());
+        let mut lists = Vec::new();
+        for (field, value) in Fields::new(node) {
+            let Value::Bytes(bytes) = value else { continue };
+            match field {
+                onnx::NODE_OUTPUT => output = text(bytes),
+                onnx::NODE_OPERATOR => operator = text(bytes),
+                onnx::NODE_ATTRIBUTE => lists.extend(self.read_attribute(bytes, depth)),
+                _ => {}
+            }
+        }
+        for Attribute { name, texts, integers } in lists {
+            match (operator.as_str(), name.as_str()) {
+                ("ZipMap", "classlabels_strings") => {
+                    let labels = texts.into_iter().map(Label::Text).collect();
+                    self.classes.insert(output.clone(), labels);
+                }
+                ("ZipMap", "classlabels_int64s") => {
+                    let labels = integers.into_iter().map(Label::Number).collect();
+                    self.classes.insert(output.clone(), labels);
+                }
+                (_, "cats_strings" | "keys_strings") => self.words.push(texts),
+                (_, "cats_int64s" | "keys_int64s") => self.numbers.push(integers),
+                _ => {}
+            }
+        }
+    }
+
+    /// An attribute's name and lists, if it has one; tensors and graphs in it are read on.
+    fn read_attribute(&mut self, attribute: &[u8], depth: usize) -> Option<Attribute> {
+        let mut found = Attribute::default();
+        for (field, value) in Fields::new(attribute) {
+            match (field, value) {
+                (onnx::ATTRIBUTE_NAME, Value::Bytes(bytes)) => found.name = text(bytes),
+                (onnx::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => found.texts.push(text(bytes)),
+                (onnx::ATTRIBUTE_INTEGERS, value) => found.integers.extend(integers(value)),
+                (onnx::ATTRIBUTE_TENSOR | onnx::ATTRIBUTE_TENSORS, Value::Bytes(tensor)) => {
+                    self.read_tensor(tensor);
+                }
+                (onnx::ATTRIBUTE_GRAPH | onnx::ATTRIBUTE_GRAPHS, Value::Bytes(graph)) => {
+                    self.read_graph(graph, depth + 1);
+                }
+                _ => {}
+            }
+        }
+        (!found.texts.is_empty() || !found.integers.is_empty()).then_some(found)
+    }
+
+    fn read_tensor(&mut self, tensor: &[u8]) {
+        let entries = Fields::new(tensor).filter(|(field, _)| *field == onnx::TENSOR_EXTERNAL_DATA);
+        for entry in entries.filter_map(|(_, value)| value.bytes()) {
+            let mut pair = [String::new(), String::new()];
+            for (field, value) in Fields::new(entry) {
+                if let (1 | 2, Value::Bytes(bytes)) = (field, value) {
+                    pair[field as usize - 1] = text(bytes);
+                }
+            }
+            let [key, location] = pair;
+            if key == "location" {
+                self.external.insert(location);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Attribute {
+    name: String,
+    texts: Vec<String>,
+    integers: Vec<i64>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Field numbers of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
+mod onnx {
+    pub const MODEL_GRAPH: u64 = 7;
+    pub const MODEL_FUNCTIONS: u64 = 25;
+    pub const GRAPH_NODE: u64 = 1;
+    pub const GRAPH_INITIALIZER: u64 = 5;
+    pub const GRAPH_SPARSE_INITIALIZER: u64 = 15;
+    pub const FUNCTION_NODE: u64 = 7;
+    pub const NODE_OUTPUT: u64 = 2;
+    pub const NODE_OPERATOR: u64 = 4;
+    pub const NODE_ATTRIBUTE: u64 = 5;
+    pub const ATTRIBUTE_NAME: u64 = 1;
+    pub const ATTRIBUTE_TENSOR: u64 = 5;
+    pub const ATTRIBUTE_GRAPH: u64 = 6;
+    pub const ATTRIBUTE_INTEGERS: u64 = 8;
+    pub const ATTRIBUTE_TEXTS: u64 = 9;
+    pub const ATTRIBUTE_TENSORS: u64 = 10;
+    pub const ATTRIBUTE_GRAPHS: u64 = 11;
+    pub const TENSOR_EXTERNAL_DATA: u64 = 13;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field that holds bytes.
+    fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
+        assert!(number < 32 && bytes.len() < 128);
+        [&[(number << 3 | 2) as u8, bytes.len() as u8], bytes].concat()
+    }
+
+    fn nest(fields: &[(u64, &[u8])]) -> Vec<u8> {
+        fields.iter().flat_map(|(number, bytes)| field(*number, bytes)).collect()
+    }
+
+    #[test]
+    fn weights_beside_the_model_are_found_in_initializers_and_attributes() {
+        let tensor = |name: &[u8]| nest(&[(13, &nest(&[(1, b"location"), (2, name)]))]);
+        let attribute = nest(&[(1, b"value"), (5, &tensor(b"b.data"))]);
+        let node = nest(&[(4, b"Constant"), (5, &attribute)]);
+        let graph = nest(&[(1, &node), (5, &tensor(b"a.data"))]);
+        let facts = FileFacts::read(&field(7, &graph));
+        assert_eq!(Vec::from_iter(facts.external), ["a.data", "b.data"]);
+    }
+
+    #[test]
+    fn classes_keep_the_order_of_the_model() {
+        let integers = [&nest(&[(1, b"classlabels_int64s")])[..], &[8 << 3, 7, 8 << 3, 1]].concat();
+        let node = nest(&[(2, b"maps"), (4, b"ZipMap"), (5, &integers)]);
+        let facts = FileFacts::read(&field(7, &field(1, &node)));
+        assert_eq!(facts.classes["maps"], [Label::Number(7), Label::Number(1)]);
+        let texts = nest(&[(1, b"classlabels_strings"), (9, b"late"), (9, b"early")]);
+        let node = nest(&[(2, b"maps"), (4, b"ZipMap"), (5, &texts)]);
+        let facts = FileFacts::read(&field(7, &field(1, &node)));
+        assert_eq!(facts.classes["maps"], ["late", "early"].map(|l| Label::Text(l.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_model_says_nothing() {
+        for bytes in [&b""[..], b"nonsense", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
+            assert_eq!(FileFacts::read(bytes), FileFacts::default());
+        }
+    }
+}

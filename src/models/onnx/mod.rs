@@ -1,0 +1,249 @@
+//! A model in an ONNX file, run by ONNX Runtime on one thread.
+
+mod file;
+mod inputs;
+mod outputs;
+mod tensors;
+mod trial;
+mod wire;
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::{BooleanArray, Float32Array, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::Field;
+use driftline_operators::model::{Model, ModelError, Scores, Task};
+use indexmap::IndexMap;
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
+
+use self::file::FileFacts;
+use self::inputs::{BoundInput, Declared, bind, offer};
+use self::outputs::{Answer, PredictionOutput, one_line, refused, task};
+use self::tensors::{TensorInput, as_floats};
+use self::trial::{made_up, with_zeros};
+
+/// Why a model file cannot serve the job.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+pub struct LoadError {
+    pub path: PathBuf,
+    pub message: String,
+}
+
+/// A model file, and what the job says of it.
+pub struct ModelSpec<'a> {
+    pub path: &'a Path,
+    /// What the job offers: Float64 or Utf8, in the order of `model.features`.
+    pub features: &'a [Field],
+    /// By input the features it takes, where the job says so.
+    pub inputs: &'a IndexMap<String, Vec<String>>,
+    /// The output to read, where the choice is not plain.
+    pub output: Option<&'a str>,
+    pub task: Option<Task>,
+    /// Whether scores come with what the model was given.
+    pub keep_input: bool,
+}
+
+/// A session of ONNX Runtime.
+pub struct OnnxModel {
+    session: Session,
+    run_options: RunOptions<HasSelectedOutputs>,
+    inputs: Vec<TensorInput>,
+    output: PredictionOutput,
+    /// Columns of the output, and of a prediction.
+    columns: usize,
+    width: usize,
+    task: Task,
+    keep_input: bool,
+    /// Rows that it takes; the columns of which it takes any number are null.
+    sample: RecordBatch,
+}
+
+impl OnnxModel {
+    /// Loads a model and tries it.
+    ///
+    /// # Errors
+    /// If the file is no model, or takes or gives other things than the job does.
+    pub fn load(environment: &Environment, spec: &ModelSpec) -> Result<Self, LoadError> {
+        Self::open(environment, spec)
+            .map_err(|message| LoadError { path: spec.path.to_owned(), message })
+    }
+
+    fn open(environment: &Environment, spec: &ModelSpec) -> Result<Self, String> {
+        let facts = read_facts(spec.path)?;
+        let session = open_session(environment, spec.path).map_err(|error| {
+            format!("not a usable ONNX model: {}", one_line(&error.to_string()))
+        })?;
+        let declared = session.inputs().iter().map(Declared::new).collect::<Result<_, _>>()?;
+        let bound = bind(declared, spec.features, spec.inputs)?;
+        let output = PredictionOutput::choose(session.outputs(), spec.output)?;
+        let selected = OutputSelector::no_default().with(output.name.as_str());
+        let run_options = RunOptions::new().map_err(|error| error.to_string())?;
+        let sample = made_up(spec.features, &bound, &facts);
+        let mut model = OnnxModel {
+            session,
+            run_options: run_options.with_outputs(selected),
+            inputs: bound.into_iter().map(TensorInput::new).collect(),
+            output,
+            columns: 0,
+            width: 0,
+            task: Task::Regression,
+            keep_input: spec.keep_input,
+            sample,
+        };
+        model.sample = model.accepted(&model.sample.clone()).map_err(|error| {
+            let inputs = model.inputs.iter().map(|input| input.bound.declared.to_string());
+            format!(
+                "it refuses the rows that were made up to try it: {error}; its inputs are {}; the job offers {}",
+                inputs.collect::<Vec<_>>().join(", "),
+                offer(spec.features)
+            )
+        })?;
+        model.columns = model.measure(&facts).map_err(|error| error.to_string())?;
+        (model.task, model.width) = task(model.columns, spec.task)?;
+        Ok(model)
+    }
+
+    /// Those of the rows that the model takes; its complaint if there are none.
+    fn accepted(&mut self, rows: &RecordBatch) -> Result<RecordBatch, ModelError> {
+        let whole = with_zeros(rows);
+        let Err(first) = self.run(&whole, |_, _| Ok(())) else { return Ok(rows.clone()) };
+        let mut takes = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            takes.push(self.run(&whole.slice(row, 1), |_, _| Ok(())).is_ok());
+        }
+        let taken = filter_record_batch(rows, &BooleanArray::from(takes));
+        taken.ok().filter(|taken| taken.num_rows() > 0).ok_or(first)
+    }
+
+    /// The columns of the output, and their order, from a run of three rows.
+    fn measure(&mut self, facts: &FileFacts) -> Result<usize, ModelError> {
+        let three = take_record_batch(&with_zeros(&self.sample), &UInt32Array::from(vec![0; 3]))
+            .map_err(|error| ModelError(error.to_string()))?;
+        let mut output = self.output.clone();
+        let in_file = facts.classes.get(&output.name);
+        self.run(&three, |_, value| output.order_classes(in_file, value))?;
+        self.output = output;
+        Ok(self.run(&three, |output, value| output.read(value, 3))?.columns)
+    }
+
+    /// Runs the model, and lets `read` see its output.
+    fn run<T>(
+        &mut self,
+        features: &RecordBatch,
+        read: impl FnOnce(&PredictionOutput, &ort::value::DynValue) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        self.inputs.iter_mut().try_for_each(|input| input.fill(features))?;
+        let rows = features.num_rows();
+        let tensors = self.inputs.iter().map(|input| input.tensor(rows));
+        let tensors: Vec<SessionInputValue> = tensors.collect::<Result<_, _>>().map_err(refused)?;
+        let outputs = self.session.run_with_options(tensors.as_slice(), &self.run_options);
+        read(&self.output, &outputs.map_err(refused)?[self.output.name.as_str()])
+    }
+
+    /// Rows to try the model with; columns of which it takes any number are null.
+    pub fn sample(&self) -> &RecordBatch {
+        &self.sample
+    }
+
+    /// Its inputs and the features that they take, and its output, a line each.
+    pub fn describe(&self) -> Vec<String> {
+        let names = self.sample.schema();
+        let mut lines = Vec::new();
+        match self.inputs.as_slice() {
+            [one] => {
+                lines.push(format!("input {}", one.bound.declared));
+                let positions = one.bound.features.iter().enumerate();
+                lines.extend(positions.map(|(column, &feature)| {
+                    format!("input column {column} is {}", names.field(feature).name())
+                }));
+            }
+            several => lines.extend(several.iter().map(|input| {
+                let BoundInput { declared, features } = &input.bound;
+                let features = features.iter().map(|&at| names.field(at).name().as_str());
+                format!("input {declared} is {}", features.collect::<Vec<_>>().join(", "))
+            })),
+        }
+        let classes: Vec<String> = self.output.classes.iter().map(ToString::to_string).collect();
+        let classes = match classes.as_slice() {
+            [] => String::new(),
+            classes => format!(", classes {}", classes.join(", ")),
+        };
+        let task = format!("{:?}", self.task).to_lowercase();
+        lines.push(format!(
+            "output {:?}: {task}, {} column(s){classes}",
+            self.output.name, self.columns
+        ));
+        lines
+    }
+}
+
+/// What the file at `path` says, if it and the files of its weights are there.
+fn read_facts(path: &Path) -> Result<FileFacts, String> {
+    if !path.is_file() {
+        return Err("there is no such model file (model.path)".to_owned());
+    }
+    let facts = FileFacts::read(&std::fs::read(path).map_err(|error| error.to_string())?);
+    match facts.external_paths(path).into_iter().find(|weights| !weights.is_file()) {
+        Some(weights) => Err(format!(
+            "its weights are in {}, and there is no such file; put it beside the model",
+            weights.display()
+        )),
+        None => Ok(facts),
+    }
+}
+
+/// The model's file and those of its weights.
+///
+/// # Errors
+/// If the model cannot be read.
+pub fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let facts = FileFacts::read(&std::fs::read(path)?);
+    Ok(std::iter::once(path.to_owned()).chain(facts.external_paths(path)).collect())
+}
+
+fn open_session(environment: &Environment, path: &Path) -> ort::Result<Session> {
+    let mut builder = Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        // What it complains of comes back as an error; a wrong shape in a model's declarations,
+        // which is a warning for each run, does no harm.
+        .with_log_level(LogLevel::Fatal)?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?;
+    builder.commit_from_file(path)
+}
+
+impl Model for OnnxModel {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let rows = features.num_rows();
+        let Answer { columns, values } =
+            self.run(features, |output, value| output.read(value, rows))?;
+        if columns != self.columns {
+            return Err(ModelError(format!(
+                "the model answered {columns} columns instead of {}",
+                self.columns
+            )));
+        }
+        let predictions = if self.width == columns {
+            values
+        } else {
+            values.into_iter().flat_map(|p| [1.0 - p, p]).collect()
+        };
+        let input = self.keep_input.then(|| match self.inputs.as_slice() {
+            [one] if one.floats().is_some() => one.floats().unwrap_or_default().to_vec(),
+            _ => as_floats(features),
+        });
+        Ok(Scores { predictions, input: input.map(Float32Array::from) })
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn task(&self) -> Task {
+        self.task
+    }
+}

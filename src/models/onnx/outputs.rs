@@ -1,0 +1,295 @@
+//! Which output of a model is its prediction, and how it is read.
+
+use driftline_operators::model::{ModelError, Task};
+use ort::value::{
+    DynMapValueType, DynSequenceValueType, DynValue, Outlet, TensorElementType, ValueType,
+};
+
+use super::file::Label;
+
+/// What an output is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Floats,
+    Doubles,
+    /// A map from class to probability for each row, as ZipMap gives them.
+    MapsOfNumbers,
+    MapsOfTexts,
+}
+
+impl Form {
+    fn of(dtype: &ValueType) -> Option<Self> {
+        match dtype {
+            ValueType::Tensor { ty: TensorElementType::Float32, .. } => Some(Form::Floats),
+            ValueType::Tensor { ty: TensorElementType::Float64, .. } => Some(Form::Doubles),
+            ValueType::Sequence(of) => match of.as_ref() {
+                ValueType::Map { key, value: TensorElementType::Float32 } => match key {
+                    TensorElementType::Int64 => Some(Form::MapsOfNumbers),
+                    TensorElementType::String => Some(Form::MapsOfTexts),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// The output that is read.
+#[derive(Clone, Debug)]
+pub struct PredictionOutput {
+    pub name: String,
+    form: Form,
+    /// The classes of maps in the order of the prediction.
+    pub classes: Vec<Label>,
+    /// Where in the prediction the classes go in ascending order, which is that of maps.
+    positions: Vec<usize>,
+}
+
+/// What came out of a run.
+pub struct Answer {
+    pub columns: usize,
+    /// `[rows, columns]`, row after row.
+    pub values: Vec<f32>,
+}
+
+impl PredictionOutput {
+    /// The output called `wanted`; else the only one that can be a prediction, or of several the
+    /// only one called something like probabilities.
+    ///
+    /// # Errors
+    /// If there is none, or more than one.
+    pub fn choose(outputs: &[Outlet], wanted: Option<&str>) -> Result<Self, String> {
+        let all = || outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
+        let read =
+            |output: &Outlet| Form::of(output.dtype()).map(|form| (output.name().to_owned(), form));
+        let found = if let Some(name) = wanted {
+            let output = outputs.iter().find(|output| output.name() == name).ok_or_else(|| {
+                format!("it has no output {name:?} (model.output); it has {}", all())
+            })?;
+            read(output).ok_or_else(|| {
+                format!("its output {} is neither numbers nor maps of classes", describe(output))
+            })?
+        } else {
+            let mut candidates: Vec<(String, Form)> = outputs.iter().filter_map(read).collect();
+            if candidates.len() > 1 {
+                let likely = |(name, _): &(String, Form)| name.to_lowercase().contains("prob");
+                if candidates.iter().filter(|candidate| likely(candidate)).count() == 1 {
+                    candidates.retain(likely);
+                }
+            }
+            match candidates.len() {
+                1 => candidates.remove(0),
+                0 => return Err(format!("none of its outputs is a prediction; it has {}", all())),
+                _ => {
+                    return Err(format!(
+                        "several of its outputs could be the prediction; name one in model.output: {}",
+                        all()
+                    ));
+                }
+            }
+        };
+        let (name, form) = found;
+        Ok(PredictionOutput { name, form, classes: Vec::new(), positions: Vec::new() })
+    }
+
+    /// Sets the order of classes: as the model file has it, or ascending as in the maps of a run.
+    ///
+    /// # Errors
+    /// If the output is no sequence of maps.
+    pub fn order_classes(
+        &mut self,
+        in_file: Option<&Vec<Label>>,
+        value: &DynValue,
+    ) -> Result<(), ModelError> {
+        let ascending = match self.form {
+            Form::Floats | Form::Doubles => return Ok(()),
+            Form::MapsOfNumbers => first_labels(value, Label::Number)?,
+            Form::MapsOfTexts => first_labels(value, Label::Text)?,
+        };
+        self.classes = match in_file {
+            Some(classes) if classes.len() == ascending.len() => classes.clone(),
+            _ => ascending.clone(),
+        };
+        let position = |label| self.classes.iter().position(|class| class == label);
+        let positions: Option<Vec<usize>> = ascending.iter().map(position).collect();
+        self.positions = positions.ok_or_else(|| {
+            ModelError(format!("the classes of output {:?} are not those of its ZipMap", self.name))
+        })?;
+        Ok(())
+    }
+
+    /// Reads the output of a run of `rows` rows. What the model declares of its shape is not relied
+    /// upon: some exporters declare it wrong.
+    ///
+    /// # Errors
+    /// If it does not hold a prediction for each row.
+    pub fn read(&self, value: &DynValue, rows: usize) -> Result<Answer, ModelError> {
+        let answer = match self.form {
+            Form::Floats => {
+                let (shape, values) = value.try_extract_tensor::<f32>().map_err(refused)?;
+                Answer { columns: self.columns(shape, rows)?, values: values.to_vec() }
+            }
+            Form::Doubles => {
+                let (shape, values) = value.try_extract_tensor::<f64>().map_err(refused)?;
+                let values = values.iter().map(|&value| value as f32).collect();
+                Answer { columns: self.columns(shape, rows)?, values }
+            }
+            Form::MapsOfNumbers => self.read_maps(value, rows, Label::Number)?,
+            Form::MapsOfTexts => self.read_maps(value, rows, Label::Text)?,
+        };
+        Ok(answer)
+    }
+
+    /// The columns of a tensor of the given shape, whose first dimension must be the rows.
+    fn columns(&self, shape: &[i64], rows: usize) -> Result<usize, ModelError> {
+        match *shape {
+            [first] if first as usize == rows => Ok(1),
+            [first, columns, ref rest @ ..]
+                if first as usize == rows && columns > 0 && rest.iter().all(|&d| d == 1) =>
+            {
+                Ok(columns as usize)
+            }
+            _ => Err(ModelError(format!(
+                "output {:?} came as {shape:?} for {rows} rows; [rows, columns] or [rows] is needed",
+                self.name
+            ))),
+        }
+    }
+
+    fn read_maps<K: Key>(
+        &self,
+        value: &DynValue,
+        rows: usize,
+        label: impl Fn(K) -> Label,
+    ) -> Result<Answer, ModelError> {
+        let maps = maps::<K>(value)?;
+        if maps.len() != rows {
+            return Err(ModelError(format!(
+                "output {:?} came as {} maps for {rows} rows",
+                self.name,
+                maps.len()
+            )));
+        }
+        let columns = self.classes.len();
+        let mut values = vec![0.0; rows * columns];
+        for (row, map) in values.chunks_exact_mut(columns.max(1)).zip(maps) {
+            if map.len() != columns {
+                return Err(ModelError(format!(
+                    "output {:?} has a map of {} classes; {columns} were expected",
+                    self.name,
+                    map.len()
+                )));
+            }
+            for ((key, probability), &position) in map.into_iter().zip(&self.positions) {
+                let class = label(key);
+                if class != self.classes[position] {
+                    return Err(ModelError(format!(
+                        "output {:?} has a map with the class {class}, which others lack",
+                        self.name
+                    )));
+                }
+                row[position] = probability;
+            }
+        }
+        Ok(Answer { columns, values })
+    }
+}
+
+/// What the classes of a map may be.
+trait Key: ort::value::IntoTensorElementType + Clone + std::hash::Hash + Eq + Ord {}
+
+impl Key for i64 {}
+impl Key for String {}
+
+/// The maps of a sequence, each in ascending order of its keys.
+fn maps<K: Key>(value: &DynValue) -> Result<Vec<Vec<(K, f32)>>, ModelError> {
+    let sequence = value.view().downcast::<DynSequenceValueType>().map_err(refused)?;
+    let maps = sequence.try_extract_sequence::<DynMapValueType>().map_err(refused)?;
+    let entries = |map: &ort::value::DynMap| {
+        let mut entries = map.try_extract_key_values::<K, f32>().map_err(refused)?;
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(entries)
+    };
+    maps.iter().map(entries).collect()
+}
+
+fn first_labels<K: Key>(
+    value: &DynValue,
+    label: impl Fn(K) -> Label,
+) -> Result<Vec<Label>, ModelError> {
+    let first = maps::<K>(value)?.into_iter().next().unwrap_or_default();
+    Ok(first.into_iter().map(|(key, _)| label(key)).collect())
+}
+
+pub fn refused(error: ort::Error) -> ModelError {
+    ModelError(one_line(&error.to_string()))
+}
+
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn describe(output: &Outlet) -> String {
+    format!("{:?} ({})", output.name(), output.dtype())
+}
+
+/// What a prediction of so many columns is, and how many numbers it has: one probability of two
+/// classes becomes two.
+///
+/// # Errors
+/// If the job says (`model.task`) what it cannot be.
+pub fn task(columns: usize, wanted: Option<Task>) -> Result<(Task, usize), String> {
+    let task = wanted.unwrap_or(match columns {
+        1 => Task::Regression,
+        2 => Task::Binary,
+        _ => Task::Multiclass,
+    });
+    match (task, columns) {
+        (Task::Binary, 1 | 2) => Ok((task, 2)),
+        (Task::Regression, 1) | (Task::Multiclass, 2..) => Ok((task, columns)),
+        (Task::Binary, _) => {
+            Err(format!("model.task is binary, which has 1 or 2 columns, not {columns}"))
+        }
+        (Task::Regression, _) => {
+            Err(format!("model.task is regression, which has 1 column, not {columns}"))
+        }
+        (Task::Multiclass, _) => {
+            Err(format!("model.task is multiclass, which has 2 columns or more, not {columns}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_follows_from_the_columns_unless_the_job_says() {
+        assert_eq!(task(1, None), Ok((Task::Regression, 1)));
+        assert_eq!(task(2, None), Ok((Task::Binary, 2)));
+        assert_eq!(task(5, None), Ok((Task::Multiclass, 5)));
+        assert_eq!(task(1, Some(Task::Binary)), Ok((Task::Binary, 2)));
+        assert_eq!(task(2, Some(Task::Multiclass)), Ok((Task::Multiclass, 2)));
+        assert!(task(3, Some(Task::Binary)).is_err());
+        assert!(task(2, Some(Task::Regression)).is_err());
+        assert!(task(1, Some(Task::Multiclass)).is_err());
+    }
+
+    #[test]
+    fn the_first_dimension_is_the_rows() {
+        let output = PredictionOutput {
+            name: "p".to_owned(),
+            form: Form::Floats,
+            classes: Vec::new(),
+            positions: Vec::new(),
+        };
+        let columns = |shape: &[i64]| output.columns(shape, 3).ok();
+        assert_eq!(columns(&[3]), Some(1));
+        assert_eq!(columns(&[3, 2]), Some(2));
+        assert_eq!(columns(&[3, 2, 1]), Some(2));
+        for shape in [&[][..], &[1], &[1, 3], &[3, 0], &[3, 2, 2]] {
+            assert_eq!(columns(shape), None, "{shape:?}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The tensors of a batch, made of its columns.
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::Float64Type;
+use driftline_operators::model::ModelError;
+use ort::session::SessionInputValue;
+use ort::value::{Tensor, TensorRef};
+
+use super::inputs::{BoundInput, Element};
+
+/// One input's tensor, row after row; kept for its memory.
+enum Buffer {
+    Float(Vec<f32>),
+    Double(Vec<f64>),
+    Int64(Vec<i64>),
+    Int32(Vec<i32>),
+    Bool(Vec<bool>),
+    Text(Vec<String>),
+}
+
+/// Fills one input of a model, again and again.
+pub struct TensorInput {
+    pub bound: BoundInput,
+    buffer: Buffer,
+}
+
+impl TensorInput {
+    pub fn new(bound: BoundInput) -> Self {
+        let buffer = match bound.declared.element {
+            Element::Float => Buffer::Float(Vec::new()),
+            Element::Double => Buffer::Double(Vec::new()),
+            Element::Int64 => Buffer::Int64(Vec::new()),
+            Element::Int32 => Buffer::Int32(Vec::new()),
+            Element::Bool => Buffer::Bool(Vec::new()),
+            Element::Text => Buffer::Text(Vec::new()),
+        };
+        TensorInput { bound, buffer }
+    }
+
+    /// Takes over the values of `features`, `[rows, features]`. Numbers are rounded to float; null is
+    /// NaN in a tensor of floats or doubles.
+    ///
+    /// # Errors
+    /// The first value that the tensor cannot hold.
+    pub fn fill(&mut self, features: &RecordBatch) -> Result<(), ModelError> {
+        let TensorInput { bound, buffer } = self;
+        match buffer {
+            Buffer::Float(tensor) => {
+                gather(bound, features, tensor, |value| value as f32, f32::NAN)
+            }
+            Buffer::Double(tensor) => gather(bound, features, tensor, |value| value, f64::NAN),
+            Buffer::Int64(tensor) => gather_exact(bound, features, tensor, |value| {
+                let whole = value as i64;
+                // 2^63 is a float, and i64::MAX is not.
+                (whole as f64 == value && value < 9_223_372_036_854_775_808.0).then_some(whole)
+            })?,
+            Buffer::Int32(tensor) => gather_exact(bound, features, tensor, |value| {
+                let whole = value as i32;
+                (f64::from(whole) == value).then_some(whole)
+            })?,
+            Buffer::Bool(tensor) => gather_exact(bound, features, tensor, |value| {
+                (value == 0.0 || value == 1.0).then_some(value == 1.0)
+            })?,
+            Buffer::Text(tensor) => gather_texts(bound, features, tensor)?,
+        }
+        Ok(())
+    }
+
+    /// The tensor of the `rows` that it was filled with.
+    ///
+    /// # Errors
+    /// If ONNX Runtime refuses it.
+    pub fn tensor(&self, rows: usize) -> ort::Result<SessionInputValue<'_>> {
+        let shape = self.bound.shape(rows);
+        Ok(match &self.buffer {
+            Buffer::Float(tensor) => TensorRef::from_array_view((shape, tensor.as_slice()))?.into(),
+            Buffer::Double(tensor) => {
+                TensorRef::from_array_view((shape, tensor.as_slice()))?.into()
+            }
+            Buffer::Int64(tensor) => TensorRef::from_array_view((shape, tensor.as_slice()))?.into(),
+            Buffer::Int32(tensor) => TensorRef::from_array_view((shape, tensor.as_slice()))?.into(),
+            Buffer::Bool(tensor) => TensorRef::from_array_view((shape, tensor.as_slice()))?.into(),
+            Buffer::Text(tensor) => Tensor::from_string_array((shape, tensor.as_slice()))?.into(),
+        })
+    }
+
+    /// The tensor, if it is one of floats.
+    pub fn floats(&self) -> Option<&[f32]> {
+        match &self.buffer {
+            Buffer::Float(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+}
+
+fn numbers<'a>(bound: &BoundInput, features: &'a RecordBatch) -> Vec<&'a Float64Array> {
+    bound.features.iter().map(|&at| features.column(at).as_primitive::<Float64Type>()).collect()
+}
+
+/// Columns into rows, `[rows, features]`.
+fn gather<T: Copy>(
+    bound: &BoundInput,
+    features: &RecordBatch,
+    tensor: &mut Vec<T>,
+    convert: impl Fn(f64) -> T,
+    null: T,
+) {
+    gather_columns(&numbers(bound, features), tensor, convert, null);
+}
+
+fn gather_columns<T: Copy>(
+    columns: &[&Float64Array],
+    tensor: &mut Vec<T>,
+    convert: impl Fn(f64) -> T,
+    null: T,
+) {
+    let (rows, width) = (columns.first().map_or(0, |column| column.len()), columns.len());
+    tensor.clear();
+    tensor.resize(rows * width, null);
+    for (at, column) in columns.iter().enumerate() {
+        for (cell, value) in tensor[at..].iter_mut().step_by(width).zip(column.values()) {
+            *cell = convert(*value);
+        }
+        if column.null_count() > 0 {
+            for row in (0..rows).filter(|&row| column.is_null(row)) {
+                tensor[row * width + at] = null;
+            }
+        }
+    }
+}
+
+/// Columns into rows, of types that do not hold every number.
+fn gather_exact<T: Copy>(
+    bound: &BoundInput,
+    features: &RecordBatch,
+    tensor: &mut Vec<T>,
+    convert: impl Fn(f64) -> Option<T>,
+) -> Result<(), ModelError> {
+    let columns = numbers(bound, features);
+    tensor.clear();
+    tensor.reserve(features.num_rows() * columns.len());
+    for row in 0..features.num_rows() {
+        for (column, &at) in columns.iter().zip(&bound.features) {
+            if column.is_null(row) {
+                return Err(refused(bound, features, at, "null"));
+            }
+            let value = column.value(row);
+            let Some(converted) = convert(value) else {
+                return Err(refused(bound, features, at, &value.to_string()));
+            };
+            tensor.push(converted);
+        }
+    }
+    Ok(())
+}
+
+fn refused(bound: &BoundInput, features: &RecordBatch, at: usize, value: &str) -> ModelError {
+    let (name, input) = (features.schema_ref().field(at).name(), &bound.declared);
+    ModelError(format!("feature {name:?} is {value}, which the model's input {input} cannot hold"))
+}
+
+/// Text columns into rows; the texts of the last time lend their memory.
+fn gather_texts(
+    bound: &BoundInput,
+    features: &RecordBatch,
+    tensor: &mut Vec<String>,
+) -> Result<(), ModelError> {
+    let width = bound.features.len();
+    tensor.resize_with(features.num_rows() * width, String::new);
+    for (offset, &at) in bound.features.iter().enumerate() {
+        let column = features.column(at).as_string::<i32>();
+        for (cell, text) in tensor[offset..].iter_mut().step_by(width).zip(column) {
+            let text = text.ok_or_else(|| refused(bound, features, at, "null"))?;
+            // ONNX Runtime takes texts that end with a zero byte.
+            if text.contains('\0') {
+                return Err(refused(bound, features, at, &format!("{text:?}")));
+            }
+            cell.clear();
+            cell.push_str(text);
+        }
+    }
+    Ok(())
+}
+
+/// All features as floats, `[rows, features]`; a text is NaN.
+pub fn as_floats(features: &RecordBatch) -> Vec<f32> {
+    let texts = Float64Array::new_null(features.num_rows());
+    let number = |column: &'_ ArrayRef| column.as_primitive_opt::<Float64Type>().cloned();
+    let columns: Vec<Float64Array> = features
+        .columns()
+        .iter()
+        .map(|column| number(column).unwrap_or_else(|| texts.clone()))
+        .collect();
+    let mut floats = Vec::new();
+    gather_columns(&Vec::from_iter(&columns), &mut floats, |value| value as f32, f32::NAN);
+    floats
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::StringArray;
+
+    use super::super::inputs::Declared;
+    use super::*;
+
+    fn filled(element: Element, features: &RecordBatch) -> Result<TensorInput, String> {
+        let shape = vec![-1, features.num_columns() as i64];
+        let declared = Declared { name: "X".to_owned(), element, shape };
+        let features_of_it = (0..features.num_columns()).collect();
+        let mut input = TensorInput::new(BoundInput { declared, features: features_of_it });
+        input.fill(features).map_err(|error| error.0)?;
+        Ok(input)
+    }
+
+    fn numbers(values: &[Option<f64>]) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
+        RecordBatch::try_from_iter([("a", column)]).unwrap()
+    }
+
+    fn refusal(element: Element, value: Option<f64>) -> String {
+        filled(element, &numbers(&[Some(1.0), value])).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn columns_become_rows_and_null_becomes_nan() {
+        let a: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.5), None]));
+        let b: ArrayRef = Arc::new(Float64Array::from(vec![2.0, 3.0]));
+        let batch = RecordBatch::try_from_iter([("a", a), ("b", b)]).unwrap();
+        let input = filled(Element::Float, &batch).unwrap();
+        assert_eq!(format!("{:?}", input.floats().unwrap()), "[1.5, 2.0, NaN, 3.0]");
+        assert_eq!(format!("{:?}", as_floats(&batch)), "[1.5, 2.0, NaN, 3.0]");
+    }
+
+    #[test]
+    fn whole_numbers_are_whole_and_in_range() {
+        for value in [0.0, -3.0, -9_223_372_036_854_775_808.0] {
+            assert_eq!(refusal(Element::Int64, Some(value)), "");
+        }
+        assert_eq!(
+            refusal(Element::Int64, Some(0.5)),
+            "feature \"a\" is 0.5, which the model's input \"X\" (int64 [rows, 1]) cannot hold"
+        );
+        for value in [9_223_372_036_854_775_808.0, f64::NAN, f64::INFINITY] {
+            assert_ne!(refusal(Element::Int64, Some(value)), "");
+        }
+        assert_eq!(refusal(Element::Int32, Some(2_147_483_647.0)), "");
+        assert_ne!(refusal(Element::Int32, Some(2_147_483_648.0)), "");
+        assert_eq!(refusal(Element::Bool, Some(0.0)), "");
+        assert_ne!(refusal(Element::Bool, Some(2.0)), "");
+        assert!(refusal(Element::Int64, None).contains("is null"));
+        assert_eq!(refusal(Element::Double, None), "");
+    }
+
+    #[test]
+    fn a_text_is_neither_null_nor_holds_a_zero_byte() {
+        let texts = |values: &[Option<&str>]| {
+            let column: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
+            let batch = RecordBatch::try_from_iter([("s", column)]).unwrap();
+            filled(Element::Text, &batch).err().unwrap_or_default()
+        };
+        assert_eq!(texts(&[Some("a"), Some("")]), "");
+        assert!(texts(&[Some("a"), None]).contains("\"s\" is null"));
+        assert!(texts(&[Some("a\0b")]).contains("\"a\\0b\""));
+    }
+}
