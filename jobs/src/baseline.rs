@@ -2,9 +2,11 @@
 
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::{Sink, deliver};
-use driftline_operators::drift::baseline::{schema, to_batch};
+use driftline_operators::drift::baseline::{BaselineFormat, schema};
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::collect::{ClosedWindow, DriftWindows, collect_windows};
+use driftline_operators::drift::collect::{DriftWindows, collect_windows};
+use driftline_operators::drift::sample::Mode;
+use driftline_operators::drift::windows::{Revisions, Schedule};
 use driftline_operators::score::{Scored, Scoring, Watched, score};
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
@@ -35,15 +37,10 @@ pub fn baseline<'scope>(
     let Scored { predictions, watched, dead_letters: refused } =
         score(rows, scoring, columns.clone());
 
-    let names = columns.names.clone();
-    let close = move |windows: Vec<ClosedWindow>| {
-        let batches: Vec<_> =
-            windows.iter().map(|w| to_batch(&names[w.column], &w.runs, w.null_count)).collect();
-        arrow::compute::concat_batches(&schema(), &batches)
-    };
-    let lengths = vec![WindowLength::All];
-    let windows = DriftWindows { lengths, watched: columns, watermarks };
-    let references = collect_windows(watched, marks, windows, close, &run);
+    let format = BaselineFormat { names: columns.names.clone() };
+    let schedule = Schedule { lengths: vec![WindowLength::All], revisions: Revisions::NONE };
+    let windows = DriftWindows { schedule, mode: Mode::Exact, watched: columns, watermarks };
+    let references = collect_windows(watched, marks, windows, format, &run);
     deliver(references, "Baseline", schema(), sinks.baseline, |_rows| (), failure.clone())
         .probe_with(probe);
     let count = counters.clone();

@@ -9,9 +9,9 @@
 use arrow::datatypes::SchemaRef;
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::{Sink, deliver};
-use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
-use driftline_operators::drift::snapshot::SnapshotFormat;
+use driftline_operators::drift::snapshot::{SnapshotFormat, schema as snapshot_schema};
+use driftline_operators::drift::windows::Schedule;
 use driftline_operators::run::Run;
 use driftline_operators::score::{Scored, Scoring, Watched, score};
 use timely::dataflow::operators::{Concat, Probe};
@@ -24,7 +24,7 @@ pub struct Outputs {
     pub scoring: Scoring,
     pub watched: Watched,
     /// Drift snapshots, if the job watches drift.
-    pub drift: Option<(Vec<WindowLength>, SnapshotFormat, Box<dyn Sink>)>,
+    pub drift: Option<(Schedule, SnapshotFormat, Box<dyn Sink>)>,
     pub predictions: Box<dyn Sink>,
     pub dead_letters: Box<dyn Sink>,
 }
@@ -84,11 +84,10 @@ pub fn scoring<'scope>(
     )
     .probe_with(probe);
 
-    if let Some((lengths, format, sink)) = outputs.drift {
-        let schema = format.schema.clone();
-        let close = move |windows: Vec<_>| format.batch(&windows);
-        let windows = DriftWindows { lengths, watched: outputs.watched, watermarks };
-        let snapshots = collect_windows(watched, marks, windows, close, &run);
-        deliver(snapshots, "Drift", schema, sink, |_rows| (), failure).probe_with(probe);
+    if let Some((schedule, format, sink)) = outputs.drift {
+        let windows =
+            DriftWindows { schedule, mode: format.mode(), watched: outputs.watched, watermarks };
+        let snapshots = collect_windows(watched, marks, windows, format, &run);
+        deliver(snapshots, "Drift", snapshot_schema(), sink, |_rows| (), failure).probe_with(probe);
     }
 }

@@ -19,7 +19,7 @@ struct Inner {
     dead_letters: AtomicU64,
     pending: AtomicI64,
     late: AtomicU64,
-    late_for_drift: AtomicU64,
+    late_for_drift: Mutex<LateForDrift>,
     batches: Mutex<BatchSizes>,
     longest_wait_us: AtomicU64,
     inference_us: AtomicU64,
@@ -48,6 +48,25 @@ pub struct TableState {
     pub rows_late: u64,
     /// Most versions held at once, by worker.
     pub versions_most: BTreeMap<usize, u64>,
+}
+
+/// Late rows that drift windows miss, because they were final.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LateForDrift {
+    /// Rows that at least one window misses.
+    pub rows: u64,
+    /// By the job's window lengths: rows that windows of it miss, summed over the windows.
+    pub by_length: Vec<u64>,
+}
+
+impl LateForDrift {
+    pub fn merge(&mut self, other: &LateForDrift) {
+        self.rows += other.rows;
+        self.by_length.resize(self.by_length.len().max(other.by_length.len()), 0);
+        for (missed, more) in self.by_length.iter_mut().zip(&other.by_length) {
+            *missed += more;
+        }
+    }
 }
 
 /// The terms of `read = predictions + skipped + dead letters + pending`, in rows.
@@ -125,9 +144,11 @@ impl Counters {
         self.0.late.fetch_add(rows, Relaxed);
     }
 
-    /// Late rows whose drift window was closed already.
-    pub fn rows_late_for_drift(&self, rows: u64) {
-        self.0.late_for_drift.fetch_add(rows, Relaxed);
+    /// Late rows that drift windows miss, because they were final.
+    pub fn rows_late_for_drift(&self, more: &LateForDrift) {
+        if more.rows > 0 {
+            self.0.late_for_drift.lock().unwrap_or_else(|p| p.into_inner()).merge(more);
+        }
     }
 
     /// A micro-batch was scored on `worker`; its oldest row had waited `wait`.
@@ -197,8 +218,8 @@ impl Counters {
         self.0.late.load(Relaxed)
     }
 
-    pub fn late_for_drift(&self) -> u64 {
-        self.0.late_for_drift.load(Relaxed)
+    pub fn late_for_drift(&self) -> LateForDrift {
+        self.0.late_for_drift.lock().unwrap_or_else(|p| p.into_inner()).clone()
     }
 
     pub fn batch_sizes(&self) -> BatchSizes {

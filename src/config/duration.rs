@@ -17,15 +17,37 @@ pub fn length_ms(text: &str) -> Result<i64, String> {
     }
 }
 
-/// A drift window: a length, `1w` (from Monday) or `1mo` (a calendar month).
+/// In how many windows of a length a row may be.
+const OVERLAP_MAX: i64 = 1_000;
+
+/// A drift window: a length, `1w` (from Monday) or `1mo` (a calendar month); or length and slide of
+/// windows that overlap, such as `7d/1d`.
 ///
 /// # Errors
 /// What is wrong with the text.
 pub fn window_length(text: &str) -> Result<WindowLength, String> {
-    match text {
-        "1mo" => Ok(WindowLength::Month),
-        "1w" => Ok(WindowLength::Week),
-        other => length_ms(other).map(WindowLength::Millis),
+    match text.split_once('/') {
+        None if text == "1mo" => Ok(WindowLength::Month),
+        None if text == "1w" => Ok(WindowLength::Week),
+        None => length_ms(text).map(WindowLength::Millis),
+        Some(("1mo" | "1w", _)) => Err(format!(
+            "{text:?}: calendar windows do not slide; write a length of days, such as \"7d/1d\""
+        )),
+        Some((length, slide)) => sliding(text, length_ms(length)?, length_ms(slide)?),
+    }
+}
+
+fn sliding(text: &str, length_ms: i64, slide_ms: i64) -> Result<WindowLength, String> {
+    let overlap = length_ms / slide_ms;
+    if length_ms % slide_ms != 0 {
+        return Err(format!("{text:?}: the slide must divide the length, as in \"7d/1d\""));
+    }
+    match overlap {
+        1 => Ok(WindowLength::Millis(length_ms)),
+        2..=OVERLAP_MAX => Ok(WindowLength::Sliding { length_ms, slide_ms }),
+        _ => Err(format!(
+            "{text:?}: a row would be in {overlap} windows, and {OVERLAP_MAX} are the most; make the slide longer"
+        )),
     }
 }
 
@@ -69,11 +91,18 @@ pub fn instant_text(millis: i64) -> String {
 
 /// The start of a window as text, as far as its length tells windows apart.
 pub fn date_text(millis: i64, length: WindowLength) -> String {
+    let starts_at_midnight = |apart: i64| apart % DAY_MS == 0;
     let format = match length {
         WindowLength::Month => "%Y-%m",
         WindowLength::Week => "%Y-%m-%d",
-        WindowLength::Millis(length) if length % DAY_MS == 0 => "%Y-%m-%d",
-        WindowLength::Millis(_) | WindowLength::All => "%Y-%m-%dT%H:%M",
+        WindowLength::Millis(apart) | WindowLength::Sliding { slide_ms: apart, .. }
+            if starts_at_midnight(apart) =>
+        {
+            "%Y-%m-%d"
+        }
+        WindowLength::Millis(_) | WindowLength::Sliding { .. } | WindowLength::All => {
+            "%Y-%m-%dT%H:%M"
+        }
     };
     DateTime::<Utc>::from_timestamp_millis(millis)
         .map_or_else(|| format!("{millis} ms"), |instant| instant.format(format).to_string())
@@ -91,6 +120,12 @@ mod tests {
         assert!(length_ms("soon").unwrap_err().contains("soon"));
         assert_eq!(window_length("1mo"), Ok(WindowLength::Month));
         assert_eq!(window_length("1d"), Ok(WindowLength::Millis(86_400_000)));
+        let sliding = WindowLength::Sliding { length_ms: 3_600_000, slide_ms: 900_000 };
+        assert_eq!(window_length("1h/15m"), Ok(sliding));
+        assert_eq!(window_length("1d/24h"), Ok(WindowLength::Millis(86_400_000)));
+        for wrong in ["1mo/1d", "1w/1d", "7d/2d", "1d/7d", "1d/1ms", "1d/", "/1d", "1d/1h/1m"] {
+            assert!(window_length(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(instant_ms("1970-01-02"), Ok(86_400_000));
         assert_eq!(instant_ms("1970-01-01T01:00:00+01:00"), Ok(0));
         assert!(instant_ms("yesterday").is_err());

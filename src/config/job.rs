@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use driftline_operators::admit::LatePolicy;
+use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::figures::Thresholds;
+use driftline_operators::drift::windows::Revisions;
 use driftline_operators::features::declaration::Literal;
 use driftline_operators::features::window::WindowSpec;
 use driftline_operators::gate::Order;
@@ -178,7 +179,17 @@ pub struct Drift {
     pub baseline: PathBuf,
     /// Each length and how it is written.
     pub windows: Vec<(WindowLength, String)>,
+    pub mode: DriftMode,
+    /// Rows of a baseline at most, where one is made.
+    pub baseline_sample_max: Option<u64>,
+    pub revisions: Revisions,
     pub thresholds: Thresholds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriftMode {
+    Exact,
+    Profile { bins: usize },
 }
 
 #[derive(Clone, Debug)]

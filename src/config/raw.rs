@@ -268,34 +268,62 @@ pub struct DriftSection {
     pub baseline: String,
     #[serde(default = "default_drift_windows")]
     pub windows: Vec<String>,
+    /// `exact` or `profile`.
+    #[serde(default = "default_drift_mode")]
+    pub mode: String,
+    /// Bins of the reference in profile mode.
+    pub profile_bins: Option<usize>,
+    /// Rows of the baseline that is made; all without it.
+    pub baseline_sample_max: Option<u64>,
+    /// How long after their end windows take late rows.
+    #[serde(default)]
+    pub revision_horizon_ms: i64,
+    /// How far the watermark rises between two revisions of a window.
+    pub revision_interval_ms: Option<i64>,
+    /// A number, or `off`; the other thresholds likewise.
     #[serde(default = "default_ks_p_value")]
-    pub ks_p_value: f64,
+    pub ks_p_value: toml::Value,
     #[serde(default = "default_min_effect")]
     pub min_effect: f64,
     #[serde(default = "default_mean_shift_sd")]
-    pub mean_shift_sd: f64,
+    pub mean_shift_sd: toml::Value,
+    #[serde(default = "default_z_test")]
+    pub z_test: toml::Value,
     #[serde(default = "default_share_beyond_3")]
-    pub share_beyond_3: f64,
+    pub share_beyond_3: toml::Value,
+}
+
+/// What turns a threshold off.
+pub const OFF: &str = "off";
+pub const PROFILE_BINS: usize = 256;
+pub const REVISION_INTERVAL_MS: i64 = 3_600_000;
+
+fn default_drift_mode() -> String {
+    "exact".to_owned()
 }
 
 fn default_drift_windows() -> Vec<String> {
     vec!["1d".to_owned()]
 }
 
-fn default_ks_p_value() -> f64 {
-    0.05
+fn default_ks_p_value() -> toml::Value {
+    toml::Value::Float(0.05)
 }
 
 fn default_min_effect() -> f64 {
     0.1
 }
 
-fn default_mean_shift_sd() -> f64 {
-    0.5
+fn default_mean_shift_sd() -> toml::Value {
+    toml::Value::Float(0.5)
 }
 
-fn default_share_beyond_3() -> f64 {
-    0.05
+fn default_z_test() -> toml::Value {
+    toml::Value::String(OFF.to_owned())
+}
+
+fn default_share_beyond_3() -> toml::Value {
+    toml::Value::Float(0.05)
 }
 
 #[derive(Debug, Deserialize)]

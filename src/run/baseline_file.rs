@@ -1,30 +1,104 @@
 //! Baselines as files.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::drift::baseline::{Baseline, schema};
+use driftline_operators::drift::baseline::{Baseline, ReferenceKind, schema, to_batch};
+use driftline_operators::drift::thinning::seed_of;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::prepare::read_parquet;
 use super::scoring::digest;
 use crate::sinks::parquet::ParquetSink;
 
-/// Reads the baseline at `path`, and the id that figures against it carry.
-///
-/// # Errors
-/// If it is missing or no baseline.
-pub fn read(path: &Path) -> Result<(Baseline, String)> {
-    if !path.is_file() {
-        anyhow::bail!(
-            "{}: there is no such baseline (drift.baseline); make it with `driftline baseline`",
-            path.display()
-        );
+/// A baseline, and what its file says of it.
+pub struct BaselineFile {
+    pub baseline: Baseline,
+    pub kind: ReferenceKind,
+    /// Rows that the baseline was made from, and rows that it holds.
+    pub rows: u64,
+    pub rows_held: u64,
+    /// What figures against it carry to identify it.
+    pub id: String,
+}
+
+/// In the footer: whether all rows are there, and of how many.
+const KIND: &str = "driftline.reference";
+const ROWS: &str = "driftline.reference_rows";
+
+impl BaselineFile {
+    /// The baseline of `rows` rows, of which at most `sample_max` are kept.
+    pub fn new(mut full: Baseline, rows: u64, sample_max: Option<u64>) -> Self {
+        let rows_held = sample_max.map_or(rows, |most| most.min(rows));
+        for (name, reference) in &mut full.references {
+            *reference = reference.thinned(rows_held, seed_of(name));
+        }
+        let kind = if rows_held < rows { ReferenceKind::Sample } else { ReferenceKind::Full };
+        BaselineFile { baseline: full, kind, rows, rows_held, id: String::new() }
     }
-    let baseline = Baseline::from_batches(&[read_parquet(path)?]);
-    Ok((baseline.with_context(|| path.display().to_string())?, digest(path)?))
+
+    /// Reads the baseline at `path`.
+    ///
+    /// # Errors
+    /// If it is missing or no baseline.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = || path.display().to_string();
+        if !path.is_file() {
+            bail!(
+                "{}: there is no such baseline (drift.baseline); make it with `driftline baseline`",
+                path.display()
+            );
+        }
+        let baseline = Baseline::from_batches(&[read_parquet(path)?]).with_context(name)?;
+        let held = baseline.references.values().map(|r| r.moments.n + r.null_count).max();
+        let rows_held = held.unwrap_or(0);
+        let file = File::open(path).with_context(name)?;
+        let reader = SerializedFileReader::new(file).with_context(name)?;
+        let pairs = reader.metadata().file_metadata().key_value_metadata();
+        let value = |key: &str| {
+            let pair = pairs.into_iter().flatten().find(|pair| pair.key == key)?;
+            pair.value.as_deref()
+        };
+        let kind = match value(KIND) {
+            // Files without the key are older than sampling.
+            Some("full") | None => ReferenceKind::Full,
+            Some("sample") => ReferenceKind::Sample,
+            Some(other) => bail!("{}: {KIND} is {other:?}, not full or sample", path.display()),
+        };
+        let rows = value(ROWS).and_then(|rows| rows.parse().ok()).unwrap_or(rows_held);
+        Ok(BaselineFile { baseline, kind, rows, rows_held, id: digest(path)? })
+    }
+
+    /// Writes the baseline under a temporary name and moves it to `path`. The same references give
+    /// the same bytes, whichever worker found them.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, path: &Path, mut metadata: Vec<(String, String)>) -> Result<()> {
+        let name = || path.display().to_string();
+        metadata.push((KIND.to_owned(), self.kind.name().to_owned()));
+        metadata.push((ROWS.to_owned(), self.rows.to_string()));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(name)?;
+        }
+        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+        let written = (|| -> Result<()> {
+            let mut sink = ParquetSink::create(temporary.clone(), schema(), &metadata, &["value"])?;
+            for (feature, reference) in &self.baseline.references {
+                sink.write(&to_batch(feature, &reference.runs, reference.null_count))?;
+            }
+            sink.finish()?;
+            std::fs::rename(&temporary, path).with_context(name)
+        })();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
 }
 
 /// What the workers of a baseline run have found, in memory.
@@ -90,33 +164,4 @@ impl Sink for Counting {
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
-}
-
-/// Writes a baseline under a temporary name and moves it to `path`. The same references give the
-/// same bytes, whichever worker found them.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn write(path: &Path, baseline: &Baseline, metadata: &[(String, String)]) -> Result<()> {
-    let name = || path.display().to_string();
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(name)?;
-    }
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let written = (|| -> Result<()> {
-        let mut sink = ParquetSink::create(temporary.clone(), schema(), metadata, &["value"])?;
-        for (feature, reference) in &baseline.references {
-            sink.write(&driftline_operators::drift::baseline::to_batch(
-                feature,
-                &reference.runs,
-                reference.null_count,
-            ))?;
-        }
-        sink.finish()?;
-        std::fs::rename(&temporary, path).with_context(name)
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

@@ -1,10 +1,12 @@
-//! Which columns drifted when, as the snapshots pass by on their way to the sink.
+//! Which columns drifted when, as the snapshots pass by on their way to the sink. Of each window its
+//! final revision counts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, TimestampMillisecondType, UInt64Type};
+use driftline_operators::accounting::LateForDrift;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::calendar::WindowLength;
 
@@ -39,10 +41,11 @@ impl DriftTally {
         let starts = starts.as_primitive::<TimestampMillisecondType>();
         let statistics = snapshots.column_by_name("ks_statistic")?.as_primitive::<Float64Type>();
         let drifted = snapshots.column_by_name("drift_detected")?.as_boolean();
+        let is_final = snapshots.column_by_name("final")?.as_boolean();
         let count = |name| Some(snapshots.column_by_name(name)?.as_primitive::<UInt64Type>());
         let (values, nulls) = (count("n_current")?, count("null_count_current")?);
         let mut tallied = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for row in 0..snapshots.num_rows() {
+        for row in (0..snapshots.num_rows()).filter(|&row| is_final.value(row)) {
             let window = (labels.value(row).to_owned(), starts.value(row));
             let place = (window.0.clone(), features.value(row).to_owned());
             *tallied.rows.entry(place).or_default() += values.value(row) + nulls.value(row);
@@ -54,18 +57,22 @@ impl DriftTally {
         Some(())
     }
 
-    /// Whether the windows of each length hold each of `rows` rows, in each of `columns`.
+    /// Whether the windows of each length hold each of `scored` rows as often as they overlap, in each
+    /// of `columns`, but for those that came too late.
     ///
     /// # Errors
     /// The first length and column that do not.
     pub fn check(
         &self,
-        rows: u64,
+        scored: u64,
+        late: &LateForDrift,
         lengths: &[(WindowLength, String)],
         columns: &[String],
     ) -> Result<(), String> {
         let tallied = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for (_, label) in lengths {
+        for (at, (length, label)) in lengths.iter().enumerate() {
+            let missed = late.by_length.get(at).copied().unwrap_or(0);
+            let rows = (scored * length.overlap()).saturating_sub(missed);
             for column in columns {
                 let place = (label.clone(), column.clone());
                 let counted = tallied.rows.get(&place).copied().unwrap_or(0);

@@ -23,15 +23,15 @@ use driftline_jobs::scoring::{Outputs as JobOutputs, scoring as scoring_graph};
 use driftline_operators::accounting::Counters;
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::Sink;
-use driftline_operators::drift::baseline::Baseline;
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::figures::Thresholds;
+use driftline_operators::drift::figures::Comparison;
 use driftline_operators::drift::snapshot::{self, SnapshotFormat};
+use driftline_operators::drift::windows::Schedule;
 use driftline_operators::export::ExportFormat;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use crate::config::Job;
-use crate::config::job::{Format, Output};
+use crate::config::job::{DriftMode, Format, Output};
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
 use crate::sinks::parquet::ParquetSink;
@@ -79,7 +79,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
             let drift = match &drift {
                 Some(drift) => {
                     let sink = files.sink(&outputs.drift, worker, snapshot::schema(), &[])?;
-                    Some((drift.lengths(), drift.format(&parts)?, tally.watch(sink)))
+                    Some((drift.schedule.clone(), drift.format.clone(), tally.watch(sink)))
                 }
                 None => None,
             };
@@ -103,7 +103,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let mut summary =
         Summary::of_replay(job, &parts, &engine.run.counters, &ended, &outputs, options);
     if let Some(drift) = drift {
-        summary.drift = tally.lines(&drift.windows);
+        summary.drift = tally.lines(drift.windows());
     }
     Ok(summary)
 }
@@ -173,9 +173,10 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
     let scored = engine.run.counters.account().predictions;
-    let baseline = collected.baseline(&columns, scored)?;
-    baseline_file::write(&drift.baseline, &baseline, &metadata)?;
-    Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline))
+    let full = collected.baseline(&columns, scored)?;
+    let file = baseline_file::BaselineFile::new(full, scored, drift.baseline_sample_max);
+    file.write(&drift.baseline, metadata)?;
+    Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline, &file))
 }
 
 /// The files of a run's outputs.
@@ -211,50 +212,49 @@ impl OutputFiles {
     }
 }
 
-/// The baseline of a job's drift section, read once for all workers.
+/// A job's drift section with its baseline, read once for all workers.
 struct PreparedDrift {
-    baseline: Baseline,
-    windows: Vec<(WindowLength, String)>,
-    thresholds: Thresholds,
-    reference_id: String,
-    path: PathBuf,
+    schedule: Schedule,
+    format: SnapshotFormat,
 }
 
 impl PreparedDrift {
-    fn lengths(&self) -> Vec<WindowLength> {
-        self.windows.iter().map(|(length, _)| *length).collect()
-    }
-
-    fn format(&self, parts: &ScoringParts) -> Result<SnapshotFormat> {
-        SnapshotFormat::new(
-            parts.identity.clone(),
-            self.windows.clone(),
-            parts.watched.names.clone(),
-            &self.baseline,
-            self.thresholds,
-            self.reference_id.clone(),
-        )
-        .map_err(|name| {
-            anyhow::anyhow!(
-                "{}: the baseline has no {name:?}; make it anew with `driftline baseline`",
-                self.path.display()
-            )
-        })
+    /// Each length, and how it is written.
+    fn windows(&self) -> &[(WindowLength, String)] {
+        &self.format.labels
     }
 }
 
 fn prepare_drift(job: &Job, parts: &ScoringParts) -> Result<Option<PreparedDrift>> {
     let Some(drift) = &job.drift else { return Ok(None) };
-    let (baseline, reference_id) = baseline_file::read(&drift.baseline)?;
-    let prepared = PreparedDrift {
-        baseline,
-        windows: drift.windows.clone(),
-        thresholds: drift.thresholds,
-        reference_id,
-        path: drift.baseline.clone(),
+    let file = baseline_file::BaselineFile::read(&drift.baseline)?;
+    let names = parts.watched.names.clone();
+    let comparison = |name: &String| {
+        let reference = file.baseline.references.get(name).ok_or_else(|| {
+            anyhow!(
+                "{}: the baseline has no {name:?}; make it anew with `driftline baseline`",
+                drift.baseline.display()
+            )
+        })?;
+        Ok(Arc::new(match drift.mode {
+            DriftMode::Exact => Comparison::exact(reference),
+            DriftMode::Profile { bins } => Comparison::profile(reference, bins),
+        }))
     };
-    prepared.format(parts)?;
-    Ok(Some(prepared))
+    let comparisons = names.iter().map(comparison).collect::<Result<_>>()?;
+    let lengths = drift.windows.iter().map(|(length, _)| *length).collect();
+    Ok(Some(PreparedDrift {
+        schedule: Schedule { lengths, revisions: drift.revisions },
+        format: SnapshotFormat {
+            model: parts.identity.clone(),
+            labels: drift.windows.clone(),
+            names,
+            comparisons,
+            thresholds: drift.thresholds,
+            reference_kind: file.kind,
+            reference_id: file.id,
+        },
+    }))
 }
 
 /// Whether every scored row is in the drift windows, but for late ones that came too late for theirs.
@@ -264,8 +264,9 @@ fn check_drift(
     drift: &PreparedDrift,
     columns: &[String],
 ) -> Result<()> {
-    let scored = counters.account().predictions - counters.late_for_drift();
-    let checked = tally.check(scored, &drift.windows, columns).map_err(|problem| anyhow!(problem));
+    let (scored, late) = (counters.account().predictions, counters.late_for_drift());
+    let checked = tally.check(scored, &late, drift.windows(), columns);
+    let checked = checked.map_err(|problem| anyhow!(problem));
     checked.context("the account of drift does not balance, and nothing was written")
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_operators::accounting::{Account, Counters, WindowState};
+use driftline_operators::drift::baseline::ReferenceKind;
 
+use super::baseline_file::BaselineFile;
 use super::engine::Ended;
 use super::options::RunOptions;
 use super::scoring::{ScoringParts, describe};
@@ -76,11 +78,11 @@ impl Summary {
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
         }
-        if counters.late_for_drift() > 0 {
-            let rows = thousands(counters.late_for_drift());
-            summary
-                .lines
-                .push(("not in drift", format!("{rows} late rows, whose window was closed")));
+        let late_for_drift = counters.late_for_drift().rows;
+        if late_for_drift > 0 {
+            let rows = thousands(late_for_drift);
+            let text = format!("{rows} late rows, in windows that were final");
+            summary.lines.push(("not in drift", text));
         }
         if options.to_standard_output() {
             return summary;
@@ -120,9 +122,22 @@ impl Summary {
         summary
     }
 
-    pub fn of_baseline(counters: &Counters, ended: &Ended, path: &Path) -> Self {
+    pub fn of_baseline(
+        counters: &Counters,
+        ended: &Ended,
+        path: &Path,
+        file: &BaselineFile,
+    ) -> Self {
         let mut summary = Summary::new("predictions", counters, ended);
         summary.lines.push(("baseline", shown(path)));
+        let rows = thousands(file.rows);
+        let reference = match file.kind {
+            ReferenceKind::Full => format!("all {rows} rows"),
+            ReferenceKind::Sample => {
+                format!("a sample of {} of {rows} rows", thousands(file.rows_held))
+            }
+        };
+        summary.lines.push(("reference", reference));
         summary.next.push("`driftline replay` measures drift against it".to_owned());
         summary
     }

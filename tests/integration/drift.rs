@@ -1,24 +1,37 @@
-//! Drift windows on several workers, against a naive evaluation.
+//! Drift windows and their revisions on several workers, against a naive evaluation.
+//!
+//! The naive one replays the chunks: it knows by which epoch the gate lets each row out, and what the
+//! watermark is after each epoch. From that it decides, window by window and over all rows, what is
+//! issued when.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
-use arrow::datatypes::{Float64Type, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::error::ArrowError;
 use driftline_jobs::enriched::{Enriched, enriched};
+use driftline_operators::accounting::LateForDrift;
+use driftline_operators::admit::Chunk;
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::collect::{ClosedWindow, DriftWindows, collect_windows};
+use driftline_operators::drift::collect::{DriftWindows, collect_windows};
+use driftline_operators::drift::profile::{Bins, Profile};
 use driftline_operators::drift::runs::Runs;
+use driftline_operators::drift::sample::{Mode, Sample};
+use driftline_operators::drift::windows::{Issued, Revisions, Schedule, WindowOutput};
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::rows::Rows;
 use driftline_operators::run::Run;
 use driftline_operators::score::{Watched, model_inputs};
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::ProbeHandle;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Operator, Probe};
+use timely::dataflow::{ProbeHandle, Stream};
 
 use crate::support::{Random, Row, Scripted, Setting, chunks, config, layout, ways};
+
+const LATENESS_MS: i64 = 30;
+const COLUMNS: usize = 2;
 
 fn declared() -> Vec<FeatureDeclaration> {
     vec![FeatureDeclaration {
@@ -29,78 +42,112 @@ fn declared() -> Vec<FeatureDeclaration> {
     }]
 }
 
-const LENGTHS: [WindowLength; 2] = [WindowLength::Millis(40), WindowLength::Millis(100)];
+/// A revision of a window of one column: what it holds and how many nulls beside it.
+type Revised = Issued<(Sample, u64)>;
 
-/// Values and nulls of the column `value`, by length and start.
-type Found = BTreeMap<(WindowLength, i64), (Runs, u64)>;
+/// Keeps what is issued.
+struct Keep(Arc<Mutex<Vec<Revised>>>);
 
-fn run(way: timely::CommunicationConfig, partitions: &[Vec<Row>], seed: u64) -> Found {
-    let setting =
-        Setting { partitions: partitions.len(), allowed_lateness_ms: 30, ..Setting::new(declared) };
-    let chunks = chunks(partitions, &mut Random::new(seed));
-    let found = Arc::new(Mutex::new(Found::new()));
-    let (shared, sink) = (setting.clone(), found.clone());
-    let guards = timely::execute(config(way), move |worker| {
-        let probe = ProbeHandle::new();
-        let source = Scripted::share(&chunks, worker.index(), worker.peers());
-        worker.dataflow::<u64, _, _>(|scope| {
-            let plan = shared.plan();
-            let schema = plan.enriched_schema(&layout());
-            let inputs = model_inputs(&plan, &layout(), &["value".to_owned()]).unwrap();
-            let watched = Watched::new(&schema, &inputs);
-            let events = shared.events(source);
-            let watermarks = events.watermarks.clone();
-            let Enriched { rows, marks, .. } = enriched(scope, events, probe.clone());
-            let rows = watch(rows, schema, watched.clone());
-            let windows = DriftWindows { lengths: LENGTHS.to_vec(), watched, watermarks };
-            let sink = sink.clone();
-            let close = move |closed: Vec<ClosedWindow>| {
-                let mut found = sink.lock().unwrap();
-                for window in closed.into_iter().filter(|window| window.column == 0) {
-                    let place = (window.length, window.start);
-                    let twice = found.insert(place, (window.runs, window.null_count));
-                    assert!(twice.is_none(), "window {place:?} closed twice");
-                }
-                Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
-            };
-            let run = Run {
-                counters: shared.counters.clone(),
-                failure: shared.failure.clone(),
-                ..Run::default()
-            };
-            collect_windows(rows, marks, windows, close, &run).probe_with(&probe);
-        });
-        while !probe.done() {
-            worker.step_or_park(Some(std::time::Duration::from_millis(1)));
-        }
-    })
-    .unwrap();
-    guards.join().into_iter().for_each(|end| end.unwrap());
-    assert_eq!(setting.failure.message(), None);
-    std::mem::take(&mut *found.lock().unwrap())
+impl WindowOutput for Keep {
+    type Figures = (Sample, u64);
+
+    fn figures(&self, _column: usize, sample: &Sample, null_count: u64) -> (Sample, u64) {
+        (sample.clone(), null_count)
+    }
+
+    fn batch(&self, windows: &[Revised]) -> Result<RecordBatch, ArrowError> {
+        self.0.lock().unwrap().extend_from_slice(windows);
+        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
+    }
 }
 
-/// Enriched rows as drift watches them, with a score of zero.
+/// Rows, how they are cut, and what is made of them.
+struct Case {
+    schedule: Schedule,
+    mode: Mode,
+    partitions: usize,
+    chunks: Vec<Arc<dyn Fn() -> Chunk + Send + Sync>>,
+}
+
+impl Case {
+    fn new(schedule: Schedule, mode: Mode, partitions: &[Vec<Row>], seed: u64) -> Self {
+        let chunks = chunks(partitions, &mut Random::new(seed));
+        Case { schedule, mode, partitions: partitions.len(), chunks }
+    }
+
+    /// What the graph issues, in order, and what came too late for it.
+    fn run(&self, way: timely::CommunicationConfig) -> (Vec<Revised>, LateForDrift) {
+        let setting = Setting {
+            partitions: self.partitions,
+            allowed_lateness_ms: LATENESS_MS,
+            ..Setting::new(declared)
+        };
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let (shared, kept, chunks) = (setting.clone(), found.clone(), self.chunks.clone());
+        let (schedule, mode) = (self.schedule.clone(), self.mode.clone());
+        let guards = timely::execute(config(way), move |worker| {
+            let probe = ProbeHandle::new();
+            let source = Scripted::share(&chunks, worker.index(), worker.peers());
+            worker.dataflow::<u64, _, _>(|scope| {
+                let plan = shared.plan();
+                let schema = plan.enriched_schema(&layout());
+                let inputs = model_inputs(&plan, &layout(), &["value".to_owned()]).unwrap();
+                let watched = Watched::new(&schema, &inputs);
+                let events = shared.events(source);
+                let watermarks = events.watermarks.clone();
+                let Enriched { rows, marks, .. } = enriched(scope, events, probe.clone());
+                let rows = watch(rows, schema, watched.clone());
+                let (schedule, mode) = (schedule.clone(), mode.clone());
+                let windows = DriftWindows { schedule, mode, watched, watermarks };
+                let run = Run {
+                    counters: shared.counters.clone(),
+                    failure: shared.failure.clone(),
+                    ..Run::default()
+                };
+                let format = Keep(kept.clone());
+                collect_windows(rows, marks, windows, format, &run).probe_with(&probe);
+            });
+            while !probe.done() {
+                worker.step_or_park(Some(std::time::Duration::from_millis(1)));
+            }
+        })
+        .unwrap();
+        guards.join().into_iter().for_each(|end| end.unwrap());
+        assert_eq!(setting.failure.message(), None);
+        let mut found = std::mem::take(&mut *found.lock().unwrap());
+        found.sort_by_key(|issued| place(issued));
+        (found, setting.counters.late_for_drift())
+    }
+}
+
+fn place(issued: &Revised) -> (WindowLength, i64, usize, i32) {
+    (issued.length, issued.start, issued.column, issued.revision)
+}
+
+/// What the second watched column, in place of a score, holds.
+fn score_of(time: i64) -> f64 {
+    (time.rem_euclid(7) - 3) as f64
+}
+
+/// Enriched rows as drift watches them.
 fn watch<'scope>(
-    rows: timely::dataflow::Stream<'scope, u64, Rows>,
-    schema: arrow::datatypes::SchemaRef,
+    rows: Stream<'scope, u64, Rows>,
+    schema: SchemaRef,
     watched: Watched,
-) -> timely::dataflow::Stream<'scope, u64, Rows> {
+) -> Stream<'scope, u64, Rows> {
     rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "Watch", move |_cap, _info| {
         move |input, output| {
             input.for_each(|capability, container| {
                 let batch = container.take(&schema).unwrap();
                 let layout = layout();
+                let times = batch.column(layout.time).as_primitive::<Int64Type>();
+                let scores = times.values().iter().map(|&time| Some(score_of(time)));
                 let columns: Vec<ArrayRef> = vec![
                     batch.column(layout.time).clone(),
-                    Arc::new(BooleanArray::from(vec![false; batch.num_rows()])),
+                    batch.column(layout.late).clone(),
                     batch.column(batch.num_columns() - 1).clone(),
-                    Arc::new(Float64Array::from(vec![0.0; batch.num_rows()])),
+                    Arc::new(scores.collect::<Float64Array>()),
                 ];
-                assert_eq!(
-                    columns[2].as_primitive::<Float64Type>().values().len(),
-                    batch.num_rows()
-                );
                 let rows = RecordBatch::try_new(watched.schema.clone(), columns).unwrap();
                 output.session(&capability).give_container(&mut Rows::new(rows));
             });
@@ -108,44 +155,243 @@ fn watch<'scope>(
     })
 }
 
-fn naive(partitions: &[Vec<Row>]) -> Found {
-    let mut found = Found::new();
-    for length in LENGTHS {
-        let mut windows: BTreeMap<i64, (Vec<f64>, u64)> = BTreeMap::new();
-        for row in partitions.iter().flatten() {
-            let (values, nulls) = windows.entry(length.around(row.time).0).or_default();
-            match row.value {
-                Some(value) if !value.is_nan() => values.push(value),
-                _ => *nulls += 1,
+/// A row as the naive evaluation sees it.
+struct Seen {
+    time: i64,
+    /// The epoch by which the gate has let it out.
+    epoch: usize,
+    values: [Option<f64>; COLUMNS],
+}
+
+/// All rows, and the watermark after each epoch, the first one being that before any.
+fn history(case: &Case) -> (Vec<Seen>, Vec<i64>) {
+    let mut highest = vec![Some(i64::MIN); case.partitions];
+    let mut watermarks = vec![i64::MIN];
+    let (mut waiting, mut seen): (Vec<Seen>, Vec<Seen>) = (Vec::new(), Vec::new());
+    for (epoch, make) in (1..).zip(&case.chunks) {
+        let chunk = make();
+        let times = chunk.rows.column(0).as_primitive::<TimestampMillisecondType>();
+        let values = chunk.rows.column(3).as_primitive::<Float64Type>();
+        for row in 0..chunk.rows.num_rows() {
+            let (time, value) = (times.value(row), values.is_valid(row).then(|| values.value(row)));
+            let values = [value.filter(|value| !value.is_nan()), Some(score_of(time))];
+            waiting.push(Seen { time, epoch, values });
+            let highest = &mut highest[chunk.partition as usize];
+            *highest = highest.map(|highest| highest.max(time));
+        }
+        for &partition in &chunk.finished {
+            highest[partition as usize] = None;
+        }
+        let lowest = highest.iter().flatten().min();
+        let watermark = lowest.map_or(i64::MAX, |lowest| lowest.saturating_sub(LATENESS_MS));
+        watermarks.push(watermark.max(watermarks[epoch - 1]));
+        let (out, left): (Vec<Seen>, Vec<Seen>) =
+            waiting.into_iter().partition(|row| row.time < watermarks[epoch]);
+        seen.extend(out.into_iter().map(|row| Seen { epoch, ..row }));
+        waiting = left;
+    }
+    assert!(waiting.is_empty());
+    (seen, watermarks)
+}
+
+fn sample(mode: &Mode, column: usize, rows: &[&Seen]) -> (Sample, u64) {
+    let values = rows.iter().filter_map(|row| row.values[column]);
+    let nulls = rows.iter().filter(|row| row.values[column].is_none()).count() as u64;
+    let sample = match mode {
+        Mode::Exact => Sample::Exact(Runs::from_values(values.collect())),
+        Mode::Profile(bins) => {
+            let mut profile = Profile::default();
+            values.for_each(|value| profile.add(&bins[column], value));
+            Sample::Profile(profile)
+        }
+    };
+    (sample, nulls)
+}
+
+/// Every window of `length` from far before the rows to far behind them.
+fn all_windows(length: WindowLength) -> Vec<(i64, i64)> {
+    let windows = (-2_000..4_000).flat_map(|time| length.around(time).collect::<Vec<_>>());
+    let mut windows: Vec<(i64, i64)> = windows.collect();
+    windows.sort_unstable();
+    windows.dedup();
+    windows
+}
+
+/// What is to be issued, and what is too late, by the definitions.
+fn naive(case: &Case) -> (Vec<Revised>, LateForDrift) {
+    let (seen, watermarks) = history(case);
+    let Revisions { horizon_ms, interval_ms } = case.schedule.revisions;
+    let mut issued = Vec::new();
+    let mut late = LateForDrift { rows: 0, by_length: vec![0; case.schedule.lengths.len()] };
+    let mut missed_by_some = vec![false; seen.len()];
+    for (at, &length) in case.schedule.lengths.iter().enumerate() {
+        for (start, end) in all_windows(length) {
+            let mut inside: Vec<&Seen> = Vec::new();
+            for (row, missed) in seen.iter().zip(&mut missed_by_some) {
+                if !(start..end).contains(&row.time) {
+                    continue;
+                }
+                if end.saturating_add(horizon_ms) > watermarks[row.epoch - 1] {
+                    inside.push(row);
+                } else {
+                    *missed = true;
+                    late.by_length[at] += 1;
+                }
+            }
+            // Number, watermark and rows of the last revision.
+            let mut last: Option<(i32, i64, usize)> = None;
+            for epoch in 1..watermarks.len() {
+                let rows: Vec<&Seen> =
+                    inside.iter().filter(|row| row.epoch <= epoch).copied().collect();
+                let watermark = watermarks[epoch];
+                if end > watermark || rows.is_empty() {
+                    continue;
+                }
+                let is_final = end.saturating_add(horizon_ms) <= watermark;
+                let revision = match last {
+                    None => 0,
+                    Some((number, before, held))
+                        if is_final || rows.len() > held && watermark - before >= interval_ms =>
+                    {
+                        number + 1
+                    }
+                    Some(_) => continue,
+                };
+                for column in 0..COLUMNS {
+                    let figures = sample(&case.mode, column, &rows);
+                    issued.push(Issued { length, start, end, column, revision, is_final, figures });
+                }
+                last = Some((revision, watermark, rows.len()));
+                if is_final {
+                    break;
+                }
             }
         }
-        for (start, (values, nulls)) in windows {
-            found.insert((length, start), (Runs::from_values(values), nulls));
-        }
     }
-    found
+    late.rows = missed_by_some.into_iter().filter(|missed| *missed).count() as u64;
+    issued.sort_by_key(place);
+    (issued, late)
+}
+
+/// Two partitions of rows, most of them in order within the lateness, some far behind.
+fn random_partitions(seed: u64) -> Vec<Vec<Row>> {
+    let mut random = Random::new(seed);
+    let mut partitions = vec![Vec::new(); 2];
+    for id in 0..700 {
+        let value = match random.below(12) {
+            0 => None,
+            1 => Some(f64::NAN),
+            2 => Some(-0.0),
+            _ => Some(random.below(30) as f64 - 15.0),
+        };
+        let behind = if random.below(9) == 0 { random.below(300) } else { random.below(30) };
+        let partition = random.below(2) as usize;
+        partitions[partition].push(Row { time: id - behind as i64, id, key: None, value });
+    }
+    partitions
+}
+
+fn lengths() -> Vec<WindowLength> {
+    vec![
+        WindowLength::Millis(100),
+        WindowLength::Sliding { length_ms: 60, slide_ms: 20 },
+        WindowLength::Millis(40),
+    ]
+}
+
+#[track_caller]
+fn assert_equals_naive(case: &Case, what: &str) -> (Vec<Revised>, LateForDrift) {
+    let (wanted, wanted_late) = naive(case);
+    for way in ways() {
+        let name = format!("{what}, {way:?}");
+        let (found, late) = case.run(way);
+        let places = |issued: &[Revised]| issued.iter().map(place).collect::<Vec<_>>();
+        assert_eq!(places(&found), places(&wanted), "{name}");
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert_eq!(found, wanted, "{name}");
+        }
+        // No row came too late: nothing was counted.
+        let late =
+            if late.rows == 0 { LateForDrift { by_length: vec![0; 3], ..late } } else { late };
+        assert_eq!(late, wanted_late, "{name}");
+    }
+    (wanted, wanted_late)
+}
+
+/// How often windows are issued: at most so often, and how many are more than once and twice.
+fn revisions(issued: &[Revised]) -> (i32, usize, usize) {
+    let mut by_window: BTreeMap<_, i32> = BTreeMap::new();
+    for window in issued {
+        let times = by_window.entry((window.length, window.start, window.column)).or_default();
+        *times = (*times).max(window.revision + 1);
+    }
+    let more_than = |n: i32| by_window.values().filter(|times| **times > n).count();
+    (by_window.values().copied().max().unwrap_or(0), more_than(1), more_than(2))
 }
 
 #[test]
-fn windows_equal_a_naive_evaluation_for_any_number_of_workers() {
-    for seed in 1..=6 {
-        let mut random = Random::new(seed);
-        let mut partitions = vec![Vec::new(); 2];
-        for id in 0..600 {
-            let value = match random.below(12) {
-                0 => None,
-                1 => Some(f64::NAN),
-                2 => Some(-0.0),
-                _ => Some(random.below(30) as f64 - 15.0),
-            };
-            let time = id - random.below(30) as i64;
-            let partition = random.below(2) as usize;
-            partitions[partition].push(Row { time, id, key: None, value });
+fn windows_without_revisions_are_final_at_once() {
+    for seed in 1..=4 {
+        let schedule = Schedule { lengths: lengths(), revisions: Revisions::NONE };
+        let case = Case::new(schedule, Mode::Exact, &random_partitions(seed), seed);
+        let (issued, late) = assert_equals_naive(&case, &format!("seed {seed}"));
+        assert!(issued.iter().all(|window| window.is_final && window.revision == 0));
+        assert!(late.rows > 10, "seed {seed}: {late:?}");
+        assert!(late.by_length[2] > late.by_length[0], "seed {seed}: {late:?}");
+    }
+}
+
+#[test]
+fn late_rows_revise_windows_within_interval_and_horizon() {
+    for (seed, horizon_ms, interval_ms) in [(1, 150, 25), (2, 150, 0), (3, 40, 1_000), (4, 90, 45)]
+    {
+        let revisions_of_job = Revisions { horizon_ms, interval_ms };
+        let schedule = Schedule { lengths: lengths(), revisions: revisions_of_job };
+        let case = Case::new(schedule, Mode::Exact, &random_partitions(seed), seed);
+        let what = format!("seed {seed}, {revisions_of_job:?}");
+        let (issued, late) = assert_equals_naive(&case, &what);
+        let (most, revised, twice) = revisions(&issued);
+        assert!(revised > 10 && late.rows > 0, "{what}: {revised} revised, {late:?}");
+        if interval_ms > 0 {
+            // One at the end of the window, one as it becomes final, and between them one an interval.
+            assert!(i64::from(most) <= 2 + horizon_ms / interval_ms, "{what}: {most} revisions");
+            assert_eq!(twice > 0, interval_ms <= horizon_ms, "{what}: {twice}");
         }
-        let expected = naive(&partitions);
-        for way in ways() {
-            let name = format!("seed {seed}, {way:?}");
-            assert_eq!(run(way, &partitions, seed), expected, "{name}");
+    }
+}
+
+#[test]
+fn beyond_all_lateness_the_final_revisions_hold_all_rows() {
+    let seed = 7;
+    let partitions = random_partitions(seed);
+    let revisions = Revisions { horizon_ms: 10_000, interval_ms: 50 };
+    let schedule = Schedule { lengths: lengths(), revisions };
+    let case = Case::new(schedule, Mode::Exact, &partitions, seed);
+    let (issued, late) = assert_equals_naive(&case, "a horizon beyond all rows");
+    assert_eq!(late.rows, 0);
+    let mut held: BTreeMap<(WindowLength, usize), u64> = BTreeMap::new();
+    for window in issued.iter().filter(|window| window.is_final) {
+        let (Sample::Exact(runs), nulls) = &window.figures else { panic!("exact samples") };
+        *held.entry((window.length, window.column)).or_default() += runs.total() + nulls;
+    }
+    for length in lengths() {
+        for column in 0..COLUMNS {
+            assert_eq!(held[&(length, column)], 700 * length.overlap(), "{length:?} {column}");
         }
+    }
+}
+
+#[test]
+fn profiles_merge_to_those_of_all_rows() {
+    for seed in 1..=3 {
+        let partitions = random_partitions(seed);
+        let reference =
+            Runs::from_values((0..500).map(|i| f64::from(i % 23) * 0.75 - 9.0).collect());
+        let bins = Arc::new(Bins::new(&reference, 8));
+        let mode = Mode::Profile(vec![bins.clone(), bins]);
+        let revisions = Revisions { horizon_ms: 120, interval_ms: 30 };
+        let schedule = Schedule { lengths: lengths(), revisions };
+        let case = Case::new(schedule, mode, &partitions, seed);
+        assert_equals_naive(&case, &format!("seed {seed}"));
     }
 }

@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +20,11 @@ from support import (
 
 BASELINE_END = "2013-04-01"
 WATCHED = [*FEATURES, "prediction"]
-THRESHOLDS = {"ks_p_value": 0.05, "min_effect": 0.1, "mean_shift_sd": 0.5, "share_beyond_3": 0.05}
+THRESHOLDS = {
+    "ks_p_value": 0.05, "min_effect": 0.1, "mean_shift_sd": 0.5, "z_test": None,
+    "share_beyond_3": 0.05,
+}  # fmt: skip
+ALARMS = ("drift_ks", "drift_mean_shift", "drift_z_test", "drift_share_beyond_3")
 
 
 class Case:
@@ -87,13 +92,23 @@ def figures(current, reference) -> dict:
     }
     if len(known) == 0:
         return wanted
-    ks = ks_2samp(known, base, method="asymp")
+    ks, is_exact = scipy_test(known, base)
     return wanted | {
+        "p_method": "exact" if is_exact else "asymptotic",
         "ks_statistic": ks.statistic,
         "ks_p_value": ks.pvalue,
         "mean_current": math.fsum(known) / len(known),
         "std_current": np.std(known, ddof=1) if len(known) > 1 else None,
     }
+
+
+def scipy_test(current, base):
+    """What ks_2samp says by its default rule, and whether the p-value is exact."""
+    is_exact = max(len(current), len(base)) <= 10_000
+    with warnings.catch_warnings():
+        # Where its exact method fails SciPy warns and is asymptotic.
+        warnings.simplefilter("error", RuntimeWarning)
+        return ks_2samp(current, base), is_exact
 
 
 def figures_of_windows(column, rows, reference) -> list:
@@ -138,8 +153,10 @@ def assert_figures(found, wanted, where):
         assert found[name] == wanted.get(name), (where, name, found[name], wanted.get(name))
     assert close(found["std_reference"], wanted["std_reference"], 1e-12), where
     if wanted.get("ks_p_value") is None:
-        assert found["ks_p_value"] is None and found["std_current"] is None, where
+        names = ("ks_p_value", "std_current", "p_method", "ks_error_bound")
+        assert all(found[name] is None for name in names), where
         return
+    assert found["p_method"] == wanted["p_method"] and found["ks_error_bound"] == 0.0, where
     if wanted["std_current"] is None:
         assert found["std_current"] is None, where
     else:
@@ -166,6 +183,7 @@ def assert_derived(row, current, where):
     if n == 0:
         names = ("mean_current", "ks_statistic", "mean_shift_sd", "z_test", "share_beyond_3")
         assert all(row[name] is None for name in names) and not row["drift_detected"], where
+        assert not any(row[name] for name in ALARMS), where
         return
     assert row["mean_shift_sd"] == in_deviations(mean - mu, sigma), where
     assert close(row["z_test"], in_deviations(mean - mu, sigma / math.sqrt(n)), 1e-12), where
@@ -177,6 +195,7 @@ def assert_derived(row, current, where):
     ks = ks and row["ks_statistic"] >= thresholds["min_effect"]
     shift = abs(row["mean_shift_sd"]) > thresholds["mean_shift_sd"]
     beyond = row["share_beyond_3"] > thresholds["share_beyond_3"]
+    assert tuple(row[name] for name in ALARMS) == (ks, shift, False, beyond), where
     assert row["drift_detected"] == (ks or shift or beyond), where
 
 
@@ -271,6 +290,7 @@ def test_unknown_values_and_a_small_baseline(tmp_path):
     assert 8_000 < len(case.reference["dep_delay"]) < 9_000
     assert np.isnan(case.reference["plane_age"]).sum() > 500
     assert_case(case, ["1w", "6h"])
+    assert set(case.found["p_method"].unique().to_pylist()) == {"exact"}
 
 
 def test_a_column_without_values_has_no_figures(tmp_path):
@@ -289,6 +309,6 @@ def test_a_column_without_values_has_no_figures(tmp_path):
         assert row["n_current"] == 0 and row["null_share_current"] == 1.0
         assert row["null_count_current"] > 600
         names = ["mean_current", "std_current", "ks_statistic", "ks_p_value", "p_method"]
-        names += ["mean_shift_sd", "z_test", "share_beyond_3"]
+        names += ["mean_shift_sd", "z_test", "share_beyond_3", "ks_error_bound"]
         assert all(row[name] is None for name in names)
         assert row["n_reference"] == 78_035 and not row["drift_detected"]

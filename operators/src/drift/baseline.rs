@@ -5,10 +5,13 @@ use std::sync::Arc;
 use arrow::array::{
     Array, AsArray, Float64Array, RecordBatch, StringArray, StringBuilder, UInt64Array,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt64Type};
+use arrow::error::ArrowError;
 
 use crate::drift::runs::{Moments, Runs};
-use crate::numeric::KsReference;
+use crate::drift::sample::Sample;
+use crate::drift::windows::{Issued, WindowOutput};
 
 /// The reference values of one watched column.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,15 +19,29 @@ pub struct Reference {
     pub runs: Runs,
     pub null_count: u64,
     pub moments: Moments,
-    /// The values, prepared for the statistic.
-    pub ks: KsReference,
 }
 
 impl Reference {
     pub fn new(runs: Runs, null_count: u64) -> Self {
-        let moments = runs.moments();
-        let ks = KsReference::new(runs.as_sample());
-        Reference { runs, null_count, moments, ks }
+        Reference { moments: runs.moments(), runs, null_count }
+    }
+}
+
+/// Whether a baseline holds all rows it was made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReferenceKind {
+    #[default]
+    Full,
+    /// Only some, drawn at random.
+    Sample,
+}
+
+impl ReferenceKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ReferenceKind::Full => "full",
+            ReferenceKind::Sample => "sample",
+        }
     }
 }
 
@@ -68,6 +85,30 @@ pub fn to_batch(name: &str, runs: &Runs, null_count: u64) -> RecordBatch {
         vec![Arc::new(names.finish()), Arc::new(values), Arc::new(counts)],
     )
     .expect("columns of the schema")
+}
+
+/// Turns the one window of a baseline into its rows.
+pub struct BaselineFormat {
+    /// Of the watched columns.
+    pub names: Vec<String>,
+}
+
+impl WindowOutput for BaselineFormat {
+    type Figures = (Sample, u64);
+
+    fn figures(&self, _column: usize, sample: &Sample, null_count: u64) -> Self::Figures {
+        (sample.clone(), null_count)
+    }
+
+    fn batch(&self, windows: &[Issued<Self::Figures>]) -> Result<RecordBatch, ArrowError> {
+        let batches = windows.iter().filter_map(|window| match &window.figures {
+            (Sample::Exact(runs), nulls) => {
+                Some(to_batch(&self.names[window.column], runs, *nulls))
+            }
+            (Sample::Profile(_), _) => None,
+        });
+        concat_batches(&schema(), &batches.collect::<Vec<_>>())
+    }
 }
 
 impl Baseline {

@@ -1,19 +1,25 @@
 //! The drift figures of one watched column in one window.
 
-use crate::drift::baseline::Reference;
-use crate::drift::runs::{Moments, Runs};
-use crate::numeric;
+use std::sync::Arc;
 
-/// When a window counts as drifted; the job's `[drift]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Thresholds {
-    /// Drift if the KS p-value is below it and the statistic is at least `min_effect`.
-    pub ks_p_value: f64,
-    pub min_effect: f64,
-    /// Drift if |`mean_shift_sd`| is over it.
-    pub mean_shift_sd: f64,
-    /// Drift if the share of values further than three deviations from the reference mean is over it.
-    pub share_beyond_3: f64,
+use crate::drift::baseline::Reference;
+use crate::drift::profile::Bins;
+use crate::drift::runs::Moments;
+use crate::drift::sample::{Mode, Sample};
+use crate::numeric::{KsMethod, KsReference, ks_p_value_auto};
+
+/// A reference, made ready for figures in one mode.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    pub moments: Moments,
+    pub null_count: u64,
+    against: Against,
+}
+
+#[derive(Clone, Debug)]
+enum Against {
+    Values(KsReference),
+    Bins(Arc<Bins>),
 }
 
 /// Figures of one window. Nulls and NaN are in no sample; they are counted.
@@ -21,11 +27,8 @@ pub struct Thresholds {
 pub struct Figures {
     pub current: Moments,
     pub null_count: u64,
-    /// The two-sample statistic, `scipy.stats.ks_2samp(current, reference).statistic`; `None` if a
-    /// sample is empty.
-    pub ks_statistic: Option<f64>,
-    /// `ks_2samp(…, method="asymp").pvalue`.
-    pub ks_p_value: Option<f64>,
+    /// `None` if a sample is empty.
+    pub ks: Option<Ks>,
     /// (x̄ − μ) / σ with the reference's mean and deviation (ddof = 1). If σ = 0: 0 where the means
     /// agree, else ±∞.
     pub mean_shift_sd: Option<f64>,
@@ -35,34 +38,87 @@ pub struct Figures {
     pub share_beyond_3: Option<f64>,
 }
 
-impl Figures {
-    pub fn compute(reference: &Reference, current: &Runs, null_count: u64) -> Self {
-        let moments = current.moments();
-        let ks = ks(reference, current);
-        let centre = reference.moments.mean;
-        let spread = reference.moments.std;
-        let shift = centre
-            .zip(spread)
-            .zip(moments.mean)
-            .map(|((mean, std), now)| in_units(now - mean, std));
+/// The two-sample Kolmogorov–Smirnov test, as `scipy.stats.ks_2samp(current, reference)` has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ks {
+    /// The statistic as SciPy gives it with `method`; in profile mode a lower bound of that.
+    pub statistic: f64,
+    /// SciPy's statistic is at most `statistic` + `error_bound`; 0 in exact mode.
+    pub error_bound: f64,
+    /// P(D ≥ `statistic`).
+    pub p_value: f64,
+    /// By SciPy's rule: exact while no sample has more than 10,000 values.
+    pub method: KsMethod,
+}
+
+impl Comparison {
+    /// With all values of the reference.
+    pub fn exact(reference: &Reference) -> Self {
+        Self::new(reference, Against::Values(KsReference::new(reference.runs.as_sample())))
+    }
+
+    /// With the counts of up to `bins` bins of the reference, see [`Bins::new`].
+    pub fn profile(reference: &Reference, bins: usize) -> Self {
+        Self::new(reference, Against::Bins(Arc::new(Bins::new(&reference.runs, bins))))
+    }
+
+    fn new(reference: &Reference, against: Against) -> Self {
+        Comparison { moments: reference.moments, null_count: reference.null_count, against }
+    }
+
+    /// How samples are kept for figures against `comparisons`, one a column.
+    pub fn mode(comparisons: &[Arc<Comparison>]) -> Mode {
+        let bins = comparisons.iter().filter_map(|comparison| match &comparison.against {
+            Against::Values(_) => None,
+            Against::Bins(bins) => Some(bins.clone()),
+        });
+        let bins: Vec<_> = bins.collect();
+        if bins.is_empty() { Mode::Exact } else { Mode::Profile(bins) }
+    }
+
+    /// The figures of a sample that was kept in the comparison's mode.
+    pub fn figures(&self, current: &Sample, null_count: u64) -> Figures {
+        let moments = match current {
+            Sample::Exact(runs) => runs.moments(),
+            Sample::Profile(profile) => profile.moments(),
+        };
+        let unit = self.moments.mean.zip(self.moments.std);
+        let shift = unit.zip(moments.mean).map(|((mean, std), now)| in_units(now - mean, std));
+        let share = unit.and_then(|(mean, std)| match current {
+            Sample::Exact(runs) => runs.share_beyond(mean, 3.0 * std),
+            Sample::Profile(profile) => {
+                (moments.n > 0).then(|| profile.beyond_3 as f64 / moments.n as f64)
+            }
+        });
         Figures {
             current: moments,
             null_count,
-            ks_statistic: ks.map(|(statistic, _)| statistic),
-            ks_p_value: ks.map(|(_, p)| p),
+            ks: self.ks(current),
             mean_shift_sd: shift,
             z_test: shift.map(|shift| shift * (moments.n as f64).sqrt()),
-            share_beyond_3: centre
-                .zip(spread)
-                .and_then(|(mean, std)| current.share_beyond(mean, 3.0 * std)),
+            share_beyond_3: share,
         }
     }
 
-    pub fn drifted(&self, thresholds: &Thresholds) -> bool {
-        let ks = self.ks_p_value.is_some_and(|p| p < thresholds.ks_p_value)
-            && self.ks_statistic.is_some_and(|d| d >= thresholds.min_effect);
-        ks || self.mean_shift_sd.is_some_and(|shift| shift.abs() > thresholds.mean_shift_sd)
-            || self.share_beyond_3.is_some_and(|share| share > thresholds.share_beyond_3)
+    fn ks(&self, current: &Sample) -> Option<Ks> {
+        let (least, most) = match (&self.against, current) {
+            (Against::Values(reference), Sample::Exact(runs)) => {
+                (reference.statistic(runs.as_sample())?, None)
+            }
+            (Against::Bins(bins), Sample::Profile(profile)) => {
+                let bounds = bins.distance(&profile.counts)?;
+                (bounds.least, Some(bounds.most))
+            }
+            _ => return None,
+        };
+        let test = ks_p_value_auto(&least);
+        let most = most.map_or(test.statistic, |most| most.reported(test.method));
+        Some(Ks {
+            statistic: test.statistic,
+            error_bound: rounded_up_difference(most, test.statistic),
+            p_value: test.p_value,
+            method: test.method,
+        })
     }
 }
 
@@ -70,19 +126,21 @@ fn in_units(difference: f64, unit: f64) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / unit }
 }
 
-/// Statistic and asymptotic p-value, if both samples have values.
-fn ks(reference: &Reference, current: &Runs) -> Option<(f64, f64)> {
-    let ks = reference.ks.statistic(current.as_sample())?;
-    Some((ks.d, numeric::ks_p_value_asymptotic(ks.d, ks.n, ks.m)))
+/// `most` − `least`, such that `least` and it add up to at least `most`.
+fn rounded_up_difference(most: f64, least: f64) -> f64 {
+    if most > least { (most - least).next_up() } else { 0.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drift::profile::Profile;
+    use crate::drift::runs::Runs;
 
     fn figures(reference: &[f64], current: &[f64]) -> Figures {
         let reference = Reference::new(Runs::from_values(reference.to_vec()), 0);
-        Figures::compute(&reference, &Runs::from_values(current.to_vec()), 0)
+        let current = Sample::Exact(Runs::from_values(current.to_vec()));
+        Comparison::exact(&reference).figures(&current, 0)
     }
 
     #[test]
@@ -96,7 +154,7 @@ mod tests {
     #[test]
     fn an_empty_window_has_no_figures() {
         let empty = figures(&[1.0, 2.0], &[]);
-        assert_eq!((empty.ks_statistic, empty.mean_shift_sd), (None, None));
+        assert_eq!((empty.ks, empty.mean_shift_sd, empty.share_beyond_3), (None, None, None));
     }
 
     #[test]
@@ -108,18 +166,120 @@ mod tests {
     }
 
     #[test]
-    fn p_alone_is_no_drift_when_the_effect_is_small() {
-        let thresholds = Thresholds {
-            ks_p_value: 0.05,
-            min_effect: 0.1,
-            mean_shift_sd: 0.5,
-            share_beyond_3: 0.1,
+    fn the_p_value_is_exact_up_to_ten_thousand_values() {
+        let ramp = |n: i32| (0..n).map(f64::from).collect::<Vec<_>>();
+        let method = |n, m| figures(&ramp(m), &ramp(n)).ks.unwrap().method;
+        assert_eq!(method(10_000, 10_000), KsMethod::Exact);
+        assert_eq!(method(10_001, 5), KsMethod::Asymptotic);
+        assert_eq!(method(5, 10_001), KsMethod::Asymptotic);
+        // By hand: D = 1, and 2 of the C(5, 2) = 10 interleavings are that far apart.
+        let apart = figures(&[1.0, 2.0, 3.0], &[7.0, 8.0]).ks.unwrap();
+        assert_eq!((apart.statistic, apart.error_bound), (1.0, 0.0));
+        assert!((apart.p_value - 0.2).abs() < 1e-15);
+    }
+
+    /// A value from a number below 2⁵³.
+    type Shape = fn(u64) -> f64;
+
+    /// A seeded sample.
+    fn random(seed: u64, count: usize, shape: Shape) -> Vec<f64> {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state >> 11
         };
-        let many: Vec<f64> = (0..20_000).map(f64::from).collect();
-        let shifted: Vec<f64> = many.iter().map(|x| x + 500.0).collect();
-        let small = figures(&many, &shifted);
-        assert!(small.ks_p_value.unwrap() < 0.05 && !small.drifted(&thresholds));
-        let large: Vec<f64> = many.iter().map(|x| x + 5_000.0).collect();
-        assert!(figures(&many, &large).drifted(&thresholds));
+        (0..count).map(|_| shape(next())).collect()
+    }
+
+    #[track_caller]
+    fn assert_within_bounds(reference: &[f64], current: &[f64], bins: usize, what: &str) {
+        let reference = Reference::new(Runs::from_values(reference.to_vec()), 0);
+        let profile = Comparison::profile(&reference, bins);
+        let Mode::Profile(kept) = Comparison::mode(&[Arc::new(profile.clone())]) else {
+            panic!("a profile is kept in profile mode")
+        };
+        let mut counts = Profile::default();
+        current.iter().for_each(|&value| counts.add(&kept[0], value));
+        let found = profile.figures(&Sample::Profile(counts), 0);
+        let exact = Sample::Exact(Runs::from_values(current.to_vec()));
+        let exact = Comparison::exact(&reference).figures(&exact, 0);
+        // As text, in which a NaN equals another.
+        let same = |f: &Figures| {
+            format!(
+                "{:?}",
+                (f.current.n, f.current.mean, f.share_beyond_3, f.mean_shift_sd, f.z_test)
+            )
+        };
+        assert_eq!(same(&found), same(&exact), "{what}");
+        let (Some(found), Some(exact)) = (found.ks, exact.ks) else {
+            assert_eq!((found.ks, exact.ks), (None, None), "{what}");
+            return;
+        };
+        assert!(found.statistic <= exact.statistic, "{what}: {found:?} {exact:?}");
+        assert!(
+            exact.statistic <= found.statistic + found.error_bound,
+            "{what}: {found:?} {exact:?}"
+        );
+        assert!(found.error_bound <= 1.0 / bins as f64, "{what}: {found:?}");
+        assert!(found.p_value >= exact.p_value, "{what}: {found:?} {exact:?}");
+        if reference.runs.values.len() <= bins + 1 {
+            assert_eq!((found.statistic, found.error_bound), (exact.statistic, 0.0), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_exact_statistic_is_never_outside_its_bounds() {
+        let even = |x: u64| x as f64 / (1u64 << 53) as f64;
+        let shapes: [(&str, Shape); 5] = [
+            ("even", even),
+            ("few values", |x| (x % 7) as f64),
+            ("heavy ties", |x| if x % 3 > 0 { 0.5 } else { x as f64 / (1u64 << 53) as f64 }),
+            ("skewed", |x| 1.0 / (1.0 + (x % 1_000_003) as f64)),
+            ("with ends", |x| [f64::INFINITY, f64::NEG_INFINITY, (x % 97) as f64][x as usize % 3]),
+        ];
+        for seed in 1..=40 {
+            for (name, reference) in shapes {
+                for (other, current) in shapes {
+                    let reference = random(seed, 1 + seed as usize * 37, reference);
+                    let current = random(seed + 1_000, 1 + seed as usize * 11 % 300, current);
+                    for bins in [1, 2, 5, 32, 256] {
+                        let what = format!("seed {seed}, {other} against {name}, {bins} bins");
+                        assert_within_bounds(&reference, &current, bins, &what);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn adversarial_samples_stay_within_their_bounds() {
+        let ramp: Vec<f64> = (0..1_000).map(f64::from).collect();
+        let samples: [(&str, Vec<f64>); 9] = [
+            ("all in one bin, at its lower end", vec![500.000_001; 50]),
+            ("all in one bin, at its upper end", vec![503.999_999; 50]),
+            ("two points", vec![1.5, 997.25]),
+            ("one point on an edge", vec![0.0]),
+            ("below the reference", vec![-1.0; 20]),
+            ("above the reference", vec![1e300; 20]),
+            ("on both sides", vec![-5.0, 2_000.0]),
+            ("infinities", vec![f64::NEG_INFINITY, f64::INFINITY]),
+            ("the reference itself", ramp.clone()),
+        ];
+        let references = [
+            ("ramp", ramp),
+            ("constant", vec![503.0; 77]),
+            ("one value", vec![0.0]),
+            ("two heavy ones", [vec![0.0; 400], vec![500.5; 399], vec![500.75]].concat()),
+        ];
+        for (name, reference) in &references {
+            for (what, current) in &samples {
+                for bins in [1, 3, 7, 256] {
+                    let what = format!("{what} against {name}, {bins} bins");
+                    assert_within_bounds(reference, current, bins, &what);
+                }
+            }
+        }
     }
 }

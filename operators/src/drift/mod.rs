@@ -1,8 +1,15 @@
 //! Drift: what the model sees now, beside what it saw in training.
 
+pub mod alarms;
 pub mod baseline;
 pub mod calendar;
 pub mod collect;
 pub mod figures;
+pub mod panes;
+pub mod partials;
+pub mod profile;
 pub mod runs;
+pub mod sample;
 pub mod snapshot;
+pub mod thinning;
+pub mod windows;

@@ -20,27 +20,59 @@ pub struct Moments {
     pub std: Option<f64>,
 }
 
+/// Whether `value` is further than `limit` from `centre`.
+pub fn is_beyond(value: f64, centre: f64, limit: f64) -> bool {
+    (value - centre).abs() > limit
+}
+
 impl Runs {
     /// The runs of `values`, in any order, without NaN.
     pub fn from_values(mut values: Vec<f64>) -> Self {
         values.iter_mut().for_each(|value| *value += 0.0);
         values.sort_unstable_by(f64::total_cmp);
         let mut runs = Runs::default();
-        values.into_iter().for_each(|value| runs.push(value, 1));
+        runs.extend(values);
         runs
     }
 
-    /// The union of several samples.
+    /// The union of several samples: sorted runs merged in pairs, so that a value is looked at
+    /// log₂(samples) times, and equal ones become one as soon as they meet.
     pub fn merge<'a>(samples: impl IntoIterator<Item = &'a Runs>) -> Self {
-        let mut pairs: Vec<(f64, u64)> = Vec::new();
-        for runs in samples {
-            pairs.extend(runs.values.iter().copied().zip(runs.counts.iter().copied()));
+        let samples: Vec<&Runs> = samples.into_iter().collect();
+        let mut merged: Vec<Runs> = match samples.as_slice() {
+            [one] => return (*one).clone(),
+            many => many.chunks(2).map(|pair| pair[0].union(pair.get(1).copied())).collect(),
+        };
+        while merged.len() > 1 {
+            merged = merged.chunks(2).map(|pair| pair[0].union(pair.get(1))).collect();
         }
-        // The stable sort finds the runs that are sorted already.
-        pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut merged = Runs::default();
-        pairs.into_iter().for_each(|(value, count)| merged.push(value, count));
-        merged
+        merged.pop().unwrap_or_default()
+    }
+
+    fn union(&self, other: Option<&Runs>) -> Runs {
+        let Some(other) = other else { return self.clone() };
+        let most = self.values.len() + other.values.len();
+        let mut union = Runs { values: Vec::with_capacity(most), counts: Vec::with_capacity(most) };
+        let (mut i, mut j) = (0, 0);
+        while let (Some(&a), Some(&b)) = (self.values.get(i), other.values.get(j)) {
+            let (first, second) = (a <= b, b <= a);
+            union.values.push(if first { a } else { b });
+            let of_first = if first { self.counts[i] } else { 0 };
+            let of_second = if second { other.counts[j] } else { 0 };
+            union.counts.push(of_first + of_second);
+            i += usize::from(first);
+            j += usize::from(second);
+        }
+        union.values.extend_from_slice(&self.values[i..]);
+        union.counts.extend_from_slice(&self.counts[i..]);
+        union.values.extend_from_slice(&other.values[j..]);
+        union.counts.extend_from_slice(&other.counts[j..]);
+        union
+    }
+
+    /// Adds values that rise, from the last one of the runs on.
+    pub fn extend(&mut self, values: impl IntoIterator<Item = f64>) {
+        values.into_iter().for_each(|value| self.push(value, 1));
     }
 
     fn push(&mut self, value: f64, count: u64) {
@@ -79,7 +111,7 @@ impl Runs {
     pub fn share_beyond(&self, centre: f64, limit: f64) -> Option<f64> {
         let beyond: u64 = self
             .pairs()
-            .filter(|(value, _)| (value - centre).abs() > limit)
+            .filter(|&(value, _)| is_beyond(value, centre, limit))
             .map(|(_, count)| count)
             .sum();
         let n = self.total();
@@ -101,7 +133,10 @@ mod tests {
         let whole = Runs::from_values(values.clone());
         let parts: Vec<Runs> =
             values.chunks(77).map(|part| Runs::from_values(part.to_vec())).collect();
-        assert_eq!(Runs::merge(&parts), whole);
+        for many in 0..parts.len() {
+            let (few, rest) = parts.split_at(many);
+            assert_eq!(Runs::merge(&[Runs::merge(few), Runs::merge(rest)]), whole);
+        }
         assert_eq!(whole.total(), 500);
         assert!(whole.values.windows(2).all(|pair| pair[0] < pair[1]));
     }

@@ -1,4 +1,4 @@
-//! Drift snapshots: one wide row a window and watched column.
+//! Drift snapshots: one wide row a revision of a window and watched column.
 
 use std::sync::Arc;
 
@@ -9,128 +9,151 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-use crate::drift::baseline::{Baseline, Reference};
+use crate::drift::alarms::{Alarms, Thresholds};
+use crate::drift::baseline::ReferenceKind;
 use crate::drift::calendar::WindowLength;
-use crate::drift::collect::ClosedWindow;
-use crate::drift::figures::{Figures, Thresholds};
+use crate::drift::figures::{Comparison, Figures, Ks};
+use crate::drift::sample::{Mode, Sample};
+use crate::drift::windows::{Issued, WindowOutput};
 use crate::model::ModelIdentity;
 
-/// What turns closed windows into rows of a snapshot.
+/// What turns windows into rows of a snapshot.
+#[derive(Clone)]
 pub struct SnapshotFormat {
-    pub schema: SchemaRef,
-    model: ModelIdentity,
+    pub model: ModelIdentity,
     /// How each length is written in the job file.
-    labels: Vec<(WindowLength, String)>,
-    names: Vec<String>,
-    references: Vec<Reference>,
-    thresholds: Thresholds,
-    reference_id: String,
+    pub labels: Vec<(WindowLength, String)>,
+    /// Of the watched columns.
+    pub names: Vec<String>,
+    /// What each column is compared with.
+    pub comparisons: Vec<Arc<Comparison>>,
+    pub thresholds: Thresholds,
+    pub reference_kind: ReferenceKind,
+    /// Identifies the baseline.
+    pub reference_id: String,
 }
 
-impl SnapshotFormat {
-    /// `names` are the watched columns; `reference_id` identifies the baseline.
-    ///
-    /// # Errors
-    /// The watched column that the baseline lacks.
-    pub fn new(
-        model: ModelIdentity,
-        labels: Vec<(WindowLength, String)>,
-        names: Vec<String>,
-        baseline: &Baseline,
-        thresholds: Thresholds,
-        reference_id: String,
-    ) -> Result<Self, String> {
-        let references = names
-            .iter()
-            .map(|name| baseline.references.get(name).cloned().ok_or_else(|| name.clone()))
-            .collect::<Result<_, _>>()?;
-        Ok(SnapshotFormat {
-            schema: schema(),
-            model,
-            labels,
-            names,
-            references,
-            thresholds,
-            reference_id,
-        })
-    }
+type Window = Issued<Figures>;
 
-    /// Rows of [`schema`], one a window, in the order given.
-    ///
-    /// # Errors
-    /// Never for windows of the columns named.
-    pub fn batch(&self, windows: &[ClosedWindow]) -> Result<RecordBatch, ArrowError> {
-        let reference = |w: &ClosedWindow| &self.references[w.column];
-        let figures: Vec<Figures> =
-            windows.iter().map(|w| Figures::compute(reference(w), &w.runs, w.null_count)).collect();
-        let same = |value: &str| text(windows.iter().map(|_| value));
-        let instant = |f: fn(&ClosedWindow) -> i64| -> ArrayRef {
-            let times = TimestampMillisecondArray::from_iter_values(windows.iter().map(f));
-            Arc::new(times.with_timezone("UTC"))
-        };
-        let of_reference = |f: fn(&Reference) -> Option<f64>| -> ArrayRef {
-            Arc::new(windows.iter().map(|w| f(reference(w))).collect::<Float64Array>())
-        };
-        let of_current = |f: fn(&Figures) -> Option<f64>| -> ArrayRef {
-            Arc::new(figures.iter().map(f).collect::<Float64Array>())
-        };
-        let number = |values: Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::from(values)) };
-        let rows = windows.len();
-        let threshold =
-            |value: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![value; rows])) };
-        let drifted: BooleanArray =
-            figures.iter().map(|figures| Some(figures.drifted(&self.thresholds))).collect();
-        RecordBatch::try_new(
-            self.schema.clone(),
-            vec![
-                text(windows.iter().map(|w| self.label(w.length))),
-                instant(|w| w.start),
-                instant(|w| w.end),
-                Arc::new(Int32Array::from(vec![0; rows])),
-                Arc::new(BooleanArray::from(vec![true; rows])),
-                same(&self.model.name),
-                same(&self.model.version),
-                text(windows.iter().map(|w| self.names[w.column].as_str())),
-                same("exact"),
-                same("full"),
-                number(windows.iter().map(|w| reference(w).moments.n).collect()),
-                number(figures.iter().map(|f| f.current.n).collect()),
-                number(figures.iter().map(|f| f.null_count).collect()),
-                of_current(|f| null_share(f.null_count, f.current.n)),
-                of_reference(|r| null_share(r.null_count, r.moments.n)),
-                of_reference(|r| r.moments.mean),
-                of_reference(|r| r.moments.std),
-                of_current(|f| f.current.mean),
-                of_current(|f| f.current.std),
-                of_current(|f| f.ks_statistic),
-                of_current(|f| f.ks_p_value),
-                Arc::new(
-                    figures
-                        .iter()
-                        .map(|f| f.ks_p_value.map(|_| "asymptotic"))
-                        .collect::<StringArray>(),
-                ),
-                of_current(|f| f.mean_shift_sd),
-                of_current(|f| f.z_test),
-                of_current(|f| f.share_beyond_3),
-                threshold(self.thresholds.ks_p_value),
-                threshold(self.thresholds.min_effect),
-                threshold(self.thresholds.mean_shift_sd),
-                threshold(self.thresholds.share_beyond_3),
-                Arc::new(drifted),
-                same(&self.reference_id),
-            ],
-        )
+impl SnapshotFormat {
+    /// How samples are to be kept.
+    pub fn mode(&self) -> Mode {
+        Comparison::mode(&self.comparisons)
     }
 
     fn label(&self, length: WindowLength) -> &str {
         let found = self.labels.iter().find(|(known, _)| *known == length);
         found.map_or("", |(_, label)| label)
     }
+
+    /// Which window of what a row is about.
+    fn identity(&self, windows: &[Window]) -> Vec<ArrayRef> {
+        let instant = |time: fn(&Window) -> i64| -> ArrayRef {
+            let times = TimestampMillisecondArray::from_iter_values(windows.iter().map(time));
+            Arc::new(times.with_timezone("UTC"))
+        };
+        let mode = match self.mode() {
+            Mode::Exact => "exact",
+            Mode::Profile(_) => "profile",
+        };
+        let same = |value: &str| text(windows.iter().map(|_| value));
+        vec![
+            text(windows.iter().map(|w| self.label(w.length))),
+            instant(|w| w.start),
+            instant(|w| w.end),
+            Arc::new(Int32Array::from_iter_values(windows.iter().map(|w| w.revision))),
+            flags(windows.iter().map(|w| w.is_final)),
+            same(&self.model.name),
+            same(&self.model.version),
+            text(windows.iter().map(|w| self.names[w.column].as_str())),
+            same(mode),
+            same(self.reference_kind.name()),
+        ]
+    }
+
+    /// Sizes, moments and distances.
+    fn measures(&self, windows: &[Window]) -> Vec<ArrayRef> {
+        let count = |of: &dyn Fn(&Window) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(windows.iter().map(of)))
+        };
+        let of_reference = |figure: fn(&Comparison) -> Option<f64>| {
+            figures(windows.iter().map(|w| figure(&self.comparisons[w.column])))
+        };
+        let of_current = |figure: fn(&Figures) -> Option<f64>| {
+            figures(windows.iter().map(|w| figure(&w.figures)))
+        };
+        let of_test = |figure: fn(&Ks) -> f64| {
+            figures(windows.iter().map(|w| w.figures.ks.as_ref().map(figure)))
+        };
+        let methods = windows.iter().map(|w| w.figures.ks.map(|ks| ks.method.name()));
+        vec![
+            count(&|w| self.comparisons[w.column].moments.n),
+            count(&|w| w.figures.current.n),
+            count(&|w| w.figures.null_count),
+            of_current(|f| null_share(f.null_count, f.current.n)),
+            of_reference(|r| null_share(r.null_count, r.moments.n)),
+            of_reference(|r| r.moments.mean),
+            of_reference(|r| r.moments.std),
+            of_current(|f| f.current.mean),
+            of_current(|f| f.current.std),
+            of_test(|ks| ks.statistic),
+            of_test(|ks| ks.error_bound),
+            of_test(|ks| ks.p_value),
+            Arc::new(methods.collect::<StringArray>()),
+            of_current(|f| f.mean_shift_sd),
+            of_current(|f| f.z_test),
+            of_current(|f| f.share_beyond_3),
+        ]
+    }
+
+    /// Thresholds, and what they say.
+    fn verdict(&self, windows: &[Window]) -> Vec<ArrayRef> {
+        let Thresholds { ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3 } =
+            self.thresholds;
+        let min_effect = ks_p_value.map(|_| min_effect);
+        let alarms: Vec<Alarms> =
+            windows.iter().map(|w| self.thresholds.alarms(&w.figures)).collect();
+        let alarm = |is_raised: fn(&Alarms) -> bool| flags(alarms.iter().map(is_raised));
+        let mut columns: Vec<ArrayRef> =
+            [ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3]
+                .map(|threshold| figures(windows.iter().map(|_| threshold)))
+                .into();
+        columns.extend([
+            alarm(|a| a.ks),
+            alarm(|a| a.mean_shift),
+            alarm(|a| a.z_test),
+            alarm(|a| a.share_beyond_3),
+            alarm(Alarms::any),
+            text(windows.iter().map(|_| self.reference_id.as_str())),
+        ]);
+        columns
+    }
+}
+
+impl WindowOutput for SnapshotFormat {
+    type Figures = Figures;
+
+    fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Figures {
+        self.comparisons[column].figures(sample, null_count)
+    }
+
+    fn batch(&self, windows: &[Window]) -> Result<RecordBatch, ArrowError> {
+        let columns =
+            [self.identity(windows), self.measures(windows), self.verdict(windows)].concat();
+        RecordBatch::try_new(schema(), columns)
+    }
 }
 
 fn text<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
+}
+
+fn figures(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.collect::<Float64Array>())
+}
+
+fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
+    Arc::new(values.map(Some).collect::<BooleanArray>())
 }
 
 fn null_share(nulls: u64, values: u64) -> Option<f64> {
@@ -141,6 +164,7 @@ fn null_share(nulls: u64, values: u64) -> Option<f64> {
 /// Columns of a drift snapshot.
 pub fn schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let flag = |name: &str| Field::new(name, DataType::Boolean, false);
     let instant = |name: &str| {
         Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false)
     };
@@ -151,7 +175,7 @@ pub fn schema() -> SchemaRef {
         instant("window_start"),
         instant("window_end"),
         Field::new("revision", DataType::Int32, false),
-        Field::new("final", DataType::Boolean, false),
+        flag("final"),
         text("model_name"),
         text("model_version"),
         text("feature"),
@@ -167,6 +191,7 @@ pub fn schema() -> SchemaRef {
         figure("mean_current"),
         figure("std_current"),
         figure("ks_statistic"),
+        figure("ks_error_bound"),
         figure("ks_p_value"),
         Field::new("p_method", DataType::Utf8, true),
         figure("mean_shift_sd"),
@@ -175,8 +200,13 @@ pub fn schema() -> SchemaRef {
         figure("threshold_ks_p_value"),
         figure("threshold_min_effect"),
         figure("threshold_mean_shift_sd"),
+        figure("threshold_z_test"),
         figure("threshold_share_beyond_3"),
-        Field::new("drift_detected", DataType::Boolean, false),
+        flag("drift_ks"),
+        flag("drift_mean_shift"),
+        flag("drift_z_test"),
+        flag("drift_share_beyond_3"),
+        flag("drift_detected"),
         text("reference_id"),
     ]))
 }

@@ -1,6 +1,7 @@
 //! The two-sample statistic against a large sample that stays the same.
 
-use super::two_sample::{KsStatistic, Runs, greatest_common_divisor};
+use super::ks_distance::KsDistance;
+use super::two_sample::{KsStatistic, Runs};
 
 /// A reference sample, prepared so that its distance from a small sample takes a search for each
 /// value of the small one, and not a pass over the reference.
@@ -32,28 +33,20 @@ impl KsReference {
     pub fn statistic(&self, sample: Runs<'_>) -> Option<KsStatistic> {
         let n: u64 = sample.counts.iter().sum();
         let m = self.cumulative.last().copied().unwrap_or(0);
-        if n.checked_mul(m)? == 0 || sample.values.iter().any(|value| value.is_nan()) {
+        if sample.values.iter().any(|value| value.is_nan()) {
             return None;
         }
+        let mut distance = KsDistance::new(n, m)?;
         let below = |runs: usize| if runs == 0 { 0 } else { self.cumulative[runs - 1] };
-        let (mut lowest, mut highest, mut gap) = (0.0f64, 0.0f64, 0u64);
-        let mut compare = |seen: u64, reference: u64| {
-            let difference = seen as f64 / n as f64 - reference as f64 / m as f64;
-            lowest = lowest.min(difference);
-            highest = highest.max(difference);
-            gap = gap.max((seen * m).abs_diff(reference * n));
-        };
         let (mut seen, mut passed) = (0, 0);
         for (&value, &count) in sample.values.iter().zip(sample.counts) {
             passed += self.values[passed..].partition_point(|&known| known < value);
-            compare(seen, below(passed));
+            distance.compare(seen, below(passed));
             seen += count;
             passed += self.values[passed..].partition_point(|&known| known <= value);
-            compare(seen, below(passed));
+            distance.compare(seen, below(passed));
         }
-        let h = gap / greatest_common_divisor(n, m);
-        let d = if -lowest > highest { -lowest } else { highest };
-        Some(KsStatistic { n, m, d, h })
+        Some(distance.finish())
     }
 }
 

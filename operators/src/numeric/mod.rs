@@ -5,11 +5,13 @@
 mod binomial;
 pub mod exact_sum;
 pub mod kolmogorov;
+pub mod ks_distance;
 pub mod ks_reference;
 pub mod two_sample;
 
 pub use exact_sum::ExactSum;
 pub use kolmogorov::kolmogorov_sf;
+pub use ks_distance::KsDistance;
 pub use ks_reference::KsReference;
 pub use two_sample::{
     KsMethod, KsPValue, KsStatistic, Runs, ks_p_value_asymptotic, ks_p_value_auto,

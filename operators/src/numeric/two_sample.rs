@@ -19,6 +19,7 @@
 
 use super::binomial;
 use super::kolmogorov::kolmogorov_sf;
+use super::ks_distance::KsDistance;
 
 /// SciPy's bound for the exact p-value: samples of at most this many values.
 pub const EXACT_SIZE_MAX: u64 = 10_000;
@@ -59,6 +60,15 @@ pub enum KsMethod {
     Asymptotic,
 }
 
+impl KsMethod {
+    pub fn name(self) -> &'static str {
+        match self {
+            KsMethod::Exact => "exact",
+            KsMethod::Asymptotic => "asymptotic",
+        }
+    }
+}
+
 /// What `ks_2samp` returns, and by which method.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KsPValue {
@@ -91,6 +101,14 @@ impl KsStatistic {
         let lcm = self.n / greatest_common_divisor(self.n, self.m) * self.m;
         self.h as f64 / lcm as f64
     }
+
+    /// D as SciPy reports it with `method`.
+    pub fn reported(&self, method: KsMethod) -> f64 {
+        match method {
+            KsMethod::Exact => self.d_exact(),
+            KsMethod::Asymptotic => self.d,
+        }
+    }
 }
 
 /// The distance of two samples, in one pass over their runs.
@@ -100,26 +118,20 @@ impl KsStatistic {
 pub fn ks_statistic(a: Runs<'_>, b: Runs<'_>) -> Option<KsStatistic> {
     let (n, m) = (a.size(), b.size());
     let has_nan = |runs: Runs<'_>| runs.values.iter().any(|value| value.is_nan());
-    if n.checked_mul(m)? == 0 || has_nan(a) || has_nan(b) {
+    if has_nan(a) || has_nan(b) {
         return None;
     }
+    let mut distance = KsDistance::new(n, m)?;
     let (mut rest_a, mut rest_b) = (a, b);
     let (mut seen_a, mut seen_b) = (0, 0);
-    let (mut lowest, mut highest) = (0.0f64, 0.0f64);
-    let mut gap = 0;
     // When one sample ends, the distance only falls from there on.
     while let (Some(&x), Some(&y)) = (rest_a.values.first(), rest_b.values.first()) {
         let value = if x <= y { x } else { y };
         seen_a += rest_a.take_until(value);
         seen_b += rest_b.take_until(value);
-        let difference = seen_a as f64 / n as f64 - seen_b as f64 / m as f64;
-        lowest = lowest.min(difference);
-        highest = highest.max(difference);
-        gap = gap.max((seen_a * m).abs_diff(seen_b * n));
+        distance.compare(seen_a, seen_b);
     }
-    let h = gap / greatest_common_divisor(n, m);
-    let d = if -lowest > highest { -lowest } else { highest };
-    Some(KsStatistic { n, m, d, h })
+    Some(distance.finish())
 }
 
 /// P(D ≥ `d`) for samples of `n` and `m` values from one distribution, by the one-sample

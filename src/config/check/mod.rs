@@ -1,5 +1,6 @@
 //! From what is typed to what is meant.
 
+mod drift;
 mod features;
 mod model;
 mod tables;
@@ -8,18 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_operators::admit::LatePolicy;
-use driftline_operators::drift::figures::Thresholds;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
 use driftline_operators::micro_batch::BatchBounds;
 use indexmap::IndexMap;
 
+use self::drift::check_drift;
 use self::features::check_features;
 use self::model::check_model;
 use self::tables::check_tables;
-use super::duration::window_length;
-use super::job::{Drift, Event, Format, Input, Job, JsonType, Output, Outputs, Realtime, ShardBy};
-use super::raw::{DriftSection, RawJob, SinkSection};
+use super::job::{Event, Format, Input, Job, JsonType, Output, Outputs, Realtime, ShardBy};
+use super::raw::{RawJob, SinkSection};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -93,7 +93,15 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
         is_used
     });
     let model = raw.model.map(|model| check_model(model, &features, folder)).transpose()?;
-    let drift = raw.drift.map(|drift| check_drift(drift, folder)).transpose()?;
+    let drift = raw.drift.map(|drift| check_drift(drift, folder, &mut warnings)).transpose()?;
+    if drift.as_ref().is_some_and(|drift| drift.revisions.horizon_ms > 0)
+        && late != LatePolicy::Score
+    {
+        warnings.push(format!(
+            "drift.revision_horizon_ms has no effect: late rows are not scored (event.late is {:?})",
+            raw.event.late
+        ));
+    }
     if drift.is_some() && model.is_none() {
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
@@ -177,29 +185,6 @@ fn json_columns(
         Ok((column.clone(), json_type))
     };
     raw.iter().map(check).collect()
-}
-
-fn check_drift(raw: DriftSection, folder: &Path) -> Result<Drift, String> {
-    let mut windows = Vec::new();
-    for text in &raw.windows {
-        let length = window_length(text).map_err(|problem| format!("drift.windows: {problem}"))?;
-        if windows.iter().any(|(known, _)| *known == length) {
-            return Err(format!("drift.windows: {text:?} stands there twice"));
-        }
-        windows.push((length, text.clone()));
-    }
-    if windows.is_empty() {
-        return Err(
-            "drift.windows is empty; it lists lengths such as \"1d\", \"1w\", \"1mo\"".to_owned()
-        );
-    }
-    let thresholds = Thresholds {
-        ks_p_value: raw.ks_p_value,
-        min_effect: raw.min_effect,
-        mean_shift_sd: raw.mean_shift_sd,
-        share_beyond_3: raw.share_beyond_3,
-    };
-    Ok(Drift { baseline: folder.join(raw.baseline), windows, thresholds })
 }
 
 /// Outputs by name; one that is not named stands below `out/JOB` beside the job file.

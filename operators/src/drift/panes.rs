@@ -1,0 +1,232 @@
+//! The first phase of drift, at each row's home: rows are gathered into panes.
+//!
+//! Panes are disjoint, and every window is a union of them. A pane is sent to the owners of its
+//! columns when the watermark passes its end; a row that comes later opens it anew, and what is sent
+//! then is only that row.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type};
+
+use crate::accounting::LateForDrift;
+use crate::drift::calendar::WindowLength;
+use crate::drift::partials::Partial;
+use crate::drift::profile::{Bins, Profile};
+use crate::drift::runs::Runs;
+use crate::drift::sample::{Mode, Sample};
+use crate::drift::windows::Schedule;
+use crate::score::Watched;
+
+/// The open panes of one worker, by column.
+pub struct OpenPanes {
+    schedule: Schedule,
+    pane: WindowLength,
+    mode: Mode,
+    columns: usize,
+    open: BTreeMap<i64, Vec<PaneColumn>>,
+    /// The watermark as of the last epoch; panes that end at or before it have been sent.
+    watermark: i64,
+}
+
+/// What a worker has seen of one column in one pane.
+struct PaneColumn {
+    null_count: u64,
+    seen: Seen,
+}
+
+enum Seen {
+    /// Values as they came.
+    Values(Vec<f64>),
+    Counts(Profile),
+}
+
+impl OpenPanes {
+    pub fn new(schedule: Schedule, mode: Mode, columns: usize) -> Self {
+        let pane = WindowLength::common_pane(&schedule.lengths);
+        OpenPanes { schedule, pane, mode, columns, open: BTreeMap::new(), watermark: i64::MIN }
+    }
+
+    /// Adds watched rows, each to the windows of it that are not final.
+    pub fn add(&mut self, rows: &RecordBatch) -> LateForDrift {
+        let times = rows.column(Watched::TIME).as_primitive::<Int64Type>().values();
+        let lengths = self.schedule.lengths.len();
+        let mut too_late = LateForDrift { rows: 0, by_length: vec![0; lengths] };
+        let mut start = 0;
+        while start < times.len() {
+            let (pane_start, pane_end) = self.pane.latest(times[start]);
+            let inside = |time: &i64| (pane_start..pane_end).contains(time) || pane_end == i64::MAX;
+            let length = times[start..].iter().take_while(|time| inside(time)).count();
+            if self.count_too_late(pane_start, length as u64, &mut too_late) {
+                self.add_to_pane(pane_start, rows, start, length);
+            }
+            start += length;
+        }
+        too_late
+    }
+
+    /// Counts the windows that miss `rows` rows of a pane; returns whether any takes them.
+    fn count_too_late(&self, pane_start: i64, rows: u64, too_late: &mut LateForDrift) -> bool {
+        let (mut some_miss, mut some_take) = (false, false);
+        for (&length, missed) in self.schedule.lengths.iter().zip(&mut too_late.by_length) {
+            let taking = self.schedule.open_around(length, pane_start, self.watermark);
+            *missed += (length.overlap() - taking) * rows;
+            some_miss |= taking < length.overlap();
+            some_take |= taking > 0;
+        }
+        too_late.rows += if some_miss { rows } else { 0 };
+        some_take
+    }
+
+    fn add_to_pane(&mut self, pane_start: i64, rows: &RecordBatch, start: usize, length: usize) {
+        let (columns, mode) = (self.columns, &self.mode);
+        let pane = self
+            .open
+            .entry(pane_start)
+            .or_insert_with(|| (0..columns).map(|_| PaneColumn::new(mode)).collect());
+        for (column, seen) in pane.iter_mut().enumerate() {
+            let values = rows.column(Watched::FIRST + column).as_primitive::<Float64Type>();
+            let bins = match mode {
+                Mode::Exact => None,
+                Mode::Profile(bins) => Some(&*bins[column]),
+            };
+            seen.extend(&values.slice(start, length), bins);
+        }
+    }
+
+    /// Takes out what has come of the panes that end at or before `watermark`.
+    pub fn close(&mut self, watermark: i64) -> Vec<Partial> {
+        self.watermark = self.watermark.max(watermark);
+        let mut partials = Vec::new();
+        while let Some(entry) = self.open.first_entry() {
+            let pane_start = *entry.key();
+            if self.pane.end(pane_start) > watermark {
+                break;
+            }
+            for (column, seen) in entry.remove().into_iter().enumerate() {
+                partials.push(Partial {
+                    pane_start,
+                    column,
+                    null_count: seen.null_count,
+                    sample: seen.into_sample(),
+                });
+            }
+        }
+        partials
+    }
+}
+
+impl PaneColumn {
+    fn new(mode: &Mode) -> Self {
+        let seen = match mode {
+            Mode::Exact => Seen::Values(Vec::new()),
+            Mode::Profile(_) => Seen::Counts(Profile::default()),
+        };
+        PaneColumn { null_count: 0, seen }
+    }
+
+    /// NaN counts as null.
+    fn extend(&mut self, values: &Float64Array, bins: Option<&Bins>) {
+        let taken = if values.null_count() == 0 {
+            self.seen.extend(values.values().iter().copied(), bins)
+        } else {
+            self.seen.extend(values.iter().flatten(), bins)
+        };
+        self.null_count += values.len() as u64 - taken;
+    }
+
+    fn into_sample(self) -> Sample {
+        match self.seen {
+            Seen::Values(values) => Sample::Exact(Runs::from_values(values)),
+            Seen::Counts(profile) => Sample::Profile(profile),
+        }
+    }
+}
+
+impl Seen {
+    /// Adds values that are not NaN, and returns how many there were.
+    fn extend(&mut self, values: impl Iterator<Item = f64>, bins: Option<&Bins>) -> u64 {
+        let values = values.filter(|value| !value.is_nan());
+        match (self, bins) {
+            (Seen::Values(seen), _) => {
+                let before = seen.len();
+                seen.extend(values);
+                (seen.len() - before) as u64
+            }
+            (Seen::Counts(profile), Some(bins)) => {
+                values.map(|value| profile.add(bins, value)).count() as u64
+            }
+            (Seen::Counts(_), None) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Int64Array};
+
+    use super::*;
+    use crate::drift::windows::Revisions;
+
+    fn panes(lengths: &[WindowLength], horizon_ms: i64) -> OpenPanes {
+        let revisions = Revisions { horizon_ms, interval_ms: 0 };
+        OpenPanes::new(Schedule { lengths: lengths.to_vec(), revisions }, Mode::Exact, 1)
+    }
+
+    fn rows(rows: &[(i64, Option<f64>)]) -> RecordBatch {
+        let values: Float64Array = rows.iter().map(|(_, value)| *value).collect();
+        RecordBatch::try_from_iter_with_nullable([
+            ("time", Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0))) as _, false),
+            ("late", Arc::new(BooleanArray::from(vec![false; rows.len()])) as ArrayRef, false),
+            ("value", Arc::new(values) as _, true),
+        ])
+        .unwrap()
+    }
+
+    /// Start, nulls and values of what is closed.
+    fn closed(panes: &mut OpenPanes, watermark: i64) -> Vec<(i64, u64, Vec<f64>)> {
+        let partials = panes.close(watermark).into_iter();
+        let parts = partials.map(|partial| match partial.sample {
+            Sample::Exact(runs) => (partial.pane_start, partial.null_count, runs.values),
+            Sample::Profile(_) => panic!("exact panes hold values"),
+        });
+        parts.collect()
+    }
+
+    #[test]
+    fn what_comes_after_a_pane_was_sent_is_sent_alone() {
+        let mut panes = panes(&[WindowLength::Millis(10)], 20);
+        let taken = [(3, Some(1.0)), (12, None), (4, Some(f64::NAN)), (14, Some(-0.0))];
+        assert_eq!(panes.add(&rows(&taken)).rows, 0);
+        assert_eq!(closed(&mut panes, 9), []);
+        assert_eq!(closed(&mut panes, 10), [(0, 1, vec![1.0])]);
+        panes.add(&rows(&[(5, Some(7.0))]));
+        assert_eq!(closed(&mut panes, 10), [(0, 0, vec![7.0])]);
+        assert_eq!(closed(&mut panes, i64::MAX), [(10, 1, vec![0.0])]);
+    }
+
+    #[test]
+    fn a_row_is_too_late_for_some_windows_and_not_for_others() {
+        let sliding = WindowLength::Sliding { length_ms: 30, slide_ms: 10 };
+        let mut panes = panes(&[WindowLength::Millis(10), sliding], 5);
+        assert_eq!(closed(&mut panes, 25), []);
+        // [0, 10) and the sliding [-20, 10) and [-10, 20) are final; [0, 30) is not.
+        let late = panes.add(&rows(&[(1, Some(1.0)), (2, Some(2.0))]));
+        assert_eq!(late, LateForDrift { rows: 2, by_length: vec![2, 4] });
+        assert_eq!(closed(&mut panes, 25), [(0, 0, vec![1.0, 2.0])]);
+        // All windows around −5 are.
+        let late = panes.add(&rows(&[(-5, Some(1.0)), (21, None)]));
+        assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3] });
+        assert_eq!(closed(&mut panes, i64::MAX), [(20, 1, vec![])]);
+    }
+
+    #[test]
+    fn a_row_at_the_beginning_of_time_misses_the_windows_that_would_start_before() {
+        let sliding = WindowLength::Sliding { length_ms: 30, slide_ms: 10 };
+        let mut panes = panes(&[sliding], 0);
+        let late = panes.add(&rows(&[(i64::MIN, Some(1.0))]));
+        assert_eq!(late.by_length[0] + sliding.around(i64::MIN).count() as u64, 3);
+    }
+}

@@ -1,0 +1,320 @@
+//! The second phase of drift, at the owner of each column: panes become windows, and windows are
+//! issued, revised and made final.
+//!
+//! A window is first issued when the watermark reaches its end, as revision 0. Rows that come later
+//! revise it, at most once per `interval_ms` of watermark, until the watermark is `horizon_ms` past
+//! its end: then it is issued for the last time, is final, and takes no more. What is issued when
+//! follows from the rows and the watermark of each epoch alone, so all owners agree on it, and so do
+//! the workers, which count the rows that came too late.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+
+use crate::drift::calendar::WindowLength;
+use crate::drift::partials::Partial;
+use crate::drift::sample::{GrowingSample, Sample};
+
+/// When windows are issued again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revisions {
+    /// How far the watermark is past the end of a window that is final (ms); 0: windows are final at
+    /// once.
+    pub horizon_ms: i64,
+    /// How far the watermark rises from one revision to the next (ms).
+    pub interval_ms: i64,
+}
+
+impl Revisions {
+    pub const NONE: Revisions = Revisions { horizon_ms: 0, interval_ms: 0 };
+}
+
+/// Which windows there are, and when they are issued.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub lengths: Vec<WindowLength>,
+    pub revisions: Revisions,
+}
+
+impl Schedule {
+    /// Whether a window that ends at `end` takes no more rows.
+    fn is_final(&self, end: i64, watermark: i64) -> bool {
+        end.saturating_add(self.revisions.horizon_ms) <= watermark
+    }
+
+    /// How many windows of `length` around `time` still take rows.
+    pub fn open_around(&self, length: WindowLength, time: i64, watermark: i64) -> u64 {
+        // The latest window ends last.
+        length.around(time).take_while(|&(_, end)| !self.is_final(end, watermark)).count() as u64
+    }
+}
+
+/// A window of one column as it is issued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issued<F> {
+    pub length: WindowLength,
+    pub start: i64,
+    pub end: i64,
+    pub column: usize,
+    /// 0, 1, … in the order of issue.
+    pub revision: i32,
+    pub is_final: bool,
+    pub figures: F,
+}
+
+/// What an owner makes of windows.
+pub trait WindowOutput: 'static {
+    /// What is kept of an issued window, to be repeated if no row revises it.
+    type Figures: Clone + 'static;
+
+    /// The figures of a window of one column: of its values, and how many were null.
+    fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Self::Figures;
+
+    /// Rows of the output.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    fn batch(&self, windows: &[Issued<Self::Figures>]) -> Result<RecordBatch, ArrowError>;
+}
+
+/// The windows that are not final, of the columns that one worker owns.
+pub struct OpenWindows<F> {
+    schedule: Schedule,
+    /// By start and column; kept until every window of theirs is final.
+    panes: BTreeMap<i64, BTreeMap<usize, GrowingSample>>,
+    /// By length and start.
+    open: BTreeMap<(WindowLength, i64), OpenWindow<F>>,
+    /// As of the last epoch.
+    watermark: i64,
+}
+
+struct OpenWindow<F> {
+    /// Whether rows have come since the last revision.
+    changed: bool,
+    last: Option<Revision<F>>,
+}
+
+struct Revision<F> {
+    number: i32,
+    watermark: i64,
+    /// By column.
+    figures: Vec<(usize, F)>,
+}
+
+impl<F: Clone> OpenWindows<F> {
+    pub fn new(schedule: Schedule) -> Self {
+        OpenWindows { schedule, panes: BTreeMap::new(), open: BTreeMap::new(), watermark: i64::MIN }
+    }
+
+    /// Adds what a worker has seen of a pane to the windows that are not final.
+    pub fn add(&mut self, partial: Partial) {
+        let Partial { pane_start, column, null_count, sample } = partial;
+        let pane = self.panes.entry(pane_start).or_default();
+        pane.entry(column).or_default().push(sample, null_count);
+        for &length in &self.schedule.lengths {
+            for (start, end) in length.around(pane_start) {
+                if self.schedule.is_final(end, self.watermark) {
+                    break;
+                }
+                let unseen = || OpenWindow { changed: true, last: None };
+                self.open.entry((length, start)).or_insert_with(unseen).changed = true;
+            }
+        }
+    }
+
+    /// Issues the windows whose turn it is now that the watermark is at `watermark`, by length,
+    /// start and column.
+    pub fn issue<O: WindowOutput<Figures = F>>(
+        &mut self,
+        watermark: i64,
+        output: &O,
+    ) -> Vec<Issued<F>> {
+        self.watermark = self.watermark.max(watermark);
+        let mut issued = Vec::new();
+        for (length, start) in self.due() {
+            let Some(window) = self.open.remove(&(length, start)) else { continue };
+            let end = length.end(start);
+            let is_final = self.schedule.is_final(end, self.watermark);
+            let number = window.last.as_ref().map_or(0, |last| last.number + 1);
+            let figures = match window.last {
+                Some(last) if !window.changed => last.figures,
+                _ => self.figures(start, end, output),
+            };
+            issued.extend(figures.iter().map(|(column, figures)| Issued {
+                length,
+                start,
+                end,
+                column: *column,
+                revision: number,
+                is_final,
+                figures: figures.clone(),
+            }));
+            if !is_final {
+                let last = Revision { number, watermark: self.watermark, figures };
+                let window = OpenWindow { changed: false, last: Some(last) };
+                self.open.insert((length, start), window);
+            }
+        }
+        self.forget_panes();
+        issued
+    }
+
+    fn due(&self) -> Vec<(WindowLength, i64)> {
+        let lengths: BTreeSet<WindowLength> = self.schedule.lengths.iter().copied().collect();
+        let mut due = Vec::new();
+        for length in lengths {
+            for (&(_, start), window) in self.open.range((length, i64::MIN)..=(length, i64::MAX)) {
+                let end = length.end(start);
+                if end > self.watermark {
+                    break;
+                }
+                let is_due = match &window.last {
+                    None => true,
+                    Some(_) if self.schedule.is_final(end, self.watermark) => true,
+                    Some(last) => {
+                        let risen = self.watermark.saturating_sub(last.watermark);
+                        window.changed && risen >= self.schedule.revisions.interval_ms
+                    }
+                };
+                due.extend(is_due.then_some((length, start)));
+            }
+        }
+        due
+    }
+
+    /// The figures of a window, from the panes between its bounds.
+    fn figures<O: WindowOutput<Figures = F>>(
+        &mut self,
+        start: i64,
+        end: i64,
+        output: &O,
+    ) -> Vec<(usize, F)> {
+        let mut columns = BTreeSet::new();
+        for (_, pane) in self.panes.range_mut(start..end) {
+            columns.extend(pane.keys().copied());
+            pane.values_mut().for_each(GrowingSample::consolidate);
+        }
+        let figures = |column: usize| {
+            let panes = || self.panes.range(start..end).filter_map(|(_, pane)| pane.get(&column));
+            let nulls = panes().map(|pane| pane.null_count).sum();
+            let sample = Sample::merge(panes().filter_map(GrowingSample::whole))?;
+            Some((column, output.figures(column, &sample, nulls)))
+        };
+        columns.into_iter().filter_map(figures).collect()
+    }
+
+    /// Drops the panes whose windows are all final.
+    fn forget_panes(&mut self) {
+        let Self { schedule, panes, watermark, .. } = self;
+        while let Some(pane) = panes.first_entry() {
+            let time = *pane.key();
+            let mut lengths = schedule.lengths.iter();
+            // The ends of windows rise with their panes: behind a pane that is needed all are.
+            if lengths.any(|length| !schedule.is_final(length.latest(time).1, *watermark)) {
+                break;
+            }
+            pane.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::drift::runs::Runs;
+
+    /// The values of a window, and how often figures were made.
+    #[derive(Default)]
+    struct Values(Cell<usize>);
+
+    impl WindowOutput for Values {
+        type Figures = Vec<f64>;
+
+        fn figures(&self, _column: usize, sample: &Sample, _null_count: u64) -> Vec<f64> {
+            self.0.set(self.0.get() + 1);
+            match sample {
+                Sample::Exact(runs) => runs.values.clone(),
+                Sample::Profile(_) => Vec::new(),
+            }
+        }
+
+        fn batch(&self, _windows: &[Issued<Vec<f64>>]) -> Result<RecordBatch, ArrowError> {
+            unreachable!("the tests look at what is issued")
+        }
+    }
+
+    fn windows(
+        lengths: &[WindowLength],
+        horizon_ms: i64,
+        interval_ms: i64,
+    ) -> OpenWindows<Vec<f64>> {
+        let revisions = Revisions { horizon_ms, interval_ms };
+        OpenWindows::new(Schedule { lengths: lengths.to_vec(), revisions })
+    }
+
+    fn part(pane_start: i64, values: &[f64]) -> Partial {
+        let sample = Sample::Exact(Runs::from_values(values.to_vec()));
+        Partial { pane_start, column: 0, null_count: 0, sample }
+    }
+
+    /// Start, revision, whether it is final, and values of what is issued.
+    fn issue(
+        windows: &mut OpenWindows<Vec<f64>>,
+        watermark: i64,
+        output: &Values,
+    ) -> Vec<(i64, i32, bool, Vec<f64>)> {
+        let issued = windows.issue(watermark, output).into_iter();
+        issued.map(|w| (w.start, w.revision, w.is_final, w.figures)).collect()
+    }
+
+    #[test]
+    fn a_window_is_issued_revised_and_final() {
+        let (mut open, output) = (windows(&[WindowLength::Millis(10)], 20, 5), Values::default());
+        open.add(part(0, &[1.0]));
+        assert_eq!(issue(&mut open, 9, &output), []);
+        assert_eq!(issue(&mut open, 11, &output), [(0, 0, false, vec![1.0])]);
+        open.add(part(0, &[2.0]));
+        // Not before the watermark has risen by five.
+        assert_eq!(issue(&mut open, 15, &output), []);
+        open.add(part(0, &[3.0]));
+        assert_eq!(issue(&mut open, 16, &output), [(0, 1, false, vec![1.0, 2.0, 3.0])]);
+        assert_eq!(issue(&mut open, 29, &output), []);
+        // Nothing has changed since: the figures are repeated, and not made again.
+        assert_eq!(output.0.get(), 2);
+        assert_eq!(issue(&mut open, 30, &output), [(0, 2, true, vec![1.0, 2.0, 3.0])]);
+        assert_eq!(output.0.get(), 2);
+        assert!(open.open.is_empty() && open.panes.is_empty());
+    }
+
+    #[test]
+    fn without_a_horizon_the_first_revision_is_final() {
+        let (mut open, output) = (windows(&[WindowLength::Millis(10)], 0, 5), Values::default());
+        open.add(part(0, &[1.0]));
+        open.add(part(20, &[2.0]));
+        assert_eq!(issue(&mut open, 10, &output), [(0, 0, true, vec![1.0])]);
+        assert_eq!(issue(&mut open, i64::MAX, &output), [(20, 0, true, vec![2.0])]);
+    }
+
+    #[test]
+    fn a_final_window_takes_no_more_while_others_of_its_pane_do() {
+        let sliding = WindowLength::Sliding { length_ms: 20, slide_ms: 10 };
+        let (mut open, output) = (windows(&[sliding], 0, 0), Values::default());
+        open.add(part(0, &[1.0]));
+        assert_eq!(issue(&mut open, 10, &output), [(-10, 0, true, vec![1.0])]);
+        open.add(part(0, &[2.0]));
+        assert_eq!(open.panes.len(), 1);
+        assert_eq!(issue(&mut open, 20, &output), [(0, 0, true, vec![1.0, 2.0])]);
+        assert!(open.panes.is_empty());
+    }
+
+    #[test]
+    fn a_window_whose_first_row_is_late_is_issued_at_once() {
+        let (mut open, output) = (windows(&[WindowLength::Millis(10)], 50, 5), Values::default());
+        assert_eq!(issue(&mut open, 30, &output), []);
+        open.add(part(0, &[1.0]));
+        assert_eq!(issue(&mut open, 30, &output), [(0, 0, false, vec![1.0])]);
+    }
+}
