@@ -115,7 +115,7 @@ impl Case {
         guards.join().into_iter().for_each(|end| end.unwrap());
         assert_eq!(setting.failure.message(), None);
         let mut found = std::mem::take(&mut *found.lock().unwrap());
-        found.sort_by_key(|issued| place(issued));
+        found.sort_by_key(place);
         (found, setting.counters.late_for_drift())
     }
 }
@@ -217,10 +217,47 @@ fn all_windows(length: WindowLength) -> Vec<(i64, i64)> {
     windows
 }
 
+/// The revisions of a window that takes the rows `inside`.
+fn issue(
+    case: &Case,
+    (length, start, end): (WindowLength, i64, i64),
+    inside: &[&Seen],
+    watermarks: &[i64],
+    issued: &mut Vec<Revised>,
+) {
+    let Revisions { horizon_ms, interval_ms } = case.schedule.revisions;
+    // Number, watermark and rows of the last revision.
+    let mut last: Option<(i32, i64, usize)> = None;
+    for (epoch, &watermark) in watermarks.iter().enumerate() {
+        let rows: Vec<&Seen> = inside.iter().filter(|row| row.epoch <= epoch).copied().collect();
+        if end > watermark || rows.is_empty() {
+            continue;
+        }
+        let is_final = end.saturating_add(horizon_ms) <= watermark;
+        let revision = match last {
+            None => 0,
+            Some((number, before, held))
+                if is_final || rows.len() > held && watermark - before >= interval_ms =>
+            {
+                number + 1
+            }
+            Some(_) => continue,
+        };
+        for column in 0..COLUMNS {
+            let figures = sample(&case.mode, column, &rows);
+            issued.push(Issued { length, start, end, column, revision, is_final, figures });
+        }
+        if is_final {
+            return;
+        }
+        last = Some((revision, watermark, rows.len()));
+    }
+}
+
 /// What is to be issued, and what is too late, by the definitions.
 fn naive(case: &Case) -> (Vec<Revised>, LateForDrift) {
     let (seen, watermarks) = history(case);
-    let Revisions { horizon_ms, interval_ms } = case.schedule.revisions;
+    let horizon_ms = case.schedule.revisions.horizon_ms;
     let mut issued = Vec::new();
     let mut late = LateForDrift { rows: 0, by_length: vec![0; case.schedule.lengths.len()] };
     let mut missed_by_some = vec![false; seen.len()];
@@ -238,34 +275,7 @@ fn naive(case: &Case) -> (Vec<Revised>, LateForDrift) {
                     late.by_length[at] += 1;
                 }
             }
-            // Number, watermark and rows of the last revision.
-            let mut last: Option<(i32, i64, usize)> = None;
-            for epoch in 1..watermarks.len() {
-                let rows: Vec<&Seen> =
-                    inside.iter().filter(|row| row.epoch <= epoch).copied().collect();
-                let watermark = watermarks[epoch];
-                if end > watermark || rows.is_empty() {
-                    continue;
-                }
-                let is_final = end.saturating_add(horizon_ms) <= watermark;
-                let revision = match last {
-                    None => 0,
-                    Some((number, before, held))
-                        if is_final || rows.len() > held && watermark - before >= interval_ms =>
-                    {
-                        number + 1
-                    }
-                    Some(_) => continue,
-                };
-                for column in 0..COLUMNS {
-                    let figures = sample(&case.mode, column, &rows);
-                    issued.push(Issued { length, start, end, column, revision, is_final, figures });
-                }
-                last = Some((revision, watermark, rows.len()));
-                if is_final {
-                    break;
-                }
-            }
+            issue(case, (length, start, end), &inside, &watermarks, &mut issued);
         }
     }
     late.rows = missed_by_some.into_iter().filter(|missed| *missed).count() as u64;
