@@ -53,6 +53,8 @@ struct StreamState {
     allowed_lateness_ms: i64,
     holds_events: bool,
     watermark: i64,
+    /// The highest event time seen, of finished partitions too.
+    highest: i64,
 }
 
 /// The watermarks of all streams.
@@ -84,6 +86,7 @@ impl Watermarks {
             allowed_lateness_ms: bounds.allowed_lateness_ms,
             holds_events: bounds.holds_events,
             watermark: i64::MIN,
+            highest: i64::MIN,
         });
         let mut watermarks = Watermarks { open, streams: streams.collect(), job: i64::MIN };
         for stream in 0..watermarks.streams.len() {
@@ -99,6 +102,8 @@ impl Watermarks {
             Reached::Time(time) => {
                 partition.highest = time.max(partition.highest);
                 partition.idle = false;
+                let state = &mut self.streams[stream];
+                state.highest = time.max(state.highest);
             }
             Reached::Idle => partition.idle = true,
             Reached::Finished => drop(self.open.remove(&mark.partition)),
@@ -113,13 +118,13 @@ impl Watermarks {
 
     fn raise(&mut self, stream: usize) {
         let active = self.of(stream).filter(|(_, p)| !p.idle).map(|(_, p)| p.highest).min();
-        let idle = self.of(stream).map(|(_, p)| p.highest).max();
+        let is_open = self.of(stream).next().is_some();
         let state = &self.streams[stream];
-        let watermark = match (active, idle) {
-            (Some(lowest), _) => lowest.saturating_sub(state.allowed_lateness_ms),
-            (None, Some(highest)) if highest > i64::MIN => highest.saturating_add(1),
-            (None, Some(_)) => i64::MIN,
-            (None, None) => i64::MAX,
+        let watermark = match active {
+            Some(lowest) => lowest.saturating_sub(state.allowed_lateness_ms),
+            None if is_open && state.highest > i64::MIN => state.highest.saturating_add(1),
+            None if is_open => i64::MIN,
+            None => i64::MAX,
         };
         let state = &mut self.streams[stream];
         state.watermark = state.watermark.max(watermark);
@@ -312,6 +317,17 @@ mod tests {
         assert_eq!((marks.of_job(), marks.holding()), (1_001, vec![2]));
         marks.apply(reached(2, 2_500));
         assert_eq!(marks.of_job(), 1_990);
+    }
+
+    #[test]
+    fn a_finished_partition_has_been_seen_when_the_others_are_idle() {
+        let mut marks = Watermarks::new(&[events(&[0, 0])]);
+        marks.apply(reached(0, 1_000));
+        marks.apply(reached(1, 500));
+        marks.apply(finished(0));
+        assert_eq!(marks.of_job(), 490);
+        marks.apply(idle(1));
+        assert_eq!((marks.of_job(), marks.holding()), (1_001, vec![]));
     }
 
     #[test]
