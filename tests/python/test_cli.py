@@ -149,13 +149,19 @@ def test_a_signal_ends_a_run_without_results(tmp_path, number, workers):
     assert not files(tmp_path)
 
 
-def test_a_signal_ends_a_run_that_waits_for_input(tmp_path):
-    process = start("replay", JOB, "--input", "-", "--out", tmp_path)
+def start_on_one_event(out):
+    """A run that has opened its output, was given one event and waits for more."""
+    process = start("replay", JOB, "--input", "-", "--out", out)
     line = '{"event_time": "2013-01-01T10:17:00Z", "event_id": "x", "carrier": "UA", "hour": 5,'
     line += '"tailnum": "N1", "origin": "EWR", "dest": "IAH", "minute": 1, "dep_delay": 1,'
     process.stdin.write(f'{line} "distance": 1}}\n'.encode())
     process.stdin.flush()
-    wait_for(lambda: list((tmp_path / "predictions").glob(".part-*")), process)
+    wait_for(lambda: list((out / "predictions").glob(".part-*")), process)
+    return process
+
+
+def test_a_signal_ends_a_run_that_waits_for_input(tmp_path):
+    process = start_on_one_event(tmp_path)
     process.send_signal(signal.SIGINT)
     # Standard input stays open.
     assert process.wait(timeout=5) == 130
@@ -164,12 +170,7 @@ def test_a_signal_ends_a_run_that_waits_for_input(tmp_path):
 
 
 def test_two_runs_cannot_write_to_one_place(tmp_path):
-    process = start("replay", JOB, "--input", "-", "--out", tmp_path)
-    line = '{"event_time": "2013-01-01T10:17:00Z", "event_id": "x", "carrier": "UA", "hour": 5,'
-    line += '"tailnum": "N1", "origin": "EWR", "dest": "IAH", "minute": 1, "dep_delay": 1,'
-    process.stdin.write(f'{line} "distance": 1}}\n'.encode())
-    process.stdin.flush()
-    wait_for(lambda: list((tmp_path / "predictions").glob(".part-*")), process)
+    process = start_on_one_event(tmp_path)
     error = refusal("replay", JOB, *LIMIT, "--out", tmp_path, "--overwrite")
     assert "another run" in error
     _, error = process.communicate(timeout=30)
