@@ -1,7 +1,6 @@
 //! The reference for drift: the job up to the scores, and all it saw as one window.
 
-use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Sink, deliver};
+use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::drift::baseline::{BaselineFormat, schema};
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
@@ -30,7 +29,7 @@ pub fn baseline<'scope>(
     probe: &ProbeHandle<u64>,
 ) {
     let run = events.run.clone();
-    let (counters, failure) = (events.run.counters.clone(), events.run.failure.clone());
+    let failure = events.run.failure.clone();
     let watermarks = events.watermarks.clone();
     let prediction_schema = scoring.format.schema.clone();
     let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
@@ -41,25 +40,20 @@ pub fn baseline<'scope>(
     let schedule = Schedule { lengths: vec![WindowLength::All], revisions: Revisions::NONE };
     let windows = DriftWindows { schedule, mode: Mode::Exact, watched: columns, watermarks };
     let references = collect_windows(watched, marks, windows, format, &run);
-    deliver(references, "Baseline", schema(), sinks.baseline, |_rows| (), failure.clone())
-        .probe_with(probe);
-    let count = counters.clone();
-    deliver(
-        predictions,
-        "Predictions",
-        prediction_schema,
-        sinks.predictions,
-        move |rows| count.predictions_durable(rows),
-        failure.clone(),
-    )
-    .probe_with(probe);
-    deliver(
-        dead_letters.concat(refused),
-        "DeadLetters",
-        dead_letter::SCHEMA.clone(),
-        sinks.dead_letters,
-        move |rows| counters.dead_letters_durable(rows),
-        failure,
-    )
-    .probe_with(probe);
+    let baseline = Delivery {
+        name: "Baseline",
+        schema: schema(),
+        sink: sinks.baseline,
+        tally: Tally::Nothing,
+    };
+    deliver(references, baseline, failure.clone()).probe_with(probe);
+    let counted = Delivery {
+        name: "Predictions",
+        schema: prediction_schema,
+        sink: sinks.predictions,
+        tally: Tally::Rows(run.counters.clone()),
+    };
+    deliver(predictions, counted, failure.clone()).probe_with(probe);
+    let letters = Delivery::dead_letters(sinks.dead_letters, &run);
+    deliver(dead_letters.concat(refused), letters, failure).probe_with(probe);
 }

@@ -1,7 +1,6 @@
 //! Feature rows for training: the graph up to the features, and a sink.
 
-use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Sink, deliver};
+use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::export::{ExportFormat, export_rows};
 use timely::dataflow::operators::Probe;
 use timely::dataflow::{ProbeHandle, Scope};
@@ -18,27 +17,13 @@ pub fn export<'scope>(
     dead_letters: Box<dyn Sink>,
     probe: &ProbeHandle<u64>,
 ) {
-    let (counters, failure) = (events.run.counters.clone(), events.run.failure.clone());
+    let run = events.run.clone();
     let schema = format.schema.clone();
     let Enriched { rows, dead_letters: letters, .. } = enriched(scope, events, probe.clone());
-    let rows = export_rows(rows, format, failure.clone());
-    let count = counters.clone();
-    deliver(
-        rows,
-        "Export",
-        schema,
-        features,
-        move |rows| count.predictions_durable(rows),
-        failure.clone(),
-    )
-    .probe_with(probe);
-    deliver(
-        letters,
-        "DeadLetters",
-        dead_letter::SCHEMA.clone(),
-        dead_letters,
-        move |rows| counters.dead_letters_durable(rows),
-        failure,
-    )
-    .probe_with(probe);
+    let rows = export_rows(rows, format, run.failure.clone());
+    let tally = Tally::Rows(run.counters.clone());
+    let features = Delivery { name: "Export", schema, sink: features, tally };
+    deliver(rows, features, run.failure.clone()).probe_with(probe);
+    let dead_letters = Delivery::dead_letters(dead_letters, &run);
+    deliver(letters, dead_letters, run.failure).probe_with(probe);
 }

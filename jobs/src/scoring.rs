@@ -8,10 +8,11 @@
 
 use arrow::datatypes::SchemaRef;
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Sink, deliver};
+use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::snapshot::{SnapshotFormat, schema as snapshot_schema};
 use driftline_operators::drift::windows::Schedule;
+use driftline_operators::latency::Latencies;
 use driftline_operators::run::Run;
 use driftline_operators::score::{Scored, Scoring, Watched, score};
 use timely::dataflow::operators::{Concat, Probe};
@@ -27,6 +28,8 @@ pub struct Outputs {
     pub drift: Option<(Schedule, SnapshotFormat, Box<dyn Sink>)>,
     pub predictions: Box<dyn Sink>,
     pub dead_letters: Box<dyn Sink>,
+    /// From being read to being handed over to the sink, of all workers.
+    pub latencies: Latencies,
 }
 
 /// The stages behind which a row can be lost on purpose: every edge of the job.
@@ -50,7 +53,7 @@ pub fn scoring<'scope>(
     probe: &ProbeHandle<u64>,
 ) {
     let run = events.run.clone();
-    let Run { counters, failure, faults } = run.clone();
+    let Run { counters, failure, faults, clock } = run.clone();
     let watermarks = events.watermarks.clone();
     let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
 
@@ -60,34 +63,26 @@ pub fn scoring<'scope>(
 
     let predictions =
         faults.behind("score", predictions, prediction_schema.clone(), failure.clone());
-    let count = counters.clone();
-    deliver(
-        predictions,
-        "Predictions",
-        prediction_schema,
-        outputs.predictions,
-        move |rows| count.predictions_durable(rows),
-        failure.clone(),
-    )
-    .probe_with(probe);
+    let delivery = Delivery {
+        name: "Predictions",
+        schema: prediction_schema,
+        sink: outputs.predictions,
+        tally: Tally::Predictions { counters, latencies: outputs.latencies, clock },
+    };
+    deliver(predictions, delivery, failure.clone()).probe_with(probe);
 
     let letters = dead_letters.concat(refused);
     let letters =
         faults.behind("dead_letters", letters, dead_letter::SCHEMA.clone(), failure.clone());
-    deliver(
-        letters,
-        "DeadLetters",
-        dead_letter::SCHEMA.clone(),
-        outputs.dead_letters,
-        move |rows| counters.dead_letters_durable(rows),
-        failure.clone(),
-    )
-    .probe_with(probe);
+    let delivery = Delivery::dead_letters(outputs.dead_letters, &run);
+    deliver(letters, delivery, failure.clone()).probe_with(probe);
 
     if let Some((schedule, format, sink)) = outputs.drift {
         let windows =
             DriftWindows { schedule, mode: format.mode(), watched: outputs.watched, watermarks };
         let snapshots = collect_windows(watched, marks, windows, format, &run);
-        deliver(snapshots, "Drift", snapshot_schema(), sink, |_rows| (), failure).probe_with(probe);
+        let schema = snapshot_schema();
+        let delivery = Delivery { name: "Drift", schema, sink, tally: Tally::Nothing };
+        deliver(snapshots, delivery, failure).probe_with(probe);
     }
 }

@@ -1,6 +1,7 @@
 //! From a chunk as it was read to admitted events: event time, lateness, the filter, dead letters.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
@@ -103,16 +104,21 @@ enum Fate {
 }
 
 impl Admission {
-    /// Admits a chunk of the events. Rows below `passed` (ms) are late in any case: the watermark
+    /// Admits a chunk of the events that was read at `read_at` of the run's clock. Rows below `passed` (ms) are late in any case: the watermark
     /// that the stream had when the partition came back from being idle, else [`i64::MIN`].
     ///
     /// # Errors
     /// If the event time column cannot be read as a time, or the filter fails.
-    pub fn admit(&self, chunk: Chunk, passed: i64) -> Result<Admitted, ArrowError> {
+    pub fn admit(
+        &self,
+        chunk: Chunk,
+        passed: i64,
+        read_at: Duration,
+    ) -> Result<Admitted, ArrowError> {
         let times = self.event_times(&chunk.rows)?;
         let passes = self.passes_filter(&chunk.rows)?;
         let (fates, highest) = self.fates(&times, passes.as_ref(), chunk.highest_before, passed);
-        let rows = self.with_layout(&chunk, &times, &fates)?;
+        let rows = self.with_layout(&chunk, &times, &fates, read_at)?;
         let dead_letters = self.dead_letters(&chunk, &rows, &fates)?;
         self.count(&chunk, &times, &fates);
         let kept = BooleanArray::from_iter(
@@ -195,6 +201,7 @@ impl Admission {
         chunk: &Chunk,
         times: &Int64Array,
         fates: &[Fate],
+        read_at: Duration,
     ) -> Result<RecordBatch, ArrowError> {
         let layout = &self.layout;
         let mut columns = chunk.rows.columns().to_vec();
@@ -207,6 +214,7 @@ impl Admission {
         )));
         columns.push(Arc::new(UInt32Array::from_value(chunk.partition, times.len())));
         columns.push(Arc::new(chunk.offsets.clone()));
+        columns.push(Arc::new(Int64Array::from_value(read_at.as_micros() as i64, times.len())));
         columns.extend(chunk.raw.clone());
         RecordBatch::try_new(layout.schema.clone(), columns)
     }
@@ -375,7 +383,11 @@ mod tests {
             while at < times.len() {
                 let length = (1 + xorshift(&mut state) as usize % 50).min(times.len() - at);
                 let admitted = admission
-                    .admit(chunk(&times[at..at + length], at as u64, highest), i64::MIN)
+                    .admit(
+                        chunk(&times[at..at + length], at as u64, highest),
+                        i64::MIN,
+                        Duration::ZERO,
+                    )
                     .unwrap();
                 found.extend(admission.layout.late(&admitted.rows).iter().flatten());
                 let Reached::Time(time) = admitted.marks[0].reached else { panic!() };
@@ -395,7 +407,8 @@ mod tests {
         let times = [Some(1_000), Some(995), Some(980), Some(800), None];
         let admit = |late| {
             let admission = admission(late, i64::MIN, i64::MAX);
-            let admitted = admission.admit(chunk(&times, 0, i64::MIN), i64::MIN).unwrap();
+            let admitted =
+                admission.admit(chunk(&times, 0, i64::MIN), i64::MIN, Duration::ZERO).unwrap();
             let reasons = admitted.dead_letters.column(2).as_string::<i32>().iter().flatten();
             let reasons: Vec<String> = reasons.map(str::to_owned).collect();
             let account = admission.counters.account();
@@ -414,7 +427,7 @@ mod tests {
     fn after_idleness_rows_that_the_watermark_has_passed_are_late() {
         let admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
         let times = [Some(499), Some(500), Some(409), Some(505), Some(489)];
-        let admitted = admission.admit(chunk(&times, 0, 100), 500).unwrap();
+        let admitted = admission.admit(chunk(&times, 0, 100), 500, Duration::ZERO).unwrap();
         let late: Vec<bool> = admission.layout.late(&admitted.rows).iter().flatten().collect();
         // The third is more than 100 ms behind: as if the partition had come to 510.
         assert_eq!(late, [true, false, false, true]);
@@ -426,7 +439,8 @@ mod tests {
     fn rows_outside_are_as_if_never_read_and_warm_up_is_not_counted() {
         let admission = admission(LatePolicy::Score, 100, 200);
         let times = [Some(70), Some(85), Some(100), Some(199), Some(200), None];
-        let admitted = admission.admit(chunk(&times, 0, i64::MIN), i64::MIN).unwrap();
+        let admitted =
+            admission.admit(chunk(&times, 0, i64::MIN), i64::MIN, Duration::ZERO).unwrap();
         assert_eq!(admission.layout.times(&admitted.rows).values(), &[85, 100, 199]);
         assert_eq!(admission.counters.account().read, 2);
         assert_eq!(admitted.dead_letters.num_rows(), 0);

@@ -3,13 +3,7 @@
 use std::time::Duration;
 
 /// A monotonic clock. Operators read processing time only through it.
-pub trait Clock {
-    /// Time since some fixed instant; never falls.
+pub trait Clock: Send + Sync {
+    /// Time since an instant that is the same for all workers; never falls.
     fn now(&self) -> Duration;
-}
-
-impl<C: Clock + ?Sized> Clock for std::rc::Rc<C> {
-    fn now(&self) -> Duration {
-        (**self).now()
-    }
 }

@@ -1,18 +1,25 @@
 //! The sink end of the graph.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
+use crate::accounting::Counters;
+use crate::clock::Clock;
 use crate::failure::Failure;
+use crate::latency::Latencies;
+use crate::layout::READ_AT;
 use crate::rows::Rows;
+use crate::run::Run;
 
 /// One worker's end of an output. Parquet, JSON lines and Kafka are each one of these.
 pub trait Sink {
-    /// Takes a batch over.
+    /// Takes a batch over. What is published of it are the columns of [`published`](crate::layout::published).
     ///
     /// # Errors
     /// Whatever keeps it from being written; it ends the run.
@@ -37,16 +44,68 @@ pub struct SinkError {
     pub message: String,
 }
 
-/// Writes `rows` to `sink` and tells `durable` how many have become durable. The stream it returns
-/// carries nothing; its frontier says how far the sink has taken rows over.
+/// What is counted of an output.
+pub enum Tally {
+    Nothing,
+    DeadLetters(Counters),
+    /// Rows that take the place of predictions in the account.
+    Rows(Counters),
+    Predictions {
+        counters: Counters,
+        latencies: Latencies,
+        clock: Arc<dyn Clock>,
+    },
+}
+
+impl Tally {
+    fn written(&self, batch: &RecordBatch) {
+        if let Tally::Predictions { latencies, clock, .. } = self
+            && let Some(read_at) = batch.column_by_name(READ_AT)
+        {
+            latencies.handed_over(read_at.as_primitive::<Int64Type>().values(), clock.now());
+        }
+    }
+
+    fn durable(&self, rows: u64) {
+        match self {
+            Tally::Nothing => {}
+            Tally::DeadLetters(counters) => counters.dead_letters_durable(rows),
+            Tally::Rows(counters) | Tally::Predictions { counters, .. } => {
+                counters.predictions_durable(rows);
+            }
+        }
+    }
+}
+
+/// An output of a job on one worker.
+pub struct Delivery {
+    pub name: &'static str,
+    /// Of the batches that come.
+    pub schema: SchemaRef,
+    pub sink: Box<dyn Sink>,
+    pub tally: Tally,
+}
+
+impl Delivery {
+    /// The dead letters of a job.
+    pub fn dead_letters(sink: Box<dyn Sink>, run: &Run) -> Self {
+        Delivery {
+            name: "DeadLetters",
+            schema: crate::dead_letter::SCHEMA.clone(),
+            sink,
+            tally: Tally::DeadLetters(run.counters.clone()),
+        }
+    }
+}
+
+/// Writes `rows` to the sink. The stream it returns carries nothing; its frontier says how
+/// far the sink has taken rows over.
 pub fn deliver<'scope>(
     rows: Stream<'scope, u64, Rows>,
-    name: &str,
-    schema: SchemaRef,
-    sink: Box<dyn Sink>,
-    durable: impl Fn(u64) + 'static,
+    delivery: Delivery,
     failure: Failure,
 ) -> StreamVec<'scope, u64, ()> {
+    let Delivery { name, schema, sink, tally } = delivery;
     rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
         Pipeline,
         name,
@@ -57,7 +116,8 @@ pub fn deliver<'scope>(
                     let Some(open) = sink.as_mut() else { return };
                     let Some(batch) = failure.check(container.take(&schema)) else { return };
                     if !failure.is_set() && failure.check(open.write(&batch)).is_some() {
-                        durable(open.durable_rows());
+                        tally.written(&batch);
+                        tally.durable(open.durable_rows());
                     }
                 });
                 if frontier.is_empty()
@@ -65,7 +125,7 @@ pub fn deliver<'scope>(
                     && let Some(mut open) = sink.take()
                     && failure.check(open.finish()).is_some()
                 {
-                    durable(open.durable_rows());
+                    tally.durable(open.durable_rows());
                 }
             }
         },

@@ -158,18 +158,24 @@ enum Next {
     End,
 }
 
+/// A chunk, and when it was asked for.
+struct Read {
+    chunk: Box<Chunk>,
+    at: Duration,
+}
+
 struct Reader {
     intake: Intake,
     probe: ProbeHandle<u64>,
     run: Run,
     activator: Activator,
     /// A chunk of a partition that was idle, until the watermark it is measured against is known.
-    returning: Option<Box<Chunk>>,
+    returning: Option<Read>,
 }
 
 impl Reader {
     fn next(&mut self, capabilities: &mut [Capability<u64>]) -> Next {
-        let waiting = self.returning.as_ref().map(|chunk| chunk.epoch);
+        let waiting = self.returning.as_ref().map(|read| read.chunk.epoch);
         let epoch = waiting.or_else(|| self.intake.source.next_epoch());
         let Some(epoch) = epoch.filter(|_| !self.run.failure.is_set()) else { return Next::End };
         // 1. Stand at the next epoch, so that everything before it can complete.
@@ -181,12 +187,13 @@ impl Reader {
             return Next::Later(LOOK_AGAIN);
         }
         // 3. Read a chunk.
-        let chunk = match self.returning.take() {
-            Some(chunk) => chunk,
+        let read = match self.returning.take() {
+            Some(read) => read,
             None => {
                 let allowance = self.allowance();
+                let at = self.run.clock.now();
                 match self.run.failure.check(self.intake.source.poll(&allowance)) {
-                    Some(Polled::Chunk(chunk)) => chunk,
+                    Some(Polled::Chunk(chunk)) => Read { chunk, at },
                     Some(Polled::Wait(delay)) => return Next::Later(delay),
                     Some(Polled::Held(partition)) => {
                         return self.held(epoch, &allowance, partition);
@@ -196,24 +203,25 @@ impl Reader {
             }
         };
         // 4. Admit it. After idleness it is measured against the watermark of the epoch before.
-        if chunk.was_idle && self.intake.gate.epoch() + 1 < chunk.epoch {
-            self.returning = Some(chunk);
+        if read.chunk.was_idle && self.intake.gate.epoch() + 1 < read.chunk.epoch {
+            self.returning = Some(read);
             return Next::Later(LOOK_AGAIN);
         }
-        let (epoch, stream) = (chunk.epoch, chunk.stream);
-        match self.run.failure.check(self.admit(*chunk)) {
+        let (epoch, stream) = (read.chunk.epoch, read.chunk.stream);
+        match self.run.failure.check(self.admit(read)) {
             Some(admitted) => Next::Admitted { epoch, stream, admitted },
             None => Next::End,
         }
     }
 
-    fn admit(&self, chunk: Chunk) -> Result<Admitted, arrow::error::ArrowError> {
+    fn admit(&self, read: Read) -> Result<Admitted, arrow::error::ArrowError> {
+        let Read { chunk, at } = read;
         let passed = match chunk.was_idle {
             true => self.intake.gate.watermarks().of_stream(chunk.stream),
             false => i64::MIN,
         };
         match chunk.stream {
-            EVENTS => self.intake.events.admit(chunk, passed),
+            EVENTS => self.intake.events.admit(*chunk, passed, at),
             table => self.intake.tables[table - 1].admit(&chunk),
         }
     }

@@ -17,8 +17,31 @@ pub const LATE: &str = "__late";
 pub const PARTITION: &str = "__partition";
 /// The position of the row in its partition, UInt64.
 pub const OFFSET: &str = "__offset";
+/// When the row was read, in µs of the run's clock, Int64.
+pub const READ_AT: &str = "__read_at";
 /// The bytes the event came as, Binary; absent where events come as columns.
 pub const RAW: &str = "__raw";
+
+/// What the names of columns begin with that are for operators and sinks, and not published. They
+/// come last in predictions.
+const INTERNAL: &str = "__";
+
+fn published_columns(schema: &Schema) -> Vec<usize> {
+    let fields = schema.fields().iter();
+    (0..fields.take_while(|field| !field.name().starts_with(INTERNAL)).count()).collect()
+}
+
+/// The columns that are published: all but the internal ones at the end.
+pub fn published_schema(schema: &SchemaRef) -> SchemaRef {
+    let columns = published_columns(schema);
+    Arc::new(schema.project(&columns).expect("positions in the schema"))
+}
+
+/// The columns of a batch that are published.
+pub fn published(batch: &RecordBatch) -> RecordBatch {
+    let columns = published_columns(batch.schema_ref());
+    batch.project(&columns).expect("positions in the schema")
+}
 
 /// A batch of admitted events: the source's columns as they are, then the columns above.
 #[derive(Clone, Debug)]
@@ -34,6 +57,7 @@ pub struct EventLayout {
     pub late: usize,
     pub partition: usize,
     pub offset: usize,
+    pub read_at: usize,
     pub raw: Option<usize>,
 }
 
@@ -47,6 +71,7 @@ impl EventLayout {
             Field::new(LATE, DataType::Boolean, false),
             Field::new(PARTITION, DataType::UInt32, false),
             Field::new(OFFSET, DataType::UInt64, false),
+            Field::new(READ_AT, DataType::Int64, false),
         ]);
         if with_raw {
             fields.push(Field::new(RAW, DataType::Binary, false));
@@ -60,7 +85,8 @@ impl EventLayout {
             late: own + 1,
             partition: own + 2,
             offset: own + 3,
-            raw: with_raw.then_some(own + 4),
+            read_at: own + 4,
+            raw: with_raw.then_some(own + 5),
         }
     }
 
@@ -88,6 +114,10 @@ impl EventLayout {
 
     pub fn offsets<'a>(&self, batch: &'a RecordBatch) -> &'a UInt64Array {
         batch.column(self.offset).as_primitive::<UInt64Type>()
+    }
+
+    pub fn read_at<'a>(&self, batch: &'a RecordBatch) -> &'a Int64Array {
+        batch.column(self.read_at).as_primitive::<Int64Type>()
     }
 
     /// The request id of a row as text: the id column's value, else `partition-offset`.

@@ -21,6 +21,7 @@ pub mod features;
 pub mod gate;
 pub mod ingest;
 pub mod key_group;
+pub mod latency;
 pub mod layout;
 pub mod micro_batch;
 pub mod model;

@@ -119,6 +119,9 @@ impl PredictionFormat {
             fields.push(field("run_batch_rows", DataType::UInt32, false));
             fields.push(field("run_worker", DataType::UInt32, false));
         }
+        // Where the row came from and when, for the sink.
+        let origin = [layout.partition, layout.offset, layout.read_at];
+        fields.extend(origin.map(|at| layout.schema.field(at).clone()));
         let mut late = metadata.clone();
         late.insert("degraded".to_owned(), serde_json::json!(["late"]));
         PredictionFormat {
@@ -169,6 +172,8 @@ impl PredictionFormat {
             columns.push(Arc::new(UInt32Array::from(scored.run_batch_rows.clone())));
             columns.push(Arc::new(UInt32Array::from_value(worker, rows)));
         }
+        let EventLayout { partition, offset, read_at, .. } = &self.layout;
+        columns.extend([partition, offset, read_at].map(|&at| events.column(at).clone()));
         RecordBatch::try_new(self.schema.clone(), columns)
     }
 

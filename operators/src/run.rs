@@ -1,12 +1,27 @@
 //! What all operators of a run share.
 
+use std::sync::Arc;
+
 use crate::accounting::Counters;
+use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::fault::Faults;
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Run {
     pub counters: Counters,
     pub failure: Failure,
     pub faults: Faults,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Run {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Run {
+            counters: Counters::default(),
+            failure: Failure::default(),
+            faults: Faults::default(),
+            clock,
+        }
+    }
 }

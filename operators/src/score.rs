@@ -1,6 +1,5 @@
 //! Scoring: features are validated, rows gathered into micro-batches, and the model run on them.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +13,15 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
-use crate::accounting::Counters;
 use crate::batch_probe::{BatchDependence, doubled};
-use crate::clock::Clock;
 use crate::dead_letter::{DeadLetters, Reason};
-use crate::failure::Failure;
 use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::model::{Model, ModelError};
 use crate::prediction::{PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
+use crate::run::Run;
 
 /// Rows scored before the operator lets others run, unless one micro-batch has more.
 const ROWS_PER_ACTIVATION: usize = 8_192;
@@ -51,9 +48,7 @@ pub struct Scoring {
     pub from: i64,
     pub keep_inputs: bool,
     pub partition_names: Arc<[String]>,
-    pub clock: Rc<dyn Clock>,
-    pub counters: Counters,
-    pub failure: Failure,
+    pub run: Run,
 }
 
 /// The model's inputs of an enriched batch: positions and names in tensor order.
@@ -148,8 +143,7 @@ pub fn score<'scope>(
     let mut dead_out = OutputBuilder::<_, Out>::from(dead_out);
 
     builder.build(move |_capabilities| {
-        let (clock, counters, failure) =
-            (scoring.clock.clone(), scoring.counters.clone(), scoring.failure.clone());
+        let Run { counters, failure, clock, .. } = scoring.run.clone();
         let mut batcher = MicroBatcher::<Capabilities>::new(scoring.bounds);
         let mut scorer = Scorer { scoring, worker, letters: Vec::new() };
         move |_frontiers| {
@@ -255,15 +249,15 @@ impl Scorer {
         let slices: Vec<RecordBatch> = parts.iter().map(Part::slice).collect();
         let features = match self.features(&slices) {
             Ok(features) => features,
-            Err(error) => return self.scoring.failure.report(error),
+            Err(error) => return self.scoring.run.failure.report(error),
         };
-        let started = self.scoring.clock.now();
+        let started = self.scoring.run.clock.now();
         let scores = self.run(&features);
-        let took = self.scoring.clock.now().saturating_sub(started);
+        let took = self.scoring.run.clock.now().saturating_sub(started);
         let rows = features.num_rows();
         match scores {
             Ok(scores) => {
-                self.scoring.counters.batch_scored(self.worker, rows, wait, took);
+                self.scoring.run.counters.batch_scored(self.worker, rows, wait, took);
                 let mut first = 0;
                 for part in parts {
                     let last = first + part.rows;
@@ -336,7 +330,7 @@ impl Scorer {
         let mut letters = DeadLetters::new(self.scoring.partition_names.clone());
         let detail = error.to_string();
         let row = letters.row(Reason::ScoringFailed, &detail, slice, &self.scoring.layout, 0);
-        if self.scoring.failure.check(row).is_some() {
+        if self.scoring.run.failure.check(row).is_some() {
             self.letters.push((part.tag[2].clone(), letters.finish()));
         }
     }

@@ -1,8 +1,7 @@
 //! Starts the workers, and waits for the end.
 
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
 use driftline_jobs::enriched::Events;
@@ -49,25 +48,29 @@ pub struct Ended {
     pub workers: usize,
 }
 
-/// Processing time since the clock was made.
-pub struct MonotonicClock(Instant);
+/// Time since 1970, as the system had it when the clock was made, and monotonic from there.
+struct MonotonicClock {
+    made: Instant,
+    made_at: Duration,
+}
 
 impl MonotonicClock {
-    pub fn start() -> Rc<dyn Clock> {
-        Rc::new(MonotonicClock(Instant::now()))
+    fn start() -> Arc<dyn Clock> {
+        let made_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Arc::new(MonotonicClock { made: Instant::now(), made_at })
     }
 }
 
 impl Clock for MonotonicClock {
     fn now(&self) -> Duration {
-        self.0.elapsed()
+        self.made_at + self.made.elapsed()
     }
 }
 
 impl Engine {
     pub fn new(prepared: Arc<Prepared>, options: &RunOptions) -> Self {
         let options = options.clone();
-        let run = Run { faults: options.faults.clone(), ..Run::default() };
+        let run = Run { faults: options.faults.clone(), ..Run::new(MonotonicClock::start()) };
         Engine { prepared, options, run }
     }
 

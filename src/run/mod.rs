@@ -68,9 +68,9 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let build = {
         let (outputs, parts, drift) = (outputs.clone(), parts.clone(), drift.clone());
         let tally = tally.clone();
-        let (counters, failure) = (engine.run.counters.clone(), engine.run.failure.clone());
+        let run = engine.run.clone();
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
-            let scoring = parts.worker(&prepared, &counters, &failure)?;
+            let scoring = parts.worker(&prepared, &run)?;
             let schema = scoring.format.schema.clone();
             let predictions = match to_standard_output {
                 true => Box::new(JsonLinesSink::standard_output()),
@@ -89,7 +89,14 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
                 false => files.sink(&outputs.dead_letters, worker, letters, &["event_id"])?,
             };
             let watched = parts.watched.clone();
-            let outputs = JobOutputs { scoring, watched, drift, predictions, dead_letters };
+            let outputs = JobOutputs {
+                scoring,
+                watched,
+                drift,
+                predictions,
+                dead_letters,
+                latencies: parts.latencies.clone(),
+            };
             scoring_graph(scope, events, outputs, probe);
             Ok(())
         }
@@ -158,9 +165,9 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let columns = parts.watched.names.clone();
     let build = {
         let collected = collected.clone();
-        let (counters, failure) = (engine.run.counters.clone(), engine.run.failure.clone());
+        let run = engine.run.clone();
         move |scope: Scope<'_, u64>, _worker: usize, probe: &ProbeHandle<u64>, events: Events| {
-            let scoring = parts.worker(&prepared, &counters, &failure)?;
+            let scoring = parts.worker(&prepared, &run)?;
             let sinks = BaselineSinks {
                 baseline: collected.sink(),
                 predictions: baseline_file::counting(),

@@ -1,20 +1,20 @@
 //! The model of a run: checked, probed, and loaded once for each worker.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::{Field, Schema};
-use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::{BatchDependence, probe};
-use driftline_operators::failure::Failure;
+use driftline_operators::latency::Latencies;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::prediction::PredictionFormat;
+use driftline_operators::run::Run;
 use driftline_operators::score::{ModelInput, Scoring, Watched, model_inputs};
 use ort::environment::Environment;
 use serde_json::json;
 use twox_hash::XxHash3_64;
 
-use super::engine::MonotonicClock;
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use crate::config::job::ModelFile;
@@ -32,6 +32,8 @@ pub struct ScoringParts {
     pub inputs: Vec<ModelInput>,
     pub watched: Watched,
     pub dependence: BatchDependence,
+    /// Of all workers.
+    pub latencies: Latencies,
     format: PredictionFormat,
     keep_inputs: bool,
     from: i64,
@@ -77,6 +79,7 @@ impl ScoringParts {
             watched: Watched::new(&enriched, &inputs),
             inputs,
             dependence,
+            latencies: Latencies::new(Duration::from_millis(job.realtime.max_latency_ms)),
             format,
             keep_inputs: options.with_inputs,
             from: options.from(),
@@ -87,12 +90,7 @@ impl ScoringParts {
     ///
     /// # Errors
     /// If the model cannot be loaded again.
-    pub fn worker(
-        &self,
-        prepared: &Prepared,
-        counters: &Counters,
-        failure: &Failure,
-    ) -> Result<Scoring> {
+    pub fn worker(&self, prepared: &Prepared, run: &Run) -> Result<Scoring> {
         let Some(file) = &prepared.job.model else { bail!("the job has no model") };
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let fields = input_fields(&enriched, &self.inputs);
@@ -108,9 +106,7 @@ impl ScoringParts {
             from: self.from,
             keep_inputs: self.keep_inputs,
             partition_names: prepared.partition_names.clone(),
-            clock: MonotonicClock::start(),
-            counters: counters.clone(),
-            failure: failure.clone(),
+            run: run.clone(),
         })
     }
 }

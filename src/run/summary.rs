@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use driftline_operators::accounting::{Account, Counters, WindowState};
 use driftline_operators::drift::baseline::ReferenceKind;
+use driftline_operators::latency::LatencyFigures;
 
 use super::baseline_file::BaselineFile;
 use super::engine::Ended;
@@ -73,7 +74,13 @@ impl Summary {
                 ),
             ),
         ];
-        summary.lines.push(("target", throughput_target(job, &summary.account, ended.took)));
+        let latencies = parts.latencies.figures();
+        summary.lines.extend([
+            ("success", success(&summary.account)),
+            ("latency", latency(&latencies)),
+            ("throughput", throughput_target(job, &summary.account, ended.took)),
+            ("max latency", latency_target(job, &latencies)),
+        ]);
         summary.state(counters);
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
@@ -143,11 +150,50 @@ impl Summary {
     }
 }
 
+/// The share of the rows to be scored that were.
+fn success(account: &Account) -> String {
+    let tried = account.predictions + account.dead_letters;
+    match (tried, account.dead_letters) {
+        (0, _) => "no row to score".to_owned(),
+        (_, 0) => "100 % of the rows to score".to_owned(),
+        _ => {
+            // Rounded down: only all is 100 %.
+            let share = (account.predictions as f64 / tried as f64 * 1e5).floor() / 1e3;
+            format!("{share:.3} % of the rows to score, the others are dead letters")
+        }
+    }
+}
+
+/// From being read to being handed over to the sink.
+fn latency(figures: &LatencyFigures) -> String {
+    let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1e3);
+    format!(
+        "mean {}, p50 {}, p95 {}, p99 {}, max {}",
+        ms(figures.mean),
+        ms(figures.p50),
+        ms(figures.p95),
+        ms(figures.p99),
+        ms(figures.max)
+    )
+}
+
 /// The job's target for throughput, and whether the run met it.
 fn throughput_target(job: &Job, account: &Account, took: Duration) -> String {
     let target = job.realtime.throughput_target_per_second;
     let met = account.read as f64 >= target as f64 * took.as_secs_f64();
-    format!("{} events/s: {}", thousands(target), if met { "met" } else { "missed" })
+    format!("target {} events/s: {}", thousands(target), if met { "met" } else { "missed" })
+}
+
+/// The job's target for the latency of each row, and whether the run met it.
+fn latency_target(job: &Job, figures: &LatencyFigures) -> String {
+    let target = thousands(job.realtime.max_latency_ms);
+    match figures.beyond_target {
+        0 => format!("target {target} ms: met"),
+        beyond => {
+            let share = (beyond as f64 / figures.rows as f64 * 1e3).ceil() / 10.0;
+            format!("target {target} ms: missed by {} rows ({share:.1} %)", thousands(beyond))
+        }
+    }
 }
 
 /// How many keys have window state, by worker, and how many rows they held at most.

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::json::LineDelimitedWriter;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::layout::published;
 
 use super::failed;
 
@@ -52,7 +53,7 @@ impl JsonLinesSink {
 fn to_lines(batch: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
     let mut writer: LineDelimitedWriter<Vec<u8>> =
         WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(batch)?;
+    writer.write(&published(batch))?;
     writer.finish()?;
     Ok(writer.into_inner())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::layout::{published, published_schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -45,7 +46,8 @@ impl ParquetSink {
             properties = properties.set_column_dictionary_enabled(column.into(), false);
         }
         let file = File::create(&path).map_err(|e| error(&e))?;
-        let writer = ArrowWriter::try_new(file, schema, Some(properties.build()));
+        let writer =
+            ArrowWriter::try_new(file, published_schema(&schema), Some(properties.build()));
         let writer = writer.map_err(|e| error(&e))?;
         Ok(ParquetSink { path, writer: Some(writer), written: 0, durable: 0 })
     }
@@ -60,7 +62,7 @@ impl Sink for ParquetSink {
         let Some(writer) = self.writer.as_mut() else {
             return Err(self.error("the file is finished already"));
         };
-        let wrote = writer.write(batch);
+        let wrote = writer.write(&published(batch));
         wrote.map_err(|error| self.error(error))?;
         self.written += batch.num_rows() as u64;
         Ok(())

@@ -21,7 +21,6 @@ use driftline_operators::drift::sample::{Mode, Sample};
 use driftline_operators::drift::windows::{Issued, Revisions, Schedule, WindowOutput};
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::rows::Rows;
-use driftline_operators::run::Run;
 use driftline_operators::score::{Watched, model_inputs};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -99,11 +98,7 @@ impl Case {
                 let rows = watch(rows, schema, watched.clone());
                 let (schedule, mode) = (schedule.clone(), mode.clone());
                 let windows = DriftWindows { schedule, mode, watched, watermarks };
-                let run = Run {
-                    counters: shared.counters.clone(),
-                    failure: shared.failure.clone(),
-                    ..Run::default()
-                };
+                let run = shared.run();
                 let format = Keep(kept.clone());
                 collect_windows(rows, marks, windows, format, &run).probe_with(&probe);
             });

@@ -6,13 +6,14 @@ use driftline_jobs::scoring::{Outputs, scoring};
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
+use driftline_operators::latency::Latencies;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scoring, Watched, model_inputs};
 use timely::dataflow::ProbeHandle;
 
-use crate::support::{FirstFeature, Memory, Monotonic, Setting, Ticking, config, layout};
+use crate::support::{FirstFeature, Memory, Setting, Ticking, config, layout};
 
 fn declared() -> Vec<FeatureDeclaration> {
     vec![FeatureDeclaration {
@@ -29,7 +30,8 @@ fn no_row_waits_longer_than_the_timeout() {
     let rows = 150;
     let setting = Setting { order: Order::Arrival, ..Setting::new(declared) };
     let memory = Memory::default();
-    let (shared, sink) = (setting.clone(), memory.clone());
+    let latencies = Latencies::new(timeout);
+    let (shared, sink, measured) = (setting.clone(), memory.clone(), latencies.clone());
     let guards = timely::execute(config(timely::CommunicationConfig::Process(1)), move |worker| {
         let probe = ProbeHandle::new();
         worker.dataflow::<u64, _, _>(|scope| {
@@ -49,9 +51,7 @@ fn no_row_waits_longer_than_the_timeout() {
                 from: i64::MIN,
                 keep_inputs: false,
                 partition_names: ["p".to_owned()].into(),
-                clock: Monotonic::start(),
-                counters: shared.counters.clone(),
-                failure: shared.failure.clone(),
+                run: shared.run(),
             };
             let events = shared.events(Box::new(Ticking::new(Duration::from_millis(10), rows)));
             let outputs = Outputs {
@@ -60,6 +60,7 @@ fn no_row_waits_longer_than_the_timeout() {
                 drift: None,
                 predictions: Box::new(sink.clone()),
                 dead_letters: Box::new(Memory::default()),
+                latencies: measured.clone(),
             };
             scoring(scope, events, outputs, &probe);
         });
@@ -74,4 +75,7 @@ fn no_row_waits_longer_than_the_timeout() {
     assert_eq!(predicted as u64, rows);
     let longest = setting.counters.longest_wait();
     assert!(longest <= timeout + Duration::from_millis(5), "a row waited {longest:?}");
+    let figures = latencies.figures();
+    assert_eq!(figures.rows, rows);
+    assert!(figures.max + Duration::from_millis(1) >= longest, "{figures:?}, {longest:?}");
 }

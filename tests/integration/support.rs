@@ -1,7 +1,6 @@
 //! What the tests run graphs with: sources from memory, sinks into memory, a model in Rust.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,8 @@ use driftline_operators::admit::{Admission, Chunk, EVENTS, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::clock::Clock;
-use driftline_operators::deliver::{Sink, SinkError, deliver};
+use driftline_operators::deliver::{Delivery, Sink, SinkError, Tally, deliver};
 use driftline_operators::failure::Failure;
-use driftline_operators::fault::Faults;
 use driftline_operators::features::declaration::FeatureDeclaration;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
@@ -317,6 +315,7 @@ pub struct Setting {
     pub bounds: FlowBounds,
     pub counters: Counters,
     pub failure: Failure,
+    pub clock: Arc<dyn Clock>,
     pub declared: fn() -> Vec<FeatureDeclaration>,
 }
 
@@ -336,6 +335,7 @@ impl Setting {
             },
             counters: Counters::default(),
             failure: Failure::default(),
+            clock: Arc::new(Monotonic(Instant::now())),
             declared,
         }
     }
@@ -421,11 +421,16 @@ impl Setting {
                 epochs: 0,
             },
             watermarks,
-            run: Run {
-                counters: self.counters.clone(),
-                failure: self.failure.clone(),
-                faults: Faults::default(),
-            },
+            run: self.run(),
+        }
+    }
+
+    /// What the operators of this setting share.
+    pub fn run(&self) -> Run {
+        Run {
+            counters: self.counters.clone(),
+            failure: self.failure.clone(),
+            ..Run::new(self.clock.clone())
         }
     }
 }
@@ -475,8 +480,9 @@ pub fn run_features(
             let schema = setting.plan().enriched_schema(&layout());
             let Enriched { rows, .. } = enriched(scope, setting.events(source), probe.clone());
             let failure = setting.failure.clone();
-            deliver(rows, "Test", schema, Box::new(sink.clone()), |_| (), failure)
-                .probe_with(&probe);
+            let sink = Box::new(sink.clone());
+            let delivery = Delivery { name: "Test", schema, sink, tally: Tally::Nothing };
+            deliver(rows, delivery, failure).probe_with(&probe);
         });
         let started = Instant::now();
         while !probe.done() && !setting.failure.is_set() {
@@ -527,13 +533,7 @@ impl Model for FirstFeature {
     }
 }
 
-pub struct Monotonic(Instant);
-
-impl Monotonic {
-    pub fn start() -> Rc<dyn Clock> {
-        Rc::new(Monotonic(Instant::now()))
-    }
-}
+struct Monotonic(Instant);
 
 impl Clock for Monotonic {
     fn now(&self) -> Duration {
