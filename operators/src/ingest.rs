@@ -1,6 +1,7 @@
 //! The source end of the graph: chunks become admitted rows, versions of tables, dead letters and
 //! marks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
@@ -28,7 +29,13 @@ pub trait Source {
     /// # Errors
     /// Whatever keeps the input from being read on; it ends the run.
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError>;
+
+    /// `wake` has the source polled at once, from any thread, in place of after its wait.
+    fn wake_with(&mut self, _wake: Wake) {}
 }
+
+/// Has something done at once.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// Which partitions a source may read at the moment.
 #[derive(Clone, Debug, Default)]
@@ -107,13 +114,15 @@ type RowsOut = OutputBuilder<u64, CapacityContainerBuilder<Rows>>;
 /// Reads the source for as long as its bounds allow, by `probe`, which is behind every sink.
 pub fn ingest<'scope>(
     scope: Scope<'scope, u64>,
-    intake: Intake,
+    mut intake: Intake,
     probe: ProbeHandle<u64>,
     run: &Run,
 ) -> Ingested<'scope> {
     let run = run.clone();
     let mut builder = OperatorBuilder::new("Ingest".to_owned(), scope);
-    let activator = scope.activator_for(builder.operator_info().address);
+    let address = builder.operator_info().address;
+    let wake = scope.worker().sync_activator_for(address.to_vec());
+    let activator = scope.activator_for(address);
     // Outputs: marks, dead letters, then the rows of each stream.
     let (marks_out, marks) = builder.new_output::<Vec<Mark>>();
     let mut marks_out = OutputBuilder::from(marks_out);
@@ -126,6 +135,10 @@ pub fn ingest<'scope>(
         })
         .unzip();
 
+    // A worker that has left has nothing to be woken for.
+    intake.source.wake_with(Arc::new(move || {
+        let _ = wake.activate();
+    }));
     builder.build(move |capabilities| {
         let mut reader = Reader { intake, probe, run, activator, returning: None };
         let mut held = Some(capabilities);

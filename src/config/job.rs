@@ -19,7 +19,7 @@ use super::load::{ConfigError, load};
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
 /// data is opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Job {
     pub path: PathBuf,
     pub name: String,
@@ -46,7 +46,7 @@ pub enum ShardBy {
     Column(String),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Event {
     pub time: String,
     pub id: Option<String>,
@@ -90,7 +90,7 @@ pub struct Input {
     pub format: Option<Format>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     pub input: Input,
     pub key: String,
@@ -98,7 +98,7 @@ pub struct Table {
     pub versions: Option<TableVersions>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TableVersions {
     pub time: String,
     pub sequence: Option<String>,
@@ -110,14 +110,14 @@ pub struct TableVersions {
     pub columns: IndexMap<String, JsonType>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Feature {
     pub kind: FeatureKind,
     pub default: Option<Literal>,
     pub allow_null: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum FeatureKind {
     Column(String),
     Sql(String),
@@ -153,7 +153,7 @@ impl FeatureKind {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ModelFile {
     pub path: PathBuf,
     pub name: String,
@@ -167,14 +167,14 @@ pub struct ModelFile {
     pub task: Option<Task>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Realtime {
     pub bounds: BatchBounds,
     pub max_latency_ms: u64,
     pub throughput_target_per_second: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Drift {
     pub baseline: PathBuf,
     /// Each length and how it is written.

@@ -7,9 +7,9 @@ use anyhow::Result;
 use driftline_operators::admit::EVENTS;
 use driftline_operators::features::trip::Errand;
 
+use super::drift::PreparedDrift;
 use super::options::RunOptions;
 use super::prepare::Prepared;
-use super::prepare_drift;
 use super::scoring::{ScoringParts, describe as describe_dependence};
 use crate::config::Job;
 
@@ -73,7 +73,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     for line in &parts.described {
         writeln!(text, "  {line}")?;
     }
-    if prepare_drift(job, &parts)?.is_some() {
+    if PreparedDrift::new(job, &parts)?.is_some() {
         writeln!(
             text,
             "drift: the baseline covers all {} watched columns",

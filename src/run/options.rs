@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use driftline_operators::fault::Faults;
 
+use super::extensions::Extensions;
+use super::outputs::OwnSinks;
 use crate::config::Job;
 use crate::config::job::{Input, Outputs};
+use crate::sources::own::OwnEvents;
 
 /// How workers pass rows to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +25,8 @@ pub enum Exchange {
 #[derive(Clone, Default)]
 pub struct RunOptions {
     pub input: Option<PathBuf>,
+    /// Events of the program, in place of any file.
+    pub events: Option<OwnEvents>,
     pub from: Option<i64>,
     pub to: Option<i64>,
     pub limit: Option<u64>,
@@ -29,11 +34,17 @@ pub struct RunOptions {
     pub exchange: Exchange,
     /// A folder for the results, or `-`.
     pub out: Option<PathBuf>,
+    /// The program's own sinks, in place of any file.
+    pub sinks: OwnSinks,
+    /// Drift is not measured, whatever the job says.
+    pub without_drift: bool,
     pub overwrite: bool,
     pub with_inputs: bool,
     pub run_columns: bool,
     /// Whether progress is drawn on standard error.
     pub progress: bool,
+    /// What the program adds to the job's features.
+    pub extensions: Extensions,
     pub faults: Faults,
     pub interrupt: Interrupt,
 }

@@ -11,10 +11,10 @@ use driftline_operators::latency::LatencyFigures;
 
 use super::baseline_file::BaselineFile;
 use super::engine::Ended;
-use super::options::RunOptions;
+use super::outputs::{Target, Targets};
 use super::scoring::{ScoringParts, describe};
 use crate::config::Job;
-use crate::config::job::{Format, Outputs};
+use crate::config::job::Format;
 
 /// The closing words of a run.
 pub struct Summary {
@@ -46,8 +46,7 @@ impl Summary {
         parts: &ScoringParts,
         counters: &Counters,
         ended: &Ended,
-        outputs: &Outputs,
-        options: &RunOptions,
+        targets: &Targets,
     ) -> Self {
         let mut summary = Summary::new("predictions", counters, ended);
         let sizes = counters.batch_sizes();
@@ -91,24 +90,25 @@ impl Summary {
             let text = format!("{rows} late rows, in windows that were final");
             summary.lines.push(("not in drift", text));
         }
-        if options.to_standard_output() {
-            return summary;
-        }
-        summary.lines.push(("predictions", shown(&outputs.predictions.path)));
-        summary.next.push(look_at(&outputs.predictions.path, outputs.predictions.format));
+        summary.output("predictions", Some(&targets.predictions));
         if job.drift.is_some() {
-            summary.lines.push(("drift", shown(&outputs.drift.path)));
-            summary.next.push(look_at(&outputs.drift.path, outputs.drift.format));
-        } else {
+            summary.output("drift", targets.drift.as_ref());
+        } else if targets.predictions.files().is_some() {
             let advice = "add a section [drift] to the job, and run `driftline baseline`";
             summary.next.push(advice.to_owned());
         }
         if summary.account.dead_letters > 0 {
-            let letters = &outputs.dead_letters;
-            summary.lines.push(("dead letters", shown(&letters.path)));
-            summary.next.push(look_at(&letters.path, letters.format));
+            summary.output("dead letters", Some(&targets.dead_letters));
         }
         summary
+    }
+
+    /// The files of an output, if it goes to files, and how to look at them.
+    fn output(&mut self, name: &'static str, target: Option<&Target>) {
+        if let Some(output) = target.and_then(Target::files) {
+            self.lines.push((name, shown(&output.path)));
+            self.next.push(look_at(&output.path, output.format));
+        }
     }
 
     /// What the graph held to keep rows in order and features at hand.

@@ -1,6 +1,7 @@
 //! Where results go: Parquet files, JSON lines, standard output.
 
 pub mod folder;
+pub mod function;
 pub mod json_lines;
 pub mod parquet;
 

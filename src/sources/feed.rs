@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use driftline_operators::admit::Chunk;
+use driftline_operators::ingest::Wake;
 
 use super::SourceError;
 
@@ -20,6 +21,9 @@ pub trait Feed {
     /// # Errors
     /// Whatever keeps the stream from being read on.
     fn take(&mut self, epoch: u64) -> Result<Taken, SourceError>;
+
+    /// `wake` has the stream asked again at once.
+    fn wake_with(&mut self, _wake: Wake) {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use indexmap::IndexMap;
 
 use super::feed::Feed;
 use super::files::{self, InputFile};
-use super::json_feed::JsonFeed;
+use super::json_feed::json_feed;
 use super::json_lines::JsonLines;
 use super::merge::{Merge, MergedStream, Progress};
+use super::own::{OwnEvents, OwnStream};
 use super::parquet::ParquetStream;
 use super::parquet_feed::ParquetFeed;
 use super::replay::Replay;
@@ -27,6 +28,8 @@ use crate::config::job::{Format, JsonType};
 pub struct StreamSpec {
     /// A file, a folder of files, or `-` for standard input.
     pub path: PathBuf,
+    /// In place of what is at the path.
+    pub own: Option<OwnEvents>,
     /// Told by the names of the files if `None`; standard input is JSON.
     pub format: Option<Format>,
     /// The column of event time.
@@ -74,6 +77,7 @@ struct Stream {
 enum Kind {
     Parquet(ParquetStream),
     Json(JsonLines),
+    Own(OwnStream),
 }
 
 /// Who reads what, and when.
@@ -96,7 +100,9 @@ impl Inputs {
         epoch_rows_max: usize,
     ) -> Result<Self, SourceError> {
         let specs: Vec<StreamSpec> = std::iter::once(events).chain(tables).collect();
-        if specs.iter().filter(|spec| is_standard_input(&spec.path)).count() > 1 {
+        if specs.iter().filter(|spec| spec.own.is_none() && is_standard_input(&spec.path)).count()
+            > 1
+        {
             let message = "only one input can be standard input; give the others a file or folder";
             return Err(failed("-", message));
         }
@@ -121,6 +127,7 @@ impl Inputs {
         match &self.streams[stream].kind {
             Kind::Parquet(parquet) => parquet.columns.schema().clone(),
             Kind::Json(json) => json.schema().clone(),
+            Kind::Own(own) => own.columns.schema().clone(),
         }
     }
 
@@ -130,6 +137,7 @@ impl Inputs {
         match &mut self.streams[stream].kind {
             Kind::Parquet(parquet) => parquet.columns.project(columns),
             Kind::Json(json) => json.project(columns),
+            Kind::Own(own) => own.columns.project(columns),
         }
     }
 
@@ -140,9 +148,7 @@ impl Inputs {
 
     /// Rows of the events in all, where that is known beforehand.
     pub fn total_rows(&self) -> Option<u64> {
-        if let Kind::Json(_) = self.streams[EVENTS].kind {
-            return None;
-        }
+        let Kind::Parquet(_) = self.streams[EVENTS].kind else { return None };
         let pieces: &[Piece] = match &self.plan {
             Plan::Replay(pieces) => pieces,
             Plan::Merge(pieces) => &pieces[EVENTS],
@@ -169,7 +175,7 @@ impl Inputs {
             Plan::Replay(pieces) => {
                 let readers = self.streams.iter().filter_map(|stream| match &stream.kind {
                     Kind::Parquet(parquet) => Some(PieceReader::new(parquet, self.epoch_rows_max)),
-                    Kind::Json(_) => None,
+                    Kind::Json(_) | Kind::Own(_) => None,
                 });
                 let unread = without_rows(&lanes(&self.streams), pieces);
                 Ok(Box::new(Replay::new(readers.collect(), pieces, &unread, worker, workers)))
@@ -195,7 +201,9 @@ impl Inputs {
 
 impl Stream {
     fn open(spec: &StreamSpec, number: usize, first_partition: u32) -> Result<Self, SourceError> {
-        let kind = if is_standard_input(&spec.path) {
+        let kind = if let Some(events) = &spec.own {
+            Kind::Own(OwnStream::open(events, spec, number)?)
+        } else if is_standard_input(&spec.path) {
             Kind::Json(JsonLines::open(Vec::new(), spec, number)?)
         } else {
             let listed = files::list(&spec.path)?;
@@ -218,6 +226,7 @@ impl Stream {
         match &self.kind {
             Kind::Parquet(parquet) => &parquet.partitions,
             Kind::Json(json) => std::slice::from_ref(&json.partition),
+            Kind::Own(own) => std::slice::from_ref(&own.partition),
         }
     }
 
@@ -230,7 +239,7 @@ impl Stream {
     fn lanes(&self) -> &[Lane] {
         match &self.kind {
             Kind::Parquet(parquet) => &parquet.lanes,
-            Kind::Json(_) => &[],
+            Kind::Json(_) | Kind::Own(_) => &[],
         }
     }
 
@@ -240,6 +249,8 @@ impl Stream {
         limit: Option<u64>,
         epoch_rows_max: usize,
     ) -> Result<Box<dyn Feed>, SourceError> {
+        let idle_timeout = self.idle_timeout_ms.map(Duration::from_millis);
+        let partition = self.first_partition;
         Ok(match &self.kind {
             Kind::Parquet(parquet) => {
                 let reader = PieceReader::new(parquet, epoch_rows_max);
@@ -247,10 +258,9 @@ impl Stream {
             }
             Kind::Json(json) => {
                 let lines = json.start(limit, epoch_rows_max);
-                let timeout = self.idle_timeout_ms.map(Duration::from_millis);
-                let partition = self.first_partition;
-                Box::new(JsonFeed::new(json, partition, lines, timeout, Instant::now())?)
+                Box::new(json_feed(json, partition, lines, idle_timeout, Instant::now())?)
             }
+            Kind::Own(own) => Box::new(own.feed(partition, limit, epoch_rows_max, idle_timeout)?),
         })
     }
 }

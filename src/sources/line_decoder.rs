@@ -96,6 +96,11 @@ impl LineDecoder {
         }
     }
 
+    /// Of the events that come out.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     fn new_decoder(&self, rows: usize) -> Result<Decoder, arrow::error::ArrowError> {
         let integers = self.wire != self.typed;
         ReaderBuilder::new(self.wire.clone())

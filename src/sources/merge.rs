@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use driftline_operators::admit::EVENTS;
-use driftline_operators::ingest::{Allowance, Polled, Source};
+use driftline_operators::ingest::{Allowance, Polled, Source, Wake};
 
 use super::feed::{Feed, Offer, Taken};
 use super::{Partition, SourceError};
@@ -92,6 +92,10 @@ impl Merge {
 impl Source for Merge {
     fn next_epoch(&self) -> Option<u64> {
         (!self.streams.is_empty()).then_some(self.next_epoch)
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        self.streams.iter_mut().for_each(|stream| stream.feed.wake_with(wake.clone()));
     }
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {

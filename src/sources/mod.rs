@@ -12,6 +12,8 @@ pub mod json_lines;
 pub mod line_decoder;
 pub mod lines;
 pub mod merge;
+pub mod one_partition;
+pub mod own;
 pub mod parquet;
 pub mod parquet_feed;
 pub mod replay;

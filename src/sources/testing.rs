@@ -76,6 +76,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
 /// A stream of what [`Folder`] writes.
 pub fn spec(path: &Path) -> StreamSpec {
     StreamSpec {
+        own: None,
         path: path.to_owned(),
         format: None,
         time: "time".to_owned(),

@@ -18,6 +18,7 @@ use driftline_operators::clock::Clock;
 use driftline_operators::deliver::{Delivery, Sink, SinkError, Tally, deliver};
 use driftline_operators::failure::Failure;
 use driftline_operators::features::declaration::FeatureDeclaration;
+use driftline_operators::features::functions::Functions;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
@@ -345,7 +346,13 @@ impl Setting {
     }
 
     pub fn plan(&self) -> FeaturePlan {
-        FeaturePlan::compile(&layout(), (self.declared)(), &self.as_of_tables()).unwrap()
+        FeaturePlan::compile(
+            &layout(),
+            (self.declared)(),
+            &self.as_of_tables(),
+            &Functions::default(),
+        )
+        .unwrap()
     }
 
     fn watermarks(&self) -> Watermarks {
@@ -370,7 +377,7 @@ impl Setting {
             key: 0,
             time: 1,
             sequence: Some(2),
-            delete: Some(Expression::compile("deleted", &columns).unwrap()),
+            delete: Some(Expression::compile("deleted", &columns, &Functions::default()).unwrap()),
             values: vec![4],
             allowed_lateness_ms: table.allowed_lateness_ms,
             partition_names: self.partition_names(),

@@ -3,6 +3,7 @@
 pub mod categories;
 mod columns;
 pub mod declaration;
+pub mod functions;
 pub mod plan;
 pub mod sql;
 pub mod table;

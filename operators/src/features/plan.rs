@@ -11,6 +11,7 @@ use crate::as_of::table::AsOfTable;
 use crate::features::categories::Categories;
 use crate::features::columns::Columns;
 use crate::features::declaration::{Definition, FeatureDeclaration, Literal, PlanError, Problem};
+use crate::features::functions::Functions;
 use crate::features::sql::Expression;
 use crate::features::table::StaticTable;
 use crate::features::trip::{Trip, compile_trips};
@@ -47,6 +48,7 @@ impl FeaturePlan {
         layout: &EventLayout,
         declared: Vec<FeatureDeclaration>,
         tables: &[AsOfTable],
+        functions: &Functions,
     ) -> Result<Self, PlanError> {
         let own = &layout.schema.fields()[..layout.event_columns];
         let event: Vec<(String, DataType)> = layout
@@ -55,12 +57,13 @@ impl FeaturePlan {
             .iter()
             .map(|f| (f.name().clone(), f.data_type().clone()))
             .collect();
-        let event_only = Columns(event[..own.len()].to_vec());
+        let columns = |columns| Columns { columns, functions: functions.clone() };
+        let event_only = columns(event[..own.len()].to_vec());
         let (trips, answers) = compile_trips(&event_only, &declared, tables)?;
 
-        let mut columns = Columns(event);
+        let mut columns = columns(event);
         let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
-        columns.0.extend(types.map(|(i, data_type)| (format!("__answer_{i}"), data_type)));
+        columns.columns.extend(types.map(|(i, data_type)| (format!("__answer_{i}"), data_type)));
         let mut plan =
             FeaturePlan { trips, steps: Vec::new(), allow_null: Vec::new(), fields: Vec::new() };
         let first_answer = layout.schema.fields().len();
@@ -71,7 +74,7 @@ impl FeaturePlan {
                 .map_err(|problem| PlanError { feature: name.clone(), problem })?;
             plan.fields.push(Field::new(&name, step.to.clone(), true));
             plan.allow_null.push(feature.allow_null);
-            columns.0.push((name, step.to.clone()));
+            columns.columns.push((name, step.to.clone()));
             plan.steps.push(step);
         }
         Ok(plan)
@@ -143,16 +146,16 @@ fn compile_step(
     match definition {
         Definition::Column(name) => {
             let at = columns.position(&name)?;
-            Ok((StepKind::Take(at), columns.0[at].1.clone()))
+            Ok((StepKind::Take(at), columns.columns[at].1.clone()))
         }
         Definition::Sql(sql) => {
-            let expression = Expression::compile(&sql, &columns.0)?;
+            let expression = columns.sql(&sql)?;
             let data_type = expression.data_type().clone();
             Ok((StepKind::Evaluate(expression), data_type))
         }
         Definition::Window { .. } | Definition::AsOf { .. } => {
             let at = answer.expect("each side trip has an answer");
-            Ok((StepKind::Take(at), columns.0[at].1.clone()))
+            Ok((StepKind::Take(at), columns.columns[at].1.clone()))
         }
         Definition::Lookup { table, key, column } => {
             let key = columns.expression(&key, None)?;
@@ -167,7 +170,7 @@ fn compile_step(
         }
         Definition::Encode { input, categories } => {
             let input = columns.position(&input)?;
-            match &columns.0[input].1 {
+            match &columns.columns[input].1 {
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                     Ok((StepKind::Encode { input, categories }, DataType::Float64))
                 }

@@ -1,23 +1,21 @@
 //! SQL expressions over columns, compiled once and evaluated on Arrow by DataFusion.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DFSchema, TableReference, plan_err};
+use datafusion_common::{DFSchema, plan_err};
+use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
-};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr, utils};
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+
+use crate::features::functions::Functions;
 
 /// Why an expression does not compile.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +43,11 @@ impl Expression {
     ///
     /// # Errors
     /// If `sql` does not parse, names an unknown column or function, or does not fit the types.
-    pub fn compile(sql: &str, columns: &[(String, DataType)]) -> Result<Self, SqlError> {
+    pub fn compile(
+        sql: &str,
+        columns: &[(String, DataType)],
+        functions: &Functions,
+    ) -> Result<Self, SqlError> {
         let error = |message: String| SqlError { sql: sql.to_owned(), message };
         let mut last: HashMap<&str, usize> = HashMap::new();
         for (position, (name, _)) in columns.iter().enumerate() {
@@ -57,7 +59,8 @@ impl Expression {
             .iter()
             .map(|&at| Field::new(&columns[at].0, columns[at].1.clone(), true))
             .collect();
-        let compiled = compile(sql, &Schema::new(fields)).map_err(|e| error(first_line(&e)))?;
+        let compiled =
+            compile(sql, &Schema::new(fields), functions).map_err(|e| error(first_line(&e)))?;
 
         let mut read: Vec<(String, usize)> = utils::collect_columns(&compiled)
             .into_iter()
@@ -101,11 +104,12 @@ impl Expression {
 fn compile(
     sql: &str,
     schema: &Schema,
+    functions: &Functions,
 ) -> Result<Arc<dyn PhysicalExpr>, datafusion_common::DataFusionError> {
     let schema = DFSchema::try_from(schema.clone())?;
     let parsed = DFParserBuilder::new(sql).build()?.parse_into_expr()?.expr;
     let options = ParserOptions::new().with_enable_ident_normalization(false);
-    let planner = SqlToRel::new_with_options(&*FUNCTIONS, options);
+    let planner = SqlToRel::new_with_options(functions, options);
     let expr = planner.sql_to_expr(parsed, &schema, &mut PlannerContext::new())?;
     if expr.contains_outer() || matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_)) {
         return plan_err!("subqueries have no meaning in a feature");
@@ -120,92 +124,13 @@ fn first_line(error: &datafusion_common::DataFusionError) -> String {
     error.strip_backtrace().lines().next().unwrap_or_default().to_owned()
 }
 
-/// The functions that an expression may call: DataFusion's, as far as they are immutable.
-struct Functions {
-    scalar: HashMap<String, Arc<ScalarUDF>>,
-    planners: Vec<Arc<dyn ExprPlanner>>,
-    options: ConfigOptions,
-}
-
-static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
-    let mut scalar = HashMap::new();
-    for function in datafusion_functions::all_default_functions() {
-        if function.signature().volatility != Volatility::Immutable {
-            continue;
-        }
-        for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
-            scalar.insert(name.to_owned(), function.clone());
-        }
-    }
-    Functions {
-        scalar,
-        planners: vec![
-            Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
-            Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
-        ],
-        options: ConfigOptions::default(),
-    }
-});
-
-impl ContextProvider for Functions {
-    fn get_table_source(
-        &self,
-        name: TableReference,
-    ) -> datafusion_common::Result<Arc<dyn TableSource>> {
-        plan_err!("a feature reads columns, not the table {name}")
-    }
-
-    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
-        &self.planners
-    }
-
-    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.scalar.get(name).cloned()
-    }
-
-    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
-        None
-    }
-
-    fn get_aggregate_meta(&self, _name: &str) -> Option<Arc<AggregateUDF>> {
-        None
-    }
-
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
-    }
-
-    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
-        None
-    }
-
-    fn options(&self) -> &ConfigOptions {
-        &self.options
-    }
-
-    fn udf_names(&self) -> Vec<String> {
-        self.scalar.keys().cloned().collect()
-    }
-
-    fn higher_order_function_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, Float64Array, Int32Array};
     use arrow::datatypes::Float64Type;
 
     use super::*;
+    use crate::features::functions::SqlFunction;
 
     fn columns() -> (Vec<(String, DataType)>, Vec<ArrayRef>) {
         (
@@ -222,10 +147,39 @@ mod tests {
         )
     }
 
+    fn compiled(sql: &str, columns: &[(String, DataType)]) -> Result<Expression, SqlError> {
+        Expression::compile(sql, columns, &Functions::default())
+    }
+
+    #[test]
+    fn functions_of_a_program_are_called_with_what_sql_casts() {
+        let (names, values) = columns();
+        let own = SqlFunction::of_numbers("weighted", 2, |x| 10.0 * x[0] + x[1]);
+        let functions = Functions::default().with([own]);
+        let sum = Expression::compile("weighted(1, y) + 1", &names, &functions).unwrap();
+        let sum = sum.evaluate(&values, 3).unwrap();
+        let sum: Vec<_> = sum.as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(sum, [Some(11.5), None, Some(13.0)]);
+        let error = Expression::compile("weighted(y)", &names, &functions).err().unwrap();
+        assert!(error.to_string().contains("weighted"), "{error}");
+    }
+
+    #[test]
+    fn a_function_that_gives_something_else_than_it_says_is_an_error() {
+        let (names, values) = columns();
+        let own = SqlFunction::new("bad", vec![DataType::Float64], DataType::Utf8, |columns| {
+            Ok(columns[0].clone())
+        });
+        let functions = Functions::default().with([own]);
+        let bad = Expression::compile("bad(y)", &names, &functions).unwrap();
+        let error = bad.evaluate(&values, 3).unwrap_err().to_string();
+        assert!(error.contains("gave 3 values of Float64, not 3 of Utf8"), "{error}");
+    }
+
     #[test]
     fn the_last_column_of_a_name_counts_and_nulls_stay_null() {
         let (names, values) = columns();
-        let sum = Expression::compile("x + y", &names).unwrap();
+        let sum = compiled("x + y", &names).unwrap();
         let sum = sum.evaluate(&values, 3).unwrap();
         let sum: Vec<_> = sum.as_primitive::<Float64Type>().iter().collect();
         assert_eq!(sum, [Some(10.5), None, Some(32.0)]);
@@ -234,7 +188,7 @@ mod tests {
     #[test]
     fn a_constant_has_a_value_for_each_row() {
         let (names, values) = columns();
-        let constant = Expression::compile("1.5 * 2", &names).unwrap();
+        let constant = compiled("1.5 * 2", &names).unwrap();
         assert_eq!(constant.evaluate(&values, 3).unwrap().len(), 3);
     }
 
@@ -248,7 +202,7 @@ mod tests {
             ("x +", "found: EOF"),
             ("(select 1)", ""),
         ] {
-            let error = Expression::compile(sql, &columns().0).err().expect(sql).to_string();
+            let error = compiled(sql, &columns().0).err().expect(sql).to_string();
             assert!(error.contains(expected), "{sql}: {error}");
         }
     }

@@ -56,13 +56,14 @@ pub fn partitions(count: usize) -> String {
 /// What a window says of the rows of its key.
 pub fn window(spec: &WindowSpec, value: Option<&str>) -> String {
     let length = length(spec.length_ms);
-    let name = match spec.aggregate {
+    let name = match &spec.aggregate {
         Aggregate::Count => "count",
         Aggregate::Sum => "sum",
         Aggregate::Mean => "mean",
         Aggregate::Min => "min",
         Aggregate::Max => "max",
         Aggregate::Std => "std",
+        Aggregate::Own(own) => own.name(),
         Aggregate::TimeSinceLast => return format!("time since the last row, within {length}"),
     };
     format!("{name} of {} over {length}", value.unwrap_or("rows"))

@@ -19,6 +19,7 @@ use indexmap::IndexMap;
 use super::inputs::as_of_tables;
 use crate::config::Job;
 use crate::config::job::{Feature, FeatureKind, ShardBy, Table, TableVersions};
+use crate::run::extensions::Extensions;
 use crate::sources::inputs::Inputs;
 
 /// What a job comes to on the columns of its inputs.
@@ -48,9 +49,10 @@ pub fn compile(
     job: &Job,
     inputs: &mut Inputs,
     static_tables: &IndexMap<String, StaticTable>,
+    own: &Extensions,
 ) -> Result<Compiled> {
     // Compiled twice: against all columns to see which are read, then against those alone.
-    let all = compile_with(job, inputs, static_tables, |_| None)?;
+    let all = compile_with(job, inputs, static_tables, own, |_| None)?;
     let mut used: Vec<BTreeSet<String>> = vec![BTreeSet::new(); all.tables.len()];
     for trip in &all.plan.trips {
         let Errand::Lookups(lookups) = &trip.errand else { continue };
@@ -61,7 +63,7 @@ pub fn compile(
     for (at, (table, used)) in all.tables.iter().zip(&used).enumerate() {
         inputs.project(at + 1, &Vec::from_iter(table_read(table, used)));
     }
-    compile_with(job, inputs, static_tables, |table| Some(&used[table]))
+    compile_with(job, inputs, static_tables, own, |table| Some(&used[table]))
 }
 
 /// `values`: which columns of each as-of table are its values; all where it says nothing.
@@ -69,6 +71,7 @@ fn compile_with<'a>(
     job: &Job,
     inputs: &Inputs,
     static_tables: &IndexMap<String, StaticTable>,
+    own: &Extensions,
     values: impl Fn(usize) -> Option<&'a BTreeSet<String>>,
 ) -> Result<Compiled> {
     let schema = inputs.schema(EVENTS);
@@ -79,12 +82,13 @@ fn compile_with<'a>(
     let event = with_key_types(&schema, [("event.id", id), ("event.key", key)])?;
     let layout = EventLayout::new(&event, id, key, inputs.keeps_raw(EVENTS));
     let tables = as_of_tables(job).enumerate().map(|(at, (name, table, versions))| {
-        compile_table(&inputs.schema(at + 1), name, table, versions, values(at))
+        compile_table(&inputs.schema(at + 1), name, table, versions, values(at), own)
     });
     let tables = tables.collect::<Result<Vec<_>>>()?;
     let known: Vec<AsOfTable> = tables.iter().map(|compiled| compiled.table.clone()).collect();
-    let plan = FeaturePlan::compile(&layout, declarations(job, static_tables)?, &known)?;
-    let filter = job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema));
+    let plan =
+        FeaturePlan::compile(&layout, declarations(job, static_tables)?, &known, &own.functions)?;
+    let filter = job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, own));
     Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
 }
 
@@ -94,6 +98,7 @@ fn compile_table(
     table: &Table,
     versions: &TableVersions,
     values: Option<&BTreeSet<String>>,
+    own: &Extensions,
 ) -> Result<CompiledTable> {
     let in_job = |key: &str| format!("tables.{name}.{key}");
     let key = column(schema, &in_job("key"), "table", &table.key)?;
@@ -107,7 +112,7 @@ fn compile_table(
         bail!("{} is {}; it must be an integer", in_job("sequence"), field.data_type());
     }
     let delete = versions.delete.as_ref();
-    let delete = delete.map(|sql| predicate(&in_job("delete"), sql, schema)).transpose()?;
+    let delete = delete.map(|sql| predicate(&in_job("delete"), sql, schema, own)).transpose()?;
     let from = schema.field(key).data_type();
     let key_type = key_type(from)
         .ok_or_else(|| anyhow!("{} is {from}; it must be a string or an integer", in_job("key")))?;
@@ -133,10 +138,14 @@ pub fn column(schema: &Schema, key: &str, whose: &str, name: &str) -> Result<usi
 }
 
 /// An SQL expression that must be true or false.
-fn predicate(key: &str, sql: &str, schema: &Schema) -> Result<Expression> {
+///
+/// # Errors
+/// If it does not compile, or is something else.
+pub fn predicate(key: &str, sql: &str, schema: &Schema, own: &Extensions) -> Result<Expression> {
     let stored: Vec<(String, DataType)> =
         schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
-    let predicate = Expression::compile(sql, &stored).with_context(|| key.to_owned())?;
+    let predicate =
+        Expression::compile(sql, &stored, &own.functions).with_context(|| key.to_owned())?;
     if *predicate.data_type() != DataType::Boolean {
         bail!("{key} is of type {}; it must be true or false", predicate.data_type());
     }

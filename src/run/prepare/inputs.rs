@@ -25,6 +25,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
     let keys = [&event.id, &event.key].into_iter().flatten().cloned().collect();
     let events = StreamSpec {
         path: source.path,
+        own: options.events.clone(),
         format: source.format,
         time: event.time.clone(),
         time_key: "event.time".to_owned(),
@@ -37,6 +38,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
     };
     let tables = as_of_tables(job).map(|(name, table, versions)| StreamSpec {
         path: table.input.path.clone(),
+        own: None,
         format: table.input.format,
         time: versions.time.clone(),
         time_key: format!("tables.{name}.time"),

@@ -53,7 +53,8 @@ impl Prepared {
         let static_tables = load_tables(&job.tables)?;
         let mut inputs = inputs::open(job, options)?;
         let in_job = || job.path.display().to_string();
-        let compiled = compile(job, &mut inputs, &static_tables).with_context(in_job)?;
+        let compiled =
+            compile(job, &mut inputs, &static_tables, &options.extensions).with_context(in_job)?;
         let Compiled { layout, plan, filter, tables } = compiled;
         let schema = inputs.schema(EVENTS);
         let shard_by = match &job.shard_by {

@@ -35,4 +35,4 @@ mod naive;
 
 pub use keyed::KeyedWindows;
 pub use sliding::SlidingWindow;
-pub use spec::{Aggregate, Place, WindowSpec};
+pub use spec::{Aggregate, OwnAggregate, Place, WindowFunction, WindowSpec};

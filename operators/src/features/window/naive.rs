@@ -69,6 +69,13 @@ pub(super) fn naive(spec: WindowSpec, before: &[Row], row: &Row) -> Option<f64> 
     let count = values.len() as f64;
     let sum = || (!values.is_empty()).then(|| values.iter().fold(0.0, |sum, value| sum + value));
     match spec.aggregate {
+        Aggregate::Own(own) => {
+            let mut inside: Vec<&Row> = others.clone();
+            inside.push(row);
+            inside.sort_by_key(|row| (row.time, row.place));
+            let rows = inside.iter().filter_map(|row| Some((row.time, row.value?)));
+            own.evaluate(&mut rows.filter(|(_, value)| !value.is_nan()))
+        }
         Aggregate::Count => Some(count),
         Aggregate::Sum => sum(),
         Aggregate::Mean => sum().map(|sum| sum / count),

@@ -1,8 +1,8 @@
 //! The aggregate of the values inside a window, as values join and leave.
 
-use super::Aggregate;
 use super::deviation::Moments;
 use super::extreme::Extreme;
+use super::{Aggregate, OwnAggregate};
 use crate::numeric::ExactSum;
 
 /// What must be known of the values inside so that one can join or leave without a look at the
@@ -13,6 +13,8 @@ pub(super) enum Running {
     Mean(CountedSum),
     Extreme(Extreme),
     Std(Moments),
+    /// Nothing is kept: the function looks at all values inside.
+    Own(OwnAggregate),
 }
 
 /// Exact, so that it does not depend on what has left or in which order values came.
@@ -32,6 +34,7 @@ impl Running {
             Aggregate::Min => Running::Extreme(Extreme::least()),
             Aggregate::Max => Running::Extreme(Extreme::greatest()),
             Aggregate::Std => Running::Std(Moments::default()),
+            Aggregate::Own(own) => Running::Own(own),
             Aggregate::TimeSinceLast => return None,
         })
     }
@@ -43,6 +46,7 @@ impl Running {
             Running::Sum(sum) | Running::Mean(sum) => sum.add(value),
             Running::Extreme(extreme) => extreme.add(time, value),
             Running::Std(moments) => moments.add(value),
+            Running::Own(_) => {}
         }
     }
 
@@ -54,31 +58,35 @@ impl Running {
             Running::Sum(sum) | Running::Mean(sum) => sum.remove(value),
             Running::Extreme(extreme) => extreme.remove_up_to(time),
             Running::Std(moments) => moments.remove(value),
+            Running::Own(_) => {}
         }
     }
 
-    pub(super) fn value(&self) -> Option<f64> {
+    /// The aggregate of the rows (time, value) inside, which are what was added and not removed.
+    pub(super) fn value(&self, mut inside: impl Iterator<Item = (i64, f64)>) -> Option<f64> {
         match self {
             Running::Count(count) => Some(*count as f64),
             Running::Sum(sum) => sum.sum(),
             Running::Mean(sum) => sum.mean(),
             Running::Extreme(extreme) => extreme.value(),
             Running::Std(moments) => moments.sample_deviation(),
+            Running::Own(own) => own.evaluate(&mut inside),
         }
     }
 
-    /// The same aggregate of other values; the same bits as one that was kept running.
-    pub(super) fn scan(&self, values: impl Iterator<Item = f64>) -> Option<f64> {
+    /// The same aggregate of other rows (time, value), the oldest first; the same bits as one that was
+    /// kept running.
+    pub(super) fn scan(&self, mut rows: impl Iterator<Item = (i64, f64)>) -> Option<f64> {
         let mut running = match self {
             Running::Count(_) => Running::Count(0),
             Running::Sum(_) => Running::Sum(CountedSum::default()),
             Running::Mean(_) => Running::Mean(CountedSum::default()),
-            Running::Extreme(extreme) => return extreme.scan(values),
+            Running::Extreme(extreme) => return extreme.scan(rows.map(|(_, value)| value)),
             Running::Std(_) => Running::Std(Moments::default()),
+            Running::Own(own) => return own.evaluate(&mut rows),
         };
-        // Nothing leaves, so times do not matter.
-        values.for_each(|value| running.add(0, value));
-        running.value()
+        rows.for_each(|(time, value)| running.add(time, value));
+        running.value(std::iter::empty())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a window is.
 
+use std::fmt::{self, Debug, Formatter};
 use std::rc::Rc;
 
 /// What a window says of its values. Null and NaN values are not among them.
@@ -28,7 +29,70 @@ pub enum Aggregate {
     /// Milliseconds since the key's previous row in the window, whatever the values; 0 if that has
     /// the same time, null if there is none. The row itself does not count.
     TimeSinceLast,
+    /// Whatever a program's own function says.
+    Own(OwnAggregate),
 }
+
+/// An aggregate in Rust.
+///
+/// It must be pure: what it gives may depend on the rows and on nothing else, or results depend on
+/// how often and where it runs.
+pub trait WindowFunction: Send + Sync {
+    /// The aggregate of the rows (event time in ms, value) of a window, the oldest first; the row
+    /// that it is for comes last, if it has a value. Null and NaN values are not among them. `None`
+    /// is null.
+    ///
+    /// It is called once for each row of the events: the cost is that of a look at the window.
+    fn evaluate(&self, rows: &mut dyn Iterator<Item = (i64, f64)>) -> Option<f64>;
+}
+
+impl<F> WindowFunction for F
+where
+    F: Fn(&mut dyn Iterator<Item = (i64, f64)>) -> Option<f64> + Send + Sync,
+{
+    fn evaluate(&self, rows: &mut dyn Iterator<Item = (i64, f64)>) -> Option<f64> {
+        self(rows)
+    }
+}
+
+/// A [`WindowFunction`] and what jobs call it.
+///
+/// It stays for as long as the program does, so that the state of each key can be small.
+#[derive(Clone, Copy)]
+pub struct OwnAggregate(&'static Named);
+
+struct Named {
+    name: String,
+    function: Box<dyn WindowFunction>,
+}
+
+impl OwnAggregate {
+    pub fn new(name: impl Into<String>, function: impl WindowFunction + 'static) -> Self {
+        OwnAggregate(Box::leak(Box::new(Named { name: name.into(), function: Box::new(function) })))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub(super) fn evaluate(&self, rows: &mut dyn Iterator<Item = (i64, f64)>) -> Option<f64> {
+        self.0.function.evaluate(rows)
+    }
+}
+
+impl Debug for OwnAggregate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnAggregate").field(&self.name()).finish()
+    }
+}
+
+impl PartialEq for OwnAggregate {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for OwnAggregate {}
 
 /// One window of a key: (t − length, t] in event time, of rows that come no later in (time, place)
 /// order, the row itself included.

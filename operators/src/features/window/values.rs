@@ -12,6 +12,12 @@ struct Entry {
     place: Place,
 }
 
+impl Entry {
+    fn row(&self) -> (i64, f64) {
+        (self.time, self.value)
+    }
+}
+
 /// A window of one key over the values of its rows.
 pub(super) struct ValueWindow {
     spec: WindowSpec,
@@ -51,14 +57,14 @@ impl ValueWindow {
             self.running.add(time, value);
         }
         self.expire(time);
-        self.running.value()
+        self.running.value(self.entries.range(self.expired..).map(Entry::row))
     }
 
     pub(super) fn read(&self, time: i64, place: &Place, value: Option<f64>) -> Option<f64> {
         let from = self.entries.partition_point(|entry| !self.spec.is_inside(entry.time, time));
         let to = self.up_to(time, place);
-        let others = self.entries.range(from.min(to)..to).map(|entry| entry.value);
-        self.running.scan(others.chain(value.filter(|v| !v.is_nan())))
+        let others = self.entries.range(from.min(to)..to).map(Entry::row);
+        self.running.scan(others.chain(value.filter(|v| !v.is_nan()).map(|value| (time, value))))
     }
 
     /// Whether a row comes before one whose value or time is known already, so that `running` is not

@@ -11,7 +11,7 @@ use super::super::graph::{Graph, Group, Line};
 use super::super::words;
 use super::{ids, inputs};
 use crate::config::job::{Drift, DriftMode, Format, ModelFile, Output, Realtime};
-use crate::run::beside;
+use crate::run::export::beside;
 use crate::run::prepare::Prepared;
 use crate::run::summary::thousands;
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::features::window::Aggregate;
 use crate::features::window::naive::{Random, Row, assert_same, naive};
+use crate::features::window::{Aggregate, OwnAggregate};
 
 const AT: Place = Place::Number(0);
 
@@ -13,6 +13,15 @@ const AGGREGATES: [Aggregate; 7] = [
     Aggregate::Std,
     Aggregate::TimeSinceLast,
 ];
+
+/// Depends on which rows are inside, on their times and on their order.
+fn own() -> Aggregate {
+    Aggregate::Own(OwnAggregate::new("weighted", |rows: &mut dyn Iterator<Item = (i64, f64)>| {
+        let of_row = |sum: f64, (time, value): (i64, f64)| sum / 2.0 + value * time as f64;
+        let first = rows.next()?;
+        Some(rows.fold(of_row(0.0, first), of_row))
+    }))
+}
 
 fn spec(aggregate: Aggregate) -> WindowSpec {
     WindowSpec { aggregate, length_ms: 10, history_ms: 100 }
@@ -53,7 +62,7 @@ fn equals_the_definition_in_any_order() {
         let mut random = Random::new(seed);
         let history_ms = [0, 7, 40, 200][seed as usize % 4];
         let rows = random_rows(&mut random, 400, history_ms);
-        for aggregate in AGGREGATES {
+        for aggregate in AGGREGATES.into_iter().chain([own()]) {
             let spec =
                 WindowSpec { aggregate, length_ms: [1, 12, 50][seed as usize % 3], history_ms };
             let mut window = SlidingWindow::new(spec);

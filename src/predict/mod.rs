@@ -1,0 +1,264 @@
+//! Predictions on request: a program gives rows and gets their predictions, from the very graph that
+//! a replay runs.
+
+mod batcher;
+mod requests;
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use driftline_operators::admit::LatePolicy;
+use driftline_operators::features::sql::Expression;
+use driftline_operators::gate::Order;
+use indexmap::IndexMap;
+
+use crate::config::Job;
+use crate::config::job::{Feature, FeatureKind};
+use crate::run::options::RunOptions;
+use crate::run::outputs::OwnSinks;
+use crate::run::prepare::compile::predicate;
+use crate::run::replay;
+use crate::run::summary::Summary;
+use crate::sources::columns::time_type;
+use crate::sources::own::OwnEvents;
+use crate::sources::stored_columns::StoredColumns;
+use batcher::Batcher;
+use requests::{Requests, ResultSink};
+
+/// What became of the rows of a request.
+#[derive(Clone, Debug)]
+pub struct Predicted {
+    /// Of the rows that were scored, in their order; the columns of the predictions of a job.
+    pub predictions: RecordBatch,
+    /// Of the rows that could not be scored, in their order; the columns of the dead letters of a
+    /// job.
+    pub dead_letters: RecordBatch,
+    /// Rows that the job's filter leaves out.
+    pub skipped: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// They are scored nevertheless, and events among them are in the windows.
+    #[error("the rows were not scored within {0:?}")]
+    Timeout(Duration),
+    #[error("the rows do not fit the job: {0}")]
+    Rows(String),
+    #[error("the predictor has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A job's graph that runs in this process and scores what it is given, for any number of threads.
+///
+/// Rows are applied to windows and tables in the order in which they are given (`order = "arrival"`,
+/// whatever the job says): a row sees those of all requests before it. Nothing waits for a watermark.
+/// Drift is not measured. Requests that come while others are under way are scored together.
+pub struct Predictor {
+    requests: Arc<Requests>,
+    columns: StoredColumns,
+    /// Column of the current time, where rows have none of their own.
+    stamps: bool,
+    filter: Option<Expression>,
+    graph: Option<JoinHandle<Result<Summary>>>,
+}
+
+impl Predictor {
+    /// Predictions on events with the columns of `schema`: features are made as the job says, and
+    /// windows remember the events of earlier requests. Tables are read before the first of them.
+    ///
+    /// Of `options` only workers, extensions and the like count: no input and no output.
+    ///
+    /// # Errors
+    /// If the job cannot run on such events.
+    pub fn on_events(job: &Job, schema: &SchemaRef, options: &RunOptions) -> Result<Self> {
+        Self::start(job.clone(), schema.clone(), options, false)
+    }
+
+    /// Predictions on features: `schema` has a column for each feature of the model, in any order.
+    /// Defaults and rules for nulls are those of the job; nothing else of it is computed. Columns with
+    /// the names of the job's id, key and event time are used if they are there; without the last it
+    /// is now.
+    ///
+    /// # Errors
+    /// If a feature of the model has no column, or the job no model.
+    pub fn on_features(job: &Job, schema: &SchemaRef, options: &RunOptions) -> Result<Self> {
+        let mut job = job.clone();
+        let model = job.model.as_ref().context("the job has no section [model]")?;
+        let given = |name: &String| schema.index_of(name).is_ok();
+        if let Some(missing) = model.features.iter().find(|name| !given(name)) {
+            return Err(anyhow!("there is no column {missing:?}, which is a feature of the model"));
+        }
+        let of_model = |name: &String| model.features.contains(name);
+        let as_column = |(name, feature): (String, Feature)| {
+            let kind = FeatureKind::Column(name.clone());
+            (name, Feature { kind, ..feature })
+        };
+        job.features =
+            job.features.into_iter().filter(|(name, _)| of_model(name)).map(as_column).collect();
+        job.tables = IndexMap::new();
+        job.event.filter = None;
+        job.event.id = job.event.id.filter(given);
+        job.event.key = job.event.key.filter(given);
+        job.event.late_horizon_ms = i64::MAX;
+        job.event.allowed_lateness_ms = i64::MAX;
+        let stamps = !given(&job.event.time);
+        let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        fields.extend(stamps.then(|| Field::new(&job.event.time, time_type(), false)));
+        Self::start(job, Arc::new(Schema::new(fields)), options, stamps)
+    }
+
+    fn start(mut job: Job, schema: SchemaRef, options: &RunOptions, stamps: bool) -> Result<Self> {
+        let columns = StoredColumns::new(schema.as_ref().clone(), &job.event.time)
+            .map_err(|_| anyhow!("there is no column {:?} (event.time)", job.event.time))?;
+        // A request waits for an answer for each of its rows: what is skipped is left out before.
+        let filter = job.event.filter.take();
+        let filter = filter
+            .map(|sql| predicate("event.filter", &sql, columns.schema(), &options.extensions));
+        job.order = Order::Arrival;
+        if job.event.late == LatePolicy::Skip {
+            job.event.late = LatePolicy::DeadLetter;
+        }
+        let requests = Arc::new(Requests::default());
+        let (ready, started) = mpsc::channel();
+        let source = Batcher::new(requests.clone(), job.epoch_rows_max, ready);
+        let options = RunOptions {
+            events: Some(OwnEvents::new(columns.schema().clone(), source)),
+            sinks: OwnSinks {
+                predictions: Some(ResultSink::predictions(&requests)),
+                dead_letters: Some(ResultSink::dead_letters(&requests)),
+                drift: None,
+            },
+            without_drift: true,
+            progress: false,
+            ..options.clone()
+        };
+        let graph = std::thread::Builder::new().name("predictor".to_owned());
+        let graph = graph.spawn({
+            let requests = requests.clone();
+            move || {
+                let ended = replay(&Arc::new(job), &options);
+                let why = ended.as_ref().err().map(|error| format!("{error:#}"));
+                requests.stop(why.unwrap_or_else(|| "it was closed".to_owned()));
+                ended
+            }
+        })?;
+        let mut predictor = Predictor {
+            requests,
+            columns,
+            stamps,
+            filter: filter.transpose()?,
+            graph: Some(graph),
+        };
+        // The source drops its end of the channel if the graph cannot be built.
+        match started.recv() {
+            Ok(()) => Ok(predictor),
+            Err(_) => Err(predictor.join().err().unwrap_or_else(|| anyhow!("it did not start"))),
+        }
+    }
+
+    /// Scores `rows`, which have the columns the predictor was made for, and waits for all of them.
+    ///
+    /// # Errors
+    /// If the rows do not have these columns, or the graph has failed.
+    pub fn predict_batch(&self, rows: &RecordBatch) -> Result<Predicted, PredictError> {
+        self.predict(rows, None)
+    }
+
+    /// As [`Predictor::predict_batch`], and waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As there, or [`PredictError::Timeout`].
+    pub fn predict_batch_within(
+        &self,
+        rows: &RecordBatch,
+        timeout: Duration,
+    ) -> Result<Predicted, PredictError> {
+        self.predict(rows, Some(timeout))
+    }
+
+    fn predict(
+        &self,
+        rows: &RecordBatch,
+        timeout: Option<Duration>,
+    ) -> Result<Predicted, PredictError> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let (rows, skipped) = self.to_score(rows).map_err(PredictError::Rows)?;
+        let mut request = self.requests.add(rows)?;
+        while !request.is_complete() {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            match request.wait(left) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(PredictError::Timeout(timeout.unwrap_or_default()));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(PredictError::Stopped(self.requests.why_stopped()));
+                }
+            }
+        }
+        let (predictions, dead_letters) =
+            request.results().map_err(|error| PredictError::Rows(error.to_string()))?;
+        Ok(Predicted { predictions, dead_letters, skipped })
+    }
+
+    /// The rows in the form of the stream, less those that the filter leaves out, and their number.
+    fn to_score(&self, rows: &RecordBatch) -> Result<(RecordBatch, usize), String> {
+        let stamped = if self.stamps { stamp(rows, &self.columns) } else { Ok(rows.clone()) };
+        let stamped = stamped.map_err(|error| error.to_string())?;
+        for field in self.columns.schema().fields() {
+            if stamped.column_by_name(field.name()).is_none() {
+                return Err(format!("there is no column {:?}", field.name()));
+            }
+        }
+        let rows = self.columns.arrange(&stamped, &[]).map_err(|error| error.to_string())?;
+        let Some(filter) = &self.filter else { return Ok((rows, 0)) };
+        let passes = filter.evaluate(rows.columns(), rows.num_rows());
+        let passes = passes.map_err(|error| format!("event.filter: {error}"))?;
+        let passes = prep_null_mask_filter(passes.as_boolean());
+        let kept = filter_record_batch(&rows, &passes).map_err(|error| error.to_string())?;
+        let skipped = not(&passes).map_err(|error| error.to_string())?.true_count();
+        Ok((kept, skipped))
+    }
+
+    /// Scores what is under way, ends the graph, and tells what it did.
+    ///
+    /// # Errors
+    /// Whatever had ended it before, or an account that does not balance.
+    pub fn close(mut self) -> Result<Summary> {
+        self.requests.close();
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Summary> {
+        let graph = self.graph.take().context("the predictor is closed")?;
+        graph.join().map_err(|_| anyhow!("the predictor's thread has panicked"))?
+    }
+}
+
+impl Drop for Predictor {
+    fn drop(&mut self) {
+        self.requests.close();
+        let _ = self.join();
+    }
+}
+
+/// The rows with the current time as their last column.
+fn stamp(
+    rows: &RecordBatch,
+    columns: &StoredColumns,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+    let times = TimestampMillisecondArray::from_value(now, rows.num_rows()).with_timezone("UTC");
+    let time = columns.schema().fields().last().cloned();
+    let mut fields = rows.schema().fields().to_vec();
+    fields.extend(time);
+    let mut values: Vec<ArrayRef> = rows.columns().to_vec();
+    values.push(Arc::new(times));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), values)
+}

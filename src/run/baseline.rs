@@ -1,0 +1,53 @@
+//! The reference for drift, made from a job's events.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use driftline_jobs::baseline::{BaselineSinks, baseline};
+use driftline_jobs::enriched::Events;
+use timely::dataflow::{ProbeHandle, Scope};
+
+use super::baseline_file::{BaselineFile, Collected, counting};
+use super::check_end;
+use super::engine::Engine;
+use super::options::RunOptions;
+use super::prepare::Prepared;
+use super::scoring::ScoringParts;
+use super::summary::Summary;
+use crate::config::Job;
+
+/// Makes the reference for drift from the job's events, at the place that `drift.baseline` names.
+///
+/// # Errors
+/// As [`replay`](super::replay()).
+pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
+    let Some(drift) = &job.drift else {
+        bail!("{}: a baseline belongs to a section [drift]; it names the file", job.path.display());
+    };
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let parts = Arc::new(ScoringParts::load(&prepared, options)?);
+    let metadata = prepared.file_metadata(Some(&parts));
+    let engine = Engine::new(prepared.clone(), options);
+    let collected = Collected::default();
+    let columns = parts.watched.names.clone();
+    let build = {
+        let (collected, run) = (collected.clone(), engine.run.clone());
+        move |scope: Scope<'_, u64>, _worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let scoring = parts.worker(&prepared, &run)?;
+            let sinks = BaselineSinks {
+                baseline: collected.sink(),
+                predictions: counting(),
+                dead_letters: counting(),
+            };
+            baseline(scope, events, scoring, parts.watched.clone(), sinks, probe);
+            Ok(())
+        }
+    };
+    let ended = engine.start(build)?;
+    check_end(&engine.run.counters, &ended)?;
+    let scored = engine.run.counters.account().predictions;
+    let full = collected.baseline(&columns, scored)?;
+    let file = BaselineFile::new(full, scored, drift.baseline_sample_max);
+    file.write(&drift.baseline, metadata)?;
+    Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline, &file))
+}

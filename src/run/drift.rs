@@ -1,0 +1,77 @@
+//! A job's drift section with its baseline, and whether the windows hold what was scored.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use driftline_operators::accounting::Counters;
+use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::figures::Comparison;
+use driftline_operators::drift::snapshot::SnapshotFormat;
+use driftline_operators::drift::windows::Schedule;
+
+use super::baseline_file::BaselineFile;
+use super::drift_tally::DriftTally;
+use super::scoring::ScoringParts;
+use crate::config::Job;
+use crate::config::job::DriftMode;
+
+/// Read once for all workers.
+pub struct PreparedDrift {
+    pub schedule: Schedule,
+    pub format: SnapshotFormat,
+}
+
+impl PreparedDrift {
+    /// `None` if the job has no drift section.
+    ///
+    /// # Errors
+    /// If the baseline cannot be read, or lacks a column.
+    pub fn new(job: &Job, parts: &ScoringParts) -> Result<Option<Self>> {
+        let Some(drift) = &job.drift else { return Ok(None) };
+        let file = BaselineFile::read(&drift.baseline)?;
+        let names = parts.watched.names.clone();
+        let comparison = |name: &String| {
+            let reference = file.baseline.references.get(name).ok_or_else(|| {
+                anyhow!(
+                    "{}: the baseline has no {name:?}; make it anew with `driftline baseline`",
+                    drift.baseline.display()
+                )
+            })?;
+            Ok(Arc::new(match drift.mode {
+                DriftMode::Exact => Comparison::exact(reference),
+                DriftMode::Profile { bins } => Comparison::profile(reference, bins),
+            }))
+        };
+        let comparisons = names.iter().map(comparison).collect::<Result<_>>()?;
+        let lengths = drift.windows.iter().map(|(length, _)| *length).collect();
+        Ok(Some(PreparedDrift {
+            schedule: Schedule { lengths, revisions: drift.revisions },
+            format: SnapshotFormat {
+                model: parts.identity.clone(),
+                labels: drift.windows.clone(),
+                names,
+                comparisons,
+                thresholds: drift.thresholds,
+                reference_kind: file.kind,
+                reference_id: file.id,
+            },
+        }))
+    }
+
+    /// Each length, and how it is written.
+    pub fn windows(&self) -> &[(WindowLength, String)] {
+        &self.format.labels
+    }
+
+    /// Whether every scored row is in the drift windows, but for late ones that came too late for
+    /// theirs.
+    ///
+    /// # Errors
+    /// What does not balance.
+    pub fn check(&self, counters: &Counters, tally: &DriftTally) -> Result<()> {
+        let (scored, late) = (counters.account().predictions, counters.late_for_drift());
+        let checked = tally.check(scored, &late, self.windows(), &self.format.names);
+        let checked = checked.map_err(|problem| anyhow!(problem));
+        checked.context("the account of drift does not balance, and nothing was written")
+    }
+}

@@ -1,0 +1,57 @@
+//! Feature rows of a job, for training.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use driftline_jobs::enriched::Events;
+use driftline_jobs::export::export;
+use driftline_operators::dead_letter;
+use driftline_operators::export::ExportFormat;
+use timely::dataflow::{ProbeHandle, Scope};
+
+use super::engine::Engine;
+use super::options::RunOptions;
+use super::outputs::{Sinks, Target};
+use super::prepare::Prepared;
+use super::summary::Summary;
+use super::{check_end, publish};
+use crate::config::Job;
+use crate::config::job::{Format, Output};
+use crate::sinks::folder::Publication;
+
+/// Writes the feature rows of the job's events to `folder`, and dead letters beside it.
+///
+/// # Errors
+/// As [`replay`](super::replay()).
+pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> Result<Summary> {
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let letters_folder = beside(folder, "_dead_letters");
+    let publication = Publication::prepare(&[folder, &letters_folder], options.overwrite)?;
+    let files =
+        |path: &Path| Target::Files(Output { path: path.to_owned(), format: Format::Parquet });
+    let (features, letters) = (files(folder), files(&letters_folder));
+    let engine = Engine::new(prepared.clone(), options);
+    let sinks = Sinks::new(&publication, prepared.file_metadata(None));
+    let from = options.from();
+    let build =
+        move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let format = ExportFormat::new(&prepared.plan, &prepared.layout, from);
+            let rows = sinks.sink(&features, worker, format.schema.clone(), &["event_id"])?;
+            let letters =
+                sinks.sink(&letters, worker, dead_letter::SCHEMA.clone(), &["event_id"])?;
+            export(scope, events, format, rows, letters, probe);
+            Ok(())
+        };
+    let ended = engine.start(build)?;
+    check_end(&engine.run.counters, &ended)?;
+    publish(&publication)?;
+    Ok(Summary::of_export(&engine.run.counters, &ended, folder))
+}
+
+/// `folder` with `ending` behind its name: beside it, so that readers of the folder do not see it.
+pub fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    folder.with_file_name(name)
+}

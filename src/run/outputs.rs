@@ -1,0 +1,122 @@
+//! Where the results of a run go.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::datatypes::SchemaRef;
+use driftline_operators::deliver::{Sink, SinkError};
+
+use super::options::RunOptions;
+use crate::config::Job;
+use crate::config::job::{Format, Output};
+use crate::sinks::folder::Publication;
+use crate::sinks::json_lines::JsonLinesSink;
+use crate::sinks::parquet::ParquetSink;
+
+/// Makes the sink of a worker on its thread, given its number and the schema of the batches; see
+/// [`Sink::write`] on which of their columns are for publication.
+pub type SinkFactory =
+    Arc<dyn Fn(usize, &SchemaRef) -> Result<Box<dyn Sink>, SinkError> + Send + Sync>;
+
+/// A program's own sinks in place of the job's.
+#[derive(Clone, Default)]
+pub struct OwnSinks {
+    pub predictions: Option<SinkFactory>,
+    pub dead_letters: Option<SinkFactory>,
+    pub drift: Option<SinkFactory>,
+}
+
+/// Where one of the outputs goes.
+#[derive(Clone)]
+pub enum Target {
+    Files(Output),
+    StandardOutput,
+    StandardError,
+    Own(SinkFactory),
+}
+
+impl Target {
+    /// The files, if that is where it goes.
+    pub fn files(&self) -> Option<&Output> {
+        match self {
+            Target::Files(output) => Some(output),
+            _ => None,
+        }
+    }
+}
+
+/// Where the outputs of a replay go.
+#[derive(Clone)]
+pub struct Targets {
+    pub predictions: Target,
+    pub dead_letters: Target,
+    /// None if nobody is to see drift.
+    pub drift: Option<Target>,
+}
+
+impl Targets {
+    pub fn new(job: &Job, options: &RunOptions) -> Self {
+        let files = options.outputs(job);
+        let OwnSinks { predictions, dead_letters, drift } = options.sinks.clone();
+        let piped = options.to_standard_output();
+        let or = |own: Option<SinkFactory>, otherwise| own.map_or(otherwise, Target::Own);
+        let otherwise = |output, stream| if piped { stream } else { Target::Files(output) };
+        Targets {
+            predictions: or(predictions, otherwise(files.predictions, Target::StandardOutput)),
+            dead_letters: or(dead_letters, otherwise(files.dead_letters, Target::StandardError)),
+            drift: match drift {
+                _ if options.without_drift => None,
+                Some(own) => Some(Target::Own(own)),
+                None => (!piped).then_some(Target::Files(files.drift)),
+            },
+        }
+    }
+
+    /// The folders that are written, drift's only `with_drift`.
+    pub fn folders(&self, with_drift: bool) -> Vec<&Path> {
+        let drift = self.drift.as_ref().filter(|_| with_drift);
+        let targets = [&self.predictions, &self.dead_letters].into_iter().chain(drift);
+        targets.filter_map(|target| Some(target.files()?.path.as_path())).collect()
+    }
+}
+
+/// Makes the sinks of a run.
+pub struct Sinks {
+    publication: Publication,
+    metadata: Vec<(String, String)>,
+}
+
+impl Sinks {
+    /// `metadata` goes into the footers of files.
+    pub fn new(publication: &Publication, metadata: Vec<(String, String)>) -> Self {
+        Sinks { publication: publication.clone(), metadata }
+    }
+
+    /// One worker's sink for an output; columns of `unique` values need no dictionary.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn sink(
+        &self,
+        target: &Target,
+        worker: usize,
+        schema: SchemaRef,
+        unique: &[&str],
+    ) -> Result<Box<dyn Sink>> {
+        let output = match target {
+            Target::Files(output) => output,
+            Target::StandardOutput => return Ok(Box::new(JsonLinesSink::standard_output())),
+            Target::StandardError => return Ok(Box::new(JsonLinesSink::standard_error())),
+            Target::Own(make) => return Ok(make(worker, &schema)?),
+        };
+        let file =
+            |ending| self.publication.file(&output.path, &format!("part-{worker:05}.{ending}"));
+        Ok(match output.format {
+            Format::Parquet => {
+                Box::new(ParquetSink::create(file("parquet"), schema, &self.metadata, unique)?)
+            }
+            Format::Json => Box::new(JsonLinesSink::create(file("jsonl"))?),
+        })
+    }
+}

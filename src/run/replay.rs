@@ -1,0 +1,78 @@
+//! The main job from start to end.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use driftline_jobs::enriched::Events;
+use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
+use driftline_operators::dead_letter;
+use driftline_operators::drift::snapshot;
+use timely::dataflow::{ProbeHandle, Scope};
+
+use super::drift::PreparedDrift;
+use super::drift_tally::DriftTally;
+use super::engine::Engine;
+use super::options::RunOptions;
+use super::outputs::{Sinks, Targets};
+use super::prepare::Prepared;
+use super::scoring::ScoringParts;
+use super::summary::Summary;
+use super::{check_end, publish};
+use crate::config::Job;
+use crate::sinks::folder::Publication;
+
+/// Runs the job over its events: predictions, drift and dead letters.
+///
+/// # Errors
+/// Whatever ends the run before all of its output is durable and accounted for.
+pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let parts = Arc::new(ScoringParts::load(&prepared, options)?);
+    let targets = Targets::new(job, options);
+    let drift = match targets.drift {
+        Some(_) => PreparedDrift::new(job, &parts)?.map(Arc::new),
+        None => None,
+    };
+    let publication = Publication::prepare(&targets.folders(drift.is_some()), options.overwrite)?;
+
+    let engine = Engine::new(prepared.clone(), options);
+    let sinks = Sinks::new(&publication, prepared.file_metadata(Some(&parts)));
+    let tally = DriftTally::default();
+    let build = {
+        let (targets, parts, drift) = (targets.clone(), parts.clone(), drift.clone());
+        let (tally, run) = (tally.clone(), engine.run.clone());
+        move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let scoring = parts.worker(&prepared, &run)?;
+            let schema = scoring.format.schema.clone();
+            let letters = dead_letter::SCHEMA.clone();
+            let drift = match drift.as_ref().zip(targets.drift.as_ref()) {
+                Some((drift, target)) => {
+                    let sink = sinks.sink(target, worker, snapshot::schema(), &[])?;
+                    Some((drift.schedule.clone(), drift.format.clone(), tally.watch(sink)))
+                }
+                None => None,
+            };
+            let outputs = Outputs {
+                scoring,
+                watched: parts.watched.clone(),
+                drift,
+                predictions: sinks.sink(&targets.predictions, worker, schema, &["event_id"])?,
+                dead_letters: sinks.sink(&targets.dead_letters, worker, letters, &["event_id"])?,
+                latencies: parts.latencies.clone(),
+            };
+            scoring_graph(scope, events, outputs, probe);
+            Ok(())
+        }
+    };
+    let ended = engine.start(build)?;
+    check_end(&engine.run.counters, &ended)?;
+    if let Some(drift) = &drift {
+        drift.check(&engine.run.counters, &tally)?;
+    }
+    publish(&publication)?;
+    let mut summary = Summary::of_replay(job, &parts, &engine.run.counters, &ended, &targets);
+    if let Some(drift) = drift {
+        summary.drift = tally.lines(drift.windows());
+    }
+    Ok(summary)
+}

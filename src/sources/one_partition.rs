@@ -1,0 +1,159 @@
+//! A stream that is one partition and is read by one reader, as one of several that are merged.
+
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::datatypes::TimestampMillisecondType;
+use driftline_operators::admit::Chunk;
+use driftline_operators::ingest::Wake;
+
+use super::feed::{Feed, Offer, Taken};
+use super::idle::Silence;
+use super::{SourceError, failed};
+
+/// What reads the partition.
+pub trait Reader {
+    /// What has come since the last time.
+    ///
+    /// # Errors
+    /// Whatever keeps the partition from being read on.
+    fn read(&mut self) -> Result<Came, SourceError>;
+
+    /// No records, in the form that they come in.
+    fn none(&self) -> Records;
+
+    /// `wake` has the reader asked again at once.
+    fn wake_with(&mut self, _wake: Wake) {}
+}
+
+pub enum Came {
+    Records(Records),
+    /// Nothing yet, but it will not be long.
+    Pending,
+    /// Nothing, and nobody knows whether something will.
+    Nothing,
+    End,
+}
+
+/// Records of the partition in order.
+pub struct Records {
+    /// The columns of the stream, `[rows]`.
+    pub rows: RecordBatch,
+    /// The position of each row in the partition, `[rows]`.
+    pub offsets: UInt64Array,
+    /// The bytes that each row came as, if it did.
+    pub raw: Option<ArrayRef>,
+    /// Records that are no events: position, what is wrong, bytes.
+    pub undecoded: Vec<(u64, String, Vec<u8>)>,
+}
+
+/// What is the same for all chunks of the partition.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub name: String,
+    pub stream: usize,
+    pub partition: u32,
+    /// The column of event time, a timestamp in ms.
+    pub time_column: usize,
+}
+
+/// Keeps what has come until it is taken.
+pub struct OnePartition<R> {
+    place: Place,
+    reader: R,
+    ended: bool,
+    silence: Option<Silence>,
+    highest: i64,
+    waiting: Option<Waiting>,
+}
+
+/// A chunk that is offered.
+struct Waiting {
+    offer: Offer,
+    chunk: Chunk,
+}
+
+impl<R: Reader> OnePartition<R> {
+    /// A partition that nothing comes of for `idle_timeout` is idle; it has been silent since `now`.
+    pub fn new(place: Place, reader: R, idle_timeout: Option<Duration>, now: Instant) -> Self {
+        OnePartition {
+            place,
+            reader,
+            ended: false,
+            silence: idle_timeout.map(|timeout| Silence::new(timeout, now)),
+            highest: i64::MIN,
+            waiting: None,
+        }
+    }
+
+    fn rows(&mut self, records: Records, now: Instant) -> Waiting {
+        let times = records.rows.column(self.place.time_column);
+        let times = times.as_primitive::<TimestampMillisecondType>();
+        // Records without event time hold nothing up: they are read at once.
+        let lowest = arrow::compute::min(times).unwrap_or(i64::MIN);
+        let highest = self.highest.max(arrow::compute::max(times).unwrap_or(i64::MIN));
+        let mut chunk = self.chunk(records);
+        self.highest = highest;
+        chunk.was_idle = self.silence.as_mut().is_some_and(|silence| silence.broken(now));
+        Waiting { offer: Offer::Rows { partition: self.place.partition, lowest }, chunk }
+    }
+
+    fn chunk(&self, records: Records) -> Chunk {
+        let Records { rows, offsets, raw, undecoded } = records;
+        Chunk {
+            epoch: 0,
+            stream: self.place.stream,
+            partition: self.place.partition,
+            rows,
+            offsets,
+            raw,
+            undecoded,
+            highest_before: self.highest,
+            finished: Vec::new(),
+            idle: Vec::new(),
+            was_idle: false,
+        }
+    }
+}
+
+impl<R: Reader> Feed for OnePartition<R> {
+    fn offer(&mut self, now: Instant) -> Result<Offer, SourceError> {
+        if let Some(waiting) = &self.waiting {
+            return Ok(waiting.offer);
+        }
+        if self.ended {
+            return Ok(Offer::End);
+        }
+        let partition = self.place.partition;
+        let waiting = match self.reader.read()? {
+            Came::Records(records) => self.rows(records, now),
+            Came::Pending => return Ok(Offer::Pending),
+            Came::Nothing => {
+                if !self.silence.as_mut().is_some_and(|silence| silence.goes_on(now)) {
+                    return Ok(Offer::Nothing { partition });
+                }
+                let chunk = Chunk { idle: vec![partition], ..self.chunk(self.reader.none()) };
+                Waiting { offer: Offer::News, chunk }
+            }
+            Came::End => {
+                // The end is an epoch of its own, in which the partition is finished.
+                self.ended = true;
+                let chunk = Chunk { finished: vec![partition], ..self.chunk(self.reader.none()) };
+                Waiting { offer: Offer::News, chunk }
+            }
+        };
+        Ok(self.waiting.insert(waiting).offer)
+    }
+
+    fn take(&mut self, epoch: u64) -> Result<Taken, SourceError> {
+        let Some(Waiting { mut chunk, .. }) = self.waiting.take() else {
+            return Err(failed(&self.place.name, "taken before it was offered"));
+        };
+        chunk.epoch = epoch;
+        Ok(Taken { chunk, highest: self.highest })
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        self.reader.wake_with(wake);
+    }
+}
