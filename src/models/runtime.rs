@@ -1,6 +1,7 @@
 //! Finding and loading ONNX Runtime's library.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use ort::environment::Environment;
 
@@ -35,11 +36,22 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// Loads the library from the first place that has it.
+/// ONNX Runtime has one environment a process, for good.
+static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// The process's environment; the first time the library is loaded from the first place that has it.
 ///
 /// # Errors
 /// If no place has it, or what is there is not ONNX Runtime.
 pub fn load() -> Result<Environment, RuntimeError> {
+    let mut environment = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*environment {
+        Some(environment) => Ok(environment.clone()),
+        None => Ok(environment.insert(make()?).clone()),
+    }
+}
+
+fn make() -> Result<Environment, RuntimeError> {
     let places = places();
     for path in &places {
         let by_loader = path.components().count() == 1;

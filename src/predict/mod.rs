@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
-use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use driftline_operators::admit::LatePolicy;
@@ -56,9 +56,10 @@ pub enum PredictError {
 
 /// A job's graph that runs in this process and scores what it is given, for any number of threads.
 ///
-/// Rows are applied to windows and tables in the order in which they are given (`order = "arrival"`,
-/// whatever the job says): a row sees those of all requests before it. Nothing waits for a watermark.
-/// Drift is not measured. Requests that come while others are under way are scored together.
+/// Rows are applied to windows and tables request by request, within one by (event time, id):
+/// `order = "epoch"`, whatever the job says. Nothing waits for a watermark. A row behind those of
+/// earlier requests is late, as in a job, and marked degraded; none is too late to be scored. Drift
+/// is not measured. Requests that come while others are under way are scored together.
 pub struct Predictor {
     requests: Arc<Requests>,
     columns: StoredColumns,
@@ -105,7 +106,7 @@ impl Predictor {
         job.event.filter = None;
         job.event.id = job.event.id.filter(given);
         job.event.key = job.event.key.filter(given);
-        job.event.late_horizon_ms = i64::MAX;
+        // Nothing remembers earlier rows, so none is late.
         job.event.allowed_lateness_ms = i64::MAX;
         let stamps = !given(&job.event.time);
         let mut fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone()).collect();
@@ -120,7 +121,7 @@ impl Predictor {
         let filter = job.event.filter.take();
         let filter = filter
             .map(|sql| predicate("event.filter", &sql, columns.schema(), &options.extensions));
-        job.order = Order::Arrival;
+        job.order = Order::Epoch;
         if job.event.late == LatePolicy::Skip {
             job.event.late = LatePolicy::DeadLetter;
         }
@@ -135,6 +136,7 @@ impl Predictor {
                 drift: None,
             },
             without_drift: true,
+            on_request: true,
             progress: false,
             ..options.clone()
         };
@@ -220,7 +222,10 @@ impl Predictor {
         let Some(filter) = &self.filter else { return Ok((rows, 0)) };
         let passes = filter.evaluate(rows.columns(), rows.num_rows());
         let passes = passes.map_err(|error| format!("event.filter: {error}"))?;
-        let passes = prep_null_mask_filter(passes.as_boolean());
+        let passes = match passes.as_boolean() {
+            sure if sure.null_count() == 0 => sure.clone(),
+            unsure => prep_null_mask_filter(unsure),
+        };
         let kept = filter_record_batch(&rows, &passes).map_err(|error| error.to_string())?;
         let skipped = not(&passes).map_err(|error| error.to_string())?.true_count();
         Ok((kept, skipped))

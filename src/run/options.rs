@@ -36,6 +36,8 @@ pub struct RunOptions {
     pub out: Option<PathBuf>,
     /// The program's own sinks, in place of any file.
     pub sinks: OwnSinks,
+    /// Somebody waits for each row: none is too late to be scored.
+    pub on_request: bool,
     /// Drift is not measured, whatever the job says.
     pub without_drift: bool,
     pub overwrite: bool,

@@ -19,9 +19,11 @@ use crate::config::job::Format;
 /// The closing words of a run.
 pub struct Summary {
     what: &'static str,
-    account: Account,
-    took: Duration,
-    workers: usize,
+    pub account: Account,
+    /// Of the predictions of a replay.
+    pub latency: Option<LatencyFigures>,
+    pub took: Duration,
+    pub workers: usize,
     lines: Vec<(&'static str, String)>,
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
@@ -33,6 +35,7 @@ impl Summary {
         Summary {
             what,
             account: counters.account(),
+            latency: None,
             took: ended.took,
             workers: ended.workers,
             lines: Vec::new(),
@@ -74,6 +77,7 @@ impl Summary {
             ),
         ];
         let latencies = parts.latencies.figures();
+        summary.latency = Some(latencies);
         summary.lines.extend([
             ("success", success(&summary.account)),
             ("latency", latency(&latencies)),

@@ -141,7 +141,7 @@ impl Prepared {
             filter: self.filter.clone(),
             allowed_lateness_ms: event.allowed_lateness_ms,
             late: event.late,
-            late_horizon_ms: Some(event.late_horizon_ms),
+            late_horizon_ms: (!options.on_request).then_some(event.late_horizon_ms),
             from: options.from(),
             to: options.to(),
             warm_up_from: inputs::warm_up_from(&self.job, options),

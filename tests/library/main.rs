@@ -1,0 +1,6 @@
+//! The engine as a library, on the flights of the first two months: a program's own events, sinks
+//! and functions, and predictions on request, each against a replay of the job file.
+
+mod predictor;
+mod streams;
+mod support;

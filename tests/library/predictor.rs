@@ -1,0 +1,164 @@
+//! Predictions on request.
+
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema};
+use driftline::run::prepare::read_parquet;
+use driftline::{Pipeline, PredictError};
+use std::sync::Arc;
+
+use crate::support::{ROWS, assert_as_replayed, departures, flights, ids, scores};
+
+const FEATURES: [&str; 2] = ["dep_delay", "distance"];
+
+#[test]
+fn requests_in_order_give_what_a_replay_gives_whatever_their_size() {
+    let events = departures();
+    for workers in [1, 2] {
+        let pipeline = Pipeline::new(flights()).workers(workers);
+        let predictor = pipeline.predictor(&events.schema()).unwrap();
+        let (mut from, mut results) = (0, Vec::new());
+        for rows in [1, 1, 1, 7, 300, 1, 20_000, 9_001].into_iter().cycle() {
+            let rows = rows.min(ROWS - from);
+            let predicted = predictor.predict_batch(&events.slice(from, rows)).unwrap();
+            let predictions = predicted.predictions;
+            assert_eq!(predictions.num_rows(), rows);
+            assert_eq!((predicted.dead_letters.num_rows(), predicted.skipped), (0, 0));
+            // In the order of the rows.
+            assert!(ids(&predictions) == ids(&events.slice(from, rows)), "order from {from}");
+            results.push(predictions);
+            from += rows;
+            if from == ROWS {
+                break;
+            }
+        }
+        let all = concat_batches(results[0].schema_ref(), &results).unwrap();
+        assert_as_replayed(&scores(&all), &format!("{workers} workers"));
+        let summary = predictor.close().unwrap();
+        assert_eq!(summary.account.predictions, ROWS as u64);
+    }
+}
+
+#[test]
+fn threads_get_their_own_rows() {
+    let events = departures();
+    let predictor = Pipeline::new(flights()).predictor(&events.schema()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (predictor, events) = (&predictor, &events);
+            scope.spawn(move || {
+                for request in 0..50 {
+                    let rows = events.slice(thread * 10_000 + request * 20, 1 + request % 20);
+                    let predicted = predictor.predict_batch(&rows).unwrap();
+                    assert!(ids(&predicted.predictions) == ids(&rows), "request {request}");
+                    assert_eq!(predicted.dead_letters.num_rows(), 0);
+                }
+            });
+        }
+    });
+}
+
+/// With the features that an export has, and without the model's past.
+#[test]
+fn given_features_are_scored_as_the_features_of_events_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let exported = folder.path().join("features");
+    let events = driftline::OwnEvents::batches(departures().schema(), [departures()]);
+    Pipeline::new(flights()).events(events).export(&exported).unwrap();
+    let features = read_parquet(&exported.join("part-00000.parquet")).unwrap();
+    let predictor = Pipeline::new(flights()).predictor_on_features(&features.schema()).unwrap();
+    // In any order, since nothing remembers anything.
+    let backwards = (0..features.num_rows() as u32).rev().collect::<Vec<_>>();
+    let backwards = take_record_batch(&features, &UInt32Array::from(backwards)).unwrap();
+    let predicted = predictor.predict_batch(&backwards).unwrap();
+    assert_as_replayed(&scores(&predicted.predictions), "features");
+}
+
+#[test]
+fn features_without_id_key_and_time_are_scored_and_bad_ones_are_dead_letters() {
+    let job = crate::support::job(
+        r#"
+[job]
+name = "plain"
+[event]
+time = "event_time"
+id = "event_id"
+filter = "distance > 0"
+[sources.departures]
+path = "DATA/departures.parquet"
+[features.dep_delay]
+column = "dep_delay"
+default = 1.5
+[features.distance]
+sql = "distance * 2"
+[model]
+path = "DATA/models/minimal.onnx"
+features = ["dep_delay", "distance"]
+"#,
+    );
+    let fields = FEATURES.map(|name| Field::new(name, DataType::Float64, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let predictor = Pipeline::new(job).predictor_on_features(&schema).unwrap();
+    let delays = Float64Array::from(vec![Some(1.5), None, Some(3.0)]);
+    let distances = Float64Array::from(vec![Some(10.0), Some(10.0), None]);
+    let rows = RecordBatch::try_new(schema, vec![Arc::new(delays), Arc::new(distances)]).unwrap();
+    let predicted = predictor.predict_batch(&rows).unwrap();
+    assert_eq!(predicted.predictions.num_rows(), 2);
+    let scores = predicted.predictions.column_by_name("score").unwrap().slice(0, 2);
+    // The default is what the first row has.
+    assert_eq!(scores.slice(0, 1).to_data(), scores.slice(1, 1).to_data());
+    let details = predicted.dead_letters.column_by_name("detail").unwrap().as_string::<i32>();
+    assert_eq!(details.value(0), "feature \"distance\" is null and has no default");
+}
+
+#[test]
+fn skipped_rows_are_counted_and_an_empty_request_is_answered() {
+    let mut job = flights();
+    job.event.filter = Some("origin = 'JFK'".to_owned());
+    let events = departures().slice(0, 1_000);
+    let origins = events.column_by_name("origin").unwrap().as_string_opt::<i32>().cloned();
+    let origins = origins.unwrap_or_else(|| {
+        let texts = arrow::compute::cast(events.column_by_name("origin").unwrap(), &DataType::Utf8);
+        texts.unwrap().as_string::<i32>().clone()
+    });
+    let jfk = origins.iter().filter(|origin| *origin == Some("JFK")).count();
+    let predictor = Pipeline::new(job).predictor(&events.schema()).unwrap();
+    let predicted = predictor.predict_batch(&events).unwrap();
+    assert_eq!((predicted.predictions.num_rows(), predicted.skipped), (jfk, 1_000 - jfk));
+    let nothing = predictor.predict_batch(&events.slice(0, 0)).unwrap();
+    assert_eq!((nothing.predictions.num_rows(), nothing.dead_letters.num_rows()), (0, 0));
+    assert_eq!(nothing.predictions.schema(), predicted.predictions.schema());
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_that_leaves_the_predictor_at_work() {
+    let events = departures();
+    let predictor = Pipeline::new(flights()).predictor(&events.schema()).unwrap();
+    let ids: StringArray = ["a"].into_iter().map(Some).collect();
+    let other = RecordBatch::try_from_iter([("event_id", Arc::new(ids) as _)]).unwrap();
+    let error = predictor.predict_batch(&other).unwrap_err();
+    assert!(matches!(error, PredictError::Rows(_)), "{error}");
+    let error = predictor.predict_batch_within(&events, Duration::from_micros(1)).unwrap_err();
+    assert!(matches!(error, PredictError::Timeout(_)), "{error}");
+    let predicted = predictor.predict_batch(&events.slice(0, 10)).unwrap();
+    assert_eq!(predicted.predictions.num_rows(), 10);
+    // They come months behind what timed out, and say so.
+    let scores = scores(&predicted.predictions);
+    assert!(scores.values().all(|(status, _)| status == "degraded"), "{scores:?}");
+
+    let no_time = events.project(&[0]).unwrap();
+    let error = Pipeline::new(flights()).predictor(&no_time.schema()).err().unwrap();
+    assert!(error.to_string().contains("event_time"), "{error}");
+    let error = Pipeline::new(flights()).predictor_on_features(&no_time.schema()).err().unwrap();
+    assert!(error.to_string().contains("which is a feature of the model"), "{error}");
+}
+
+#[test]
+fn a_job_that_cannot_run_is_an_error_at_the_start() {
+    let mut job = flights();
+    job.model.as_mut().unwrap().path = "none.onnx".into();
+    let error = Pipeline::new(job).predictor(&departures().schema()).err().unwrap();
+    assert!(format!("{error:#}").contains("none.onnx"), "{error:#}");
+}
