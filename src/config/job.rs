@@ -15,7 +15,9 @@ use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::check::check;
-use super::load::{ConfigError, load};
+use super::load::load;
+use super::origin::ConfigError;
+pub use super::raw::words::{ColumnType as JsonType, FileFormat as Format};
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
 /// data is opened.
@@ -28,6 +30,8 @@ pub struct Job {
     pub epoch_rows_max: usize,
     pub bounds: FlowBounds,
     pub event: Event,
+    /// The name of the section `[sources.NAME]`, and what it says.
+    pub source: String,
     pub input: Input,
     pub tables: IndexMap<String, Table>,
     pub features: Vec<(String, Feature)>,
@@ -67,20 +71,6 @@ impl Event {
             LatePolicy::DeadLetter | LatePolicy::Skip => self.allowed_lateness_ms,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonType {
-    Int64,
-    Float64,
-    Utf8,
-    Boolean,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Parquet,
-    Json,
 }
 
 /// Where events come from: a file, a folder of files, or standard input (`-`).
@@ -224,9 +214,8 @@ impl Job {
     /// # Errors
     /// The first thing that is wrong, with where it stands.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let raw = load(path, std::env::vars())?;
+        let typed = load(path, std::env::vars())?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        check(raw, path, folder)
-            .map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
+        check(typed.job, path, folder).map_err(|problem| typed.origin.place(problem))
     }
 }

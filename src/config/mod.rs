@@ -4,7 +4,11 @@ mod check;
 pub mod duration;
 pub mod job;
 pub mod load;
+mod origin;
 pub mod raw;
+mod reword;
+pub mod schema;
 
 pub use job::Job;
-pub use load::ConfigError;
+pub use origin::ConfigError;
+pub use reword::in_words;

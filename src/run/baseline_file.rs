@@ -115,6 +115,10 @@ impl Collected {
     /// # Errors
     /// If a column does not hold all rows.
     pub fn baseline(&self, columns: &[String], rows: u64) -> Result<Baseline> {
+        anyhow::ensure!(
+            rows > 0,
+            "no event was scored, so there is nothing to compare with and no baseline was written; see --from, --to and event.filter"
+        );
         let batches = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let baseline = Baseline::from_batches(&batches)?;
         for column in columns {

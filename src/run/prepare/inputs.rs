@@ -7,6 +7,7 @@ use crate::config::Job;
 use crate::config::job::{FeatureKind, TableVersions};
 use crate::run::options::RunOptions;
 use crate::sources::inputs::{Inputs, StreamSpec};
+use crate::sources::unreadable;
 
 /// The as-of tables of a job, by name, in the order of their streams.
 pub fn as_of_tables(
@@ -51,7 +52,31 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         idle_timeout_ms: versions.idle_timeout_ms,
         allowed_lateness_ms: versions.allowed_lateness_ms,
     });
-    Ok(Inputs::open(events, tables.collect(), options.limit, job.epoch_rows_max)?)
+    let tables: Vec<StreamSpec> = tables.collect();
+    all_there(job, options, &events, &tables)?;
+    Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?)
+}
+
+/// Whether there is something at each path; what names the path is said if not.
+fn all_there(
+    job: &Job,
+    options: &RunOptions,
+    events: &StreamSpec,
+    tables: &[StreamSpec],
+) -> Result<()> {
+    let source = match options.input {
+        Some(_) => "--input".to_owned(),
+        None => format!("sources.{}.path", job.source),
+    };
+    let named = as_of_tables(job).map(|(name, ..)| format!("tables.{name}.path")).zip(tables);
+    for (key, spec) in std::iter::once((source, events)).chain(named) {
+        if spec.path.as_os_str() != "-"
+            && let Err(error) = std::fs::metadata(&spec.path)
+        {
+            return Err(anyhow::Error::from(unreadable(&spec.path, &error)).context(key));
+        }
+    }
+    Ok(())
 }
 
 /// What watermarks need to know of the streams.

@@ -31,6 +31,7 @@ use super::options::RunOptions;
 use crate::config::Job;
 use crate::config::job::{ShardBy, Table};
 use crate::sources::inputs::Inputs;
+use crate::sources::{damaged, failed, unreadable};
 
 /// A job whose data is open and whose features are compiled against it.
 pub struct Prepared {
@@ -191,7 +192,8 @@ impl Prepared {
 fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, StaticTable>> {
     let load = |(name, table): (&String, &Table)| {
         let path = &table.input.path;
-        let loaded = StaticTable::new(read_parquet(path)?, &table.key);
+        let rows = read_parquet(path).with_context(|| format!("tables.{name}.path"))?;
+        let loaded = StaticTable::new(rows, &table.key);
         let loaded = loaded.with_context(|| format!("tables.{name} ({})", path.display()))?;
         Ok((name.clone(), loaded))
     };
@@ -204,11 +206,12 @@ fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, Stat
 /// If it cannot be read.
 pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
     let name = || path.display().to_string();
-    let file = File::open(path).with_context(name)?;
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
-        .with_context(name)?;
+        .map_err(|error| failed(path.display(), damaged(&error)))?;
     let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>().with_context(name)?;
+    let batches = reader.collect::<Result<Vec<_>, _>>();
+    let batches = batches.map_err(|error| failed(path.display(), damaged(&error.into())))?;
     concat_batches(&schema, &batches).with_context(name)
 }
