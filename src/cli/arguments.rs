@@ -107,6 +107,18 @@ pub enum Command {
     },
 }
 
+const WORKERS_MAX: u16 = 256;
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "it must be a whole number of at least 1".to_owned())
+}
+
+fn workers(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
+    number.ok_or_else(|| format!("it must be a whole number from 1 to {WORKERS_MAX}"))
+}
+
 #[derive(Args)]
 pub struct EventArgs {
     /// Events in place of the job's source: a file, a folder, or - for JSON lines on standard input
@@ -120,10 +132,10 @@ pub struct EventArgs {
     #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
     pub to: Option<i64>,
     /// Read only this many records
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<u64>,
     /// Worker threads
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     pub workers: u16,
     /// How rows travel between workers
     #[arg(long, value_enum, default_value_t, hide = true)]

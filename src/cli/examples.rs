@@ -31,7 +31,7 @@ Example:
 pub const EXPORT: &str = "\
 Example, the features of January:
   $ driftline export jobs/flights.toml --to 2013-02-01 --out out/january
-  26,398 feature rows + 0 skipped + 0 dead letters + 0 pending";
+  26,308 feature rows + 0 skipped + 0 dead letters + 0 pending";
 
 pub const BASELINE: &str = "\
 Example, the three months that the model was trained on:

@@ -15,8 +15,8 @@ use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::check::check;
-use super::load::load;
-use super::origin::ConfigError;
+use super::load::{Typed, load};
+use super::origin::{ConfigError, Origin};
 pub use super::raw::words::{ColumnType as JsonType, FileFormat as Format};
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
@@ -24,6 +24,8 @@ pub use super::raw::words::{ColumnType as JsonType, FileFormat as Format};
 #[derive(Debug)]
 pub struct Job {
     pub path: PathBuf,
+    /// Where its keys stand.
+    pub origin: Origin,
     pub name: String,
     pub order: Order,
     pub shard_by: ShardBy,
@@ -216,6 +218,10 @@ impl Job {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let typed = load(path, std::env::vars())?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        check(typed.job, path, folder).map_err(|problem| typed.origin.place(problem))
+        let Typed { job, origin } = typed;
+        match check(job, path, folder) {
+            Ok(job) => Ok(Job { origin, ..job }),
+            Err(problem) => Err(origin.place(problem)),
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod raw;
 mod reword;
 pub mod schema;
 
+pub use check::problem::Problem;
 pub use job::Job;
-pub use origin::ConfigError;
-pub use reword::in_words;
+pub use origin::{ConfigError, Origin};
+pub use reword::{expression, in_words};

@@ -18,7 +18,7 @@ pub enum ConfigError {
 }
 
 /// The text of a job file, and the keys that the environment has set: variable and key.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Origin {
     pub path: PathBuf,
     pub text: String,

@@ -21,6 +21,17 @@ pub fn in_words(path: &Path, error: &Error) -> String {
     format!("{}: {reason}", path.display())
 }
 
+/// What is wrong with an SQL expression, without the names of the layers that found it.
+pub fn expression(message: &str) -> String {
+    let message = message.replace("Schema error: ", "").replace("Error during planning: ", "");
+    match message.split_once("SQL error: ParserError(\"") {
+        Some((expression, problem)) => {
+            format!("{expression}{}", problem.strip_suffix("\")").unwrap_or(problem))
+        }
+        None => message,
+    }
+}
+
 /// Types of this program, and what they are in a job file.
 const TYPES: &[(&str, &str)] = &[
     ("usize", "a whole number of at least 0"),
@@ -78,12 +89,24 @@ fn types(line: &str) -> String {
             .find_map(|(ours, plain)| (*ours == expected).then_some(*plain))
             .unwrap_or(expected)
     };
-    format!("{} where {expected} is needed", found.replace('`', ""))
+    let found = match found {
+        "sequence" => "a list".to_owned(),
+        "map" => "a section".to_owned(),
+        other => other.replace('`', ""),
+    };
+    format!("{found} where {expected} is needed")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expressions_are_told_what_is_wrong_alone() {
+        let parser = r#""hour * (60": SQL error: ParserError("Expected: ), found: EOF")"#;
+        assert_eq!(expression(parser), "\"hour * (60\": Expected: ), found: EOF");
+        assert_eq!(expression("\"x\": Schema error: No field"), "\"x\": No field");
+    }
 
     #[test]
     fn errors_say_the_key_and_what_is_needed() {

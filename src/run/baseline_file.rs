@@ -85,7 +85,8 @@ impl BaselineFile {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(name)?;
         }
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{file}.tmp-{}", std::process::id()));
         let written = (|| -> Result<()> {
             let mut sink = ParquetSink::create(temporary.clone(), schema(), &metadata, &["value"])?;
             for (feature, reference) in &self.baseline.references {

@@ -11,7 +11,7 @@ pub(crate) fn failed(output: impl std::fmt::Display, error: impl std::fmt::Displ
     // No space on the device, over a quota, larger than a file may be.
     let is_full =
         ["28", "122", "27"].iter().any(|code| message.ends_with(&format!("(os error {code})")));
-    let what_to_do = if is_full { "; make room, or write elsewhere with --out" } else { "" };
+    let what_to_do = if is_full { "; make room, or write elsewhere" } else { "" };
     let temporary = output.to_string();
     let output = folder::final_name(&temporary);
     // Standard output may have been given rows.
@@ -20,8 +20,15 @@ pub(crate) fn failed(output: impl std::fmt::Display, error: impl std::fmt::Displ
 }
 
 /// What the layers of the Parquet reader and writer put before a message, and what says nothing.
-const PREFIXES: &[&str] =
-    &["External: ", "Parquet argument error: ", "Parquet error: ", "Arrow: ", "EOF: ", "General: "];
+const PREFIXES: &[&str] = &[
+    "External: ",
+    "Parquet argument error: ",
+    "Parquet error: ",
+    "Arrow: ",
+    "EOF: ",
+    "General: ",
+    "Schema error: ",
+];
 
 /// A message of the Parquet reader or writer without the names of its layers.
 pub(crate) fn without_prefixes(message: &str) -> String {
@@ -41,7 +48,7 @@ mod tests {
         let error = "External: No space left on device (os error 28)";
         assert_eq!(
             failed("out/.part-00000.parquet.tmp-17", error).to_string(),
-            "out/part-00000.parquet: No space left on device (os error 28); make room, or write elsewhere with --out; nothing was written"
+            "out/part-00000.parquet: No space left on device (os error 28); make room, or write elsewhere; nothing was written"
         );
         let error = failed("standard output", "External: Arrow: broken").to_string();
         assert_eq!(error, "standard output: broken");

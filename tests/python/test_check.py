@@ -33,6 +33,11 @@ def sections(text: str) -> dict:
     return found
 
 
+def names_in(columns: str) -> set:
+    """Of `a Int32, b Timestamp(ms, "UTC")`, a and b."""
+    return {column.split()[0] for column in re.sub(r"\(.*?\)", "", columns).split(", ")}
+
+
 def of(found: dict, title: str) -> list:
     (rows,) = (rows for name, rows in found.items() if name.startswith(title))
     return rows
@@ -57,8 +62,7 @@ def found():
 def test_all_columns_of_the_source_are_there(found):
     rows = of(found, "source departures: data/flights/departures.parquet (Parquet, 1 partition, 328,521 rows)")
     read = {row[0] for row in rows if row[0] != "(not read)"}
-    (others,) = (row[1] for row in rows if row[0] == "(not read)")
-    others = {column.split()[0] for column in others.split(", ")}
+    (others,) = (names_in(row[1]) for row in rows if row[0] == "(not read)")
     assert not read & others
     assert read | others == set(pq.read_schema(DEPARTURES).names)
     roles = {row[0]: row[2] for row in rows if len(row) > 2}
@@ -69,8 +73,7 @@ def test_all_columns_of_the_source_are_there(found):
 def test_all_columns_of_a_table_are_there_and_who_takes_them(found, table):
     rows = of(found, f"table {table}: data/flights/{table}.parquet (")
     names = {row[0] for row in rows if not row[0].startswith("(")}
-    others = [row[1] for row in rows if row[0] == "(not read)"]
-    names |= {column.split()[0] for other in others for column in other.split(", ")}
+    names |= {name for row in rows if row[0] == "(not read)" for name in names_in(row[1])}
     assert names == set(pq.read_schema(FLIGHTS / f"{table}.parquet").names)
     features = tomllib.loads(JOB.read_text())["features"]
     taken = {row[0]: row[2] for row in rows if len(row) > 2 and row[2].startswith("features.")}

@@ -190,7 +190,7 @@ CASES = [
     Case("a full disk", f"trap '' XFSZ; ulimit -f 16; {REPLAY}"),
     Case("a full disk, as JSON", f"trap '' XFSZ; ulimit -f 16; {REPLAY}",
          change=('[sinks.predictions]\n', '[sinks.predictions]\nformat = "json"\n')),
-    Case("a full disk, for a baseline", "trap '' XFSZ; ulimit -f 16; driftline baseline job.toml",
+    Case("a full disk, for a baseline", "trap '' XFSZ; ulimit -f 4; driftline baseline job.toml",
          change=("data/baseline-trees.parquet", "baseline.parquet")),
     Case("standard output that takes nothing", "driftline replay job.toml --out - > /dev/full"),
     Case("a description that nobody takes", "driftline check job.toml > /dev/full"),

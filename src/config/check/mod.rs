@@ -20,6 +20,7 @@ use self::model::check_model;
 use self::problem::{Problem, at_least};
 use self::tables::check_tables;
 use super::job::{Event, Format, Input, Job, Output, Outputs, Realtime, ShardBy};
+use super::origin::Origin;
 use super::raw::{RawJob, SinkSection, SinksSection};
 
 /// # Errors
@@ -95,6 +96,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
     Ok(Job {
         path: path.to_owned(),
+        origin: Origin::default(),
         order,
         shard_by: match raw.job.shard_by.as_str() {
             "key" => ShardBy::Key,

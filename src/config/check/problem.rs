@@ -1,7 +1,8 @@
 //! What is wrong with a job, and where.
 
 /// Something wrong under a key, such as `drift.windows`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
 pub struct Problem {
     pub key: String,
     pub message: String,

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use driftline_operators::admit::EVENTS;
 use driftline_operators::score::ModelInput;
 
-use self::sheet::Sheet;
+use self::sheet::{NO_BREAK, Sheet};
 use super::baseline_file::BaselineFile;
 use super::options::RunOptions;
 use super::plan::words;
@@ -99,26 +99,16 @@ fn source(sheet: &mut Sheet, prepared: &Prepared, all: &Schema) {
 /// A row for each column that is read, and one for all others.
 fn columns(read: &Schema, all: &Schema, role: impl Fn(&str) -> String) -> Vec<Vec<String>> {
     let row =
-        |name: &str, data_type: &DataType| vec![name.to_owned(), type_name(data_type), role(name)];
+        |name: &str, data_type: &DataType| vec![name.to_owned(), data_type.to_string(), role(name)];
     let mut rows: Vec<Vec<String>> =
         read.fields().iter().map(|field| row(field.name(), field.data_type())).collect();
     let unread = all.fields().iter().filter(|field| read.index_of(field.name()).is_err());
-    let unread = unread.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+    let unread = unread.map(|field| format!("{}{NO_BREAK}{}", field.name(), field.data_type()));
     let unread: Vec<String> = unread.collect();
     if !unread.is_empty() {
         rows.push(vec!["(not read)".to_owned(), unread.join(", ")]);
     }
     rows
-}
-
-fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Timestamp(unit, zone) => match zone {
-            Some(zone) => format!("Timestamp({unit:?}, {zone})"),
-            None => format!("Timestamp({unit:?})"),
-        },
-        other => other.to_string(),
-    }
 }
 
 /// `inputs`: what the model reads, if there is one.
@@ -138,7 +128,7 @@ fn features(sheet: &mut Sheet, prepared: &Prepared, inputs: Option<&[ModelInput]
             (None, false) if is_read(name) => "null is a dead letter".to_owned(),
             (None, false) => "null stays".to_owned(),
         };
-        vec![field.name().clone(), type_name(field.data_type()), null, made]
+        vec![field.name().clone(), field.data_type().to_string(), null, made]
     };
     let rows: Vec<Vec<String>> =
         prepared.plan.fields().iter().zip(&job.features).map(row).collect();

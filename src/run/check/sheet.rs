@@ -5,6 +5,8 @@ const WIDTH: usize = 100;
 /// Cells that are longer do not widen their column.
 const CELL_MAX: usize = 28;
 const GAP: usize = 2;
+/// A space where no line ends.
+pub const NO_BREAK: char = '\u{a0}';
 
 /// A text of titles, and below each of them rows of cells.
 #[derive(Default)]
@@ -41,7 +43,7 @@ impl Sheet {
     }
 
     pub fn text(self) -> String {
-        self.0
+        self.0.replace(NO_BREAK, " ")
     }
 }
 
@@ -58,7 +60,7 @@ fn widths(rows: &[Vec<String>]) -> Vec<usize> {
 /// Words in lines of at most `width` characters; at least one line.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
+    for word in text.split([' ', '\n']).filter(|word| !word.is_empty()) {
         let last = lines.last_mut().filter(|line| {
             line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width
         });

@@ -24,9 +24,8 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
                 stream += 1;
                 let read = prepared.inputs.schema(stream);
                 let path = words::path(&table.input.path);
-                let wait =
-                    if versions.eager { "nothing waits for it" } else { "events wait for it" };
-                let about = format!("{}, as of the event's time; {wait}", stored(prepared, stream));
+                let eager = if versions.eager { ", eager" } else { "" };
+                let about = format!("{}, as of the event's time{eager}", stored(prepared, stream));
                 let rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }

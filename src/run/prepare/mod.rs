@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use driftline_jobs::enriched::Events;
@@ -26,10 +26,10 @@ use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use indexmap::IndexMap;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use self::compile::{Compiled, CompiledTable, column, compile};
+use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 use super::options::RunOptions;
-use crate::config::Job;
 use crate::config::job::{ShardBy, Table};
+use crate::config::{Job, Problem};
 use crate::sources::inputs::Inputs;
 use crate::sources::{damaged, failed, unreadable};
 
@@ -53,24 +53,21 @@ impl Prepared {
     pub fn new(job: &Arc<Job>, options: &RunOptions) -> Result<Self> {
         let static_tables = load_tables(&job.tables)?;
         let mut inputs = inputs::open(job, options)?;
-        let in_job = || job.path.display().to_string();
-        let compiled = compile(job, &mut inputs, &static_tables).with_context(in_job)?;
+        let in_job = |error| placed(job, error);
+        let compiled = compile(job, &mut inputs, &static_tables).map_err(in_job)?;
         let Compiled { layout, plan, filter, tables } = compiled;
         let schema = inputs.schema(EVENTS);
         let shard_by = match &job.shard_by {
             ShardBy::Key => layout.key,
             ShardBy::Id => layout.id,
-            ShardBy::Column(name) => Some(column(&schema, "job.shard_by", "event", name)?),
+            ShardBy::Column(name) => {
+                Some(column(&schema, "job.shard_by", "event", name).map_err(in_job)?)
+            }
         };
         if let Some(at) = shard_by {
             let field = layout.schema.field(at);
             if key_type(field.data_type()).is_none() {
-                bail!(
-                    "{}: job.shard_by: {:?} is {}; it must be a string or an integer",
-                    in_job(),
-                    field.name(),
-                    field.data_type()
-                );
+                return Err(in_job(not_a_key("job.shard_by", field.data_type()).into()));
             }
         }
         let names: Vec<String> = inputs.partitions().into_iter().map(|p| p.name).collect();
@@ -185,6 +182,14 @@ impl Prepared {
             pairs.push(("driftline.model_xxh3".to_owned(), parts.digest.clone()));
         }
         pairs
+    }
+}
+
+/// An error with the place in the job where its key stands, if it is of a key.
+fn placed(job: &Job, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Problem>() {
+        Ok(problem) => job.origin.place(problem).into(),
+        Err(other) => other.context(job.path.display().to_string()),
     }
 }
 
