@@ -17,7 +17,7 @@ pub mod run;
 pub mod sinks;
 pub mod sources;
 
-pub use config::Job;
+pub use config::{Feature, Job, JobBuilder, Model, Window};
 pub use driftline_operators::deliver::{Sink, SinkError};
 pub use driftline_operators::features::functions::SqlFunction;
 pub use driftline_operators::features::window::WindowFunction;

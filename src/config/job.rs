@@ -15,20 +15,25 @@ use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::check::check;
-use super::load::{ConfigError, load};
+use super::load::{Typed, load, with_overrides};
+use super::origin::{ConfigError, Origin};
+pub use super::raw::words::{ColumnType as JsonType, FileFormat as Format};
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
 /// data is opened.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub path: PathBuf,
+    /// Where its keys stand.
+    pub origin: Origin,
     pub name: String,
     pub order: Order,
     pub shard_by: ShardBy,
     pub epoch_rows_max: usize,
     pub bounds: FlowBounds,
     pub event: Event,
-    pub input: Input,
+    /// None if a program or the command line must say where events come from.
+    pub source: Option<Source>,
     pub tables: IndexMap<String, Table>,
     pub features: Vec<(String, Feature)>,
     pub model: Option<ModelFile>,
@@ -37,6 +42,13 @@ pub struct Job {
     pub outputs: Outputs,
     /// What the user should know and nothing fails on.
     pub warnings: Vec<String>,
+}
+
+/// A section `[sources.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: String,
+    pub input: Input,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,20 +79,6 @@ impl Event {
             LatePolicy::DeadLetter | LatePolicy::Skip => self.allowed_lateness_ms,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonType {
-    Int64,
-    Float64,
-    Utf8,
-    Boolean,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Parquet,
-    Json,
 }
 
 /// Where events come from: a file, a folder of files, or standard input (`-`).
@@ -125,6 +123,14 @@ pub enum FeatureKind {
         key: String,
         value: Option<String>,
         spec: WindowSpec,
+    },
+    /// A window over which a function of the program looks.
+    OwnWindow {
+        key: String,
+        value: String,
+        function: String,
+        length_ms: i64,
+        history_ms: i64,
     },
     Lookup {
         table: String,
@@ -224,9 +230,26 @@ impl Job {
     /// # Errors
     /// The first thing that is wrong, with where it stands.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let raw = load(path, std::env::vars())?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        check(raw, path, folder)
-            .map_err(|message| ConfigError::Invalid { path: path.to_owned(), message })
+        let typed = load(path, std::env::vars())?;
+        Self::checked(typed, path, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// A job of `text`, as a job file has it; paths in it are relative to `folder`. The environment
+    /// plays no part.
+    ///
+    /// # Errors
+    /// As [`Job::load`].
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        let path = folder.join("job.toml");
+        let typed = with_overrides(&path, text.to_owned(), std::iter::empty())?;
+        Self::checked(typed, &path, folder)
+    }
+
+    fn checked(typed: Typed, path: &Path, folder: &Path) -> Result<Self, ConfigError> {
+        let Typed { job, origin } = typed;
+        match check(job, path, folder) {
+            Ok(job) => Ok(Job { origin, ..job }),
+            Err(problem) => Err(origin.place(problem)),
+        }
     }
 }

@@ -1,22 +1,19 @@
 //! From a file and the environment to a [`RawJob`].
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
-use toml::{Table, Value};
+use toml::{Deserializer, Table, Value};
 
+use super::origin::{ConfigError, Origin};
 use super::raw::RawJob;
+use super::reword::{deserialisation, in_words};
 
-/// Why a job file cannot be used. One line, that says where and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{}: {error}", path.display())]
-    Read { path: PathBuf, error: std::io::Error },
-    #[error("{}:{line}: {message}", path.display())]
-    File { path: PathBuf, line: usize, message: String },
-    #[error("environment variable {variable}: {message}")]
-    Environment { variable: String, message: String },
-    #[error("{}: {message}", path.display())]
-    Invalid { path: PathBuf, message: String },
+/// A job as it is typed, and where its keys stand.
+#[derive(Debug)]
+pub struct Typed {
+    pub job: RawJob,
+    pub origin: Origin,
 }
 
 /// What variables of the environment begin with to override a key: `STREAMING_REALTIME_ML__MAX_BATCH_SIZE`
@@ -30,38 +27,73 @@ const PREFIX: &str = "STREAMING_";
 pub fn load(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<RawJob, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+) -> Result<Typed, ConfigError> {
+    with_overrides(path, read(path)?, environment)
+}
+
+/// The job of `text`, which stands at `path`, with overrides from `environment`.
+///
+/// # Errors
+/// As [`load`], but for reading.
+pub fn with_overrides(
+    path: &Path,
+    text: String,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Typed, ConfigError> {
+    let mut origin = Origin { path: path.to_owned(), text, overrides: Vec::new() };
     // The file alone first: its errors have lines.
-    let mut job: RawJob = toml::from_str(&text).map_err(|error| in_file(path, &text, &error))?;
+    let mut job = from_text(&origin)?;
+    let mut table: Table =
+        toml::from_str(&origin.text).map_err(|error| in_file(&origin, &error))?;
     let mut overrides: Vec<(String, String)> = environment
         .into_iter()
         .filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__"))
         .collect();
     overrides.sort();
-    let mut table: Table = toml::from_str(&text).map_err(|error| in_file(path, &text, &error))?;
     for (variable, value) in overrides {
         let error = |message| ConfigError::Environment { variable: variable.clone(), message };
-        set(&mut table, &variable, &value).map_err(error)?;
-        job = serde_path_to_error::deserialize(Value::Table(table.clone()))
-            .map_err(|failed| error(plain(&failed.inner().to_string())))?;
+        let key = set(&mut table, &variable, &value).map_err(error)?;
+        job = serde_path_to_error::deserialize(Value::Table(table.clone())).map_err(|failed| {
+            error(deserialisation(&failed.path().to_string(), &failed.inner().to_string()))
+        })?;
+        origin.overrides.push((variable, key));
     }
-    Ok(job)
+    Ok(Typed { job, origin })
 }
 
-fn in_file(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-    ConfigError::File { path: path.to_owned(), line, message: plain(error.message()) }
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let what_to_do = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => "",
+            _ => "; a job is a TOML file, such as jobs/minimal.toml",
+        };
+        ConfigError::Read(format!("{}{what_to_do}", in_words(path, &error)))
+    })
 }
 
-/// Puts `value` where `variable` points to; keys of the file are matched without regard to case.
-fn set(table: &mut Table, variable: &str, value: &str) -> Result<(), String> {
+fn from_text(origin: &Origin) -> Result<RawJob, ConfigError> {
+    let document = Deserializer::parse(&origin.text).map_err(|error| in_file(origin, &error))?;
+    serde_path_to_error::deserialize(document).map_err(|failed| {
+        let message = deserialisation(&failed.path().to_string(), failed.inner().message());
+        origin.in_file(failed.inner().span().map_or(0, |span| span.start), message)
+    })
+}
+
+fn in_file(origin: &Origin, error: &toml::de::Error) -> ConfigError {
+    let message = deserialisation(".", error.message());
+    origin.in_file(error.span().map_or(0, |span| span.start), message)
+}
+
+/// Puts `value` where `variable` points to, and returns the key; keys of the file are matched without
+/// regard to case.
+fn set(table: &mut Table, variable: &str, value: &str) -> Result<String, String> {
     let keys: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-    let Some((last, parents)) = keys.split_last() else { return Ok(()) };
+    let Some((last, parents)) = keys.split_last() else { return Ok(String::new()) };
     let mut at = table;
+    let mut names = Vec::new();
     for parent in parents {
         let name = existing(at, parent);
+        names.push(name.clone());
         at = at
             .entry(name)
             .or_insert_with(|| Value::Table(Table::new()))
@@ -70,8 +102,9 @@ fn set(table: &mut Table, variable: &str, value: &str) -> Result<(), String> {
     }
     let name = existing(at, last);
     let value = parse_value(value, at.get(&name));
+    names.push(name.clone());
     at.insert(name, value);
-    Ok(())
+    Ok(names.join("."))
 }
 
 fn existing(table: &Table, key: &str) -> String {
@@ -90,25 +123,6 @@ fn parse_value(text: &str, present: Option<&Value>) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"));
     let value = parsed.ok().and_then(|mut table| table.remove("value"));
     value.unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
-/// A deserialisation error on one line, with a suggestion where a key is unknown.
-fn plain(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default().to_owned();
-    let Some(rest) = line.strip_prefix("unknown field `") else { return line };
-    let mut quoted = rest.split('`');
-    let unknown = quoted.next().unwrap_or_default();
-    let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
-    let nearest = known
-        .iter()
-        .map(|name| (strsim::jaro_winkler(unknown, name), *name))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((likeness, name)) if likeness > 0.7 => {
-            format!("unknown key {unknown:?}; did you mean {name:?}?")
-        }
-        _ => format!("unknown key {unknown:?}; known here: {}", known.join(", ")),
-    }
 }
 
 #[cfg(test)]
@@ -132,6 +146,7 @@ column = "x"
         std::fs::write(&path, job).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         load(&path, environment)
+            .map(|typed| typed.job)
             .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), ""))
     }
 
@@ -154,7 +169,7 @@ column = "x"
         let error = check(&format!("{JOB}[realtime_ml]\nmax_batchsize = 3\n"), &[]).unwrap_err();
         assert_eq!(
             error,
-            "/job.toml:11: unknown key \"max_batchsize\"; did you mean \"max_batch_size\"?"
+            "/job.toml:11: realtime_ml: unknown key \"max_batchsize\"; did you mean \"max_batch_size\"?"
         );
         let error = check(JOB, &[("STREAMING_REALTIME_ML__BATCH_TIME_MS", "3")]).unwrap_err();
         assert!(
@@ -167,6 +182,6 @@ column = "x"
     #[test]
     fn a_wrong_type_is_named_with_its_line() {
         let error = check(&JOB.replace("name = \"t\"", "name = 3"), &[]).unwrap_err();
-        assert_eq!(error, "/job.toml:3: invalid type: integer `3`, expected a string");
+        assert_eq!(error, "/job.toml:3: job.name: integer 3 where a string is needed");
     }
 }

@@ -1,10 +1,17 @@
 //! The job file: what is typed, what is meant.
 
+pub mod build;
 mod check;
 pub mod duration;
 pub mod job;
 pub mod load;
+mod origin;
 pub mod raw;
+mod reword;
+pub mod schema;
 
+pub use build::{Feature, JobBuilder, Model, Window};
+pub use check::problem::Problem;
 pub use job::Job;
-pub use load::ConfigError;
+pub use origin::{ConfigError, Origin};
+pub use reword::{expression, in_words};

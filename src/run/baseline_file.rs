@@ -85,7 +85,8 @@ impl BaselineFile {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(name)?;
         }
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{file}.tmp-{}", std::process::id()));
         let written = (|| -> Result<()> {
             let mut sink = ParquetSink::create(temporary.clone(), schema(), &metadata, &["value"])?;
             for (feature, reference) in &self.baseline.references {
@@ -115,6 +116,10 @@ impl Collected {
     /// # Errors
     /// If a column does not hold all rows.
     pub fn baseline(&self, columns: &[String], rows: u64) -> Result<Baseline> {
+        anyhow::ensure!(
+            rows > 0,
+            "no event was scored, so there is nothing to compare with and no baseline was written; see --from, --to and event.filter"
+        );
         let batches = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let baseline = Baseline::from_batches(&batches)?;
         for column in columns {

@@ -78,10 +78,12 @@ impl RunOptions {
         self.out.as_ref().is_some_and(|out| out.as_os_str() == "-")
     }
 
-    pub fn source(&self, job: &Job) -> Input {
-        match &self.input {
-            Some(path) => Input { path: path.clone(), format: None },
-            None => job.input.clone(),
+    /// Where events are read from; `None` if the program brings them, or nobody has said.
+    pub fn source(&self, job: &Job) -> Option<Input> {
+        match (&self.events, &self.input) {
+            (Some(_), _) => None,
+            (None, Some(path)) => Some(Input { path: path.clone(), format: None }),
+            (None, None) => job.source.as_ref().map(|source| source.input.clone()),
         }
     }
 

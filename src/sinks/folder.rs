@@ -4,14 +4,16 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::config::in_words;
+
 /// Why a folder cannot be written to.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error("{}: holds the output of a run already; use --overwrite to replace it or --out for another place", .0.display())]
     HoldsARun(PathBuf),
-    #[error("{}: another run is writing there", .0.display())]
+    #[error("{}: another run is writing there; wait for it, or use --out for another place", .0.display())]
     Busy(PathBuf),
-    #[error("{}: {error}", path.display())]
+    #[error("{}", in_words(path, error))]
     Io { path: PathBuf, error: std::io::Error },
 }
 
@@ -92,6 +94,15 @@ impl Drop for Inner {
         for (folder, _) in &self.folders {
             let _ = fs::remove_file(folder.join(LOCK));
         }
+    }
+}
+
+/// The path that a result has when it is published, for that of its temporary file.
+pub fn final_name(path: &str) -> String {
+    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    match name.strip_prefix('.').and_then(|name| name.split_once(".tmp-")) {
+        Some((name, _)) => Path::new(folder).join(name).display().to_string(),
+        None => path.to_owned(),
     }
 }
 

@@ -8,5 +8,50 @@ pub mod parquet;
 pub use driftline_operators::deliver::SinkError;
 
 pub(crate) fn failed(output: impl std::fmt::Display, error: impl std::fmt::Display) -> SinkError {
-    SinkError { output: output.to_string(), message: error.to_string() }
+    let message = without_prefixes(&error.to_string());
+    // No space on the device, over a quota, larger than a file may be.
+    let is_full =
+        ["28", "122", "27"].iter().any(|code| message.ends_with(&format!("(os error {code})")));
+    let what_to_do = if is_full { "; make room, or write elsewhere" } else { "" };
+    let temporary = output.to_string();
+    let output = folder::final_name(&temporary);
+    // Standard output may have been given rows.
+    let left = if output == temporary { "" } else { "; nothing was written" };
+    SinkError { output, message: format!("{message}{what_to_do}{left}") }
+}
+
+/// What the layers of the Parquet reader and writer put before a message, and what says nothing.
+const PREFIXES: &[&str] = &[
+    "External: ",
+    "Parquet argument error: ",
+    "Parquet error: ",
+    "Arrow: ",
+    "EOF: ",
+    "General: ",
+    "Schema error: ",
+];
+
+/// A message of the Parquet reader or writer without the names of its layers.
+pub(crate) fn without_prefixes(message: &str) -> String {
+    let mut rest = message;
+    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = shorter;
+    }
+    rest.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_the_name_of_the_result() {
+        let error = "External: No space left on device (os error 28)";
+        assert_eq!(
+            failed("out/.part-00000.parquet.tmp-17", error).to_string(),
+            "out/part-00000.parquet: No space left on device (os error 28); make room, or write elsewhere; nothing was written"
+        );
+        let error = failed("standard output", "External: Arrow: broken").to_string();
+        assert_eq!(error, "standard output: broken");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{SourceError, failed};
+use super::{SourceError, failed, unreadable};
 use crate::config::job::Format;
 
 /// A file, and the values of its hive partitions (`year=2013/month=1`).
@@ -19,7 +19,7 @@ pub struct InputFile {
 /// If nothing is there, or no file is.
 pub fn list(path: &Path) -> Result<Vec<InputFile>, SourceError> {
     let mut files = Vec::new();
-    let kind = std::fs::metadata(path).map_err(|error| failed(path.display(), error))?;
+    let kind = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if kind.is_dir() {
         walk(path, path, &mut files)?;
         files.sort_by(|a, b| natural(&a.path.to_string_lossy(), &b.path.to_string_lossy()));
@@ -33,7 +33,7 @@ pub fn list(path: &Path) -> Result<Vec<InputFile>, SourceError> {
 }
 
 fn walk(root: &Path, folder: &Path, files: &mut Vec<InputFile>) -> Result<(), SourceError> {
-    let error = |error: std::io::Error| failed(folder.display(), error);
+    let error = |error: std::io::Error| unreadable(folder, &error);
     for entry in std::fs::read_dir(folder).map_err(error)? {
         let entry = entry.map_err(error)?;
         let name = entry.file_name();

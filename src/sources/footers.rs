@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use super::files::InputFile;
-use super::{SourceError, failed};
+use super::{SourceError, damaged, failed, unreadable};
 
 /// What the footer says of a row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ impl FileFooter {
     /// If the file cannot be read, or is no Parquet.
     pub fn read(file: InputFile, time: &str) -> Result<Self, SourceError> {
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
-        let handle = File::open(&file.path).map_err(|e| error(&e))?;
+        let handle = File::open(&file.path).map_err(|e| unreadable(&file.path, &e))?;
         let metadata = ArrowReaderMetadata::load(&handle, ArrowReaderOptions::new())
-            .map_err(|e| error(&format!("not a readable Parquet file: {e}")))?;
+            .map_err(|e| error(&damaged(&e)))?;
         let times = event_time_ranges(&metadata, time);
         let mut groups = Vec::new();
         let (mut first_row, mut highest_before) = (0, i64::MIN);

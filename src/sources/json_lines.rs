@@ -53,12 +53,7 @@ impl JsonLines {
         let read_as = infer(&sample, time, &spec.columns, &keys);
         if !read_as.iter().any(|field| field.name() == time) {
             let names: Vec<&str> = read_as.iter().map(|field| field.name().as_str()).collect();
-            let found =
-                if names.is_empty() { "no JSON object".to_owned() } else { names.join(", ") };
-            let key = &spec.time_key;
-            let message =
-                format!("no column {time:?} ({key}) in its first lines; there is {found}");
-            return Err(failed(name, message));
+            return Err(failed(name, without_time(spec, sample.len(), &names)));
         }
         lines.put_back(sample);
         Ok(JsonLines {
@@ -98,6 +93,19 @@ impl JsonLines {
     pub fn start(&self, limit: Option<u64>, epoch_rows_max: usize) -> Option<Receiver<LineChunk>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(spawn_reader(lines, limit.unwrap_or(u64::MAX), epoch_rows_max))
+    }
+}
+
+/// What is wrong with an input whose first `lines` have the columns `names`, but none of event time.
+fn without_time(spec: &StreamSpec, lines: usize, names: &[&str]) -> String {
+    let (time, key) = (&spec.time, &spec.time_key);
+    match (lines, names) {
+        (0, _) => "it is empty; columns are told by its first lines".to_owned(),
+        (_, []) => format!("not JSON lines: none of its first lines ({lines}) is a JSON object"),
+        (_, names) => {
+            let names = names.join(", ");
+            format!("no column {time:?} ({key}) in its first lines; there are {names}")
+        }
     }
 }
 

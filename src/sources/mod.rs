@@ -26,8 +26,27 @@ mod random_reads;
 #[cfg(test)]
 mod testing;
 
+use std::path::Path;
+
 pub use driftline_operators::ingest::SourceError;
 pub use inputs::{Inputs, Partition, StreamSpec};
+
+use crate::config::in_words;
+use crate::sinks::without_prefixes;
+
+/// What is wrong with a file that cannot be read as Parquet.
+pub(crate) fn damaged(error: &::parquet::errors::ParquetError) -> String {
+    let reason = without_prefixes(&error.to_string());
+    format!("not a readable Parquet file: {reason}; if it is damaged or cut off, write it anew")
+}
+
+/// A file or folder that cannot be opened.
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> SourceError {
+    let text = in_words(path, error);
+    let input = path.display().to_string();
+    let reason = text.strip_prefix(&format!("{input}: ")).unwrap_or(&text).to_owned();
+    SourceError { input, message: reason }
+}
 
 pub(crate) fn failed(input: impl std::fmt::Display, error: impl std::fmt::Display) -> SourceError {
     SourceError { input: input.to_string(), message: error.to_string() }

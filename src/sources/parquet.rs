@@ -11,6 +11,7 @@ use super::inputs::{Partition, StreamSpec};
 use super::schedule::{Group, Lane};
 use super::stored_columns::StoredColumns;
 use super::{SourceError, failed};
+use crate::sinks::without_prefixes;
 
 /// Parquet files with the same columns. A file with statistics of the event time is a partition of
 /// its own; those without form one, in the order of their names.
@@ -47,7 +48,8 @@ impl ParquetStream {
         let time = stored.field_with_name(&spec.time).map(|field| field.data_type().clone());
         let of_time = time.and_then(|time| event_times(&new_empty_array(&time)));
         of_time.map_err(|error| {
-            let message = format!("column {:?} ({}): {error}", spec.time, spec.time_key);
+            let reason = without_prefixes(&error.to_string());
+            let message = format!("column {:?} ({}): {reason}", spec.time, spec.time_key);
             failed(footers[0].path.display(), message)
         })?;
         let members = group_into_partitions(&mut footers);

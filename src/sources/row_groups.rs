@@ -16,7 +16,7 @@ use super::footers::FileFooter;
 use super::parquet::ParquetStream;
 use super::schedule::Piece;
 use super::stored_columns::StoredColumns;
-use super::{SourceError, failed};
+use super::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
 /// and opened again where it is gone on with.
@@ -63,7 +63,7 @@ impl PieceReader {
         let file = &files[piece.file];
         let group = &file.groups[piece.group];
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
-        let stored = self.stored_rows(file, piece).map_err(|e| error(&e))?;
+        let stored = self.stored_rows(file, piece).map_err(|e| error(&damaged(&e)))?;
         if stored.num_rows() as u64 != piece.rows {
             return Err(error(&"a row group holds fewer rows than its footer says"));
         }

@@ -95,8 +95,11 @@ fn a_function_that_the_program_does_not_bring_is_named() {
         format!("{error:#}")
     };
     let error = with(Pipeline::new(job(JOB)).window_function("worst_of_ten", worst_of_ten));
-    assert!(error.contains("feature \"pace\"") && error.contains("pace"), "{error}");
+    assert!(error.contains("features.pace") && error.contains("'pace'"), "{error}");
     let own = SqlFunction::of_numbers("pace", 2, pace);
     let error = with(Pipeline::new(job(JOB)).function(own));
-    assert!(error.contains("features.worst_of_ten: there is no function \"worst_of_ten\""), "{error}");
+    assert!(
+        error.contains("features.worst_of_ten: there is no function \"worst_of_ten\""),
+        "{error}"
+    );
 }

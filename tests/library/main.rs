@@ -1,6 +1,8 @@
 //! The engine as a library, on the flights of the first two months: a program's own events, sinks
 //! and functions, and predictions on request, each against a replay of the job file.
 
+mod functions;
+mod in_code;
 mod predictor;
 mod streams;
 mod support;

@@ -1,8 +1,7 @@
-"""Wrong uses are refused in one line that names what is wrong, and leave nothing behind."""
+"""Inputs, signals, results and those who wrote them; what the smallest and other jobs come to."""
 
 import os
 import signal
-import subprocess
 import time
 
 import numpy as np
@@ -11,54 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from running import start, wait_for
 from support import (
-    DEPARTURES, JOB, ROOT, ROWS, assert_same, binary, drift, driftline, environment,
-    files, job_file, parts, predictions, refusal, table, vectors,
+    DEPARTURES, JOB, ROOT, ROWS, assert_same, drift, driftline, files, parts, predictions, refusal,
+    table, vectors,
 )  # fmt: skip
 
 LIMIT = ["--limit", 2_000]
 
 
-# The arguments
-
-
-@pytest.mark.parametrize("arguments, complaint", [
-    ([], "Usage"),
-    (["repaly", JOB], "repaly"),
-    (["replay"], "<JOB>"),
-    (["replay", JOB, "--workers", "0"], "--workers"),
-    (["replay", JOB, "--workers", "two"], "--workers"),
-    (["replay", JOB, "--limit", "0"], "--limit"),
-    (["replay", JOB, "--from", "yesterday"], "--from"),
-    (["replay", JOB, "--to", "2013-13-01"], "--to"),
-    (["replay", JOB, "--from", "2013-01-01", "--limit", "5"], "--limit"),
-    (["replay", JOB, "--nonsense"], "--nonsense"),
-])  # fmt: skip
-def test_wrong_arguments_are_named(arguments, complaint):
-    done = driftline(*arguments, code=2)
-    assert complaint in done.stderr and not done.stdout
-
-
-def test_a_missing_job_is_named(tmp_path):
-    for command in ("replay", "check", "export", "baseline"):
-        assert str(tmp_path / "none.toml") in refusal(command, tmp_path / "none.toml")
-
-
-def test_an_empty_extent_is_refused(tmp_path):
-    extent = ["--from", "2013-06-01", "--to", "2013-05-01"]
-    error = refusal("replay", JOB, *extent, "--out", tmp_path / "out")
-    assert "--from" in error and "--to" in error
-
-
-@pytest.mark.parametrize("name", ["none.parquet", "empty", "events.csv", "events.parquet"])
-def test_an_input_that_is_none_is_named(tmp_path, name):
-    """Not there; a folder without files; of a format that nothing tells; no Parquet."""
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "events.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "events.parquet").write_text("a,b\n1,2\n")
-    out = tmp_path / "out"
-    assert str(tmp_path / name) in refusal("replay", JOB, "--input", tmp_path / name, "--out", out)
-    assert not files(out)
+# Inputs and ONNX Runtime
 
 
 def test_files_of_different_columns_are_refused(tmp_path):
@@ -116,22 +77,6 @@ def test_an_export_is_not_overwritten_unless_asked(tmp_path):
     assert table(tmp_path / "features").num_rows == 500
 
 
-def start(*arguments, **env):
-    """A run in the background."""
-    return subprocess.Popen(
-        [binary(), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=environment(env),
-    )  # fmt: skip
-
-
-def wait_for(condition, process):
-    end = time.monotonic() + 30
-    while not condition():
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < end, "it did not begin within 30 s"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_without_results(tmp_path, number, workers):
@@ -149,35 +94,6 @@ def test_a_signal_ends_a_run_without_results(tmp_path, number, workers):
     assert not files(tmp_path)
 
 
-def start_on_one_event(out):
-    """A run that has opened its output, was given one event and waits for more."""
-    process = start("replay", JOB, "--input", "-", "--out", out)
-    line = '{"event_time": "2013-01-01T10:17:00Z", "event_id": "x", "carrier": "UA", "hour": 5,'
-    line += '"tailnum": "N1", "origin": "EWR", "dest": "IAH", "minute": 1, "dep_delay": 1,'
-    process.stdin.write(f'{line} "distance": 1}}\n'.encode())
-    process.stdin.flush()
-    wait_for(lambda: list((out / "predictions").glob(".part-*")), process)
-    return process
-
-
-def test_a_signal_ends_a_run_that_waits_for_input(tmp_path):
-    process = start_on_one_event(tmp_path)
-    process.send_signal(signal.SIGINT)
-    # Standard input stays open.
-    assert process.wait(timeout=5) == 130
-    process.stdin.close()
-    assert not files(tmp_path)
-
-
-def test_two_runs_cannot_write_to_one_place(tmp_path):
-    process = start_on_one_event(tmp_path)
-    error = refusal("replay", JOB, *LIMIT, "--out", tmp_path, "--overwrite")
-    assert "another run" in error
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == 0, error.decode()
-    assert predictions(tmp_path).num_rows == 1
-
-
 def test_a_killed_run_is_no_obstacle(tmp_path):
     process = start("replay", JOB, "--out", tmp_path)
     wait_for(lambda: list((tmp_path / "predictions").glob(".part-*")), process)
@@ -191,29 +107,6 @@ def test_a_killed_run_is_no_obstacle(tmp_path):
 
 
 # What goes right
-
-
-def test_check_describes_the_job():
-    done = driftline("check", JOB)
-    lines = done.stdout.decode().splitlines()
-    assert lines[0].startswith("job flights") and lines[-1] == "the job is sound"
-    for said in ("328521 rows", "carrier_delay_1h", "input column 15 is dest_code", "by carrier"):
-        assert any(said in line for line in lines), said
-    assert done.stderr == ""
-
-
-def test_check_writes_nothing(tmp_path):
-    job = job_file(tmp_path / "job.toml")
-    driftline("check", job, cwd=tmp_path)
-    assert files(tmp_path) == [job] and list(tmp_path.iterdir()) == [job]
-
-
-def test_help_names_every_command():
-    text = driftline("--help").stdout.decode()
-    for command in ("check", "replay", "export", "baseline"):
-        assert command in text
-        assert driftline(command, "--help").stdout
-    assert driftline("--version").stdout.startswith(b"driftline ")
 
 
 def test_a_run_says_what_it_did(tmp_path):

@@ -57,7 +57,7 @@ def test_a_damaged_file_leaves_older_results(checked, tmp_path):
     assert {path: path.read_bytes() for path in files(out)} == before
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0.001, 0.999])
 def test_a_truncated_file_is_refused(tmp_path, share):
     path = tmp_path / "truncated.parquet"
     content = DEPARTURES.read_bytes()

@@ -13,51 +13,13 @@ LIMIT = ["--limit", 2_000]
 
 
 @pytest.mark.parametrize("old, new, complaint", [
-    ("max_batch_size = 1024", "max_batchsize = 1024",
-     'unknown key "max_batchsize"; did you mean "max_batch_size"?'),
-    ("[realtime_ml]", "[realtime]", 'unknown key "realtime"; did you mean "realtime_ml"?'),
-    ("max_batch_size = 1024", 'max_batch_size = "many"', "invalid type"),
-    ("max_batch_size = 1024", "max_batch_size = -1", "invalid"),
-    ('name = "flights"', "name = 3", "invalid type"),
-    ("[drift]\n", "[drift\n", ""),
-])  # fmt: skip
-def test_a_wrong_key_is_named_with_its_line(tmp_path, old, new, complaint):
-    job = job_file(tmp_path / "job.toml", (old, new))
-    line = job.read_text()[: job.read_text().index(new)].count("\n") + 1
-    error = refusal("replay", job, "--out", tmp_path / "out")
-    assert error.startswith(f"error: {job}:{line}: ")
-    assert complaint in error
-    assert files(tmp_path) == [job]
-
-
-@pytest.mark.parametrize("old, new, complaint", [
-    ("max_batch_size = 1024", "max_batch_size = 0", "realtime_ml.max_batch_size"),
-    ('order = "event_time"', 'order = "time"', "job.order"),
-    ('aggregate = "mean"', 'aggregate = "median"', "features.carrier_delay_1h"),
-    ('length = "1h"', 'length = "soon"', '"soon"'),
-    ('table = "planes", key = "tailnum", column = "year"',
-     'table = "plane", key = "tailnum", column = "year"', "features.plane_year"),
-    ('"dest_code",\n]', '"dest_cod",\n]', "dest_cod"),
-    ('["1mo", "1d"]', '["1mo", "1x"]', "drift.windows"),
     ('["1mo", "1d"]', '["1d", "1d"]', "drift.windows"),
-    ("[sinks.drift]", "[sinks.drifts]", '"drifts"'),
-    ('column = "distance"', 'column = "distanz"', '"distanz"'),
-    ("hour * 60 + minute", "hour * 60 + minut", "minute_of_day"),
-    ("hour * 60 + minute", "hour * (60", "minute_of_day"),
     ("hour * 60 + minute", "origin", "minute_of_day"),
     ('key = "tailnum"\nallowed', 'key = "tail"\nallowed', "event.key"),
     ('time = "event_time"', 'time = "when"', '"when"'),
     ('id = "event_id"', 'id = "ident"', "event.id"),
     ('shard_by = "key"', 'shard_by = "nothing"', "job.shard_by"),
-    ('sql = "hour * 60 + minute"', 'sql = "1"\ncolumn = "hour"', "features.minute_of_day"),
     ('"9E", "AA"', '"9E", "9E"', '"9E"'),
-    ("destinations.txt", "destinations.csv", "destinations.csv"),
-    ("planes.parquet", "plains.parquet", "plains.parquet"),
-    ("departures.parquet", "arrivals.parquet", "arrivals.parquet"),
-    ("trees.onnx", "bushes.onnx", "bushes.onnx"),
-    ("baseline-trees.parquet", "baseline-none.parquet", "baseline-none.parquet"),
-    ("baseline-trees.parquet", "planes.parquet", "not a baseline"),
-    ("models/trees.onnx", "planes.parquet", "planes.parquet"),
 ])  # fmt: skip
 @pytest.mark.parametrize("command", ["replay", "check"])
 def test_what_does_not_fit_is_named(tmp_path, command, old, new, complaint):
@@ -69,9 +31,6 @@ def test_what_does_not_fit_is_named(tmp_path, command, old, new, complaint):
 
 
 def test_a_model_that_does_not_fit_is_refused(tmp_path):
-    job = job_file(tmp_path / "job.toml", ('"carrier_code", "origin_code", ', '"carrier_code", '))
-    error = refusal("replay", job, "--out", tmp_path / "out")
-    assert "trees.onnx" in error and "16" in error and "15 features" in error
     job = job_file(tmp_path / "job.toml", ('"dep_delay", "distance", ', '"distance", '))
     assert "trees.onnx" in refusal("check", job)
 
@@ -84,16 +43,6 @@ def test_a_baseline_without_a_column_is_refused(tmp_path):
     error = refusal("replay", JOB, "--out", tmp_path / "out", env=env)
     assert "baseline.parquet" in error and '"distance"' in error
     assert not files(tmp_path / "out")
-
-
-@pytest.mark.parametrize("variable, value, complaint", [
-    ("STREAMING_REALTIME_ML__MAX_BATCHSIZE", "64", 'did you mean "max_batch_size"?'),
-    ("STREAMING_REALTIME_ML__MAX_BATCH_SIZE", "many", "invalid type"),
-    ("STREAMING_REALTIM__MAX_BATCH_SIZE", "64", 'did you mean "realtime_ml"?'),
-])  # fmt: skip
-def test_a_wrong_variable_is_named(tmp_path, variable, value, complaint):
-    error = refusal("replay", JOB, "--out", tmp_path / "out", env={variable: value})
-    assert variable in error and complaint in error
 
 
 def test_a_knob_without_effect_is_a_warning(tmp_path):
@@ -118,13 +67,13 @@ PLANES = '[tables.planes]\n'
     ('lookup = { table = "planes", key = "tailnum", column = "year" }',
      'lookup = { table = "planes", key = "tailnum", age = true }', "tables.planes has no time"),
     (PLANES, f'{PLANES}sequence = "year"\n',
-     "tables.planes.sequence has no effect without tables.planes.time"),
+     "tables.planes.sequence: has no effect without tables.planes.time"),
     (PLANES, f'{PLANES}delete = "year < 1950"\n',
-     "tables.planes.delete has no effect without tables.planes.time"),
+     "tables.planes.delete: has no effect without tables.planes.time"),
     (PLANES, f"{PLANES}eager = true\n",
-     "tables.planes.eager has no effect without tables.planes.time"),
+     "tables.planes.eager: has no effect without tables.planes.time"),
     ('time = "valid_from"\n', 'sequence = "temp"\n',
-     "tables.weather.sequence has no effect without tables.weather.time"),
+     "tables.weather.sequence: has no effect without tables.weather.time"),
     ('column = "temp"', 'column = "temperature"', 'has no column "temperature"'),
     ('column = "seats"', 'column = "chairs"', 'no column "chairs"'),
     ('time = "valid_from"', 'time = "since"', "tables.weather.time"),
@@ -138,7 +87,6 @@ PLANES = '[tables.planes]\n'
     ("max_age_ms = 21600000", "allowed_lateness_ms = -1", "tables.weather.allowed_lateness_ms"),
     ("max_age_ms = 21600000", "max_age = 21600000", 'did you mean "max_age_ms"?'),
     ("max_age_ms = 21600000", 'columns = { temp = "float" }', "tables.weather.columns"),
-    ("weather.parquet", "wheather.parquet", "wheather.parquet"),
     ('key = "origin", column = "temp"', 'key = "hour", column = "temp"',
      "the key is Int64, but the table is keyed by Utf8"),
     (IDLE, 'aggregate = "time_since_last", length = "7 days" }', "features.plane_idle_ms"),

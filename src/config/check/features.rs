@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use driftline_operators::features::declaration::Literal;
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::score::PREDICTION;
 use indexmap::IndexMap;
 
-use super::one_of;
+use super::problem::{Problem, suggestion};
 use crate::config::duration::length_ms;
+use crate::config::in_words;
 use crate::config::job::{Feature, FeatureKind, Table};
+use crate::config::raw::words::NullDefault;
 use crate::config::raw::{FeatureSection, LookupSection, WindowSection};
 
 pub(super) fn check_features(
@@ -17,16 +18,16 @@ pub(super) fn check_features(
     tables: &IndexMap<String, Table>,
     folder: &Path,
     history_ms: i64,
-) -> Result<Vec<(String, Feature)>, String> {
+) -> Result<Vec<(String, Feature)>, Problem> {
     if raw.is_empty() {
-        return Err("a job needs at least one section [features.NAME]".to_owned());
+        return Err(Problem::at("features", "a job needs at least one section [features.NAME]"));
     }
     let check = |(name, section): (String, FeatureSection)| {
+        let at = |message: String| Problem::at(format!("features.{name}"), message);
         if name == PREDICTION {
-            return Err(format!("features.{name}: that is the name of the score in drift figures"));
+            return Err(at("that is the name of the score in drift figures".to_owned()));
         }
-        let feature = check_feature(section, tables, folder, history_ms)
-            .map_err(|problem| format!("features.{name}: {problem}"))?;
+        let feature = check_feature(section, tables, folder, history_ms).map_err(at)?;
         Ok((name, feature))
     };
     raw.into_iter().map(check).collect()
@@ -57,36 +58,29 @@ fn check_feature(
             return Err(format!("a feature has exactly one of {kinds}"));
         }
     };
-    let default = match default {
-        None => None,
-        Some(toml::Value::Integer(number)) => Some(Literal::Number(number as f64)),
-        Some(toml::Value::Float(number)) => Some(Literal::Number(number)),
-        Some(toml::Value::String(text)) => Some(Literal::Text(text)),
-        Some(other) => return Err(format!("default is {other}; it must be a number or a text")),
-    };
-    Ok(Feature { kind, default, allow_null })
+    Ok(Feature { kind, default: default.map(|NullDefault(value)| value), allow_null })
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| in_words(path, &error))?;
     Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, String> {
-    let names = ["count", "sum", "mean", "min", "max", "std", "time_since_last"];
-    let aggregate = match raw.aggregate.as_str() {
-        "count" => Aggregate::Count,
-        "sum" => Aggregate::Sum,
-        "mean" => Aggregate::Mean,
-        "min" => Aggregate::Min,
-        "max" => Aggregate::Max,
-        "std" => Aggregate::Std,
-        "time_since_last" => Aggregate::TimeSinceLast,
-        other => return Err(one_of("aggregate", other, &names)),
+    let WindowSection { key, value, aggregate, function, length, within } = raw;
+    let word = match (aggregate, function) {
+        (Some(word), None) => word,
+        (None, Some(function)) => {
+            let (Some(value), Some(length), None) = (value, length, within) else {
+                return Err(format!("function {function:?} needs a value and a length"));
+            };
+            let length_ms = length_ms(&length)?;
+            return Ok(FeatureKind::OwnWindow { key, value, function, length_ms, history_ms });
+        }
+        _ => return Err("a window has either an aggregate or a function".to_owned()),
     };
-    let name = &raw.aggregate;
-    let length = match (aggregate, &raw.length, &raw.within) {
+    let (aggregate, name) = (Aggregate::from(word), word.as_typed());
+    let length = match (aggregate, &length, &within) {
         (Aggregate::TimeSinceLast, None, Some(within)) => within,
         (Aggregate::TimeSinceLast, ..) => {
             return Err(format!("{name} has `within`, beyond which it is null, and no length"));
@@ -94,7 +88,7 @@ fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, Stri
         (_, Some(length), None) => length,
         _ => return Err(format!("{name} has a length; `within` is for time_since_last")),
     };
-    match (aggregate, &raw.value) {
+    match (aggregate, &value) {
         (Aggregate::TimeSinceLast, Some(_)) => {
             return Err(format!("{name} is over rows and has no value"));
         }
@@ -102,7 +96,7 @@ fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, Stri
         (_, None) => return Err(format!("{name} needs a value")),
     }
     let spec = WindowSpec { aggregate, length_ms: length_ms(length)?, history_ms };
-    Ok(FeatureKind::Window { key: raw.key, value: raw.value, spec })
+    Ok(FeatureKind::Window { key, value, spec })
 }
 
 fn check_lookup(
@@ -111,7 +105,8 @@ fn check_lookup(
 ) -> Result<FeatureKind, String> {
     let LookupSection { table, key, column, age } = raw;
     let Some(found) = tables.get(&table) else {
-        return Err(format!("there is no section [tables.{table}]"));
+        let known = suggestion(&table, tables.keys().map(String::as_str));
+        return Err(format!("there is no section [tables.{table}]; {known}"));
     };
     match (column, age) {
         (Some(column), false) => Ok(FeatureKind::Lookup { table, key, column }),

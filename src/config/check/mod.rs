@@ -3,6 +3,7 @@
 mod drift;
 mod features;
 mod model;
+pub mod problem;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -12,21 +13,22 @@ use driftline_operators::admit::LatePolicy;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
 use driftline_operators::micro_batch::BatchBounds;
-use indexmap::IndexMap;
 
 use self::drift::check_drift;
 use self::features::check_features;
 use self::model::check_model;
+use self::problem::{Problem, at_least};
 use self::tables::check_tables;
-use super::job::{Event, Format, Input, Job, JsonType, Output, Outputs, Realtime, ShardBy};
-use super::raw::{RawJob, SinkSection};
+use super::job::{Event, Format, Input, Job, Output, Outputs, Realtime, ShardBy, Source};
+use super::origin::Origin;
+use super::raw::{RawJob, SinkSection, SinksSection};
 
 /// # Errors
 /// The first thing that is wrong.
-pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, String> {
+pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Problem> {
     let name = raw.job.name;
     if name.is_empty() || name.contains(['/', '\\']) {
-        return Err("job.name must be a name that a folder can have".to_owned());
+        return Err(Problem::at("job.name", "it must be a name that a folder can have"));
     }
     let mut warnings: Vec<String> = raw
         .realtime_ml
@@ -34,12 +36,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
         .iter()
         .map(|knob| format!("realtime_ml.{knob} has no effect in this version"))
         .collect();
-    let late = match raw.event.late.as_str() {
-        "score" => LatePolicy::Score,
-        "dead_letter" => LatePolicy::DeadLetter,
-        "skip" => LatePolicy::Skip,
-        other => return Err(one_of("event.late", other, &["score", "dead_letter", "skip"])),
-    };
+    let late = LatePolicy::from(raw.event.late);
     at_least("event.allowed_lateness_ms", raw.event.allowed_lateness_ms, 0)?;
     at_least("event.late_horizon_ms", raw.event.late_horizon_ms, raw.event.allowed_lateness_ms)?;
     at_least("job.epoch_rows_max", raw.job.epoch_rows_max as i64, 1)?;
@@ -49,23 +46,16 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
     at_least("realtime_ml.max_batch_size", raw.realtime_ml.max_batch_size as i64, 1)?;
 
     let mut sources = raw.sources.into_iter();
-    let (Some((source_name, source)), None) = (sources.next(), sources.next()) else {
-        return Err(
-            "a job has exactly one section [sources.NAME]; several files are a folder".to_owned()
-        );
+    let (source, None) = (sources.next(), sources.next()) else {
+        let message = "a job has at most one section [sources.NAME]; several files are a folder";
+        return Err(Problem::at("sources", message));
     };
-    let format = source
-        .format
-        .map(|f| format_of(&format!("sources.{source_name}.format"), &f))
-        .transpose()?;
-    let input = Input { path: resolve(folder, &source.path), format };
+    let source = source.map(|(name, section)| {
+        let input = Input { path: resolve(folder, &section.path), format: section.format };
+        Source { name, input }
+    });
 
-    let order = match raw.job.order.as_str() {
-        "arrival" => Order::Arrival,
-        "epoch" => Order::Epoch,
-        "event_time" => Order::EventTime,
-        other => return Err(one_of("job.order", other, &["arrival", "epoch", "event_time"])),
-    };
+    let order = Order::from(raw.job.order);
     let event = Event {
         time: raw.event.time,
         id: raw.event.id,
@@ -75,7 +65,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
         late,
         late_horizon_ms: raw.event.late_horizon_ms,
         idle_timeout_ms: raw.event.idle_timeout_ms,
-        columns: json_columns("event.columns", &raw.event.columns)?,
+        columns: raw.event.columns,
     };
     let mut tables = check_tables(raw.tables, folder)?;
     // In order of event time only late rows come behind others; else whatever is not late may.
@@ -99,16 +89,17 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
     {
         warnings.push(format!(
             "drift.revision_horizon_ms has no effect: late rows are not scored (event.late is {:?})",
-            raw.event.late
+            raw.event.late.as_typed()
         ));
     }
     if drift.is_some() && model.is_none() {
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
-    let outputs = check_sinks(raw.sinks, folder, &name)?;
+    let outputs = check_sinks(raw.sinks, folder, &name);
     let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
     Ok(Job {
         path: path.to_owned(),
+        origin: Origin::default(),
         order,
         shard_by: match raw.job.shard_by.as_str() {
             "key" => ShardBy::Key,
@@ -123,7 +114,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Stri
             partition_skew_max_ms: raw.job.partition_skew_max_ms,
         },
         event,
-        input,
+        source,
         tables,
         features,
         model,
@@ -146,70 +137,16 @@ fn resolve(folder: &Path, path: &str) -> PathBuf {
     if path == "-" { PathBuf::from("-") } else { folder.join(path) }
 }
 
-fn one_of(key: &str, value: &str, known: &[&str]) -> String {
-    format!("{key} is {value:?}; it must be one of {}", known.join(", "))
-}
-
-fn at_least(key: &str, value: i64, least: i64) -> Result<(), String> {
-    if value < least {
-        Err(format!("{key} is {value}; it must be at least {least}"))
-    } else {
-        Ok(())
-    }
-}
-
-fn format_of(key: &str, value: &str) -> Result<Format, String> {
-    match value {
-        "parquet" => Ok(Format::Parquet),
-        "json" => Ok(Format::Json),
-        other => Err(one_of(key, other, &["parquet", "json"])),
-    }
-}
-
-/// Types of JSON columns by name; `key` is where they stand.
-fn json_columns(
-    key: &str,
-    raw: &IndexMap<String, String>,
-) -> Result<IndexMap<String, JsonType>, String> {
-    let check = |(column, name): (&String, &String)| {
-        let json_type = match name.as_str() {
-            "int64" => JsonType::Int64,
-            "float64" => JsonType::Float64,
-            "utf8" => JsonType::Utf8,
-            "boolean" => JsonType::Boolean,
-            other => {
-                let known = ["int64", "float64", "utf8", "boolean"];
-                return Err(one_of(&format!("{key}.{column}"), other, &known));
-            }
-        };
-        Ok((column.clone(), json_type))
-    };
-    raw.iter().map(check).collect()
-}
-
-/// Outputs by name; one that is not named stands below `out/JOB` beside the job file.
-fn check_sinks(
-    mut raw: IndexMap<String, SinkSection>,
-    folder: &Path,
-    job: &str,
-) -> Result<Outputs, String> {
+/// One that is not set stands below `out/JOB` beside the job file.
+fn check_sinks(raw: SinksSection, folder: &Path, job: &str) -> Outputs {
     let base = folder.join("out").join(job);
-    let mut take = |name: &str| match raw.shift_remove(name) {
-        Some(sink) => Ok(Output {
-            path: folder.join(&sink.path),
-            format: format_of(&format!("sinks.{name}.format"), &sink.format)?,
-        }),
-        None => Ok::<_, String>(Output { path: base.join(name), format: Format::Parquet }),
+    let output = |name: &str, sink: Option<SinkSection>| match sink {
+        Some(sink) => Output { path: folder.join(&sink.path), format: sink.format },
+        None => Output { path: base.join(name), format: Format::default() },
     };
-    let outputs = Outputs {
-        predictions: take("predictions")?,
-        drift: take("drift")?,
-        dead_letters: take("dead_letters")?,
-    };
-    match raw.keys().next() {
-        Some(other) => Err(format!(
-            "there is no output called {other:?}; sinks are predictions, drift and dead_letters"
-        )),
-        None => Ok(outputs),
+    Outputs {
+        predictions: output("predictions", raw.predictions),
+        drift: output("drift", raw.drift),
+        dead_letters: output("dead_letters", raw.dead_letters),
     }
 }

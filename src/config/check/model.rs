@@ -5,7 +5,7 @@ use std::path::Path;
 use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
-use super::one_of;
+use super::problem::{Problem, suggestion};
 use crate::config::job::{Feature, ModelFile};
 use crate::config::raw::{ModelSection, OneOrMore};
 
@@ -15,24 +15,19 @@ pub(super) fn check_model(
     raw: ModelSection,
     features: &[(String, Feature)],
     folder: &Path,
-) -> Result<ModelFile, String> {
+) -> Result<ModelFile, Problem> {
+    let in_features = |message: String| Problem::at("model.features", message);
     if raw.features.is_empty() {
-        return Err("model.features is empty; it lists the model's inputs in order".to_owned());
+        return Err(in_features("is empty; it lists the model's inputs in order".to_owned()));
     }
-    for name in &raw.features {
-        if !features.iter().any(|(known, _)| known == name) {
-            return Err(format!("model.features: there is no section [features.{name}]"));
-        }
+    let known = || features.iter().map(|(name, _)| name.as_str());
+    if let Some(name) = raw.features.iter().find(|&name| !known().any(|known| known == name)) {
+        let nearest = suggestion(name, known());
+        return Err(in_features(format!("there is no section [features.{name}]; {nearest}")));
     }
     let path = folder.join(&raw.path);
     let stem =
         path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let task = raw.task.as_deref().map(|task| match task {
-        "binary" => Ok(Task::Binary),
-        "multiclass" => Ok(Task::Multiclass),
-        "regression" => Ok(Task::Regression),
-        other => Err(one_of("model.task", other, &["binary", "multiclass", "regression"])),
-    });
     Ok(ModelFile {
         name: raw.name.unwrap_or(stem),
         path,
@@ -40,7 +35,7 @@ pub(super) fn check_model(
         inputs: check_inputs(raw.inputs, &raw.features)?,
         features: raw.features,
         output: raw.output,
-        task: task.transpose()?,
+        task: raw.task.map(Task::from),
     })
 }
 
@@ -48,20 +43,21 @@ pub(super) fn check_model(
 fn check_inputs(
     raw: IndexMap<String, OneOrMore>,
     features: &[String],
-) -> Result<IndexMap<String, Vec<String>>, String> {
+) -> Result<IndexMap<String, Vec<String>>, Problem> {
     let check = |(input, names): (String, OneOrMore)| {
         let names = match names {
             OneOrMore::One(name) => vec![name],
             OneOrMore::More(names) => names,
         };
+        let at = |message: String| Problem::at(format!("model.inputs.{input}"), message);
         if names.is_empty() {
-            return Err(format!("model.inputs.{input} is empty; it names features"));
+            return Err(at("is empty; it names features".to_owned()));
         }
         match names.iter().find(|&name| !features.contains(name)) {
-            Some(name) => Err(format!(
-                "model.inputs.{input}: {name:?} is not among model.features ({})",
-                features.join(", ")
-            )),
+            Some(name) => {
+                let known = features.join(", ");
+                Err(at(format!("{name:?} is not among model.features ({known})")))
+            }
             None => Ok((input, names)),
         }
     };

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::{at_least, format_of, json_columns, resolve};
+use super::problem::{Problem, at_least};
+use super::resolve;
 use crate::config::job::{Input, Table, TableVersions};
 use crate::config::raw::TableSection;
 
 pub(super) fn check_tables(
     raw: IndexMap<String, TableSection>,
     folder: &Path,
-) -> Result<IndexMap<String, Table>, String> {
+) -> Result<IndexMap<String, Table>, Problem> {
     let check = |(name, section): (String, TableSection)| {
         let table = check_table(&name, section, folder)?;
         Ok((name, table))
@@ -19,15 +20,15 @@ pub(super) fn check_tables(
     raw.into_iter().map(check).collect()
 }
 
-fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, String> {
+fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, Problem> {
     let key = |key: &str| format!("tables.{name}.{key}");
     if raw.time.is_none()
         && let Some(set) = raw.set_without_time()
     {
-        return Err(format!("{} has no effect without {}", key(set), key("time")));
+        let message = format!("has no effect without {}", key("time"));
+        return Err(Problem::at(key(set), message));
     }
-    let format = raw.format.as_ref().map(|format| format_of(&key("format"), format)).transpose()?;
-    let input = Input { path: resolve(folder, &raw.path), format };
+    let input = Input { path: resolve(folder, &raw.path), format: raw.format };
     let Some(time) = raw.time else {
         return Ok(Table { input, key: raw.key, versions: None });
     };
@@ -42,7 +43,7 @@ fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, St
         allowed_lateness_ms: lateness,
         eager: raw.eager.unwrap_or(false),
         idle_timeout_ms: raw.idle_timeout_ms,
-        columns: json_columns(&key("columns"), &raw.columns.unwrap_or_default())?,
+        columns: raw.columns.unwrap_or_default(),
     };
     Ok(Table { input, key: raw.key, versions: Some(versions) })
 }

@@ -2,11 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use driftline_operators::drift::alarms::Thresholds;
+use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::windows::Revisions;
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 
 use crate::config::Job;
 use crate::config::duration::length_text;
-use crate::config::job::{Feature, FeatureKind, Format, Output};
+use crate::config::job::{DriftMode, Feature, FeatureKind, Format, Output};
 
 /// A length of time that is not negative.
 pub fn length(millis: i64) -> String {
@@ -54,7 +57,7 @@ pub fn partitions(count: usize) -> String {
 }
 
 /// What a window says of the rows of its key.
-pub fn window(spec: &WindowSpec, value: Option<&str>) -> String {
+fn window(spec: &WindowSpec, value: Option<&str>) -> String {
     let length = length(spec.length_ms);
     let name = match &spec.aggregate {
         Aggregate::Count => "count",
@@ -69,6 +72,17 @@ pub fn window(spec: &WindowSpec, value: Option<&str>) -> String {
     format!("{name} of {} over {length}", value.unwrap_or("rows"))
 }
 
+/// What a feature says of the rows of its key, if it is a window: key and words.
+pub fn window_of(kind: &FeatureKind) -> Option<(&str, String)> {
+    match kind {
+        FeatureKind::Window { key, value, spec } => Some((key, window(spec, value.as_deref()))),
+        FeatureKind::OwnWindow { key, value, function, length_ms, .. } => {
+            Some((key, format!("{function} of {value} over {}", length(*length_ms))))
+        }
+        _ => None,
+    }
+}
+
 /// How a feature is computed, and what becomes of null.
 pub fn feature(job: &Job, feature: &Feature) -> String {
     let null = match (&feature.default, feature.allow_null) {
@@ -79,12 +93,15 @@ pub fn feature(job: &Job, feature: &Feature) -> String {
     format!("{}{null}", kind(job, &feature.kind))
 }
 
-fn kind(job: &Job, kind: &FeatureKind) -> String {
+/// How a feature is computed.
+pub fn kind(job: &Job, kind: &FeatureKind) -> String {
     let is_as_of = |table: &String| job.tables[table].versions.is_some();
     match kind {
         FeatureKind::Column(column) => format!("column {column}"),
         FeatureKind::Sql(sql) => format!("sql {sql}"),
-        FeatureKind::Window { key, .. } => format!("window by {key}"),
+        FeatureKind::Window { key, .. } | FeatureKind::OwnWindow { key, .. } => {
+            format!("window by {key}")
+        }
         FeatureKind::Lookup { table, key, column } if is_as_of(table) => {
             format!("as-of lookup {table}.{column} by {key}")
         }
@@ -95,6 +112,55 @@ fn kind(job: &Job, kind: &FeatureKind) -> String {
             let count = categories.len();
             format!("encode {input}, {count} categories, unseen {unseen}")
         }
+    }
+}
+
+/// The rules that raise an alarm.
+pub fn drift_rules(thresholds: &Thresholds) -> String {
+    let Thresholds { ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3 } = *thresholds;
+    let rules = [
+        ks_p_value.map(|p| match min_effect {
+            0.0 => format!("p < {p}"),
+            effect => format!("p < {p} and D >= {effect}"),
+        }),
+        mean_shift_sd.map(|shift| format!("|mean_shift_sd| > {shift}")),
+        z_test.map(|z| format!("|z_test| > {z}")),
+        share_beyond_3.map(|share| format!("share_beyond_3 > {share}")),
+    ];
+    let rules: Vec<String> = rules.into_iter().flatten().collect();
+    if rules.is_empty() { "never".to_owned() } else { rules.join("; or ") }
+}
+
+/// What becomes of rows behind the end of their window.
+pub fn late_for_drift(revisions: Revisions) -> String {
+    match revisions.horizon_ms {
+        0 => "counted: windows are final at their end".to_owned(),
+        horizon => format!(
+            "revise their window, every {} at most, until it is final {} after its end",
+            length(revisions.interval_ms),
+            length(horizon)
+        ),
+    }
+}
+
+/// A window's length as the job has it, and what it means.
+pub fn drift_window(window: WindowLength, written: &str) -> String {
+    match window {
+        WindowLength::Millis(millis) => length(millis),
+        WindowLength::Sliding { length_ms, slide_ms } => {
+            format!("{} every {}", length(length_ms), length(slide_ms))
+        }
+        WindowLength::Week => format!("{written} (from Monday)"),
+        WindowLength::Month => format!("{written} (calendar month)"),
+        WindowLength::All => "all of time".to_owned(),
+    }
+}
+
+/// What is kept of a window.
+pub fn drift_mode(mode: DriftMode) -> String {
+    match mode {
+        DriftMode::Exact => "exact: the values of windows that are not final".to_owned(),
+        DriftMode::Profile { bins } => format!("profile: counts in {bins} bins of the baseline"),
     }
 }
 

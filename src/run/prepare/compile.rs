@@ -7,18 +7,19 @@ use arrow::datatypes::{DataType, Field, Schema};
 use driftline_operators::admit::EVENTS;
 use driftline_operators::as_of::table::AsOfTable;
 use driftline_operators::features::categories::Categories;
-use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration, PlanError};
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::features::table::StaticTable;
 use driftline_operators::features::trip::Errand;
+use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
 use indexmap::IndexMap;
 
 use super::inputs::as_of_tables;
-use crate::config::Job;
 use crate::config::job::{Feature, FeatureKind, ShardBy, Table, TableVersions};
+use crate::config::{Job, Problem, expression};
 use crate::run::extensions::Extensions;
 use crate::sources::inputs::Inputs;
 
@@ -86,8 +87,16 @@ fn compile_with<'a>(
     });
     let tables = tables.collect::<Result<Vec<_>>>()?;
     let known: Vec<AsOfTable> = tables.iter().map(|compiled| compiled.table.clone()).collect();
-    let plan =
-        FeaturePlan::compile(&layout, declarations(job, static_tables)?, &known, &own.functions)?;
+    let plan = FeaturePlan::compile(
+        &layout,
+        declarations(job, static_tables, own)?,
+        &known,
+        &own.functions,
+    );
+    let plan = plan.map_err(|PlanError { feature, problem }| {
+        let message = expression(&problem.to_string());
+        Problem::at(format!("features.{feature}"), message)
+    })?;
     let filter = job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, own));
     Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
 }
@@ -109,13 +118,13 @@ fn compile_table(
     if let Some(field) = sequence.map(|at| schema.field(at))
         && !field.data_type().is_integer()
     {
-        bail!("{} is {}; it must be an integer", in_job("sequence"), field.data_type());
+        let message = format!("it is {}, and must be an integer", field.data_type());
+        bail!(Problem::at(in_job("sequence"), message));
     }
     let delete = versions.delete.as_ref();
     let delete = delete.map(|sql| predicate(&in_job("delete"), sql, schema, own)).transpose()?;
     let from = schema.field(key).data_type();
-    let key_type = key_type(from)
-        .ok_or_else(|| anyhow!("{} is {from}; it must be a string or an integer", in_job("key")))?;
+    let key_type = key_type(from).ok_or_else(|| not_a_key(&in_job("key"), from))?;
     let is_value = |name: &String| values.is_none_or(|values| values.contains(name));
     let values: Vec<usize> =
         (0..schema.fields().len()).filter(|&at| is_value(schema.field(at).name())).collect();
@@ -133,8 +142,14 @@ fn compile_table(
 pub fn column(schema: &Schema, key: &str, whose: &str, name: &str) -> Result<usize> {
     schema.index_of(name).map_err(|_| {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        anyhow!("{key}: the {whose} has no column {name:?}; it has {}", names.join(", "))
+        let message = format!("the {whose} has no column {name:?}; it has {}", names.join(", "));
+        anyhow!(Problem::at(key, message))
     })
+}
+
+/// What is wrong with a key of another type.
+pub fn not_a_key(key: &str, found: &DataType) -> Problem {
+    Problem::at(key, format!("it is {found}, and must be a string or an integer"))
 }
 
 /// An SQL expression that must be true or false.
@@ -144,10 +159,11 @@ pub fn column(schema: &Schema, key: &str, whose: &str, name: &str) -> Result<usi
 pub fn predicate(key: &str, sql: &str, schema: &Schema, own: &Extensions) -> Result<Expression> {
     let stored: Vec<(String, DataType)> =
         schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
-    let predicate =
-        Expression::compile(sql, &stored, &own.functions).with_context(|| key.to_owned())?;
+    let predicate = Expression::compile(sql, &stored, &own.functions)
+        .map_err(|error| Problem::at(key, expression(&error.to_string())))?;
     if *predicate.data_type() != DataType::Boolean {
-        bail!("{key} is of type {}; it must be true or false", predicate.data_type());
+        let found = predicate.data_type();
+        bail!(Problem::at(key, format!("it is of type {found}, and must be true or false")));
     }
     Ok(predicate)
 }
@@ -159,8 +175,7 @@ fn with_key_types(schema: &Schema, keys: [(&str, Option<usize>); 2]) -> Result<S
     for (name, at) in keys {
         let Some(at) = at else { continue };
         let from = schema.field(at).data_type();
-        let to = key_type(from)
-            .ok_or_else(|| anyhow!("{name} is {from}; it must be a string or an integer"))?;
+        let to = key_type(from).ok_or_else(|| not_a_key(name, from))?;
         fields[at] = Field::new(fields[at].name(), to, true);
     }
     Ok(Schema::new(fields))
@@ -169,6 +184,7 @@ fn with_key_types(schema: &Schema, keys: [(&str, Option<usize>); 2]) -> Result<S
 fn declarations(
     job: &Job,
     static_tables: &IndexMap<String, StaticTable>,
+    own: &Extensions,
 ) -> Result<Vec<FeatureDeclaration>> {
     let as_of = |table: &String| as_of_tables(job).position(|(name, ..)| name == table);
     let declare = |(name, feature): &(String, Feature)| {
@@ -177,6 +193,15 @@ fn declarations(
             FeatureKind::Sql(sql) => Definition::Sql(sql.clone()),
             FeatureKind::Window { key, value, spec } => {
                 Definition::Window { key: key.clone(), value: value.clone(), spec: *spec }
+            }
+            FeatureKind::OwnWindow { key, value, function, length_ms, history_ms } => {
+                let own = own.aggregates.get(function).ok_or_else(|| {
+                    let message = format!("there is no function {function:?}; a program brings it");
+                    Problem::at(format!("features.{name}"), message)
+                })?;
+                let (aggregate, length_ms) = (Aggregate::Own(*own), *length_ms);
+                let spec = WindowSpec { aggregate, length_ms, history_ms: *history_ms };
+                Definition::Window { key: key.clone(), value: Some(value.clone()), spec }
             }
             FeatureKind::Lookup { table, key, column } => match as_of(table) {
                 Some(table) => {
@@ -195,7 +220,10 @@ fn declarations(
             FeatureKind::Encode { input, categories, unseen } => Definition::Encode {
                 input: input.clone(),
                 categories: Categories::new(categories, *unseen).map_err(|twice| {
-                    anyhow!("features.{name}: the category {twice:?} is listed twice")
+                    anyhow!(Problem::at(
+                        format!("features.{name}"),
+                        format!("the category {twice:?} is listed twice")
+                    ))
                 })?,
             },
         };

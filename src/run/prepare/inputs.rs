@@ -1,12 +1,16 @@
 //! Which inputs a job reads, and what of them.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
+use driftline_operators::features::window::WindowSpec;
 use driftline_operators::watermark::StreamBounds;
 
-use crate::config::Job;
-use crate::config::job::{FeatureKind, TableVersions};
+use crate::config::job::{FeatureKind, Input, TableVersions};
+use crate::config::{Job, Problem};
 use crate::run::options::RunOptions;
 use crate::sources::inputs::{Inputs, StreamSpec};
+use crate::sources::unreadable;
 
 /// The as-of tables of a job, by name, in the order of their streams.
 pub fn as_of_tables(
@@ -20,7 +24,14 @@ pub fn as_of_tables(
 /// # Errors
 /// If one of them cannot be read, or lacks the column of its time.
 pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
-    let source = options.source(job);
+    let source = match (options.source(job), &options.events) {
+        (Some(source), _) => source,
+        (None, Some(_)) => Input { path: PathBuf::new(), format: None },
+        (None, None) => {
+            let message = "the job has no section [sources.NAME]; add one, or give --input";
+            return Err(job.origin.place(Problem::at("sources", message)).into());
+        }
+    };
     let event = &job.event;
     let keys = [&event.id, &event.key].into_iter().flatten().cloned().collect();
     let events = StreamSpec {
@@ -53,7 +64,35 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         idle_timeout_ms: versions.idle_timeout_ms,
         allowed_lateness_ms: versions.allowed_lateness_ms,
     });
-    Ok(Inputs::open(events, tables.collect(), options.limit, job.epoch_rows_max)?)
+    let tables: Vec<StreamSpec> = tables.collect();
+    all_there(job, options, &events, &tables)?;
+    Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?)
+}
+
+/// Whether there is something at each path; what names the path is said if not.
+fn all_there(
+    job: &Job,
+    options: &RunOptions,
+    events: &StreamSpec,
+    tables: &[StreamSpec],
+) -> Result<()> {
+    let source = match options.input {
+        Some(_) => "--input".to_owned(),
+        None => {
+            let name = job.source.as_ref().map_or("NAME", |source| source.name.as_str());
+            format!("sources.{name}.path")
+        }
+    };
+    let named = as_of_tables(job).map(|(name, ..)| format!("tables.{name}.path")).zip(tables);
+    for (key, spec) in std::iter::once((source, events)).chain(named) {
+        if spec.own.is_none()
+            && spec.path.as_os_str() != "-"
+            && let Err(error) = std::fs::metadata(&spec.path)
+        {
+            return Err(anyhow::Error::from(unreadable(&spec.path, &error)).context(key));
+        }
+    }
+    Ok(())
 }
 
 /// What watermarks need to know of the streams.
@@ -78,7 +117,8 @@ pub fn bounds(job: &Job, inputs: &Inputs) -> Vec<StreamBounds> {
 /// How far back windows have to be fed for rows from `--from` on to see all they would have seen.
 pub fn warm_up_from(job: &Job, options: &RunOptions) -> i64 {
     let reach = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
-        FeatureKind::Window { spec, .. } => Some(spec.length_ms + spec.history_ms),
+        FeatureKind::Window { spec: WindowSpec { length_ms, history_ms, .. }, .. }
+        | FeatureKind::OwnWindow { length_ms, history_ms, .. } => Some(length_ms + history_ms),
         _ => None,
     });
     options.from().saturating_sub(reach.max().unwrap_or(0))

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use driftline_jobs::enriched::Events;
@@ -26,11 +26,12 @@ use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use indexmap::IndexMap;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use self::compile::{Compiled, CompiledTable, column, compile};
+use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 use super::options::RunOptions;
-use crate::config::Job;
 use crate::config::job::{ShardBy, Table};
+use crate::config::{Job, Problem};
 use crate::sources::inputs::Inputs;
+use crate::sources::{damaged, failed, unreadable};
 
 /// A job whose data is open and whose features are compiled against it.
 pub struct Prepared {
@@ -52,25 +53,22 @@ impl Prepared {
     pub fn new(job: &Arc<Job>, options: &RunOptions) -> Result<Self> {
         let static_tables = load_tables(&job.tables)?;
         let mut inputs = inputs::open(job, options)?;
-        let in_job = || job.path.display().to_string();
+        let in_job = |error| placed(job, error);
         let compiled =
-            compile(job, &mut inputs, &static_tables, &options.extensions).with_context(in_job)?;
+            compile(job, &mut inputs, &static_tables, &options.extensions).map_err(in_job)?;
         let Compiled { layout, plan, filter, tables } = compiled;
         let schema = inputs.schema(EVENTS);
         let shard_by = match &job.shard_by {
             ShardBy::Key => layout.key,
             ShardBy::Id => layout.id,
-            ShardBy::Column(name) => Some(column(&schema, "job.shard_by", "event", name)?),
+            ShardBy::Column(name) => {
+                Some(column(&schema, "job.shard_by", "event", name).map_err(in_job)?)
+            }
         };
         if let Some(at) = shard_by {
             let field = layout.schema.field(at);
             if key_type(field.data_type()).is_none() {
-                bail!(
-                    "{}: job.shard_by: {:?} is {}; it must be a string or an integer",
-                    in_job(),
-                    field.name(),
-                    field.data_type()
-                );
+                return Err(in_job(not_a_key("job.shard_by", field.data_type()).into()));
             }
         }
         let names: Vec<String> = inputs.partitions().into_iter().map(|p| p.name).collect();
@@ -188,11 +186,20 @@ impl Prepared {
     }
 }
 
+/// An error with the place in the job where its key stands, if it is of a key.
+fn placed(job: &Job, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Problem>() {
+        Ok(problem) => job.origin.place(problem).into(),
+        Err(other) => other.context(job.path.display().to_string()),
+    }
+}
+
 /// Reads the static tables, whole.
 fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, StaticTable>> {
     let load = |(name, table): (&String, &Table)| {
         let path = &table.input.path;
-        let loaded = StaticTable::new(read_parquet(path)?, &table.key);
+        let rows = read_parquet(path).with_context(|| format!("tables.{name}.path"))?;
+        let loaded = StaticTable::new(rows, &table.key);
         let loaded = loaded.with_context(|| format!("tables.{name} ({})", path.display()))?;
         Ok((name.clone(), loaded))
     };
@@ -205,11 +212,12 @@ fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, Stat
 /// If it cannot be read.
 pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
     let name = || path.display().to_string();
-    let file = File::open(path).with_context(name)?;
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
-        .with_context(name)?;
+        .map_err(|error| failed(path.display(), damaged(&error)))?;
     let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>().with_context(name)?;
+    let batches = reader.collect::<Result<Vec<_>, _>>();
+    let batches = batches.map_err(|error| failed(path.display(), damaged(&error.into())))?;
     concat_batches(&schema, &batches).with_context(name)
 }

@@ -46,11 +46,9 @@ fn add_windows(
     trip: &Trip,
     windows: &[KeyedWindow],
 ) {
-    let answers = job.features.iter().filter_map(|(name, feature)| match &feature.kind {
-        FeatureKind::Window { key, value, spec } if *key == trip.key_sql => {
-            Some(Line::new(name, words::window(spec, value.as_deref())))
-        }
-        _ => None,
+    let answers = job.features.iter().filter_map(|(name, feature)| {
+        let (key, window) = words::window_of(&feature.kind)?;
+        (key == trip.key_sql).then(|| Line::new(name, window))
     });
     let mut lines = Vec::from_iter(without_waiting(job.order));
     lines.push(Line::new("key", trip.key_sql.as_str()));

@@ -44,7 +44,7 @@ fn events(prepared: &Prepared, options: &RunOptions) -> Vec<Line> {
         None => "rows not known beforehand".to_owned(),
     };
     let source = options.source(job);
-    let mut lines = vec![Line::new("path", words::path(&source.path))];
+    let mut lines = Vec::from_iter(source.map(|s| Line::new("path", words::path(&s.path))));
     lines.push(Line::new("holds", format!("{}, {rows}", stored(prepared, EVENTS))));
     lines.extend(time(&event.time, event.allowed_lateness_ms, event.idle_timeout_ms));
     lines

@@ -2,15 +2,13 @@
 
 use arrow::datatypes::DataType;
 use driftline_operators::dead_letter::Reason;
-use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::windows::Revisions;
 use driftline_operators::score::PREDICTION;
 
 use super::super::graph::{Graph, Group, Line};
 use super::super::words;
 use super::{ids, inputs};
-use crate::config::job::{Drift, DriftMode, Format, ModelFile, Output, Realtime};
+use crate::config::job::{Drift, Format, ModelFile, Output, Realtime};
 use crate::run::export::beside;
 use crate::run::prepare::Prepared;
 use crate::run::summary::thousands;
@@ -100,65 +98,20 @@ fn add_drift(graph: &mut Graph, drift: &Drift, watched: Vec<String>) {
         .progress(ids::WATERMARK, PANES, "")
         .waits_for("the job's watermark to reach the end of the pane");
     let windows: Vec<String> =
-        drift.windows.iter().map(|(length, text)| window(*length, text)).collect();
-    let mode = match drift.mode {
-        DriftMode::Exact => "exact: the values of windows that are not final".to_owned(),
-        DriftMode::Profile { bins } => format!("profile: counts in {bins} bins of the baseline"),
-    };
+        drift.windows.iter().map(|(length, text)| words::drift_window(*length, text)).collect();
     let lines = vec![
         Line::new("owner", "of each column, over the panes of all workers"),
         Line::new("windows", windows.join(", ")),
-        Line::new("mode", mode),
-        Line::new("late rows", late_rows(drift.revisions)),
+        Line::new("mode", words::drift_mode(drift.mode)),
+        Line::new("late rows", words::late_for_drift(drift.revisions)),
         Line::new("baseline", words::path(&drift.baseline)),
-        Line::new("drifted", rules(&drift.thresholds)),
+        Line::new("drifted", words::drift_rules(&drift.thresholds)),
     ];
     graph.stage(WINDOWS, "drift windows", Group::Owner, lines);
     graph.rows(PANES, WINDOWS, "closed panes, and late rows of them, by column");
     graph
         .progress(ids::WATERMARK, WINDOWS, "")
         .waits_for("the job's watermark to reach the end of the window");
-}
-
-/// The rules that raise an alarm.
-fn rules(thresholds: &Thresholds) -> String {
-    let Thresholds { ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3 } = *thresholds;
-    let rules = [
-        ks_p_value.map(|p| match min_effect {
-            0.0 => format!("p < {p}"),
-            effect => format!("p < {p} and D >= {effect}"),
-        }),
-        mean_shift_sd.map(|shift| format!("|mean_shift_sd| > {shift}")),
-        z_test.map(|z| format!("|z_test| > {z}")),
-        share_beyond_3.map(|share| format!("share_beyond_3 > {share}")),
-    ];
-    let rules: Vec<String> = rules.into_iter().flatten().collect();
-    if rules.is_empty() { "never".to_owned() } else { rules.join("; or ") }
-}
-
-/// What becomes of rows behind the end of their window.
-fn late_rows(revisions: Revisions) -> String {
-    match revisions.horizon_ms {
-        0 => "counted: windows are final at their end".to_owned(),
-        horizon => format!(
-            "revise their window, every {} at most, until it is final {} after its end",
-            words::length(revisions.interval_ms),
-            words::length(horizon)
-        ),
-    }
-}
-
-/// A window's length as the job has it, and what it means.
-fn window(length: WindowLength, written: &str) -> String {
-    match length {
-        WindowLength::Millis(millis) => words::length(millis),
-        WindowLength::Sliding { length_ms, slide_ms } => {
-            format!("{} every {}", words::length(length_ms), words::length(slide_ms))
-        }
-        WindowLength::Week => format!("{written} (from Monday)"),
-        WindowLength::Month => format!("{written} (calendar month)"),
-        WindowLength::All => "all of time".to_owned(),
-    }
 }
 
 fn add_sink(graph: &mut Graph, id: &str, title: &str, output: &Output) {

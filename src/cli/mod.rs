@@ -1,108 +1,31 @@
 //! The command line.
 
+mod arguments;
+mod examples;
+mod usage;
+
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 use driftline_jobs::scoring::STAGES;
 use driftline_operators::fault::Faults;
 
+use self::arguments::{Cli, Command, EventArgs};
 use crate::config::Job;
-use crate::config::duration::instant_ms;
-use crate::run::options::{Exchange, Interrupt, RunOptions};
-use crate::run::plan::{self, Form};
-use crate::run::{self, check};
-
-/// Score streams of events with ML models, and watch the models for drift.
-#[derive(Parser)]
-#[command(name = "driftline", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Check a job file against its data, tables, model and baseline
-    Check { job: PathBuf },
-    /// Show the dataflow that a replay runs: stages, keys, what waits for what, bounds
-    Plan {
-        job: PathBuf,
-        /// Events in place of the job's source: a file, a folder, or - for standard input
-        #[arg(long, value_name = "PATH")]
-        input: Option<PathBuf>,
-        /// How the plan is written
-        #[arg(long, value_enum, default_value_t)]
-        format: Form,
-    },
-    /// Run a job over stored events: predictions, drift snapshots and dead letters
-    Replay {
-        job: PathBuf,
-        #[command(flatten)]
-        events: EventArgs,
-        /// A folder for predictions, drift and dead letters; or - for predictions on standard output
-        /// and dead letters on standard error, as JSON lines
-        #[arg(long, value_name = "DIR|-")]
-        out: Option<PathBuf>,
-        /// Replace the results of an earlier run
-        #[arg(long)]
-        overwrite: bool,
-        /// Write the model's input tensor beside each prediction
-        #[arg(long)]
-        with_inputs: bool,
-        /// Write run_* columns: inference time, batch size, worker
-        #[arg(long)]
-        run_columns: bool,
-    },
-    /// Write the feature rows that the model would see, for training
-    Export {
-        job: PathBuf,
-        #[command(flatten)]
-        events: EventArgs,
-        /// The folder to write to
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// Replace the results of an earlier run
-        #[arg(long)]
-        overwrite: bool,
-    },
-    /// Make the reference that drift is measured against
-    Baseline {
-        job: PathBuf,
-        #[command(flatten)]
-        events: EventArgs,
-    },
-}
-
-#[derive(Args)]
-struct EventArgs {
-    /// Events in place of the job's source: a file, a folder, or - for JSON lines on standard input
-    #[arg(long, value_name = "PATH")]
-    input: Option<PathBuf>,
-    /// Score events from this instant on; windows are fed from before
-    #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
-    from: Option<i64>,
-    /// Score events before this instant
-    #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
-    to: Option<i64>,
-    /// Read only this many records
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
-    /// Worker threads
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    workers: u16,
-    /// How rows travel between workers
-    #[arg(long, value_enum, default_value_t, hide = true)]
-    exchange: Exchange,
-}
+use crate::config::duration::instant_text;
+use crate::config::schema::job_schema;
+use crate::run::options::{Interrupt, RunOptions};
+use crate::run::{self, check, plan};
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
-        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
-            bail!("--from must be before --to");
+        if let Some((from, to)) = self.from.zip(self.to).filter(|(from, to)| from >= to) {
+            let (from, to) = (instant_text(from), instant_text(to));
+            bail!("--from ({from}) must be before --to ({to})");
         }
         Ok(RunOptions {
             input: self.input,
@@ -137,7 +60,10 @@ const INTERRUPTED: u8 = 130;
 /// What the program does from its arguments to its exit code.
 pub fn main() -> ExitCode {
     abort_on_panic();
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(typed) => typed.command,
+        Err(error) => return usage::explain(&error),
+    };
     let interrupt = Interrupt::default();
     match dispatch(command, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
@@ -194,8 +120,17 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
         Command::Baseline { job, events } => {
             eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?);
         }
+        Command::Schema => show(&job_schema()?)?,
+        Command::Completions { shell } => show(&completions(shell))?,
     }
     Ok(())
+}
+
+/// What makes a shell complete commands, options and their values.
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "driftline", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Writes to standard output; a reader that has seen enough is no error.

@@ -1,0 +1,143 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::examples;
+use crate::config::duration::instant_ms;
+use crate::run::options::Exchange;
+use crate::run::plan::Form;
+
+/// Score streams of events with ML models, and watch the models for drift
+#[derive(Parser)]
+#[command(name = "driftline", version, after_long_help = examples::PROGRAM)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Check a job file against its data, tables, model and baseline
+    ///
+    /// Opens all that a replay would open, tries the model on made-up rows, and describes what it
+    /// found: the columns of each input, how each feature is made, what goes into the model, what
+    /// drift watches, and where results go. Reads no events and writes nothing.
+    #[command(after_long_help = examples::CHECK)]
+    Check {
+        /// The job file
+        job: PathBuf,
+    },
+    /// Show the dataflow that a replay runs: stages, keys, what waits for what, bounds
+    #[command(after_long_help = examples::PLAN)]
+    Plan {
+        /// The job file
+        job: PathBuf,
+        /// Events in place of the job's source: a file, a folder, or - for standard input
+        #[arg(long, value_name = "PATH")]
+        input: Option<PathBuf>,
+        /// How the plan is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Form,
+    },
+    /// Run a job over stored events: predictions, drift snapshots and dead letters
+    ///
+    /// Results appear together when the run is complete and accounted for, or not at all.
+    #[command(after_long_help = examples::REPLAY)]
+    Replay {
+        /// The job file
+        job: PathBuf,
+        #[command(flatten)]
+        events: EventArgs,
+        /// A folder for predictions, drift and dead letters; or - for predictions on standard output
+        /// and dead letters on standard error, as JSON lines
+        #[arg(long, value_name = "DIR|-")]
+        out: Option<PathBuf>,
+        /// Replace the results of an earlier run
+        #[arg(long)]
+        overwrite: bool,
+        /// Write the model's input tensor beside each prediction
+        #[arg(long)]
+        with_inputs: bool,
+        /// Write run_* columns: inference time, batch size, worker
+        #[arg(long)]
+        run_columns: bool,
+    },
+    /// Write the feature rows that the model would see, for training
+    ///
+    /// The same graph as a replay up to the features; needs no model.
+    #[command(after_long_help = examples::EXPORT)]
+    Export {
+        /// The job file
+        job: PathBuf,
+        #[command(flatten)]
+        events: EventArgs,
+        /// The folder to write to; without it `features` beside the predictions
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Replace the results of an earlier run
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Make the reference that drift is measured against
+    ///
+    /// Scores the events and keeps the model's inputs and the scores, in the file that
+    /// `drift.baseline` names. An earlier one is replaced.
+    #[command(after_long_help = examples::BASELINE)]
+    Baseline {
+        /// The job file
+        job: PathBuf,
+        #[command(flatten)]
+        events: EventArgs,
+    },
+    /// Print the JSON Schema of job files, for editors
+    ///
+    /// Editors that know Taplo complete and check a job file whose first line is
+    /// `#:schema ./driftline.schema.json`.
+    #[command(after_long_help = examples::SCHEMA)]
+    Schema,
+    /// Print the completions of a shell
+    #[command(after_long_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+const WORKERS_MAX: u16 = 256;
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "it must be a whole number of at least 1".to_owned())
+}
+
+fn workers(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
+    number.ok_or_else(|| format!("it must be a whole number from 1 to {WORKERS_MAX}"))
+}
+
+#[derive(Args)]
+pub struct EventArgs {
+    /// Events in place of the job's source: a file, a folder, or - for JSON lines on standard input
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
+    /// Score events from this instant on: 2013-06-15, or 2013-06-15T12:00:00Z. Windows are fed from
+    /// before
+    #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
+    pub from: Option<i64>,
+    /// Score events before this instant
+    #[arg(long, value_name = "TIME", value_parser = instant_ms, conflicts_with = "limit")]
+    pub to: Option<i64>,
+    /// Read only this many records
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<u64>,
+    /// Worker threads
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
+    pub workers: u16,
+    /// How rows travel between workers
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    pub exchange: Exchange,
+}

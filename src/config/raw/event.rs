@@ -1,0 +1,44 @@
+//! The section `[event]`.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::words::{ColumnType, LateWord};
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventSection {
+    /// The column of event time: a timestamp, integer milliseconds since 1970, or RFC 3339 text.
+    pub time: String,
+    /// The column of the event's id, of text or integers. Ties of event time are in order of it;
+    /// without it, in order of file and position.
+    pub id: Option<String>,
+    /// The column of the output key, of text or integers.
+    pub key: Option<String>,
+    /// An SQL predicate over columns of the event. Rows of which it is not true are skipped before
+    /// any feature sees them.
+    pub filter: Option<String>,
+    /// How far (ms) a row may be behind the highest event time of its partition before it is late.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub allowed_lateness_ms: i64,
+    /// What becomes of late rows.
+    #[serde(default)]
+    pub late: LateWord,
+    /// A row this far (ms) behind the highest event time of its partition is a dead letter,
+    /// whatever `late` says. At least `allowed_lateness_ms`.
+    #[serde(default = "late_horizon_ms")]
+    #[schemars(range(min = 0))]
+    pub late_horizon_ms: i64,
+    /// After so long (ms) without a row nothing waits for live input any more. For ever where it
+    /// is not set.
+    pub idle_timeout_ms: Option<u64>,
+    /// Types of columns, where events come as JSON. Others are told by the first lines.
+    #[serde(default)]
+    pub columns: IndexMap<String, ColumnType>,
+}
+
+fn late_horizon_ms() -> i64 {
+    86_400_000
+}

@@ -1,0 +1,60 @@
+//! The job file as it is typed. Names, words, defaults and limits stand here, in one place; the
+//! descriptions are those of the job file's JSON Schema. [`super::check`] sees to the rest.
+
+mod drift;
+mod event;
+mod features;
+mod job;
+mod model;
+mod realtime;
+mod tables;
+pub mod words;
+
+pub use drift::{DriftSection, PROFILE_BINS, REVISION_INTERVAL_MS};
+pub use event::EventSection;
+pub use features::{EncodeSection, FeatureSection, LookupSection, WindowSection};
+pub use job::JobSection;
+pub use model::{ModelSection, OneOrMore};
+pub use realtime::RealtimeSection;
+pub use tables::{SinkSection, SinksSection, SourceSection, TableSection};
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A Driftline job: streams of events in, predictions and drift out. Paths are relative to the job
+/// file. Any key can be set from the environment: `STREAMING_REALTIME_ML__MAX_BATCH_SIZE=64` is
+/// `realtime_ml.max_batch_size`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Driftline job")]
+pub struct RawJob {
+    /// What the job is called, in which order rows reach windows and tables, and what bounds a run.
+    pub job: JobSection,
+    /// Which columns of an event are its time, id and key; which rows are kept; what late means.
+    pub event: EventSection,
+    /// Where events come from: one section `[sources.NAME]`, unless the command line or a program
+    /// says so.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 1))]
+    pub sources: IndexMap<String, SourceSection>,
+    /// Tables that features look up, `[tables.NAME]`. One with a `time` changes, and is looked up
+    /// as of each event's time; others have one row a key.
+    #[serde(default)]
+    pub tables: IndexMap<String, TableSection>,
+    /// Features, `[features.NAME]`, in the order in which they are computed: one may use those
+    /// above it.
+    #[schemars(extend("minProperties" = 1))]
+    pub features: IndexMap<String, FeatureSection>,
+    /// The model that scores events. Without it the job can only export features.
+    pub model: Option<ModelSection>,
+    /// Batching, and the targets that a run is measured against.
+    #[serde(default)]
+    pub realtime_ml: RealtimeSection,
+    /// What the model's inputs and its predictions are compared with, over which windows, and what
+    /// counts as drift.
+    pub drift: Option<DriftSection>,
+    /// Where results go. What is not named goes to `out/JOB/` beside the job file, as Parquet.
+    #[serde(default)]
+    pub sinks: SinksSection,
+}

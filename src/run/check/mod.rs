@@ -1,0 +1,179 @@
+//! What `check` says of a job: its inputs, features, model, drift and outputs.
+
+mod sheet;
+mod tables;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use driftline_operators::admit::EVENTS;
+use driftline_operators::score::ModelInput;
+
+use self::sheet::{NO_BREAK, Sheet};
+use super::baseline_file::BaselineFile;
+use super::drift::PreparedDrift;
+use super::options::RunOptions;
+use super::plan::words;
+use super::prepare::{Prepared, inputs};
+use super::scoring::{ScoringParts, describe as describe_dependence};
+use super::summary::thousands;
+use crate::config::Job;
+use crate::config::job::{Drift, Feature, Format, ShardBy, Source};
+
+/// Opens all that a replay would open, and describes it.
+///
+/// # Errors
+/// What a replay would fail on.
+pub fn describe(job: &Arc<Job>) -> Result<String> {
+    let options = RunOptions::default();
+    let all_columns = all_columns(job, &options)?;
+    let prepared = Prepared::new(job, &options)?;
+    let mut sheet = Sheet::default();
+    sheet.line(&format!("job {}: rows in order of {}", job.name, job.order.name()));
+    source(&mut sheet, &prepared, &all_columns[EVENTS]);
+    tables::add(&mut sheet, &prepared, &all_columns)?;
+    let model = job.model.as_ref();
+    let parts = model.map(|_| ScoringParts::load(&prepared, &options)).transpose()?;
+    features(&mut sheet, &prepared, parts.as_ref().map(|parts| parts.inputs.as_slice()));
+    match &parts {
+        Some(parts) => {
+            add_model(&mut sheet, &prepared, parts);
+            if let Some(drift) = &job.drift {
+                PreparedDrift::new(job, parts)?;
+                add_drift(&mut sheet, drift, &parts.watched.names)?;
+            }
+            outputs(&mut sheet, job);
+        }
+        None => sheet.section("no model: the job can only export features", &[]),
+    }
+    sheet.line("");
+    sheet.line("the job is sound");
+    Ok(sheet.text())
+}
+
+/// The columns of each stream, before it is known which are read. Standard input cannot be opened
+/// twice; it says nothing here.
+fn all_columns(job: &Job, options: &RunOptions) -> Result<Vec<SchemaRef>> {
+    let streams = 1 + inputs::as_of_tables(job).count();
+    let tables = inputs::as_of_tables(job).map(|(_, table, _)| &table.input.path);
+    let events = job.source.iter().map(|source| &source.input.path);
+    if events.chain(tables).any(|path| path.as_os_str() == "-") {
+        return Ok(vec![Arc::new(Schema::empty()); streams]);
+    }
+    let inputs = inputs::open(job, options)?;
+    Ok((0..streams).map(|stream| inputs.schema(stream)).collect())
+}
+
+/// What a stream is stored as.
+fn stored(prepared: &Prepared, stream: usize) -> String {
+    let partitions = prepared.inputs.partitions();
+    let count = partitions.iter().filter(|partition| partition.stream == stream).count();
+    let format = if prepared.inputs.keeps_raw(stream) { Format::Json } else { Format::Parquet };
+    format!("{}, {}", words::format(format), words::partitions(count))
+}
+
+fn source(sheet: &mut Sheet, prepared: &Prepared, all: &Schema) {
+    let job = &prepared.job;
+    let rows = match prepared.inputs.total_rows() {
+        Some(rows) => format!("{} rows", thousands(rows)),
+        None => "rows not known beforehand".to_owned(),
+    };
+    let schema = prepared.inputs.schema(EVENTS);
+    let role = |name: &str| {
+        let is = |named: &Option<String>| named.as_deref() == Some(name);
+        let shard = matches!(&job.shard_by, ShardBy::Column(column) if column == name);
+        let roles = [
+            ("time", job.event.time == name),
+            ("id", is(&job.event.id)),
+            ("key", is(&job.event.key)),
+            ("shard_by", shard),
+        ];
+        let roles = roles.iter().filter(|(_, is)| *is).map(|(role, _)| *role);
+        roles.collect::<Vec<_>>().join(", ")
+    };
+    let (name, path) = match &job.source {
+        Some(Source { name, input }) => (name.as_str(), words::path(&input.path)),
+        None => ("", String::new()),
+    };
+    let title = format!("source {name}: {path} ({}, {rows})", stored(prepared, EVENTS));
+    sheet.section(&title, &columns(&schema, all, role));
+}
+
+/// A row for each column that is read, and one for all others.
+fn columns(read: &Schema, all: &Schema, role: impl Fn(&str) -> String) -> Vec<Vec<String>> {
+    let row =
+        |name: &str, data_type: &DataType| vec![name.to_owned(), data_type.to_string(), role(name)];
+    let mut rows: Vec<Vec<String>> =
+        read.fields().iter().map(|field| row(field.name(), field.data_type())).collect();
+    let unread = all.fields().iter().filter(|field| read.index_of(field.name()).is_err());
+    let unread = unread.map(|field| format!("{}{NO_BREAK}{}", field.name(), field.data_type()));
+    let unread: Vec<String> = unread.collect();
+    if !unread.is_empty() {
+        rows.push(vec!["(not read)".to_owned(), unread.join(", ")]);
+    }
+    rows
+}
+
+/// `inputs`: what the model reads, if there is one.
+fn features(sheet: &mut Sheet, prepared: &Prepared, inputs: Option<&[ModelInput]>) {
+    let job = &prepared.job;
+    let is_read = |name: &str| inputs.is_none_or(|all| all.iter().any(|input| input.name == name));
+    let row = |(field, (name, feature)): (&arrow::datatypes::Field, &(String, Feature))| {
+        let made = match words::window_of(&feature.kind) {
+            Some((key, window)) => format!("window {window} by {key}"),
+            None => words::kind(job, &feature.kind),
+        };
+        let null = match (&feature.default, feature.allow_null) {
+            (Some(default), _) => format!("default {default}"),
+            (None, true) => "null is NaN".to_owned(),
+            (None, false) if is_read(name) => "null is a dead letter".to_owned(),
+            (None, false) => "null stays".to_owned(),
+        };
+        vec![field.name().clone(), field.data_type().to_string(), null, made]
+    };
+    let rows: Vec<Vec<String>> =
+        prepared.plan.fields().iter().zip(&job.features).map(row).collect();
+    sheet.section("features, in order", &rows);
+}
+
+fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
+    let job = &prepared.job;
+    let (name, version) = (&parts.identity.name, &parts.identity.version);
+    let finding = describe_dependence(parts.dependence);
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let path = job.model.as_ref().map(|model| words::path(&model.path)).unwrap_or_default();
+    rows.push(vec![format!("{path} (XXH3 {})", parts.digest)]);
+    rows.extend(parts.described.iter().map(|line| vec![line.clone()]));
+    let bounds = &job.realtime.bounds;
+    let (most, wait) = (thousands(bounds.max_rows as u64), bounds.timeout.as_millis());
+    rows.push(vec![format!("batches of at most {most} rows; a row waits at most {wait} ms")]);
+    sheet.section(&format!("model {name} version {version}: {finding}"), &rows);
+}
+
+fn add_drift(sheet: &mut Sheet, drift: &Drift, watched: &[String]) -> Result<()> {
+    let BaselineFile { kind, rows, rows_held, .. } = BaselineFile::read(&drift.baseline)?;
+    let row = |name: &str, text: String| vec![name.to_owned(), text];
+    let path = words::path(&drift.baseline);
+    let held =
+        format!("{path} ({}, {} of {} rows)", kind.name(), thousands(rows_held), thousands(rows));
+    let windows = drift.windows.iter().map(|(length, text)| words::drift_window(*length, text));
+    let lines = [
+        row("baseline", held),
+        row("watches", format!("{}: {}", watched.len(), watched.join(", "))),
+        row("windows", windows.collect::<Vec<_>>().join(", ")),
+        row("drifted if", words::drift_rules(&drift.thresholds)),
+        row("mode", words::drift_mode(drift.mode)),
+        row("late rows", words::late_for_drift(drift.revisions)),
+    ];
+    sheet.section("drift: the baseline covers all watched columns", &lines);
+    Ok(())
+}
+
+fn outputs(sheet: &mut Sheet, job: &Job) {
+    let mut rows = vec![("predictions", &job.outputs.predictions)];
+    rows.extend(job.drift.is_some().then_some(("drift", &job.outputs.drift)));
+    rows.push(("dead letters", &job.outputs.dead_letters));
+    let rows = rows.into_iter().map(|(name, output)| vec![name.to_owned(), words::output(output)]);
+    sheet.section("results", &rows.collect::<Vec<_>>());
+}

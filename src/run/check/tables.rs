@@ -1,0 +1,92 @@
+//! The tables of a job, and what features take from them.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use arrow::datatypes::{Schema, SchemaRef};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use super::sheet::Sheet;
+use super::{columns, stored};
+use crate::config::Job;
+use crate::config::job::{FeatureKind, Table, TableVersions};
+use crate::run::plan::words;
+use crate::run::prepare::Prepared;
+use crate::run::summary::thousands;
+
+/// `all_columns`: those of each stream.
+pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaRef]) -> Result<()> {
+    let mut stream = 0;
+    for (name, table) in &prepared.job.tables {
+        match &table.versions {
+            Some(versions) => {
+                stream += 1;
+                let read = prepared.inputs.schema(stream);
+                let path = words::path(&table.input.path);
+                let eager = if versions.eager { ", eager" } else { "" };
+                let about = format!("{}, as of the event's time{eager}", stored(prepared, stream));
+                let rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
+                sheet.section(&format!("table {name}: {path} ({about})"), &rows);
+            }
+            None => static_table(sheet, &prepared.job, name, table)?,
+        }
+    }
+    Ok(())
+}
+
+fn static_table(sheet: &mut Sheet, job: &Job, name: &str, table: &Table) -> Result<()> {
+    let path = &table.input.path;
+    let (all, rows) = footer(path).with_context(|| path.display().to_string())?;
+    let is_read = |field: &str| field == table.key || !features_of(job, name, field).is_empty();
+    let read = all.fields().iter().filter(|field| is_read(field.name())).cloned();
+    let read = Schema::new(read.collect::<Vec<_>>());
+    let title = format!("table {name}: {} (static, {} rows)", words::path(path), thousands(rows));
+    sheet.section(&title, &of_table(job, name, table, &read, &all));
+    Ok(())
+}
+
+/// The columns of a Parquet file, and its rows.
+fn footer(path: &Path) -> Result<(SchemaRef, u64)> {
+    let metadata = ArrowReaderMetadata::load(&File::open(path)?, ArrowReaderOptions::new())?;
+    let rows = metadata.metadata().file_metadata().num_rows();
+    Ok((metadata.schema().clone(), rows.max(0) as u64))
+}
+
+/// A row for each column that is read: what the job makes of it.
+fn of_table(job: &Job, name: &str, table: &Table, read: &Schema, all: &Schema) -> Vec<Vec<String>> {
+    let role = |column: &str| {
+        let mut roles: Vec<String> = Vec::new();
+        roles.extend((column == table.key).then(|| "key".to_owned()));
+        if let Some(TableVersions { time, sequence, .. }) = &table.versions {
+            roles.extend((column == time).then(|| "time".to_owned()));
+            roles.extend((Some(column) == sequence.as_deref()).then(|| "sequence".to_owned()));
+        }
+        let features = features_of(job, name, column);
+        roles.extend((!features.is_empty()).then(|| format!("features.{}", features.join(", "))));
+        roles.join(", ")
+    };
+    let mut rows = columns(read, all, role);
+    let ages = job.features.iter().filter_map(|(feature, about)| match &about.kind {
+        FeatureKind::Age { table, .. } if table == name => Some(feature.as_str()),
+        _ => None,
+    });
+    let ages: Vec<&str> = ages.collect();
+    if !ages.is_empty() {
+        let row = ["(age in ms)", "Float64", &format!("features.{}", ages.join(", "))];
+        rows.push(row.map(str::to_owned).to_vec());
+    }
+    if let Some(TableVersions { max_age_ms: Some(age), .. }) = &table.versions {
+        rows.push(vec!["(max age)".to_owned(), words::length(*age)]);
+    }
+    rows
+}
+
+/// The features that are a column of a table.
+fn features_of<'a>(job: &'a Job, table_name: &str, column_name: &str) -> Vec<&'a str> {
+    let features = job.features.iter().filter(|(_, feature)| {
+        matches!(&feature.kind, FeatureKind::Lookup { table, column, .. }
+            if table == table_name && column == column_name)
+    });
+    features.map(|(name, _)| name.as_str()).collect()
+}

@@ -1,0 +1,140 @@
+"""`check` describes a job: its words for the shipped jobs are in tests/transcripts, and are true.
+
+To write them anew: DRIFTLINE_WRITE_TRANSCRIPTS=1 python -m pytest tests/python/test_check.py
+"""
+
+import os
+import re
+import tomllib
+
+import onnx
+import pyarrow.parquet as pq
+import pytest
+
+from support import DEPARTURES, FEATURES, FLIGHTS, JOB, ROOT, driftline, files, job_file
+
+TRANSCRIPTS = ROOT / "tests" / "transcripts"
+
+
+def check(job, **options) -> str:
+    done = driftline("check", job, **options)
+    assert done.stderr == ""
+    return done.stdout.decode()
+
+
+def sections(text: str) -> dict:
+    """Rows by title, each split where columns are."""
+    found = {}
+    for block in text.split("\n\n")[1:-1]:
+        title, *rows = block.splitlines()
+        # A row that is wrapped goes on further in.
+        rows = re.sub(r"\n {6,}", " ", "\n".join(rows)).splitlines()
+        found[title] = [re.split(r"  +", row.strip()) for row in rows]
+    return found
+
+
+def names_in(columns: str) -> set:
+    """Of `a Int32, b Timestamp(ms, "UTC")`, a and b."""
+    return {column.split()[0] for column in re.sub(r"\(.*?\)", "", columns).split(", ")}
+
+
+def of(found: dict, title: str) -> list:
+    (rows,) = (rows for name, rows in found.items() if name.startswith(title))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["flights", "minimal"])
+def test_the_words_are_those_of_the_transcript(name):
+    said = check(f"jobs/{name}.toml", cwd=ROOT)
+    path = TRANSCRIPTS / f"check_{name}.txt"
+    if os.environ.get("DRIFTLINE_WRITE_TRANSCRIPTS"):
+        path.write_text(said)
+    assert path.read_text() == said
+    assert said.endswith("\n\nthe job is sound\n")
+    assert all(len(line) <= 100 for line in said.splitlines())
+
+
+@pytest.fixture(scope="module")
+def found():
+    return sections(check(JOB, cwd=ROOT))
+
+
+def test_all_columns_of_the_source_are_there(found):
+    rows = of(found, "source departures: data/flights/departures.parquet (Parquet, 1 partition, 328,521 rows)")
+    read = {row[0] for row in rows if row[0] != "(not read)"}
+    (others,) = (names_in(row[1]) for row in rows if row[0] == "(not read)")
+    assert not read & others
+    assert read | others == set(pq.read_schema(DEPARTURES).names)
+    roles = {row[0]: row[2] for row in rows if len(row) > 2}
+    assert roles == {"event_time": "time", "event_id": "id", "tailnum": "key"}
+
+
+@pytest.mark.parametrize("table", ["planes", "weather"])
+def test_all_columns_of_a_table_are_there_and_who_takes_them(found, table):
+    rows = of(found, f"table {table}: data/flights/{table}.parquet (")
+    names = {row[0] for row in rows if not row[0].startswith("(")}
+    names |= {name for row in rows if row[0] == "(not read)" for name in names_in(row[1])}
+    assert names == set(pq.read_schema(FLIGHTS / f"{table}.parquet").names)
+    features = tomllib.loads(JOB.read_text())["features"]
+    taken = {row[0]: row[2] for row in rows if len(row) > 2 and row[2].startswith("features.")}
+    wanted = {
+        about["lookup"]["column"]: f"features.{name}"
+        for name, about in features.items()
+        if about.get("lookup", {}).get("table") == table
+    }
+    assert taken == wanted
+
+
+def test_features_say_how_they_are_made(found):
+    rows = of(found, "features")
+    features = tomllib.loads(JOB.read_text())["features"]
+    assert [row[0] for row in rows] == list(features)
+    for name, kind, null, made in rows:
+        (way,) = features[name].keys() - {"default"}
+        assert kind == "Float64" and way in made
+        if "default" in features[name]:
+            assert float(null.removeprefix("default ")) == features[name]["default"]
+        else:
+            assert null == ("null is a dead letter" if name in FEATURES else "null stays")
+
+
+def test_the_model_and_what_goes_into_it(found):
+    rows = [row[0] for row in of(found, "model arrival-delay version 1: invariant")]
+    graph = onnx.load(FLIGHTS / "models" / "trees.onnx").graph
+    width = graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    assert f'input "{graph.input[0].name}" (float [rows, {width}])' in rows
+    wanted = [f"input column {at} is {name}" for at, name in enumerate(FEATURES)]
+    assert [row for row in rows if row.startswith("input column")] == wanted
+    assert 'output "probabilities": binary, 2 column(s)' in rows
+
+
+def test_drift_and_results(found):
+    drift = dict(of(found, "drift"))
+    baseline = pq.read_table(FLIGHTS / "baseline-trees.parquet")
+    columns = baseline["feature"].unique().to_pylist()
+    assert set(drift["watches"].split(": ")[1].split(", ")) == set(columns)
+    assert drift["drifted if"] == "p < 0.05 and D >= 0.1; or |mean_shift_sd| > 0.5; or share_beyond_3 > 0.05"
+    results = dict(of(found, "results"))
+    wanted = {name: f"out/flights/{name.replace(' ', '_')} (Parquet)" for name in results}
+    assert results == wanted and list(results) == ["predictions", "drift", "dead letters"]
+
+
+def test_ages_json_and_no_model(tmp_path):
+    job = job_file(
+        tmp_path / "job.toml",
+        ('lookup = { table = "weather", key = "origin", column = "visib" }',
+         'lookup = { table = "weather", key = "origin", age = true }'),
+    )  # fmt: skip
+    text = job.read_text()
+    before, after = text.split("[model]")
+    job.write_text(before + "[sinks" + after.split("[sinks", 1)[1])
+    found = sections(check(job))
+    assert ["(age in ms)", "Float64", "features.visib"] in of(found, "table weather")
+    assert "no model: the job can only export features" in found
+    assert not [title for title in found if title.startswith(("model", "drift", "results"))]
+
+
+def test_check_writes_nothing(tmp_path):
+    job = job_file(tmp_path / "job.toml")
+    driftline("check", job, cwd=tmp_path)
+    assert files(tmp_path) == [job] and list(tmp_path.iterdir()) == [job]
