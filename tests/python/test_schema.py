@@ -176,7 +176,6 @@ WRONG = [
     ("drift.windows", []),
     ("sinks.drifts", {"path": "x"}),
     ("sinks.drift.format", "csv"),
-    ("sources", {}),
     ("sources", {"a": {"path": "a"}, "b": {"path": "b"}}),
     ("features", {}),
     ("features.distance.sql", "1"),
@@ -186,9 +185,11 @@ WRONG = [
     ("features.temp.lookup.column", None),
     ("features.carrier_code.encode.categories_file", "x"),
     ("features.carrier_delay_1h.window.aggregate", "median"),
+    ("features.carrier_delay_1h.window.function", "slope"),
     ("tables.weather.max_age_ms", 0),
 ]
 RIGHT = [
+    ("sources", {}),
     ("drift.z_test", "off"),
     ("drift.z_test", 3),
     ("job.order", "arrival"),
