@@ -3,6 +3,7 @@
 To write them anew: DRIFTLINE_WRITE_TRANSCRIPTS=1 python -m pytest tests/python/test_check.py
 """
 
+import json
 import os
 import re
 import tomllib
@@ -11,6 +12,7 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 
+from running import EVENT
 from support import DEPARTURES, FEATURES, FLIGHTS, JOB, ROOT, driftline, files, job_file
 
 TRANSCRIPTS = ROOT / "tests" / "transcripts"
@@ -119,7 +121,20 @@ def test_drift_and_results(found):
     assert results == wanted and list(results) == ["predictions", "drift", "dead letters"]
 
 
-def test_ages_json_and_no_model(tmp_path):
+def test_json_says_its_columns_as_far_as_lines_were_looked_at(tmp_path):
+    (tmp_path / "events.jsonl").write_bytes(EVENT)
+    job = job_file(tmp_path / "job.toml", (str(DEPARTURES), str(tmp_path / "events.jsonl")))
+    said = check(job, cwd=tmp_path)
+    rows = of(sections(said), "source departures: events.jsonl (JSON lines, 1 partition, rows not")
+    names = {row[0] for row in rows}
+    assert names == set(json.loads(EVENT)) and "(not read)" not in names
+    job.write_text(job.read_text().replace(str(tmp_path / "events.jsonl"), "-"))
+    done = driftline("check", job, stdin=EVENT, cwd=tmp_path)
+    rows = of(sections(done.stdout.decode()), "source departures: standard input (JSON lines")
+    assert {row[0] for row in rows} == names
+
+
+def test_ages_and_no_model(tmp_path):
     job = job_file(
         tmp_path / "job.toml",
         ('lookup = { table = "weather", key = "origin", column = "visib" }',

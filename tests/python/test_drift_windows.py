@@ -63,9 +63,9 @@ def test_with_all_thresholds_off_nothing_is_drift(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("Z_TEST", "none", 'drift.z_test is "none"; it must be a number, or "off"'),
-        ("KS_P_VALUE", "-1", "drift.ks_p_value is -1"),
-        ("MIN_EFFECT", "-0.1", "drift.min_effect is -0.1"),
+        ("Z_TEST", "none", 'drift.z_test: string "none" where a number of at least 0, or "off"'),
+        ("KS_P_VALUE", "-1", "drift.ks_p_value: "),
+        ("MIN_EFFECT", "-0.1", "drift.min_effect: -0.1"),
         ("MODE", "sketch", "drift.mode"),
         ("PROFILE_BINS", "0", "drift.profile_bins"),
         ("BASELINE_SAMPLE_MAX", "0", "drift.baseline_sample_max"),

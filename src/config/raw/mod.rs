@@ -1,5 +1,5 @@
 //! The job file as it is typed. Names, words, defaults and limits stand here, in one place; the
-//! descriptions are those of the job file's JSON Schema. [`super::check`] sees to the rest.
+//! descriptions are those of the job file's JSON Schema. `check` sees to the rest.
 
 mod drift;
 mod event;

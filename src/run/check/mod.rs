@@ -59,7 +59,8 @@ fn all_columns(job: &Job, options: &RunOptions) -> Result<Vec<SchemaRef>> {
     let tables = inputs::as_of_tables(job).map(|(_, table, _)| &table.input.path);
     let events = job.source.iter().map(|source| &source.input.path);
     if events.chain(tables).any(|path| path.as_os_str() == "-") {
-        return Ok(vec![Arc::new(Schema::empty()); streams]);
+        let unknown: SchemaRef = Arc::new(Schema::empty());
+        return Ok(vec![unknown; streams]);
     }
     let inputs = inputs::open(job, options)?;
     Ok((0..streams).map(|stream| inputs.schema(stream)).collect())
