@@ -69,9 +69,5 @@ fn report(model: &str, threads: usize, rows: usize, (mut took, all): (Vec<Durati
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
     let rate = (took.len() * rows) as f64 / all.as_secs_f64();
-    println!(
-        "{model:<9} {threads:>7} {rows:>5} {:>7.0} {:>7.0} {rate:>8.0}",
-        at(0.5),
-        at(0.99)
-    );
+    println!("{model:<9} {threads:>7} {rows:>5} {:>7.0} {:>7.0} {rate:>8.0}", at(0.5), at(0.99));
 }

@@ -206,6 +206,12 @@ def sample_pairs():
         yield sample(n, 15), sample(m, 15, rng.choice([0, 0, 0, 1]))
     yield {1.0: 10_000}, {1.0: 9_999, 2.0: 1}
     yield {1.0: 10_000, 2.0: 1}, {1.0: 9_999, 2.0: 2}
+    for size in (1, 2, 9, 60, 500, 10_500):
+        # Infinities are values like others.
+        ends = {-math.inf: rng.randint(1, size), math.inf: rng.randint(1, size)}
+        yield sample(size, 20) | ends, sample(size, 20)
+        yield sample(size, 20), {math.inf: size}
+        yield sample(size, 20) | ends, sample(2 * size, 20) | {math.inf: size}
 
 
 def runs(sample):
@@ -238,6 +244,85 @@ def write_two_sample(folder):
     write(folder / "ks_2samp_golden.txt", header, [two_sample_line(a, b) for a, b in sample_pairs()])
 
 
+# --- ks_scipy_fails.txt ---------------------------------------------------------------------------
+
+
+def reflection_p_value(h, n):
+    """P(D >= h/n) for two samples of n values in whole numbers (Gnedenko and Korolyuk 1951)."""
+    terms = ((-1) ** (k - 1) * math.comb(2 * n, n - k * h) for k in range(1, n // h + 1))
+    return float(Fraction(2 * sum(terms), math.comb(2 * n, n)))
+
+
+def scipy_failures():
+    """Where SciPy's exact sum exceeds 1 by rounding, so that it warns and returns the asymptotic p-value."""
+    for n in [*range(1, 1001), 2000, 3000, 5000, 7000, 10_000]:
+        for h in range(1, n + 1):
+            is_success, _, p_value = _attempt_exact_2kssamp(n, n, n, h / n, "two-sided")
+            if not is_success:
+                yield h, n
+            elif p_value < 1 - 1e-9:
+                break
+
+
+def write_scipy_failures(folder):
+    for n in range(1, 40):
+        assert all(reflection_p_value(h, n) == path_count_p_value(h, n, n) for h in range(1, n + 1)), n
+    lines = [f"{h} {n} {bits(reflection_p_value(h, n))}" for h, n in scipy_failures()]
+    header = (
+        "Where SciPy's exact method fails (ks_2samp warns): D as a multiple of 1/n and the size n of both samples, all of "
+        "n up to 1,000 and some larger, then the bit pattern of the p-value in whole numbers."
+    )
+    write(folder / "ks_scipy_fails.txt", header, lines)
+
+
+# --- ks_missing_golden.txt ------------------------------------------------------------------------
+
+
+def with_missing(rng, size, values, shift):
+    """Values in no order, some of them null (None), some NaN."""
+
+    def value():
+        draw = rng.random()
+        return None if draw < 0.1 else math.nan if draw < 0.2 else (rng.randrange(values) + shift) / 4
+
+    return [value() for _ in range(size)]
+
+
+def missing_cases():
+    rng = random.Random(20240605)
+    for size in (1, 2, 5, 30, 200):
+        for _ in range(6):
+            values, other = rng.choice([2, 10, 1000]), rng.randint(1, 2 * size)
+            yield with_missing(rng, size, values, 0), with_missing(rng, other, values, rng.choice([0, 1, values // 3]))
+    yield [None, math.nan], [1.0]
+    yield [-0.0, math.nan, 0.0, None], [0.0, math.inf, -math.inf]
+
+
+def missing_line(current, reference):
+    """ks_2samp without what is missing: method='auto', NaN left out, and null before that."""
+    x, y = ([value for value in sample if value is not None] for sample in (current, reference))
+    known = [sum(not math.isnan(value) for value in sample) for sample in (x, y)]
+    fields = ["-", "-"]
+    if all(known):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            result = ks_2samp(x, y, nan_policy="omit")
+        fields = [bits(result.statistic), bits(result.pvalue)]
+    texts = [",".join("null" if value is None else str(value) for value in sample) for sample in (current, reference)]
+    return " ".join([*fields, *texts])
+
+
+def write_missing(folder):
+    lines = []
+    for current, reference in missing_cases():
+        try:
+            lines.append(missing_line(current, reference))
+        except RuntimeWarning:
+            continue  # Equal sizes a step apart: see ks_scipy_fails.txt.
+    header = "scipy.stats.ks_2samp, nan_policy='omit': bit patterns of statistic and p-value, then both samples."
+    write(folder / "ks_missing_golden.txt", header, lines)
+
+
 def main():
     default = Path(__file__).resolve().parent.parent / "operators" / "testdata" / "numeric"
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
@@ -246,6 +331,8 @@ def main():
     write_kolmogorov(folder)
     write_exact(folder)
     write_two_sample(folder)
+    write_scipy_failures(folder)
+    write_missing(folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 //! The order gate: rows wait at their home until their turn has come.
 
-use std::collections::BTreeMap;
-
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
@@ -17,7 +15,7 @@ use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::sort::{OrderColumns, RowOrder};
-use crate::watermark::{CompleteEpochs, Mark, Progress};
+use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Progress};
 
 /// The order in which events reach stateful features; the job's `job.order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,8 +142,7 @@ pub fn order_rows<'scope>(
         Pipeline,
         "OrderGate",
         move |_capability, _info| {
-            let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
-            let mut epochs = CompleteEpochs::shown(progress);
+            let mut epochs = BatchesByEpoch::new(CompleteEpochs::shown(progress));
             move |(rows, row_frontier), (marks, mark_frontier), output| {
                 // 1. Rows go out at once, or wait for their epoch.
                 rows.for_each(|capability, container| {
@@ -156,17 +153,14 @@ pub fn order_rows<'scope>(
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     } else {
                         counters.rows_held(batch.num_rows() as i64);
-                        arrived.entry(epoch).or_default().push(batch);
+                        epochs.hold(epoch, batch);
                     }
                 });
                 // 2. Marks bring the capability of their epoch.
                 epochs.read(marks, output.output_index());
                 // 3. Each complete epoch lets out what its watermark has passed.
-                let complete = |epoch: &u64| {
-                    !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
-                };
-                while let Some(capability) = epochs.next(complete) {
-                    if let Some(batches) = arrived.remove(capability.time()) {
+                while let Some((capability, batches)) = epochs.next([row_frontier, mark_frontier]) {
+                    if !batches.is_empty() {
                         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
                         counters.gate_rows_added(rows as i64);
                         failure.check(gate.insert(&batches));

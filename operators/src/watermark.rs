@@ -1,16 +1,17 @@
 //! How far event time has come: per partition, per stream, as of an epoch.
 
-use std::cell::{Cell, Ref, RefCell};
-use std::collections::BTreeMap;
-use std::rc::Rc;
+mod epochs;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use timely::communication::Pull;
-use timely::dataflow::channels::Message;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::InputHandleCore;
 
 use crate::admit::EVENTS;
+
+pub use epochs::{BatchesByEpoch, CompleteEpochs, Progress};
 
 /// What a source worker says of a partition in an epoch. Broadcast to every worker, so that all of
 /// them compute the same watermarks for the same epoch.
@@ -45,7 +46,6 @@ pub struct StreamBounds {
 struct Partition {
     stream: usize,
     highest: i64,
-    idle: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,33 @@ struct StreamState {
     watermark: i64,
     /// The highest event time seen, of finished partitions too.
     highest: i64,
+    /// How many partitions are unfinished.
+    open: usize,
+    /// Those of them that are not idle, the one that holds the others up first: highest event time
+    /// and number.
+    active: BTreeSet<(i64, u32)>,
+}
+
+impl StreamState {
+    fn new(bounds: &StreamBounds) -> Self {
+        StreamState {
+            allowed_lateness_ms: bounds.allowed_lateness_ms,
+            holds_events: bounds.holds_events,
+            watermark: i64::MIN,
+            highest: i64::MIN,
+            open: 0,
+            active: BTreeSet::new(),
+        }
+    }
+
+    /// The lowest event time that an active partition has reached.
+    fn lowest(&self) -> Option<i64> {
+        self.active.first().map(|&(time, _)| time)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open > 0 && self.active.is_empty()
+    }
 }
 
 /// The watermarks of all streams.
@@ -74,21 +101,20 @@ pub struct Watermarks {
 impl Watermarks {
     /// `streams[0]` is that of the events; partitions are numbered through all streams.
     pub fn new(streams: &[StreamBounds]) -> Self {
+        let mut watermarks = Watermarks {
+            open: BTreeMap::new(),
+            streams: streams.iter().map(StreamState::new).collect(),
+            job: i64::MIN,
+        };
         let partitions = streams
             .iter()
             .enumerate()
             .flat_map(|(stream, bounds)| bounds.floors.iter().map(move |&floor| (stream, floor)));
-        let open = (0..)
-            .zip(partitions)
-            .map(|(number, (stream, highest))| (number, Partition { stream, highest, idle: false }))
-            .collect();
-        let streams = streams.iter().map(|bounds| StreamState {
-            allowed_lateness_ms: bounds.allowed_lateness_ms,
-            holds_events: bounds.holds_events,
-            watermark: i64::MIN,
-            highest: i64::MIN,
-        });
-        let mut watermarks = Watermarks { open, streams: streams.collect(), job: i64::MIN };
+        for (number, (stream, highest)) in (0..).zip(partitions) {
+            watermarks.open.insert(number, Partition { stream, highest });
+            watermarks.streams[stream].open += 1;
+            watermarks.streams[stream].active.insert((highest, number));
+        }
         for stream in 0..watermarks.streams.len() {
             watermarks.raise(stream);
         }
@@ -98,48 +124,43 @@ impl Watermarks {
     pub fn apply(&mut self, mark: Mark) {
         let Some(partition) = self.open.get_mut(&mark.partition) else { return };
         let stream = partition.stream;
+        let state = &mut self.streams[stream];
+        state.active.remove(&(partition.highest, mark.partition));
         match mark.reached {
             Reached::Time(time) => {
                 partition.highest = time.max(partition.highest);
-                partition.idle = false;
-                let state = &mut self.streams[stream];
                 state.highest = time.max(state.highest);
+                state.active.insert((partition.highest, mark.partition));
             }
-            Reached::Idle => partition.idle = true,
-            Reached::Finished => drop(self.open.remove(&mark.partition)),
+            Reached::Idle => {}
+            Reached::Finished => {
+                state.open -= 1;
+                self.open.remove(&mark.partition);
+            }
         }
         self.raise(stream);
     }
 
-    fn of<'a>(&'a self, stream: usize) -> impl Iterator<Item = (u32, &'a Partition)> + 'a {
-        let of_stream = move |(_, partition): &(&u32, &Partition)| partition.stream == stream;
-        self.open.iter().filter(of_stream).map(|(number, partition)| (*number, partition))
-    }
-
     fn raise(&mut self, stream: usize) {
-        let active = self.of(stream).filter(|(_, p)| !p.idle).map(|(_, p)| p.highest).min();
-        let is_open = self.of(stream).next().is_some();
-        let state = &self.streams[stream];
-        let watermark = match active {
-            Some(lowest) => lowest.saturating_sub(state.allowed_lateness_ms),
-            None if is_open && state.highest > i64::MIN => state.highest.saturating_add(1),
-            None if is_open => i64::MIN,
-            None => i64::MAX,
-        };
         let state = &mut self.streams[stream];
+        let watermark = match state.lowest() {
+            Some(lowest) => lowest.saturating_sub(state.allowed_lateness_ms),
+            None if state.open == 0 => i64::MAX,
+            None if state.highest > i64::MIN => state.highest.saturating_add(1),
+            None => i64::MIN,
+        };
         state.watermark = state.watermark.max(watermark);
-        let waited_for = (0..self.streams.len()).filter(|&stream| self.is_waited_for(stream));
-        let lowest = waited_for.map(|stream| self.streams[stream].watermark).min();
+        let lowest = self.waited_for().map(|stream| stream.watermark).min();
         self.job = self.job.max(lowest.unwrap_or(i64::MAX));
     }
 
-    /// Whether events wait for a stream: not for one that is idle as a whole, but for the events.
-    fn is_waited_for(&self, stream: usize) -> bool {
-        let is_idle = || {
-            let mut open = self.of(stream).peekable();
-            open.peek().is_some() && open.all(|(_, partition)| partition.idle)
-        };
-        self.streams[stream].holds_events && (stream == EVENTS || !is_idle())
+    /// The streams that events wait for: not one that is idle as a whole, but for the events.
+    fn waited_for(&self) -> impl Iterator<Item = &StreamState> {
+        let streams = self.streams.iter().enumerate();
+        let waited_for = streams.filter(|(number, stream)| {
+            stream.holds_events && (*number == EVENTS || !stream.is_idle())
+        });
+        waited_for.map(|(_, stream)| stream)
     }
 
     /// The watermark of one stream (ms).
@@ -155,187 +176,29 @@ impl Watermarks {
 
     /// The partitions that hold the watermark of the job where it is.
     pub fn holding(&self) -> Vec<u32> {
-        let waited_for =
-            self.open.iter().filter(|(_, p)| !p.idle && self.is_waited_for(p.stream)).map(
-                |(&number, p)| {
-                    let lateness = self.streams[p.stream].allowed_lateness_ms;
-                    (p.highest.saturating_sub(lateness), number)
-                },
-            );
-        let waited_for: Vec<(i64, u32)> = waited_for.collect();
-        let lowest = waited_for.iter().map(|(watermark, _)| *watermark).min();
-        let holds = waited_for.into_iter().filter(|(watermark, _)| Some(*watermark) == lowest);
-        holds.map(|(_, partition)| partition).collect()
+        let reached =
+            |stream: &StreamState, time: i64| time.saturating_sub(stream.allowed_lateness_ms);
+        let lowest_of = |stream: &StreamState| stream.lowest().map(|time| reached(stream, time));
+        let lowest = self.waited_for().filter_map(lowest_of).min();
+        let held = self.waited_for().flat_map(|stream| {
+            let held = stream
+                .active
+                .iter()
+                .take_while(move |(time, _)| Some(reached(stream, *time)) == lowest);
+            held.map(|(_, partition)| *partition)
+        });
+        let mut held: Vec<u32> = held.collect();
+        held.sort_unstable();
+        held
     }
 
     /// The partitions whose highest event time is more than `skew_max_ms` above the lowest of the
     /// other active partitions of their stream.
     pub fn ahead(&self, skew_max_ms: i64) -> Vec<u32> {
-        let lowest_of: Vec<Option<i64>> = (0..self.streams.len())
-            .map(|stream| self.of(stream).filter(|(_, p)| !p.idle).map(|(_, p)| p.highest).min())
-            .collect();
         let is_ahead = |partition: &Partition| {
-            lowest_of[partition.stream]
-                .is_some_and(|lowest| partition.highest.saturating_sub(skew_max_ms) > lowest)
+            let lowest = self.streams[partition.stream].lowest();
+            lowest.is_some_and(|lowest| partition.highest.saturating_sub(skew_max_ms) > lowest)
         };
         self.open.iter().filter(|(_, p)| is_ahead(p)).map(|(&number, _)| number).collect()
-    }
-}
-
-/// How far an operator of this worker has come; to be looked at by others of the same worker.
-#[derive(Clone)]
-pub struct Progress {
-    epoch: Rc<Cell<u64>>,
-    watermarks: Rc<RefCell<Watermarks>>,
-}
-
-impl Progress {
-    pub fn new(watermarks: Watermarks) -> Self {
-        Progress { epoch: Rc::default(), watermarks: Rc::new(RefCell::new(watermarks)) }
-    }
-
-    /// The last complete epoch; 0 before the first.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.get()
-    }
-
-    /// The watermarks as of [`Progress::epoch`].
-    pub fn watermarks(&self) -> Ref<'_, Watermarks> {
-        self.watermarks.borrow()
-    }
-}
-
-/// Epochs whose marks have come, in order: an operator's view of the watermarks.
-///
-/// Every epoch has a mark, whatever rows it has, so its capability is the one to send under.
-pub struct CompleteEpochs {
-    progress: Progress,
-    waiting: BTreeMap<u64, (Capability<u64>, Vec<Mark>)>,
-}
-
-impl CompleteEpochs {
-    pub fn new(watermarks: Watermarks) -> Self {
-        Self::shown(Progress::new(watermarks))
-    }
-
-    /// Epochs whose completion is seen in `progress`.
-    pub fn shown(progress: Progress) -> Self {
-        CompleteEpochs { progress, waiting: BTreeMap::new() }
-    }
-
-    /// Takes the marks that have come, and for each epoch the capability for output `port`.
-    pub fn read<P>(&mut self, marks: &mut InputHandleCore<u64, Vec<Mark>, P>, port: usize)
-    where
-        P: Pull<Message<u64, Vec<Mark>>>,
-    {
-        marks.for_each(|capability, container| {
-            let Some(retained) = capability.retain_least(port) else { return };
-            let epoch = *retained.time();
-            self.waiting.entry(epoch).or_insert_with(|| (retained, Vec::new())).1.append(container);
-        });
-    }
-
-    /// The next epoch, if it is complete; the watermarks are then as of it.
-    pub fn next(&mut self, complete: impl Fn(&u64) -> bool) -> Option<Capability<u64>> {
-        let entry = self.waiting.first_entry().filter(|entry| complete(entry.key()))?;
-        let (capability, marks) = entry.remove();
-        let mut watermarks = self.progress.watermarks.borrow_mut();
-        marks.into_iter().for_each(|mark| watermarks.apply(mark));
-        self.progress.epoch.set(*capability.time());
-        Some(capability)
-    }
-
-    pub fn watermarks(&self) -> Ref<'_, Watermarks> {
-        self.progress.watermarks()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn events(floors: &[i64]) -> StreamBounds {
-        StreamBounds { allowed_lateness_ms: 10, holds_events: true, floors: floors.to_vec() }
-    }
-
-    fn table(holds_events: bool) -> StreamBounds {
-        StreamBounds { allowed_lateness_ms: 100, holds_events, floors: vec![i64::MIN] }
-    }
-
-    fn reached(partition: u32, time: i64) -> Mark {
-        Mark { partition, reached: Reached::Time(time) }
-    }
-
-    fn finished(partition: u32) -> Mark {
-        Mark { partition, reached: Reached::Finished }
-    }
-
-    fn idle(partition: u32) -> Mark {
-        Mark { partition, reached: Reached::Idle }
-    }
-
-    #[test]
-    fn the_slowest_partition_rules_and_the_watermark_never_falls() {
-        let mut marks = Watermarks::new(&[events(&[100, 200])]);
-        assert_eq!(marks.of_job(), 90);
-        marks.apply(reached(0, 500));
-        assert_eq!((marks.of_job(), marks.holding()), (190, vec![1]));
-        marks.apply(reached(0, 400));
-        marks.apply(reached(1, 450));
-        assert_eq!(marks.of_job(), 440);
-        marks.apply(finished(0));
-        assert_eq!(marks.of_job(), 440);
-        marks.apply(finished(1));
-        assert_eq!((marks.of_job(), marks.holding()), (i64::MAX, vec![]));
-    }
-
-    #[test]
-    fn events_wait_for_tables_that_are_not_eager() {
-        let mut marks = Watermarks::new(&[events(&[0]), table(true), table(false)]);
-        marks.apply(reached(0, 1_000));
-        assert_eq!((marks.of_job(), marks.holding()), (i64::MIN, vec![1]));
-        marks.apply(reached(1, 1_050));
-        assert_eq!((marks.of_job(), marks.of_stream(EVENTS)), (950, 990));
-        marks.apply(finished(1));
-        assert_eq!((marks.of_job(), marks.holding()), (990, vec![0]));
-    }
-
-    #[test]
-    fn an_idle_partition_holds_nothing_until_it_is_back() {
-        let mut marks = Watermarks::new(&[events(&[0, 0]), table(true)]);
-        marks.apply(reached(0, 1_000));
-        marks.apply(reached(2, 500));
-        assert_eq!((marks.of_job(), marks.holding()), (-10, vec![1]));
-        marks.apply(idle(1));
-        assert_eq!((marks.of_job(), marks.holding()), (400, vec![2]));
-        marks.apply(idle(2));
-        assert_eq!(marks.of_job(), 990);
-        marks.apply(idle(0));
-        assert_eq!(marks.of_job(), 1_001);
-        marks.apply(reached(2, 800));
-        marks.apply(reached(0, 2_000));
-        assert_eq!((marks.of_job(), marks.holding()), (1_001, vec![2]));
-        marks.apply(reached(2, 2_500));
-        assert_eq!(marks.of_job(), 1_990);
-    }
-
-    #[test]
-    fn a_finished_partition_has_been_seen_when_the_others_are_idle() {
-        let mut marks = Watermarks::new(&[events(&[0, 0])]);
-        marks.apply(reached(0, 1_000));
-        marks.apply(reached(1, 500));
-        marks.apply(finished(0));
-        assert_eq!(marks.of_job(), 490);
-        marks.apply(idle(1));
-        assert_eq!((marks.of_job(), marks.holding()), (1_001, vec![]));
-    }
-
-    #[test]
-    fn partitions_far_ahead_of_their_stream_are_known() {
-        let mut marks = Watermarks::new(&[events(&[0, 0]), table(true)]);
-        marks.apply(reached(0, 1_000));
-        marks.apply(reached(2, 90_000));
-        assert_eq!(marks.ahead(999), [0]);
-        assert_eq!(marks.ahead(1_000), [] as [u32; 0]);
     }
 }

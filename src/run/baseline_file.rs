@@ -69,7 +69,12 @@ impl BaselineFile {
             Some("sample") => ReferenceKind::Sample,
             Some(other) => bail!("{}: {KIND} is {other:?}, not full or sample", path.display()),
         };
-        let rows = value(ROWS).and_then(|rows| rows.parse().ok()).unwrap_or(rows_held);
+        let rows = match value(ROWS) {
+            Some(rows) => rows
+                .parse()
+                .with_context(|| format!("{}: {ROWS} is {rows:?}, not a number", path.display()))?,
+            None => rows_held,
+        };
         Ok(BaselineFile { baseline, kind, rows, rows_held, id: digest(path)? })
     }
 

@@ -286,7 +286,9 @@ fn random_partitions(seed: u64) -> Vec<Vec<Row>> {
         let value = match random.below(12) {
             0 => None,
             1 => Some(f64::NAN),
-            2 => Some(-0.0),
+            2 => {
+                Some([-0.0, f64::INFINITY, f64::NEG_INFINITY, 1e300, 0.1][random.below(5) as usize])
+            }
             _ => Some(random.below(30) as f64 - 15.0),
         };
         let behind = if random.below(9) == 0 { random.below(300) } else { random.below(30) };

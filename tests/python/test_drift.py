@@ -78,6 +78,15 @@ def windows(label, times) -> dict:
     return rows
 
 
+def mean_of(values) -> float:
+    """Of equal values that value: their rounded sum need not be a multiple of it."""
+    return values[0] if (values == values[0]).all() else math.fsum(values) / len(values)
+
+
+def deviation_of(values) -> float:
+    return 0.0 if (values == values[0]).all() else np.std(values, ddof=1)
+
+
 def figures(current, reference) -> dict:
     """The figures of one window by SciPy, NumPy and math.fsum."""
     known, base = current[~np.isnan(current)], reference[~np.isnan(reference)]
@@ -87,8 +96,8 @@ def figures(current, reference) -> dict:
         "null_count_current": len(current) - len(known),
         "null_share_current": (len(current) - len(known)) / len(current),
         "null_share_reference": (len(reference) - len(base)) / len(reference),
-        "mean_reference": math.fsum(base) / len(base),
-        "std_reference": np.std(base, ddof=1),
+        "mean_reference": mean_of(base),
+        "std_reference": deviation_of(base),
     }
     if len(known) == 0:
         return wanted
@@ -97,8 +106,8 @@ def figures(current, reference) -> dict:
         "p_method": "exact" if is_exact else "asymptotic",
         "ks_statistic": ks.statistic,
         "ks_p_value": ks.pvalue,
-        "mean_current": math.fsum(known) / len(known),
-        "std_current": np.std(known, ddof=1) if len(known) > 1 else None,
+        "mean_current": mean_of(known),
+        "std_current": deviation_of(known) if len(known) > 1 else None,
     }
 
 
@@ -312,3 +321,27 @@ def test_a_column_without_values_has_no_figures(tmp_path):
         names += ["mean_shift_sd", "z_test", "share_beyond_3", "ks_error_bound"]
         assert all(row[name] is None for name in names)
         assert row["n_reference"] == 78_035 and not row["drift_detected"]
+
+
+@pytest.mark.parametrize("mode", ["exact", "profile"])
+def test_a_constant_never_drifts(tmp_path, mode):
+    """A tenth, whose sums are rounded: `math.fsum([0.1] * 3) / 3` is another number."""
+    assert math.fsum([0.1] * 3) / 3 != 0.1
+    job = job_file(
+        tmp_path / "job.toml",
+        ('[features.distance]\ncolumn = "distance"', '[features.distance]\nsql = "0.1"'),
+        ('["1mo", "1d"]', '["1d", "1h"]'),
+    )  # fmt: skip
+    env = {"STREAMING_DRIFT__BASELINE": str(tmp_path / "baseline.parquet")}
+    driftline("baseline", job, "--limit", 1003, env=env)
+    env["STREAMING_DRIFT__MODE"] = mode
+    driftline("replay", job, "--out", tmp_path / "run", "--to", "2013-01-06", env=env)
+    rows = drift(tmp_path / "run")
+    rows = rows.filter(pc.equal(rows["feature"], "distance"))
+    counts = set(rows["n_current"].to_pylist())
+    assert len(counts) > 40 and any(math.fsum([0.1] * n) / n != 0.1 for n in counts)
+    said_of_all(
+        rows, mean_current=0.1, mean_reference=0.1, std_reference=0.0, mean_shift_sd=0.0,
+        z_test=0.0, share_beyond_3=0.0, ks_statistic=0.0, ks_p_value=1.0, drift_detected=False,
+    )  # fmt: skip
+    assert set(rows["std_current"].to_pylist()) <= {0.0, None}

@@ -1,9 +1,12 @@
 """The Kolmogorov–Smirnov test is SciPy's by its default rule, exact and asymptotic; and baselines
 that are a sample."""
 
+import random
+import struct
 import warnings
 from fractions import Fraction
 from math import comb, isclose
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +85,7 @@ def test_every_third_day_and_every_month_equal_scipy(runs, sampled):
     columns["prediction"] = scores["score"].to_numpy().astype(np.float64)
     found = drift(run)
     starts, ends = (found[name].cast(pa.int64()).to_pylist() for name in ("window_start", "window_end"))
-    methods, telling = set(), 0
+    methods, telling = set(), set()
     for row, start, end in zip(found.to_pylist(), starts, ends, strict=True):
         if row["window"] == "1d" and start // DAY_MS % 3 > 0:
             continue
@@ -90,10 +93,10 @@ def test_every_third_day_and_every_month_equal_scipy(runs, sampled):
         where = (row["window"], start, row["feature"])
         assert_is_scipys(row, current[~np.isnan(current)], bases[row["feature"]][0], where)
         methods.add((row["window"], row["p_method"]))
-        is_between = 1e-290 < row["ks_p_value"] < 0.9
-        telling += row["window"] == "1d" and row["p_method"] == "exact" and is_between
+        if row["window"] == "1d" and row["p_method"] == "exact" and 1e-290 < row["ks_p_value"] < 0.9:
+            telling.add(start)
     assert {("1d", "exact"), ("1mo", "asymptotic")} <= methods
-    assert telling >= 30
+    assert len(telling) >= 30
 
 
 def test_a_sampled_baseline_is_a_part_of_the_whole(sampled):
@@ -141,9 +144,14 @@ def test_no_more_rows_than_asked_are_no_sample(tmp_path):
         assert_same(pq.read_table(made[other]), pq.read_table(made[None]))
 
 
-# Two samples of n values, h/n apart, for which SciPy 1.17 warns that its exact method failed and
-# goes on with the asymptotic one: n, and which h up to 6.
-SCIPY_FAILS = {7: [1], 30: [1], 1000: [1, 2, 4]}
+# Two samples of n values, h/n apart, for which SciPy warns that its exact method failed and goes on
+# with the asymptotic one: by n and h, the p-value in whole numbers. All of n up to 1,000, and more.
+LIST = Path(__file__).parents[2] / "operators" / "testdata" / "numeric" / "ks_scipy_fails.txt"
+SCIPY_FAILS = {}
+for line in LIST.read_text().splitlines()[1:]:
+    step, size, pattern = line.split()
+    SCIPY_FAILS.setdefault(int(size), {})[int(step)] = struct.unpack(">d", bytes.fromhex(pattern))[0]
+LISTED_MAX = 1_000
 NULLS, NANS = 13, 7
 
 
@@ -172,7 +180,19 @@ def days_of(path, samples):
     pq.write_table(pa.concat_tables(days), path)
 
 
-@pytest.mark.parametrize("n", SCIPY_FAILS)
+def test_scipy_fails_where_the_list_says_so():
+    draw = random.Random(5)
+    listed = [(n, h) for n, steps in SCIPY_FAILS.items() for h in steps]
+    assert len(listed) > 1_500
+    others = [(n, draw.randint(1, min(n, 12))) for n in draw.choices(range(1, LISTED_MAX + 1), k=150)]
+    for n, h in [*draw.choices(listed, k=100), *others]:
+        base = np.arange(n, dtype=float)
+        has_failed = scipy_test(base + h - 0.5, base)[1]
+        assert has_failed == (h in SCIPY_FAILS.get(n, {})), (n, h)
+        assert not has_failed or SCIPY_FAILS[n][h] == exact_p_value(n, h), (n, h)
+
+
+@pytest.mark.parametrize("n", [7, 30, 1000])
 def test_where_scipys_exact_method_fails_the_p_value_is_exact(tmp_path, n):
     job = job_file(
         tmp_path / "job.toml",

@@ -59,8 +59,7 @@ fn trend(rows: &mut dyn Iterator<Item = (i64, f64)>) -> Option<f64> {
     let mean_of = |of: fn(&(f64, f64)) -> f64| rows.iter().map(of).sum::<f64>() / n;
     let (mean_time, mean_amount) = (mean_of(|row| row.0), mean_of(|row| row.1));
     let spread: f64 = rows.iter().map(|row| (row.0 - mean_time).powi(2)).sum();
-    let together: f64 =
-        rows.iter().map(|row| (row.0 - mean_time) * (row.1 - mean_amount)).sum();
+    let together: f64 = rows.iter().map(|row| (row.0 - mean_time) * (row.1 - mean_amount)).sum();
     (spread > 0.0).then(|| together / spread)
 }
 
@@ -111,6 +110,11 @@ fn on_request() -> Result<()> {
         println!("a day of {} payments: {scored} scored on request", day.num_rows());
     }
     let account = predictor.close()?.account;
-    println!("{} read, {} scored, {} missing", account.read, account.predictions, account.missing());
+    println!(
+        "{} read, {} scored, {} missing",
+        account.read,
+        account.predictions,
+        account.missing()
+    );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Rows of a table become a differential arrangement of versions, at the owners of their keys.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -19,7 +19,7 @@ use super::versions::{Key, Version, Versions};
 use crate::exchange::{Route, RowDistributor};
 use crate::rows::Rows;
 use crate::run::Run;
-use crate::watermark::{CompleteEpochs, Mark, Watermarks};
+use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Watermarks};
 
 /// Versions by key; the times are epochs.
 pub type TableTrace = TraceAgent<ValSpine<Key, Version, u64, isize>>;
@@ -77,8 +77,7 @@ fn changes<'scope>(
         Pipeline,
         &name,
         move |_capability, _info| {
-            let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
-            let mut epochs = CompleteEpochs::new(watermarks);
+            let mut epochs = BatchesByEpoch::new(CompleteEpochs::new(watermarks));
             let mut versions = Versions::new(table.max_age_ms);
             // Watermarks of epochs whose rows may still be looked up, oldest first.
             let mut passed = VecDeque::from(vec![i64::MIN; retention.epochs + 1]);
@@ -87,15 +86,12 @@ fn changes<'scope>(
                 rows.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
                     if let Some(batch) = failure.check(container.take(&schema)) {
-                        arrived.entry(epoch).or_default().push(batch);
+                        epochs.hold(epoch, batch);
                     }
                 });
                 epochs.read(marks, output.output_index());
-                let complete = |epoch: &u64| {
-                    !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
-                };
                 let Some(converter) = &converter else { return };
-                while let Some(capability) = epochs.next(complete) {
+                while let Some((capability, batches)) = epochs.next([row_frontier, mark_frontier]) {
                     let epoch = *capability.time();
                     let mut changes = Vec::new();
                     // 1. What no row of this or a later epoch can look up goes.
@@ -103,7 +99,7 @@ fn changes<'scope>(
                     passed.push_back(epochs.watermarks().of_job());
                     versions.forget(lowest.saturating_sub(retention.history_ms), &mut changes);
                     // 2. The epoch's own versions come.
-                    for batch in arrived.remove(&epoch).into_iter().flatten() {
+                    for batch in batches {
                         let rows = failure.check(decode(&batch, converter));
                         for (key, version) in rows.into_iter().flatten() {
                             versions.insert(key, version, &mut changes);

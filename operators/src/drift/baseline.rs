@@ -51,15 +51,20 @@ pub struct Baseline {
     pub references: std::collections::BTreeMap<String, Reference>,
 }
 
+/// Up to here a count is a whole `f64`.
+const ROWS_MAX: u64 = 1 << 53;
+
 /// Why a file is not a baseline.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     #[error(
-        "not a baseline: column {0:?} is missing or of another type; make one with `driftline baseline`"
+        "not a baseline: column {0:?} is missing, of another type, or has nulls; make one with `driftline baseline`"
     )]
     Column(&'static str),
-    #[error("not a baseline: values of {feature:?} are not ascending, or a count is zero")]
-    Runs { feature: String },
+    #[error("not a baseline: values of {feature:?} are not ascending numbers")]
+    Values { feature: String },
+    #[error("not a baseline: counts of {feature:?} are zero, or add up to 2^53 or more")]
+    Counts { feature: String },
 }
 
 /// Columns of a baseline: one row a distinct value, null values (null or NaN) as one row.
@@ -121,31 +126,41 @@ impl Baseline {
         for batch in batches {
             let names: &StringArray = column(batch, "feature")?
                 .as_string_opt()
+                .filter(|names: &&StringArray| names.null_count() == 0)
                 .ok_or(BaselineError::Column("feature"))?;
             let values = column(batch, "value")?
                 .as_primitive_opt::<Float64Type>()
                 .ok_or(BaselineError::Column("value"))?;
             let counts = column(batch, "count")?
                 .as_primitive_opt::<UInt64Type>()
+                .filter(|counts| counts.null_count() == 0)
                 .ok_or(BaselineError::Column("count"))?;
-            for row in 0..batch.num_rows() {
-                let (runs, nulls) = match parts.get_mut(names.value(row)) {
-                    Some(part) => part,
-                    None => parts.entry(names.value(row).to_owned()).or_default(),
-                };
-                if values.is_null(row) {
-                    *nulls += counts.value(row);
-                } else {
-                    runs.values.push(values.value(row));
-                    runs.counts.push(counts.value(row));
+            let mut start = 0;
+            while start < batch.num_rows() {
+                let name = names.value(start);
+                let same = (start..batch.num_rows()).take_while(|&row| names.value(row) == name);
+                let end = start + same.count();
+                let (runs, nulls) = parts.entry(name.to_owned()).or_default();
+                for row in start..end {
+                    if values.is_null(row) {
+                        *nulls = nulls.saturating_add(counts.value(row));
+                    } else {
+                        runs.values.push(values.value(row) + 0.0);
+                        runs.counts.push(counts.value(row));
+                    }
                 }
+                start = end;
             }
         }
         let mut baseline = Baseline::default();
         for (feature, (runs, nulls)) in parts {
             let ascending = runs.values.windows(2).all(|pair| pair[0] < pair[1]);
-            if !ascending || runs.counts.contains(&0) {
-                return Err(BaselineError::Runs { feature });
+            if !ascending || runs.values.iter().any(|value| value.is_nan()) {
+                return Err(BaselineError::Values { feature });
+            }
+            let rows = runs.counts.iter().fold(nulls, |rows, count| rows.saturating_add(*count));
+            if runs.counts.contains(&0) || rows >= ROWS_MAX {
+                return Err(BaselineError::Counts { feature });
             }
             baseline.references.insert(feature, Reference::new(runs, nulls));
         }
@@ -162,6 +177,8 @@ fn column<'a>(
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::ArrayRef;
+
     use super::*;
 
     #[test]
@@ -173,8 +190,35 @@ mod tests {
     }
 
     #[test]
-    fn unsorted_values_are_refused() {
-        let batch = to_batch("x", &Runs { values: vec![2.0, 1.0], counts: vec![1, 1] }, 0);
-        assert!(Baseline::from_batches(&[batch]).is_err());
+    fn what_is_no_sample_is_refused() {
+        let cases: [(&[f64], &[u64]); 6] = [
+            (&[2.0, 1.0], &[1, 1]),
+            (&[1.0, 1.0], &[1, 1]),
+            (&[-0.0, 0.0], &[1, 1]),
+            (&[f64::NAN], &[1]),
+            (&[1.0, 2.0], &[1, 0]),
+            (&[1.0, 2.0], &[u64::MAX, 2]),
+        ];
+        for (values, counts) in cases {
+            let batch =
+                to_batch("x", &Runs { values: values.to_vec(), counts: counts.to_vec() }, 3);
+            assert!(Baseline::from_batches(&[batch]).is_err(), "{values:?} {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_column_with_nulls_where_there_are_none_is_refused() {
+        let (batch, schema) = (to_batch("x", &Runs::from_values(vec![1.0]), 0), schema());
+        for (name, nulls) in [
+            ("feature", Arc::new(StringArray::from(vec![Some("x"), None])) as ArrayRef),
+            ("count", Arc::new(UInt64Array::from(vec![Some(1), None]))),
+        ] {
+            let columns = schema.fields().iter().zip(batch.columns()).map(|(field, own)| {
+                let column = if field.name() == name { nulls.clone() } else { own.clone() };
+                (field.name().clone(), column, true)
+            });
+            let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+            assert!(Baseline::from_batches(&[batch]).is_err(), "{name}");
+        }
     }
 }

@@ -24,20 +24,15 @@ impl WindowLength {
     /// windows.
     pub fn latest(self, time: i64) -> (i64, i64) {
         match self {
-            WindowLength::Millis(length) => {
-                let number = time.div_euclid(length);
-                (number.saturating_mul(length), (number + 1).saturating_mul(length))
-            }
+            WindowLength::Millis(length) => multiples(time.div_euclid(length), 1, length),
             WindowLength::Week => {
                 let days = time.div_euclid(DAY_MS);
-                let monday = days - (days + 3).rem_euclid(7);
-                (monday.saturating_mul(DAY_MS), (monday + 7).saturating_mul(DAY_MS))
+                multiples(days - (days + 3).rem_euclid(7), 7, DAY_MS)
             }
             WindowLength::Month => month_around(time).unwrap_or_else(|| beyond_the_calendar(time)),
             WindowLength::All => (i64::MIN, i64::MAX),
             WindowLength::Sliding { length_ms, slide_ms } => {
-                let start = time.div_euclid(slide_ms).saturating_mul(slide_ms);
-                (start, start.saturating_add(length_ms))
+                multiples(time.div_euclid(slide_ms), length_ms / slide_ms, slide_ms)
             }
         }
     }
@@ -45,15 +40,19 @@ impl WindowLength {
     /// The windows [start, end) in ms that `time` falls into, the latest first:
     /// [`overlap`](Self::overlap) of them, less those that would start before all of time.
     pub fn around(self, time: i64) -> impl Iterator<Item = (i64, i64)> {
-        let latest = self.latest(time);
-        let earlier = (1..self.overlap() as i64).map_while(move |steps| match self {
-            WindowLength::Sliding { length_ms, slide_ms } => {
-                let start = latest.0.checked_sub(steps * slide_ms)?;
-                Some((start, start.saturating_add(length_ms)))
+        (0..self.overlap()).map_while(move |back| self.nth_around(time, back))
+    }
+
+    /// The window of [`around`](Self::around) that starts `back` slides before the latest.
+    pub fn nth_around(self, time: i64, back: u64) -> Option<(i64, i64)> {
+        match self {
+            WindowLength::Sliding { length_ms, slide_ms } if back > 0 => {
+                let number = time.div_euclid(slide_ms).checked_sub_unsigned(back)?;
+                number.checked_mul(slide_ms)?;
+                Some(multiples(number, length_ms / slide_ms, slide_ms))
             }
-            _ => None,
-        });
-        std::iter::once(latest).chain(earlier)
+            _ => (back == 0).then(|| self.latest(time)),
+        }
     }
 
     /// The end of the window that starts at `start`.
@@ -81,6 +80,11 @@ impl WindowLength {
         });
         WindowLength::Millis(millis.fold(0, greatest_common_divisor))
     }
+}
+
+/// From the `first` multiple of `unit` on, `count` units; as far as time goes.
+fn multiples(first: i64, count: i64, unit: i64) -> (i64, i64) {
+    (first.saturating_mul(unit), first.saturating_add(count).saturating_mul(unit))
 }
 
 fn greatest_common_divisor(a: i64, b: i64) -> i64 {
@@ -186,5 +190,10 @@ mod tests {
         }
         let sliding = WindowLength::Sliding { length_ms: 40, slide_ms: 10 };
         assert!(sliding.around(i64::MIN + 15).count() < 4);
+        assert_eq!(sliding.latest(i64::MIN).1.rem_euclid(10), 0);
+        assert_eq!(sliding.latest(i64::MAX).1, i64::MAX);
+        let instant = WindowLength::Millis(1);
+        assert_eq!(instant.latest(i64::MAX), (i64::MAX, i64::MAX));
+        assert_eq!(instant.latest(i64::MIN), (i64::MIN, i64::MIN + 1));
     }
 }

@@ -1,9 +1,6 @@
 //! Drift in two phases: each worker gathers what it sees into panes, and the owner of a column
 //! merges the workers' parts into windows.
 
-use std::collections::BTreeMap;
-
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -11,7 +8,7 @@ use timely::dataflow::operators::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
 use crate::drift::panes::OpenPanes;
-use crate::drift::partials::{OWNER, Partial, PartialCodec};
+use crate::drift::partials::{OWNER, PartialCodec};
 use crate::drift::sample::Mode;
 use crate::drift::windows::{OpenWindows, Schedule, WindowOutput};
 use crate::exchange::{Route, RowDistributor};
@@ -19,7 +16,7 @@ use crate::failure::Failure;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::score::Watched;
-use crate::watermark::{CompleteEpochs, Mark, Watermarks};
+use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Watermarks};
 
 type RowsBuilder = CapacityContainerBuilder<Rows>;
 
@@ -79,23 +76,19 @@ fn pane_parts<'scope>(
         Pipeline,
         "DriftPanes",
         move |_capability, _info| {
-            let mut epochs = CompleteEpochs::new(watermarks);
-            let mut arrived: BTreeMap<u64, Vec<RecordBatch>> = BTreeMap::new();
+            let mut epochs = BatchesByEpoch::new(CompleteEpochs::new(watermarks));
             move |(rows, row_frontier), (marks, mark_frontier), output| {
                 // Rows are scored out of step, but each at its own epoch. A late row of a later epoch
                 // must not slip into a pane that an earlier one closes.
                 rows.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
                     if let Some(batch) = failure.check(container.take(&schema)) {
-                        arrived.entry(epoch).or_default().push(batch);
+                        epochs.hold(epoch, batch);
                     }
                 });
                 epochs.read(marks, output.output_index());
-                let complete = |epoch: &u64| {
-                    !row_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
-                };
-                while let Some(capability) = epochs.next(complete) {
-                    for batch in arrived.remove(capability.time()).into_iter().flatten() {
+                while let Some((capability, batches)) = epochs.next([row_frontier, mark_frontier]) {
+                    for batch in batches {
                         counters.rows_late_for_drift(&panes.add(&batch));
                     }
                     let closed = panes.close(epochs.watermarks().of_job());
@@ -138,26 +131,20 @@ fn merge_windows<'scope, O: WindowOutput>(
         Pipeline,
         "DriftWindows",
         move |_capability, _info| {
-            let mut epochs = CompleteEpochs::new(watermarks);
-            let mut arrived: BTreeMap<u64, Vec<Partial>> = BTreeMap::new();
+            let mut epochs = BatchesByEpoch::new(CompleteEpochs::new(watermarks));
             move |(parts, part_frontier), (marks, mark_frontier), output| {
                 parts.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
                     let decoded =
                         container.take(&codec.schema).and_then(|rows| codec.decode(&rows));
-                    arrived
-                        .entry(epoch)
-                        .or_default()
-                        .extend(failure.check(decoded).into_iter().flatten());
+                    if let Some(parts) = failure.check(decoded) {
+                        epochs.hold(epoch, parts);
+                    }
                 });
                 epochs.read(marks, output.output_index());
-                let complete = |epoch: &u64| {
-                    !part_frontier.less_equal(epoch) && !mark_frontier.less_equal(epoch)
-                };
-                while let Some(capability) = epochs.next(complete) {
+                while let Some((capability, parts)) = epochs.next([part_frontier, mark_frontier]) {
                     // Every worker closes a pane at the same epoch, so its parts are all here.
-                    let parts = arrived.remove(capability.time()).into_iter().flatten();
-                    parts.for_each(|part| windows.add(part));
+                    parts.into_iter().flatten().for_each(|part| windows.add(part));
                     let issued = windows.issue(epochs.watermarks().of_job(), &format);
                     if issued.is_empty() {
                         continue;

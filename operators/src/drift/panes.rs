@@ -55,7 +55,8 @@ impl OpenPanes {
         let mut start = 0;
         while start < times.len() {
             let (pane_start, pane_end) = self.pane.latest(times[start]);
-            let inside = |time: &i64| (pane_start..pane_end).contains(time) || pane_end == i64::MAX;
+            let inside =
+                |time: &i64| *time >= pane_start && (*time < pane_end || pane_end == i64::MAX);
             let length = times[start..].iter().take_while(|time| inside(time)).count();
             if self.count_too_late(pane_start, length as u64, &mut too_late) {
                 self.add_to_pane(pane_start, rows, start, length);
@@ -168,6 +169,7 @@ mod tests {
     use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 
     use super::*;
+    use crate::drift::calendar::DAY_MS;
     use crate::drift::windows::Revisions;
 
     fn panes(lengths: &[WindowLength], horizon_ms: i64) -> OpenPanes {
@@ -220,6 +222,17 @@ mod tests {
         let late = panes.add(&rows(&[(-5, Some(1.0)), (21, None)]));
         assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3] });
         assert_eq!(closed(&mut panes, i64::MAX), [(20, 1, vec![])]);
+    }
+
+    #[test]
+    fn rows_behind_the_last_pane_of_time_are_in_their_own() {
+        for length in [DAY_MS, 1] {
+            let mut panes = panes(&[WindowLength::Millis(length)], 0);
+            panes.add(&rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]));
+            let found = closed(&mut panes, i64::MAX);
+            let last = WindowLength::Millis(length).latest(i64::MAX).0;
+            assert_eq!(found, [(0, 0, vec![2.0]), (last, 0, vec![1.0, 3.0])]);
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, ListArray, PrimitiveArray,
-    RecordBatch, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, LargeListArray,
+    PrimitiveArray, RecordBatch, UInt32Array, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
@@ -45,7 +45,11 @@ pub struct PartialCodec {
 impl PartialCodec {
     pub fn new(mode: &Mode) -> Self {
         let list = |name, item| {
-            Field::new(name, DataType::List(Arc::new(Field::new_list_field(item, false))), false)
+            Field::new(
+                name,
+                DataType::LargeList(Arc::new(Field::new_list_field(item, false))),
+                false,
+            )
         };
         let mut fields = vec![
             Field::new("owner", DataType::UInt32, false),
@@ -61,6 +65,8 @@ impl PartialCodec {
                 Field::new("sum", DataType::Binary, false),
                 Field::new("squares", DataType::Binary, false),
                 Field::new("beyond_3", DataType::UInt64, false),
+                Field::new("least", DataType::Float64, true),
+                Field::new("greatest", DataType::Float64, true),
             ]
         } else {
             vec![list("values", DataType::Float64), list("counts", DataType::UInt64)]
@@ -161,6 +167,12 @@ fn profile_columns(partials: &[Partial]) -> Result<Vec<ArrayRef>, ArrowError> {
         sums(|profile| &profile.sum),
         sums(|profile| &profile.squares),
         Arc::new(UInt64Array::from_iter_values(profiles.iter().map(|profile| profile.beyond_3))),
+        Arc::new(
+            profiles.iter().map(|p| p.extremes.map(|(least, _)| least)).collect::<Float64Array>(),
+        ),
+        Arc::new(
+            profiles.iter().map(|p| p.extremes.map(|(_, most)| most)).collect::<Float64Array>(),
+        ),
     ])
 }
 
@@ -169,11 +181,16 @@ fn profile(batch: &RecordBatch, row: usize) -> Result<Profile, ArrowError> {
         let mut bytes = batch.column(column).as_binary::<i32>().value(row);
         ExactSum::decode(&mut bytes).map_err(|error| ArrowError::ExternalError(Box::new(error)))
     };
+    let extreme = |column: usize| {
+        let values = batch.column(column).as_primitive::<Float64Type>();
+        values.is_valid(row).then(|| values.value(row))
+    };
     let mut profile = Profile {
         counts: Vec::new(),
         sum: sum(6)?,
         squares: sum(7)?,
         beyond_3: batch.column(8).as_primitive::<UInt64Type>().value(row),
+        extremes: extreme(9).zip(extreme(10)),
     };
     let cells = list::<UInt32Type>(batch.column(4), row);
     for (cell, count) in cells.into_iter().zip(list::<UInt64Type>(batch.column(5), row)) {
@@ -188,11 +205,11 @@ fn lists<T: ArrowPrimitiveType>(
 ) -> Result<ArrayRef, ArrowError> {
     let item = Arc::new(Field::new_list_field(T::DATA_TYPE, false));
     let offsets = OffsetBuffer::from_lengths(lengths);
-    Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(items), None)?))
+    Ok(Arc::new(LargeListArray::try_new(item, offsets, Arc::new(items), None)?))
 }
 
 fn list<T: ArrowPrimitiveType>(column: &ArrayRef, row: usize) -> Vec<T::Native> {
-    column.as_list::<i32>().value(row).as_primitive::<T>().values().to_vec()
+    column.as_list::<i64>().value(row).as_primitive::<T>().values().to_vec()
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct Profile {
     pub squares: ExactSum,
     /// Values further than three deviations from the reference's mean.
     pub beyond_3: u64,
+    /// The least and the greatest value; `None` without values.
+    pub extremes: Option<(f64, f64)>,
 }
 
 /// Bounds of the distance of a sample from the reference.
@@ -91,6 +93,10 @@ impl Bins {
         }
     }
 
+    pub fn edges(&self) -> &[f64] {
+        &self.edges
+    }
+
     fn cell(&self, value: f64) -> usize {
         let edge = self.edges.partition_point(|&edge| edge < value);
         2 * edge + usize::from(self.edges.get(edge) == Some(&value))
@@ -128,6 +134,13 @@ impl Profile {
         self.squares.add_product(value, value);
         let beyond = bins.centre.is_some_and(|(mean, limit)| is_beyond(value, mean, limit));
         self.beyond_3 += u64::from(beyond);
+        self.extend((value + 0.0, value + 0.0));
+    }
+
+    #[inline]
+    fn extend(&mut self, (least, greatest): (f64, f64)) {
+        let (low, high) = self.extremes.unwrap_or((least, greatest));
+        self.extremes = Some((low.min(least), high.max(greatest)));
     }
 
     pub fn count(&mut self, cell: usize, values: u64) {
@@ -144,13 +157,20 @@ impl Profile {
         self.sum.merge(&other.sum);
         self.squares.merge(&other.squares);
         self.beyond_3 += other.beyond_3;
+        other.extremes.into_iter().for_each(|extremes| self.extend(extremes));
     }
 
     /// Count, mean and deviation. The mean has the same bits as that of the values; the deviation
     /// is the root of Σ(x − c)² / (n − 1), where c is the mean as it is rounded and the sum is exact
-    /// but for one rounding.
+    /// but for one rounding, while values are between 1e-146 and 1e154 in magnitude. It is infinite
+    /// where a square is.
     pub fn moments(&self) -> Moments {
         let n: u64 = self.counts.iter().sum();
+        if let Some((least, greatest)) = self.extremes
+            && least == greatest
+        {
+            return Moments::of_equal(least, n);
+        }
         let mean = (n > 0).then(|| self.sum.value() / n as f64);
         let std = mean
             .filter(|_| n > 1)
@@ -163,18 +183,24 @@ impl Profile {
         if !c.is_finite() {
             return f64::NAN;
         }
+        if !self.squares.value().is_finite() {
+            return f64::INFINITY;
+        }
         let mut squares = self.squares.clone();
         let mut sum = self.sum.clone();
         // The sum as up to three floats that add up to it.
         for _ in 0..3 {
             let part = sum.value();
-            squares.sub_product(2.0 * c, part);
+            // Twice the product may be infinite where the squares are not.
+            squares.sub_product(c, part);
+            squares.sub_product(c, part);
             sum.sub(part);
         }
         let rounded = n * c;
         squares.add_product(c, rounded);
         squares.add_product(c, n.mul_add(c, -rounded));
-        squares.value()
+        // Squares of tiny values are rounded, and what is left of them may be negative.
+        squares.value().max(0.0)
     }
 }
 
@@ -258,5 +284,29 @@ mod tests {
         assert_eq!(few(&[0.1]), Moments { n: 1, mean: Some(0.1), std: None });
         assert_eq!(few(&[0.5; 3]).std, Some(0.0));
         assert!(few(&[1.0, f64::INFINITY]).std.is_some_and(f64::is_nan));
+        assert_eq!(few(&[0.1; 3]), Moments { n: 3, mean: Some(0.1), std: Some(0.0) });
+        assert_eq!(few(&[-0.0, 0.0]).std, Some(0.0));
+    }
+
+    #[test]
+    fn moments_of_huge_and_tiny_values_are_those_of_the_values() {
+        let bins = Bins::new(&runs(0..100), 4);
+        for exponent in (-145..=307).step_by(4) {
+            let scale = 10f64.powi(exponent);
+            for values in [vec![1.0, 3.0], vec![1.0, 1.1, 1.3], vec![-1.5, 0.25, 1.25, 9.0 / 7.0]] {
+                let values: Vec<f64> = values.into_iter().map(|value| value * scale).collect();
+                let found = profile(&bins, &values).moments();
+                let exact = Runs::from_values(values).moments();
+                assert_eq!(found.mean, exact.mean, "{scale:e}");
+                let (found, exact) = (found.std.unwrap(), exact.std.unwrap());
+                let same = found == exact || (found / exact - 1.0).abs() < 1e-13;
+                assert!(
+                    same || exponent >= 154 && found.is_infinite(),
+                    "{scale:e}: {found:e} {exact:e}"
+                );
+            }
+        }
+        let tiny = profile(&bins, &[1e-170, 2e-170, 4e-170]).moments();
+        assert!(tiny.std.is_some_and(|std| std >= 0.0), "{tiny:?}");
     }
 }

@@ -14,10 +14,19 @@ pub struct Runs {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moments {
     pub n: u64,
-    /// The correctly rounded sum divided by n; `None` without values.
+    /// The correctly rounded sum divided by n, or the value itself where all are equal: the quotient
+    /// may miss it by a rounding, which is no shift. `None` without values.
     pub mean: Option<f64>,
     /// The sample standard deviation, ddof = 1; `None` for fewer than two values.
     pub std: Option<f64>,
+}
+
+impl Moments {
+    /// Those of `n` values that are all `value`.
+    pub fn of_equal(value: f64, n: u64) -> Self {
+        let std = (n > 1).then_some(if value.is_finite() { 0.0 } else { f64::NAN });
+        Moments { n, mean: Some(value), std }
+    }
 }
 
 /// Whether `value` is further than `limit` from `centre`.
@@ -97,8 +106,11 @@ impl Runs {
 
     pub fn moments(&self) -> Moments {
         let n = self.total();
+        if let [value] = *self.values.as_slice() {
+            return Moments::of_equal(value, n);
+        }
         let mut sum = ExactSum::new();
-        self.pairs().for_each(|(value, count)| sum.add_product(value, count as f64));
+        self.pairs().for_each(|(value, count)| sum.add_times(value, count));
         let mean = (n > 0).then(|| sum.value() / n as f64);
         let std = mean.filter(|_| n > 1).map(|mean| {
             let squares: f64 = self.pairs().map(|(v, c)| (v - mean) * (v - mean) * c as f64).sum();
@@ -153,5 +165,22 @@ mod tests {
         assert_eq!(of(&[]), Moments { n: 0, mean: None, std: None });
         assert_eq!(of(&[2.0]), Moments { n: 1, mean: Some(2.0), std: None });
         assert_eq!(of(&[1.0, 3.0]), Moments { n: 2, mean: Some(2.0), std: Some(2f64.sqrt()) });
+        assert!(of(&[f64::INFINITY; 2]).std.is_some_and(f64::is_nan));
+    }
+
+    #[test]
+    fn equal_values_have_their_mean_and_no_deviation() {
+        // The sum of three tenths, rounded, is no three tenths.
+        for n in 2..200 {
+            let moments = Runs::from_values(vec![0.1; n]).moments();
+            assert_eq!((moments.mean, moments.std), (Some(0.1), Some(0.0)), "{n}");
+        }
+    }
+
+    #[test]
+    fn values_that_cancel_beyond_the_range_of_floats_have_a_mean() {
+        let moments =
+            Runs::from_values(vec![1e308, 1e308, 1e308, -1e308, -1e308, -1e308]).moments();
+        assert_eq!(moments.mean, Some(0.0));
     }
 }

@@ -8,6 +8,7 @@
 //! the workers, which count the rows that came too late.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -45,8 +46,21 @@ impl Schedule {
 
     /// How many windows of `length` around `time` still take rows.
     pub fn open_around(&self, length: WindowLength, time: i64, watermark: i64) -> u64 {
-        // The latest window ends last.
-        length.around(time).take_while(|&(_, end)| !self.is_final(end, watermark)).count() as u64
+        let takes = |back: u64| {
+            let window = length.nth_around(time, back);
+            window.is_some_and(|(_, end)| !self.is_final(end, watermark))
+        };
+        let overlap = length.overlap();
+        if takes(overlap - 1) {
+            return overlap;
+        }
+        // The further back, the earlier the end: the first window that takes none.
+        let (mut open, mut closed) = (0, overlap - 1);
+        while open < closed {
+            let middle = (open + closed) / 2;
+            if takes(middle) { open = middle + 1 } else { closed = middle }
+        }
+        open
     }
 }
 
@@ -83,6 +97,8 @@ pub struct OpenWindows<F> {
     schedule: Schedule,
     /// By start and column; kept until every window of theirs is final.
     panes: BTreeMap<i64, BTreeMap<usize, GrowingSample>>,
+    /// Panes that have grown since the last epoch.
+    grown: BTreeSet<i64>,
     /// By length and start.
     open: BTreeMap<(WindowLength, i64), OpenWindow<F>>,
     /// As of the last epoch.
@@ -104,7 +120,13 @@ struct Revision<F> {
 
 impl<F: Clone> OpenWindows<F> {
     pub fn new(schedule: Schedule) -> Self {
-        OpenWindows { schedule, panes: BTreeMap::new(), open: BTreeMap::new(), watermark: i64::MIN }
+        OpenWindows {
+            schedule,
+            panes: BTreeMap::new(),
+            grown: BTreeSet::new(),
+            open: BTreeMap::new(),
+            watermark: i64::MIN,
+        }
     }
 
     /// Adds what a worker has seen of a pane to the windows that are not final.
@@ -112,13 +134,20 @@ impl<F: Clone> OpenWindows<F> {
         let Partial { pane_start, column, null_count, sample } = partial;
         let pane = self.panes.entry(pane_start).or_default();
         pane.entry(column).or_default().push(sample, null_count);
-        for &length in &self.schedule.lengths {
-            for (start, end) in length.around(pane_start) {
-                if self.schedule.is_final(end, self.watermark) {
-                    break;
+        self.grown.insert(pane_start);
+    }
+
+    /// The windows of panes that have grown are to be issued (anew), unless they are final.
+    fn note_growth(&mut self) {
+        for pane_start in std::mem::take(&mut self.grown) {
+            for &length in &self.schedule.lengths {
+                for (start, end) in length.around(pane_start) {
+                    if self.schedule.is_final(end, self.watermark) {
+                        break;
+                    }
+                    let unseen = || OpenWindow { changed: true, last: None };
+                    self.open.entry((length, start)).or_insert_with(unseen).changed = true;
                 }
-                let unseen = || OpenWindow { changed: true, last: None };
-                self.open.entry((length, start)).or_insert_with(unseen).changed = true;
             }
         }
     }
@@ -130,6 +159,7 @@ impl<F: Clone> OpenWindows<F> {
         watermark: i64,
         output: &O,
     ) -> Vec<Issued<F>> {
+        self.note_growth();
         self.watermark = self.watermark.max(watermark);
         let mut issued = Vec::new();
         for (length, start) in self.due() {
@@ -190,13 +220,15 @@ impl<F: Clone> OpenWindows<F> {
         end: i64,
         output: &O,
     ) -> Vec<(usize, F)> {
+        let until = if end == i64::MAX { Bound::Unbounded } else { Bound::Excluded(end) };
+        let inside = (Bound::Included(start), until);
         let mut columns = BTreeSet::new();
-        for (_, pane) in self.panes.range_mut(start..end) {
+        for (_, pane) in self.panes.range_mut(inside) {
             columns.extend(pane.keys().copied());
             pane.values_mut().for_each(GrowingSample::consolidate);
         }
         let figures = |column: usize| {
-            let panes = || self.panes.range(start..end).filter_map(|(_, pane)| pane.get(&column));
+            let panes = || self.panes.range(inside).filter_map(|(_, pane)| pane.get(&column));
             let nulls = panes().map(|pane| pane.null_count).sum();
             let sample = Sample::merge(panes().filter_map(GrowingSample::whole))?;
             Some((column, output.figures(column, &sample, nulls)))
@@ -316,5 +348,35 @@ mod tests {
         assert_eq!(issue(&mut open, 30, &output), []);
         open.add(part(0, &[1.0]));
         assert_eq!(issue(&mut open, 30, &output), [(0, 0, false, vec![1.0])]);
+    }
+
+    #[test]
+    fn the_last_instant_of_time_is_in_a_window() {
+        for length in [1, 1_000] {
+            let length = WindowLength::Millis(length);
+            let (mut open, output) = (windows(&[length], 0, 0), Values::default());
+            let start = length.latest(i64::MAX).0;
+            open.add(part(start, &[1.0]));
+            assert_eq!(issue(&mut open, i64::MAX - 1, &output), []);
+            assert_eq!(issue(&mut open, i64::MAX, &output), [(start, 0, true, vec![1.0])]);
+        }
+    }
+
+    #[test]
+    fn open_windows_are_those_around_that_are_not_final() {
+        let sliding = WindowLength::Sliding { length_ms: 70, slide_ms: 10 };
+        for horizon_ms in [0, 5, 33] {
+            let revisions = Revisions { horizon_ms, interval_ms: 0 };
+            let schedule = Schedule { lengths: vec![sliding], revisions };
+            for time in (-30..30).chain([i64::MIN, i64::MIN + 25, i64::MAX - 3, i64::MAX]) {
+                let near = (-90..90).map(|behind| time.saturating_add(behind));
+                for watermark in near.chain([i64::MIN, i64::MAX]) {
+                    let ends = sliding.around(time).map(|(_, end)| end);
+                    let open = ends.filter(|&end| end.saturating_add(horizon_ms) > watermark);
+                    let found = schedule.open_around(sliding, time, watermark);
+                    assert_eq!(found, open.count() as u64, "{time} {watermark} {horizon_ms}");
+                }
+            }
+        }
     }
 }

@@ -77,6 +77,9 @@ fn all_alike(trials: f64, excess: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use statrs::distribution::{Binomial, Discrete};
+    use statrs::function::gamma::ln_gamma;
+
     use super::*;
 
     #[test]
@@ -97,6 +100,36 @@ mod tests {
                 probability(successes, failures, f64::from(trials as u32) * chance - successes);
             let error = (actual / expected - 1.0).abs();
             assert!(error < 1e-13, "k = {k}: {actual:e}, expected {expected:e}");
+        }
+    }
+
+    /// statrs takes exponentials of sums of log-gammas, which lose a digit for each of the trials.
+    #[test]
+    fn probabilities_equal_statrs() {
+        for trials in [1u64, 2, 7, 40, 1_000, 30_000, 1_000_000] {
+            for chance in [1e-3, 0.05, 0.3, 0.5, 0.93] {
+                let theirs = Binomial::new(chance, trials).unwrap();
+                let size = trials as f64;
+                let spread = (size * chance * (1.0 - chance)).sqrt();
+                for off in [-6.0, -2.5, -0.4, 0.0, 0.7, 3.0, 8.0] {
+                    let successes = (size * chance + off * spread).round().clamp(0.0, size);
+                    let excess = size.mul_add(chance, -successes);
+                    let actual = probability(successes, size - successes, excess);
+                    let expected = theirs.pmf(successes as u64);
+                    let error = (actual / expected - 1.0).abs();
+                    let limit = 1e-12 + 1e-15 * size * size.ln();
+                    assert!(error < limit, "{successes} of {trials} at {chance}: {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stirling_errors_equal_statrs() {
+        for n in (1..200).chain([1_000, 50_000]).map(f64::from) {
+            let expected = ln_gamma(n + 1.0) - 0.5 * (TAU * n).ln() - n * n.ln() + n;
+            let limit = 1e-13 + 1e-15 * n * n.ln();
+            assert!((stirling_error(n) - expected).abs() < limit, "n = {n}");
         }
     }
 

@@ -153,6 +153,19 @@ impl ExactSum {
         self.apply_product(a, b, false);
     }
 
+    /// Adds `value` `times` times (fewer than 2⁵³).
+    pub fn add_times(&mut self, value: f64, times: u64) {
+        if times == 0 {
+            return;
+        }
+        if !value.is_finite() {
+            self.widen().nonfinite.count(value, times as i64);
+            return self.narrow_if_due();
+        }
+        let Term { mantissa, position, negative } = Term::of(value);
+        self.apply_split(u128::from(mantissa) * u128::from(times), position, negative);
+    }
+
     /// Takes the exact product `a · b` out again; the same limits as
     /// [`add_product`](Self::add_product).
     #[inline]
@@ -297,6 +310,12 @@ impl ExactSum {
             (product, position as u32)
         };
         let negative = (factor_a.negative != factor_b.negative) != subtract;
+        self.apply_split(product, position, negative);
+    }
+
+    /// Applies a product below 2¹⁰⁶ as two terms.
+    #[inline]
+    fn apply_split(&mut self, product: u128, position: u32, negative: bool) {
         let low = Term { mantissa: product as u64 & ((1 << 53) - 1), position, negative };
         let high = Term { mantissa: (product >> 53) as u64, position: position + 53, negative };
         self.apply(low, 0.0, 0);

@@ -332,6 +332,9 @@ mod tests {
     const EXACT: &str =
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/numeric/ks_exact_golden.txt"));
 
+    const SCIPY_FAILS: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/numeric/ks_scipy_fails.txt"));
+
     fn lines(golden: &str) -> impl Iterator<Item = Vec<&str>> {
         golden.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' ').collect())
     }
@@ -405,6 +408,20 @@ mod tests {
             cases += 1;
         }
         assert!(cases > 3000, "only {cases} golden cases");
+    }
+
+    #[test]
+    fn where_scipys_exact_method_fails_the_p_value_is_exact() {
+        let mut cases = 0;
+        for fields in lines(SCIPY_FAILS) {
+            let [h, n] = [0, 1].map(|k| fields[k].parse().unwrap());
+            let (actual, expected) = (ks_p_value_exact(h, n, n).unwrap(), from_bits(fields[2]));
+            let error = (actual / expected - 1.0).abs();
+            assert!(error < 1e-12, "h = {h}, n = {n}: {actual:e}, exactly {expected:e}");
+            assert!(actual <= 1.0, "h = {h}, n = {n}: {actual:e}");
+            cases += 1;
+        }
+        assert!(cases > 1500, "only {cases} cases");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use driftline_operators::drift::alarms::Thresholds;
+use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
 
 use super::problem::{Problem, at_least};
@@ -10,6 +11,9 @@ use crate::config::duration::window_length;
 use crate::config::job::{Drift, DriftMode};
 use crate::config::raw::words::ModeWord;
 use crate::config::raw::{DriftSection, PROFILE_BINS, REVISION_INTERVAL_MS};
+
+/// Of more panes in a window it is said that they are many.
+const PANES_MAX: i64 = 50_000;
 
 /// # Errors
 /// The first thing that is wrong.
@@ -31,6 +35,7 @@ pub(super) fn check_drift(
         let wanted = "is empty; it lists lengths such as \"1d\", \"1mo\", \"7d/1d\"";
         return Err(in_windows(wanted.to_owned()));
     }
+    warn_of_short_panes(&windows, warnings);
     let bins = raw.profile_bins.unwrap_or(PROFILE_BINS);
     let mode = match raw.mode {
         ModeWord::Exact => DriftMode::Exact,
@@ -68,4 +73,42 @@ pub(super) fn check_drift(
             share_beyond_3: raw.share_beyond_3.0,
         },
     })
+}
+
+/// Windows of all lengths are put together from the same panes, whose length divides all of theirs.
+fn warn_of_short_panes(windows: &[(WindowLength, String)], warnings: &mut Vec<String>) {
+    let lengths: Vec<WindowLength> = windows.iter().map(|(length, _)| *length).collect();
+    let WindowLength::Millis(pane_ms) = WindowLength::common_pane(&lengths) else { return };
+    let length_ms = |length: WindowLength| {
+        let (start, end) = length.latest(0);
+        end - start
+    };
+    let longest = windows.iter().max_by_key(|(length, _)| length_ms(*length));
+    let Some((longest, label)) = longest else { return };
+    let panes = length_ms(*longest) / pane_ms;
+    if panes > PANES_MAX {
+        warnings.push(format!(
+            "drift.windows: a window of {label:?} is put together from {panes} panes of {pane_ms} ms, the longest that divide all windows; lengths that divide each other need fewer"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_many_panes_are_named() {
+        let warned = |texts: &[&str]| {
+            let length = |text: &&str| (window_length(text).unwrap(), (*text).to_owned());
+            let windows: Vec<_> = texts.iter().map(length).collect();
+            let mut warnings = Vec::new();
+            warn_of_short_panes(&windows, &mut warnings);
+            warnings
+        };
+        assert!(warned(&["1mo", "1m"]).is_empty());
+        assert!(warned(&["7d/1h", "1d"]).is_empty());
+        let said = warned(&["1d", "1001ms"]);
+        assert!(said[0].contains("86400000 panes of 1 ms"), "{said:?}");
+    }
 }
