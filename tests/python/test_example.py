@@ -4,13 +4,13 @@ import os
 import subprocess
 from pathlib import Path
 
-from support import BIN
+from support import binary
 
-EXAMPLE = Path(BIN).with_name("driftline-example")
+EXAMPLE = "driftline-example"
 
 
 def run(folder):
-    ran = subprocess.run([EXAMPLE], cwd=folder, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([Path(binary()).with_name(EXAMPLE)], cwd=folder, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     return ran.stdout.splitlines()
