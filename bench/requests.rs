@@ -1,5 +1,6 @@
 //! How long a request takes, by the number of its rows: departures through the flights job, one
-//! request after the other, and from four threads at once. `cargo bench --bench requests`
+//! request after the other, and from four threads at once. `cargo bench --bench requests`, or with
+//! `-- logistic 1 32` one line of it: model, threads, rows.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,14 +11,19 @@ use driftline::run::prepare::read_parquet;
 use driftline::{Job, Pipeline, Predictor};
 
 const WARM_UP: usize = 200;
-const REQUESTS: usize = 2_000;
+const REQUESTS: usize = 5_000;
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let events = read_parquet(&root.join("data/flights/departures.parquet"))?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     println!("model     threads  rows  p50 µs  p99 µs   rows/s");
     for model in ["trees", "logistic"] {
         for (threads, rows) in [(1, 1), (1, 32), (1, 1_024), (4, 1), (4, 32)] {
+            let line = [model.to_owned(), threads.to_string(), rows.to_string()];
+            if !wanted.is_empty() && wanted != line {
+                continue;
+            }
             let mut job = Job::load(&root.join("jobs/flights.toml"))?;
             let file = job.model.as_mut().expect("the flights job has a model");
             file.path = root.join(format!("data/flights/models/{model}.onnx"));

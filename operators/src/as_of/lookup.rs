@@ -1,5 +1,6 @@
 //! The owner's end of a lookup: requests in, values as of their times out.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::RowConverter;
 use differential_dataflow::trace::TraceReader;
-use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -18,6 +18,7 @@ use timely::dataflow::operators::{Capability, Operator};
 use timely::progress::Antichain;
 
 use super::arrange::{ArrangedTable, TableTrace, keys, value_rows};
+use super::seek::Seeker;
 use super::table::AsOfTable;
 use super::versions::{Key, Version};
 use crate::exchange::RowDistributor;
@@ -99,9 +100,6 @@ pub fn answer_lookups<'scope>(
     )
 }
 
-/// The live versions of a key, by `valid_from`.
-type Live = Vec<Version>;
-
 /// Reads the arrangement of a table.
 struct AsOfReader {
     /// Let go when nothing more is asked for.
@@ -149,53 +147,30 @@ impl AsOfReader {
         times: &Int64Array,
         as_of: u64,
     ) -> Result<Found, ArrowError> {
-        let groups = rows_by_key(key_column)?;
-        let live = self.live(groups.iter().map(|(key, _)| key), as_of);
         let mut found = Found { versions: Vec::new(), at: vec![None; times.len()] };
-        for ((_, rows), live) in groups.into_iter().zip(live) {
-            let first = found.versions.len();
+        let mut seeker = Seeker::new(self.trace.as_mut());
+        for (key, mut rows) in rows_by_key(key_column)? {
+            seeker.seek_key(&key);
+            rows.sort_unstable_by_key(|&row| Reverse(times.value(row as usize)));
+            let mut last = None;
             for row in rows {
                 let time = times.value(row as usize);
-                let after = live.partition_point(|version| version.valid_from <= time);
-                let Some(version) = after.checked_sub(1).map(|at| &live[at]) else { continue };
-                let too_old = self
-                    .max_age_ms
-                    .is_some_and(|age| time.saturating_sub(age) > version.valid_from);
-                if version.values.is_some() && !too_old {
-                    found.at[row as usize] = Some((first + after - 1) as u32);
+                let Some(version) = seeker.valid_at(time, as_of) else { break };
+                if last != Some(version.valid_from) {
+                    last = Some(version.valid_from);
+                    found.versions.push(version.clone());
                 }
+                found.at[row as usize] = self.visible(version, time, &found.versions);
             }
-            found.versions.extend(live);
         }
         Ok(found)
     }
 
-    /// The live versions of each key as of an epoch; `keys` ascend.
-    fn live<'a>(&mut self, keys: impl Iterator<Item = &'a Key>, as_of: u64) -> Vec<Live> {
-        let batches =
-            self.trace.as_mut().and_then(|trace| trace.batches_through(Antichain::new().borrow()));
-        let (mut cursor, storage) = cursor_list(batches.unwrap_or_default());
-        keys.map(|key| {
-            let mut live = Live::new();
-            cursor.seek_key(&storage, key);
-            if cursor.get_key(&storage) != Some(key) {
-                return live;
-            }
-            while let Some(version) = cursor.get_val(&storage) {
-                let mut count = 0;
-                cursor.map_times(&storage, |epoch, diff| {
-                    if *epoch <= as_of {
-                        count += *diff;
-                    }
-                });
-                if count > 0 {
-                    live.push(version.clone());
-                }
-                cursor.step_val(&storage);
-            }
-            live
-        })
-        .collect()
+    /// The place of the last of `versions`, if a request at `time` finds its values.
+    fn visible(&self, version: &Version, time: i64, versions: &[Version]) -> Option<u32> {
+        let too_old =
+            self.max_age_ms.is_some_and(|age| time.saturating_sub(age) > version.valid_from);
+        (version.values.is_some() && !too_old).then(|| versions.len() as u32 - 1)
     }
 
     /// The looked-up columns, `[requests]`.

@@ -7,5 +7,6 @@
 
 pub mod arrange;
 pub mod lookup;
+mod seek;
 pub mod table;
 pub mod versions;

@@ -1,6 +1,6 @@
 //! Which versions of which keys can still be looked up.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 
@@ -17,12 +17,36 @@ pub type Sequence = (i64, u32, u64);
 
 /// A version of a key. Its values are in Arrow's row format, which is `Ord` and keeps every bit;
 /// `None` says that the key has no values from then on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// The latest `valid_from` comes first: a cursor that seeks a time finds what was valid then.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// Event time in ms.
     pub valid_from: i64,
     pub sequence: Sequence,
     pub values: Option<Rc<[u8]>>,
+}
+
+impl Version {
+    /// Comes before every version that is valid at `time`, and behind those that begin later.
+    pub fn first_at(time: i64) -> Self {
+        Version { valid_from: time, sequence: (i64::MIN, 0, 0), values: None }
+    }
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_time = other.valid_from.cmp(&self.valid_from);
+        by_time
+            .then_with(|| self.sequence.cmp(&other.sequence))
+            .then_with(|| self.values.cmp(&other.values))
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A version that comes (1) or goes (-1).
@@ -147,7 +171,7 @@ mod tests {
         versions.forget(19, &mut changes);
         assert_eq!(versions.held(), 4);
         versions.forget(20, &mut changes);
-        assert_eq!(present(&changes), [(1, 20, 0), (1, 30, 0), (2, 5, 0)]);
+        assert_eq!(present(&changes), [(1, 30, 0), (1, 20, 0), (2, 5, 0)]);
         versions.forget(1_000, &mut changes);
         assert_eq!(present(&changes), [(1, 30, 0), (2, 5, 0)]);
         // One that comes when it is superseded already goes at the next look.
