@@ -22,6 +22,7 @@ pub use driftline_operators::deliver::{Sink, SinkError};
 pub use driftline_operators::features::functions::SqlFunction;
 pub use driftline_operators::features::window::WindowFunction;
 pub use driftline_operators::ingest::Wake;
+pub use driftline_operators::model;
 pub use pipeline::Pipeline;
 pub use predict::{PredictError, Predicted, Predictor};
 pub use run::summary::Summary;

@@ -4,17 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::features::functions::SqlFunction;
 use driftline_operators::features::window::WindowFunction;
+use driftline_operators::model::{Model, ModelError};
 
 use crate::config::Job;
 use crate::predict::Predictor;
 use crate::run::options::{Interrupt, RunOptions};
-use crate::run::outputs::SinkFactory;
 use crate::run::summary::Summary;
 use crate::run::{export_features, make_baseline, replay};
+use crate::sinks::own::SinkFactory;
 use crate::sources::own::OwnEvents;
 
 /// A job, where its events come from, where its results go, and what it can call.
@@ -98,6 +99,17 @@ impl Pipeline {
         F: Fn(usize, &SchemaRef) -> Result<Box<dyn Sink>, SinkError> + Send + Sync + 'static,
     {
         self.options.sinks.drift = Some(factory(make));
+        self
+    }
+
+    /// A model of the program, in place of the job's file: `make` is called on each worker's thread,
+    /// with the features that the model is handed, in the order of `model.features`.
+    #[must_use]
+    pub fn model<F>(mut self, make: F) -> Self
+    where
+        F: Fn(&[Field]) -> Result<Box<dyn Model>, ModelError> + Send + Sync + 'static,
+    {
+        self.options.model = Some(Arc::new(make));
         self
     }
 

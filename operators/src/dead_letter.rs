@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 
-use crate::admit::Chunk;
+use crate::chunk::Chunk;
 use crate::layout::EventLayout;
 
 /// Why a record is a dead letter. The names appear in the `reason` column.

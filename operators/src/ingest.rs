@@ -11,10 +11,12 @@ use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 use timely::scheduling::Activator;
 
-use crate::admit::{Admission, Admitted, Chunk, EVENTS};
+use crate::admit::{Admission, Admitted};
 use crate::as_of::table::TableAdmission;
+use crate::chunk::Chunk;
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::watermark::EVENTS;
 use crate::watermark::{Mark, Progress};
 
 /// One worker's share of all inputs of a job. Kafka, Parquet and JSON lines are each one of these.

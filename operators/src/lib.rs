@@ -9,6 +9,7 @@ pub mod accounting;
 pub mod admit;
 pub mod as_of;
 pub mod batch_probe;
+pub mod chunk;
 pub mod clock;
 pub mod dead_letter;
 pub mod deliver;

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::admit::EVENTS;
-
 pub use epochs::{BatchesByEpoch, CompleteEpochs, Progress};
+
+/// The stream of the events; as-of table `t` of a job is stream `t + 1`.
+pub const EVENTS: usize = 0;
 
 /// What a source worker says of a partition in an epoch. Broadcast to every worker, so that all of
 /// them compute the same watermarks for the same epoch.

@@ -203,6 +203,11 @@ impl Window {
 pub struct Model(Table);
 
 impl Model {
+    /// A model that the program [brings](crate::Pipeline::model), and the features it reads.
+    pub fn own<'a>(name: &str, features: impl IntoIterator<Item = &'a str>) -> Self {
+        Model::onnx(name, features)
+    }
+
     /// An ONNX file, and the features it reads in the order of its input.
     pub fn onnx<'a>(path: &str, features: impl IntoIterator<Item = &'a str>) -> Self {
         let mut model = table_of([("path", path)]);

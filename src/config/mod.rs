@@ -5,6 +5,7 @@ mod check;
 pub mod duration;
 pub mod job;
 pub mod load;
+mod open;
 mod origin;
 pub mod raw;
 mod reword;

@@ -1,4 +1,5 @@
-//! Models from files; ONNX Runtime is the one engine.
+//! Models: from ONNX files, which ONNX Runtime runs, or the program's own.
 
 pub mod onnx;
+pub mod own;
 pub mod runtime;

@@ -15,8 +15,8 @@ use driftline_operators::ingest::Wake;
 use driftline_operators::layout::{OFFSET, published};
 
 use super::PredictError;
-use crate::run::outputs::SinkFactory;
 use crate::sinks::failed;
+use crate::sinks::own::SinkFactory;
 
 /// Shared by those who ask, the source that brings their rows in, and the sinks that bring results.
 #[derive(Default)]

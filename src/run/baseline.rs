@@ -11,6 +11,7 @@ use super::baseline_file::{BaselineFile, Collected, counting};
 use super::check_end;
 use super::engine::Engine;
 use super::options::RunOptions;
+use super::outputs::file_metadata;
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
@@ -26,7 +27,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let prepared = Arc::new(Prepared::new(job, options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
-    let metadata = prepared.file_metadata(Some(&parts));
+    let metadata = file_metadata(&prepared, Some(&parts));
     let engine = Engine::new(prepared.clone(), options);
     let collected = Collected::default();
     let columns = parts.watched.names.clone();

@@ -12,7 +12,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::engine::Engine;
 use super::options::RunOptions;
-use super::outputs::{Sinks, Target};
+use super::outputs::{Sinks, Target, file_metadata};
 use super::prepare::Prepared;
 use super::summary::Summary;
 use super::{check_end, publish};
@@ -32,7 +32,7 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
         |path: &Path| Target::Files(Output { path: path.to_owned(), format: Format::Parquet });
     let (features, letters) = (files(folder), files(&letters_folder));
     let engine = Engine::new(prepared.clone(), options);
-    let sinks = Sinks::new(&publication, prepared.file_metadata(None));
+    let sinks = Sinks::new(&publication, file_metadata(&prepared, None));
     let from = options.from();
     let build =
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use driftline_operators::fault::Faults;
 
 use super::extensions::Extensions;
-use super::outputs::OwnSinks;
 use crate::config::Job;
 use crate::config::job::{Input, Outputs};
+use crate::models::own::ModelFactory;
+use crate::sinks::own::OwnSinks;
 use crate::sources::own::OwnEvents;
 
 /// How workers pass rows to each other.
@@ -45,6 +46,8 @@ pub struct RunOptions {
     pub run_columns: bool,
     /// Whether progress is drawn on standard error.
     pub progress: bool,
+    /// The program's own model, in place of the job's file.
+    pub model: Option<ModelFactory>,
     /// What the program adds to the job's features.
     pub extensions: Extensions,
     pub faults: Faults,

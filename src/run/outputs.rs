@@ -1,31 +1,20 @@
 //! Where the results of a run go.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::deliver::Sink;
 
 use super::options::RunOptions;
+use super::prepare::Prepared;
+use super::scoring::ScoringParts;
 use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
+use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
-
-/// Makes the sink of a worker on its thread, given its number and the schema of the batches; see
-/// [`Sink::write`] on which of their columns are for publication.
-pub type SinkFactory =
-    Arc<dyn Fn(usize, &SchemaRef) -> Result<Box<dyn Sink>, SinkError> + Send + Sync>;
-
-/// A program's own sinks in place of the job's.
-#[derive(Clone, Default)]
-pub struct OwnSinks {
-    pub predictions: Option<SinkFactory>,
-    pub dead_letters: Option<SinkFactory>,
-    pub drift: Option<SinkFactory>,
-}
 
 /// Where one of the outputs goes.
 #[derive(Clone)]
@@ -119,4 +108,19 @@ impl Sinks {
             Format::Json => Box::new(JsonLinesSink::create(file("jsonl"))?),
         })
     }
+}
+
+/// What is written into the footer of every file.
+pub fn file_metadata(prepared: &Prepared, parts: Option<&ScoringParts>) -> Vec<(String, String)> {
+    let mut pairs = vec![
+        ("driftline.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("driftline.job".to_owned(), prepared.job.name.clone()),
+    ];
+    if let Some(parts) = parts {
+        pairs.push(("driftline.model_name".to_owned(), parts.identity.name.clone()));
+        pairs.push(("driftline.model_version".to_owned(), parts.identity.version.clone()));
+        let digest = parts.digest.clone();
+        pairs.extend(digest.map(|digest| ("driftline.model_xxh3".to_owned(), digest)));
+    }
+    pairs
 }

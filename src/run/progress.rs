@@ -8,8 +8,8 @@ use std::time::Duration;
 use driftline_operators::accounting::Counters;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::numbers::thousands;
 use super::prepare::Prepared;
-use super::summary::thousands;
 use crate::config::duration::instant_text;
 
 const REDRAW: Duration = Duration::from_millis(100);

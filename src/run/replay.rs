@@ -13,7 +13,7 @@ use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
 use super::engine::Engine;
 use super::options::RunOptions;
-use super::outputs::{Sinks, Targets};
+use super::outputs::{Sinks, Targets, file_metadata};
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
@@ -36,7 +36,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let publication = Publication::prepare(&targets.folders(drift.is_some()), options.overwrite)?;
 
     let engine = Engine::new(prepared.clone(), options);
-    let sinks = Sinks::new(&publication, prepared.file_metadata(Some(&parts)));
+    let sinks = Sinks::new(&publication, file_metadata(&prepared, Some(&parts)));
     let tally = DriftTally::default();
     let build = {
         let (targets, parts, drift) = (targets.clone(), parts.clone(), drift.clone());

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use driftline_operators::batch_probe::{BatchDependence, probe};
 use driftline_operators::latency::Latencies;
-use driftline_operators::model::ModelIdentity;
+use driftline_operators::model::{Model, ModelIdentity};
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::run::Run;
 use driftline_operators::score::{ModelInput, Scoring, Watched, model_inputs};
@@ -19,14 +20,31 @@ use super::options::RunOptions;
 use super::prepare::Prepared;
 use crate::config::job::ModelFile;
 use crate::models::onnx::{ModelSpec, OnnxModel, files_of};
+use crate::models::own::{self, ModelFactory};
 use crate::models::runtime;
+
+/// What runs the model.
+enum Engine {
+    Onnx(Environment),
+    Own(ModelFactory),
+}
+
+/// A model that was loaded to look at it.
+struct Tried {
+    model: Box<dyn Model>,
+    /// Rows that it takes.
+    sample: RecordBatch,
+    described: Vec<String>,
+    digest: Option<String>,
+}
 
 /// What all workers need to score.
 pub struct ScoringParts {
-    environment: Environment,
+    engine: Engine,
     pub identity: ModelIdentity,
-    /// XXH3-64 of the model file and of the files of its weights, in hexadecimal.
-    pub digest: String,
+    /// XXH3-64 of the model file and of the files of its weights, in hexadecimal; a program's own
+    /// model has none.
+    pub digest: Option<String>,
     /// What the model's inputs and its output are, a line each.
     pub described: Vec<String>,
     pub inputs: Vec<ModelInput>,
@@ -52,16 +70,18 @@ impl ScoringParts {
                 job.path.display()
             );
         };
-        let environment = runtime::load()?;
+        let engine = match &options.model {
+            Some(own) => Engine::Own(own.clone()),
+            None => Engine::Onnx(runtime::load()?),
+        };
         let inputs = model_inputs(&prepared.plan, &prepared.layout, &file.features)
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
-        let mut model = load_model(&environment, file, &input_fields(&enriched, &inputs), false)?;
-        let sample = model.sample().clone();
-        let dependence = probe(&mut model, &sample)
+        let fields = input_fields(&enriched, &inputs);
+        let Tried { mut model, sample, described, digest } = engine.try_model(file, &fields)?;
+        let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
-        let digest = model_digest(&file.path)?;
         let metadata = json!({"model_xxh3": digest, "batch": describe(dependence)});
         let metadata = metadata.as_object().cloned().unwrap_or_default();
         let format = PredictionFormat::new(
@@ -72,10 +92,10 @@ impl ScoringParts {
             options.run_columns,
         );
         Ok(ScoringParts {
-            environment,
+            engine,
             identity,
             digest,
-            described: model.describe(),
+            described,
             watched: Watched::new(&enriched, &inputs),
             inputs,
             dependence,
@@ -94,12 +114,12 @@ impl ScoringParts {
         let Some(file) = &prepared.job.model else { bail!("the job has no model") };
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let fields = input_fields(&enriched, &self.inputs);
-        let model = load_model(&self.environment, file, &fields, self.keep_inputs)?;
+        let model = self.engine.model(file, &fields, self.keep_inputs)?;
         Ok(Scoring {
             layout: prepared.layout.clone(),
             enriched,
             inputs: self.inputs.clone(),
-            model: Box::new(model),
+            model,
             dependence: self.dependence,
             format: self.format.clone(),
             bounds: prepared.job.realtime.bounds,
@@ -107,6 +127,43 @@ impl ScoringParts {
             keep_inputs: self.keep_inputs,
             partition_names: prepared.partition_names.clone(),
             run: run.clone(),
+        })
+    }
+}
+
+impl Engine {
+    fn try_model(&self, file: &ModelFile, fields: &[Field]) -> Result<Tried> {
+        match self {
+            Engine::Onnx(environment) => {
+                let model = load_onnx(environment, file, fields, false)?;
+                Ok(Tried {
+                    sample: model.sample().clone(),
+                    described: model.describe(),
+                    digest: Some(model_digest(&file.path)?),
+                    model: Box::new(model),
+                })
+            }
+            Engine::Own(make) => Ok(Tried {
+                model: make(fields)?,
+                sample: own::sample(fields)?,
+                described: vec!["the program's own".to_owned()],
+                digest: None,
+            }),
+        }
+    }
+
+    /// A model for one worker.
+    fn model(
+        &self,
+        file: &ModelFile,
+        fields: &[Field],
+        keep_inputs: bool,
+    ) -> Result<Box<dyn Model>> {
+        Ok(match self {
+            Engine::Onnx(environment) => {
+                Box::new(load_onnx(environment, file, fields, keep_inputs)?)
+            }
+            Engine::Own(make) => make(fields)?,
         })
     }
 }
@@ -126,7 +183,7 @@ fn input_fields(enriched: &Schema, inputs: &[ModelInput]) -> Vec<Field> {
     inputs.iter().map(|input| enriched.field(input.column).clone()).collect()
 }
 
-fn load_model(
+fn load_onnx(
     environment: &Environment,
     file: &ModelFile,
     fields: &[Field],

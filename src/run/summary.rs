@@ -11,7 +11,9 @@ use driftline_operators::latency::LatencyFigures;
 
 use super::baseline_file::BaselineFile;
 use super::engine::Ended;
+use super::numbers::thousands;
 use super::outputs::{Target, Targets};
+use super::performance::{latency, latency_target, success, throughput_target};
 use super::scoring::{ScoringParts, describe};
 use crate::config::Job;
 use crate::config::job::Format;
@@ -154,52 +156,6 @@ impl Summary {
     }
 }
 
-/// The share of the rows to be scored that were.
-fn success(account: &Account) -> String {
-    let tried = account.predictions + account.dead_letters;
-    match (tried, account.dead_letters) {
-        (0, _) => "no row to score".to_owned(),
-        (_, 0) => "100 % of the rows to score".to_owned(),
-        _ => {
-            // Rounded down: only all is 100 %.
-            let share = (account.predictions as f64 / tried as f64 * 1e5).floor() / 1e3;
-            format!("{share:.3} % of the rows to score, the others are dead letters")
-        }
-    }
-}
-
-/// From being read to being handed over to the sink.
-fn latency(figures: &LatencyFigures) -> String {
-    let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1e3);
-    format!(
-        "mean {}, p50 {}, p95 {}, p99 {}, max {}",
-        ms(figures.mean),
-        ms(figures.p50),
-        ms(figures.p95),
-        ms(figures.p99),
-        ms(figures.max)
-    )
-}
-
-/// The job's target for throughput, and whether the run met it.
-fn throughput_target(job: &Job, account: &Account, took: Duration) -> String {
-    let target = job.realtime.throughput_target_per_second;
-    let met = account.read as f64 >= target as f64 * took.as_secs_f64();
-    format!("target {} events/s: {}", thousands(target), if met { "met" } else { "missed" })
-}
-
-/// The job's target for the latency of each row, and whether the run met it.
-fn latency_target(job: &Job, figures: &LatencyFigures) -> String {
-    let target = thousands(job.realtime.max_latency_ms);
-    match figures.beyond_target {
-        0 => format!("target {target} ms: met"),
-        beyond => {
-            let share = (beyond as f64 / figures.rows as f64 * 1e3).ceil() / 10.0;
-            format!("target {target} ms: missed by {} rows ({share:.1} %)", thousands(beyond))
-        }
-    }
-}
-
 /// How many keys have window state, by worker, and how many rows they held at most.
 fn window_state(counters: &Counters) -> Option<String> {
     let mut by_key: BTreeMap<String, Vec<WindowState>> = BTreeMap::new();
@@ -247,19 +203,6 @@ fn look_at(path: &Path, format: Format) -> String {
     }
 }
 
-/// A number with its thousands apart.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Account { read, predictions, skipped, dead_letters, pending } = self.account;
@@ -297,18 +240,5 @@ impl Display for Summary {
             writeln!(f, "{} {step}", if at == 0 { "next:" } else { "     " })?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!(
-            [7, 328, 1_000, 328_521, 1_000_000].map(thousands),
-            ["7", "328", "1,000", "328,521", "1,000,000"]
-        );
     }
 }

@@ -3,6 +3,7 @@
 pub mod folder;
 pub mod function;
 pub mod json_lines;
+pub mod own;
 pub mod parquet;
 
 pub use driftline_operators::deliver::SinkError;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use driftline_operators::admit::Chunk;
+use driftline_operators::chunk::Chunk;
 use driftline_operators::ingest::Wake;
 
 use super::SourceError;

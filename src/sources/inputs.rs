@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
-use driftline_operators::admit::EVENTS;
 use driftline_operators::ingest::Source;
+use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
 use super::feed::Feed;

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use driftline_operators::admit::EVENTS;
 use driftline_operators::ingest::{Allowance, Polled, Source, Wake};
+use driftline_operators::watermark::EVENTS;
 
 use super::feed::{Feed, Offer, Taken};
 use super::{Partition, SourceError};
@@ -168,7 +168,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
     use arrow::datatypes::Int64Type;
-    use driftline_operators::admit::Chunk;
+    use driftline_operators::chunk::Chunk;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMillisecondType;
-use driftline_operators::admit::Chunk;
+use driftline_operators::chunk::Chunk;
 use driftline_operators::ingest::Wake;
 
 use super::feed::{Feed, Offer, Taken};

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use driftline_operators::admit::{Chunk, EVENTS};
+use driftline_operators::chunk::Chunk;
 use driftline_operators::ingest::{Allowance, Polled, Source};
+use driftline_operators::watermark::EVENTS;
 
 use super::testing::{Folder, Row, numbers, spec, times};
 use super::{Inputs, StreamSpec};

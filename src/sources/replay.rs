@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use driftline_operators::admit::EVENTS;
 use driftline_operators::ingest::{Allowance, Polled, Source};
+use driftline_operators::watermark::EVENTS;
 
 use super::SourceError;
 use super::row_groups::PieceReader;

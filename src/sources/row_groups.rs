@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader, UInt64Array};
 use arrow::compute::concat_batches;
-use driftline_operators::admit::{Chunk, event_times};
+use driftline_operators::admit::event_times;
+use driftline_operators::chunk::Chunk;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;

@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
-use driftline_operators::admit::EVENTS;
+use driftline_operators::watermark::EVENTS;
 
 /// A row group that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

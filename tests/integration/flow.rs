@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use driftline_operators::admit::Chunk;
+use driftline_operators::chunk::Chunk;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::ingest::{Allowance, FlowBounds, Polled, Source, SourceError};
 

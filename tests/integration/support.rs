@@ -11,9 +11,10 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
 use driftline_jobs::enriched::{Enriched, Events, enriched};
 use driftline_operators::accounting::Counters;
-use driftline_operators::admit::{Admission, Chunk, EVENTS, LatePolicy};
+use driftline_operators::admit::{Admission, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
+use driftline_operators::chunk::Chunk;
 use driftline_operators::clock::Clock;
 use driftline_operators::deliver::{Delivery, Sink, SinkError, Tally, deliver};
 use driftline_operators::failure::Failure;
@@ -26,6 +27,7 @@ use driftline_operators::ingest::{Allowance, FlowBounds, Intake, Polled, Source,
 use driftline_operators::layout::EventLayout;
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
+use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;

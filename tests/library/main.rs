@@ -3,6 +3,7 @@
 
 mod functions;
 mod in_code;
+mod own_model;
 mod predictor;
 mod streams;
 mod support;

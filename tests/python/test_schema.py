@@ -189,7 +189,6 @@ WRONG = [
     ("tables.weather.max_age_ms", 0),
 ]
 RIGHT = [
-    ("sources", {}),
     ("drift.z_test", "off"),
     ("drift.z_test", 3),
     ("job.order", "arrival"),

@@ -8,7 +8,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::admit::{Admitted, Chunk, event_times};
+use crate::admit::{Admitted, event_times};
+use crate::chunk::Chunk;
 use crate::dead_letter::DeadLetters;
 use crate::features::sql::Expression;
 use crate::key_group::as_key;

@@ -1,6 +1,6 @@
 //! The distance of two distribution functions, gathered from points where both are known.
 
-use super::two_sample::{KsStatistic, greatest_common_divisor};
+use super::ks_statistic::{KsStatistic, greatest_common_divisor};
 
 /// The largest distance so far of two empirical distribution functions.
 ///

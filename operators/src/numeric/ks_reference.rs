@@ -1,7 +1,8 @@
 //! The two-sample statistic against a large sample that stays the same.
 
 use super::ks_distance::KsDistance;
-use super::two_sample::{KsStatistic, Runs};
+use super::ks_statistic::KsStatistic;
+use super::two_sample::Runs;
 
 /// A reference sample, prepared so that its distance from a small sample takes a search for each
 /// value of the small one, and not a pass over the reference.

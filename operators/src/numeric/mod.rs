@@ -7,13 +7,14 @@ pub mod exact_sum;
 pub mod kolmogorov;
 pub mod ks_distance;
 pub mod ks_reference;
+mod ks_statistic;
 pub mod two_sample;
 
 pub use exact_sum::ExactSum;
 pub use kolmogorov::kolmogorov_sf;
 pub use ks_distance::KsDistance;
 pub use ks_reference::KsReference;
+pub use ks_statistic::{KsMethod, KsStatistic};
 pub use two_sample::{
-    KsMethod, KsPValue, KsStatistic, Runs, ks_p_value_asymptotic, ks_p_value_auto,
-    ks_p_value_exact, ks_statistic,
+    KsPValue, Runs, ks_p_value_asymptotic, ks_p_value_auto, ks_p_value_exact, ks_statistic,
 };

@@ -20,6 +20,7 @@
 use super::binomial;
 use super::kolmogorov::kolmogorov_sf;
 use super::ks_distance::KsDistance;
+use super::ks_statistic::{KsMethod, KsStatistic, greatest_common_divisor};
 
 /// SciPy's bound for the exact p-value: samples of at most this many values.
 pub const EXACT_SIZE_MAX: u64 = 10_000;
@@ -36,37 +37,6 @@ pub struct Runs<'a> {
     pub values: &'a [f64],
     /// As many as values.
     pub counts: &'a [u64],
-}
-
-/// The Kolmogorov–Smirnov distance of two samples.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KsStatistic {
-    /// Size of the first sample, in values.
-    pub n: u64,
-    /// Size of the second sample, in values.
-    pub m: u64,
-    /// D in `f64`, bit-equal to `ks_2samp(..., method='asymp').statistic`.
-    pub d: f64,
-    /// D exactly, in units of 1/lcm(n, m).
-    pub h: u64,
-}
-
-/// Which distribution a p-value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KsMethod {
-    /// Over all interleavings of the two samples.
-    Exact,
-    /// The one-sample distribution at the effective size nm/(n+m).
-    Asymptotic,
-}
-
-impl KsMethod {
-    pub fn name(self) -> &'static str {
-        match self {
-            KsMethod::Exact => "exact",
-            KsMethod::Asymptotic => "asymptotic",
-        }
-    }
 }
 
 /// What `ks_2samp` returns, and by which method.
@@ -92,22 +62,6 @@ impl Runs<'_> {
         self.values = &self.values[runs..];
         self.counts = &self.counts[runs..];
         passed
-    }
-}
-
-impl KsStatistic {
-    /// D as h/lcm(n, m), bit-equal to `ks_2samp(..., method='exact').statistic`.
-    pub fn d_exact(&self) -> f64 {
-        let lcm = self.n / greatest_common_divisor(self.n, self.m) * self.m;
-        self.h as f64 / lcm as f64
-    }
-
-    /// D as SciPy reports it with `method`.
-    pub fn reported(&self, method: KsMethod) -> f64 {
-        match method {
-            KsMethod::Exact => self.d_exact(),
-            KsMethod::Asymptotic => self.d,
-        }
     }
 }
 
@@ -184,10 +138,6 @@ pub fn ks_p_value_auto(statistic: &KsStatistic) -> KsPValue {
             method: KsMethod::Asymptotic,
         },
     }
-}
-
-pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// n = m: by reflection at both edges (Gnedenko and Korolyuk 1951), with rₖ = C(2n, n − kh) / C(2n,

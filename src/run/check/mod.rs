@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use driftline_operators::admit::EVENTS;
 use driftline_operators::score::ModelInput;
+use driftline_operators::watermark::EVENTS;
 
 use self::sheet::{NO_BREAK, Sheet};
 use super::baseline_file::BaselineFile;
 use super::drift::PreparedDrift;
+use super::numbers::thousands;
 use super::options::RunOptions;
 use super::plan::words;
 use super::prepare::{Prepared, inputs};
 use super::scoring::{ScoringParts, describe as describe_dependence};
-use super::summary::thousands;
 use crate::config::Job;
 use crate::config::job::{Drift, Feature, Format, ShardBy, Source};
 
@@ -144,7 +144,7 @@ fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
     let finding = describe_dependence(parts.dependence);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let path = job.model.as_ref().map(|model| words::path(&model.path)).unwrap_or_default();
-    rows.push(vec![format!("{path} (XXH3 {})", parts.digest)]);
+    rows.extend(parts.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
     rows.extend(parts.described.iter().map(|line| vec![line.clone()]));
     let bounds = &job.realtime.bounds;
     let (most, wait) = (thousands(bounds.max_rows as u64), bounds.timeout.as_millis());

@@ -11,9 +11,9 @@ use super::sheet::Sheet;
 use super::{columns, stored};
 use crate::config::Job;
 use crate::config::job::{FeatureKind, Table, TableVersions};
+use crate::run::numbers::thousands;
 use crate::run::plan::words;
 use crate::run::prepare::Prepared;
-use crate::run::summary::thousands;
 
 /// `all_columns`: those of each stream.
 pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaRef]) -> Result<()> {

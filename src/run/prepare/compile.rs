@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::{DataType, Field, Schema};
-use driftline_operators::admit::EVENTS;
 use driftline_operators::as_of::table::AsOfTable;
 use driftline_operators::features::categories::Categories;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration, PlanError};
@@ -15,6 +14,7 @@ use driftline_operators::features::trip::Errand;
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
+use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
 use super::inputs::as_of_tables;

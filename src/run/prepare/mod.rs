@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use driftline_jobs::enriched::Events;
-use driftline_operators::admit::{Admission, EVENTS, LatePolicy};
+use driftline_operators::admit::{Admission, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::TableAdmission;
 use driftline_operators::features::plan::FeaturePlan;
@@ -22,6 +22,7 @@ use driftline_operators::ingest::Intake;
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
 use driftline_operators::run::Run;
+use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use indexmap::IndexMap;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -166,23 +167,6 @@ impl Prepared {
             partition_names: self.partition_names.clone(),
             counters: run.counters.clone(),
         }
-    }
-
-    /// What is written into the footer of every file.
-    pub fn file_metadata(
-        &self,
-        parts: Option<&super::scoring::ScoringParts>,
-    ) -> Vec<(String, String)> {
-        let mut pairs = vec![
-            ("driftline.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("driftline.job".to_owned(), self.job.name.clone()),
-        ];
-        if let Some(parts) = parts {
-            pairs.push(("driftline.model_name".to_owned(), parts.identity.name.clone()));
-            pairs.push(("driftline.model_version".to_owned(), parts.identity.version.clone()));
-            pairs.push(("driftline.model_xxh3".to_owned(), parts.digest.clone()));
-        }
-        pairs
     }
 }
 

@@ -1,17 +1,18 @@
 //! Sources, the admission of events, and watermarks.
 
-use driftline_operators::admit::{EVENTS, LatePolicy};
+use driftline_operators::admit::LatePolicy;
 use driftline_operators::dead_letter::Reason;
+use driftline_operators::watermark::EVENTS;
 
 use super::super::graph::{Graph, Group, Line};
 use super::super::words;
 use super::ids;
 use crate::config::Job;
 use crate::config::job::{Event, Format, Table, TableVersions};
+use crate::run::numbers::thousands;
 use crate::run::options::RunOptions;
 use crate::run::prepare::Prepared;
 use crate::run::prepare::inputs::as_of_tables;
-use crate::run::summary::thousands;
 
 pub(super) fn add(graph: &mut Graph, prepared: &Prepared, options: &RunOptions) {
     let job = &prepared.job;

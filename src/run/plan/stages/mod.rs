@@ -9,9 +9,9 @@ use driftline_operators::gate::Order;
 
 use super::graph::{Graph, Line};
 use super::words;
+use crate::run::numbers::thousands;
 use crate::run::options::RunOptions;
 use crate::run::prepare::Prepared;
-use crate::run::summary::thousands;
 
 /// Ids of stages that others name.
 mod ids {

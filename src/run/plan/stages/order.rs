@@ -8,9 +8,9 @@ use super::super::words;
 use super::{ids, inputs};
 use crate::config::Job;
 use crate::config::job::{ShardBy, Table, TableVersions};
+use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
 use crate::run::prepare::inputs::as_of_tables;
-use crate::run::summary::thousands;
 
 pub(super) fn add(graph: &mut Graph, prepared: &Prepared) {
     let job = &prepared.job;

@@ -10,8 +10,8 @@ use super::super::words;
 use super::{ids, inputs};
 use crate::config::job::{Drift, Format, ModelFile, Output, Realtime};
 use crate::run::export::beside;
+use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
-use crate::run::summary::thousands;
 
 const VALIDATE: &str = "validate";
 const BATCH: &str = "micro_batch";

@@ -1,0 +1,90 @@
+//! Models of a program.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, Float64Type};
+use driftline::model::{Model, ModelError, Scores, Task};
+use driftline::{Feature, JobBuilder, Model as ModelSection, OwnEvents, Pipeline};
+
+use crate::support::{ROWS, collecting, departures, ids};
+
+/// The sum of its features; batches with a distance over 2,500 are refused.
+struct Sum {
+    distance: usize,
+}
+
+impl Model for Sum {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let column = |at: usize| features.column(at).as_primitive::<Float64Type>();
+        if column(self.distance).values().iter().any(|&distance| distance > 2_500.0) {
+            return Err(ModelError("too far".to_owned()));
+        }
+        let sum = |row: usize| (0..features.num_columns()).map(|at| column(at).value(row)).sum();
+        let sums = (0..features.num_rows()).map(|row: usize| -> f64 { sum(row) });
+        Ok(Scores { predictions: sums.map(|sum| sum as f32).collect(), input: None })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+}
+
+fn pipeline() -> Pipeline {
+    let job = JobBuilder::new("own-model", "event_time")
+        .id("event_id")
+        .feature("distance", Feature::column("distance"))
+        .feature("dep_delay", Feature::column("dep_delay").default(0.0))
+        .model(ModelSection::own("sum", ["dep_delay", "distance"]).version("7"))
+        .build(".".as_ref());
+    Pipeline::new(job.unwrap()).model(|features| {
+        let distance = features.iter().position(|feature| feature.name() == "distance");
+        let distance = distance.ok_or_else(|| ModelError("there is no distance".to_owned()))?;
+        Ok(Box::new(Sum { distance }))
+    })
+}
+
+#[test]
+fn it_scores_what_it_takes_and_the_rest_is_dead_letters() {
+    let events = departures();
+    let number = |name: &str| {
+        let column = events.column_by_name(name).unwrap();
+        let column = arrow::compute::cast(column, &arrow::datatypes::DataType::Float64).unwrap();
+        column.as_primitive::<Float64Type>().clone()
+    };
+    let (delays, distances) = (number("dep_delay"), number("distance"));
+    let expected = ids(&events).into_iter().enumerate().filter_map(|(row, id)| {
+        let delay = if delays.is_valid(row) { delays.value(row) } else { 0.0 };
+        let distance = distances.value(row);
+        (distance <= 2_500.0).then_some((id, (delay + distance) as f32))
+    });
+    let expected: std::collections::BTreeMap<String, f32> = expected.collect();
+    for workers in [1, 2] {
+        let own = OwnEvents::batches(events.schema(), [events.clone()]);
+        let (pipeline, predictions, letters, _) =
+            collecting(pipeline().workers(workers).events(own));
+        let summary = pipeline.run().unwrap();
+        assert_eq!(summary.account.predictions as usize, expected.len());
+        let predictions = predictions.all();
+        let scores = predictions.column_by_name("score").unwrap().as_primitive::<Float32Type>();
+        let found = ids(&predictions).into_iter().zip(scores.values().iter().copied());
+        assert!(found.collect::<std::collections::BTreeMap<_, _>>() == expected, "{workers}");
+        let versions = predictions.column_by_name("model_version").unwrap().as_string::<i32>();
+        assert_eq!(versions.value(0), "7");
+        let letters = letters.all();
+        assert_eq!(letters.num_rows(), ROWS - expected.len());
+        let details = letters.column_by_name("detail").unwrap().as_string::<i32>();
+        assert_eq!(details.value(0), "too far");
+    }
+}
+
+#[test]
+fn one_that_cannot_be_made_ends_the_run_before_it_begins() {
+    let own = OwnEvents::batches(departures().schema(), [departures()]);
+    let refusing = pipeline().model(|_features| Err(ModelError("no weights".to_owned())));
+    let (pipeline, ..) = collecting(refusing.events(own));
+    let error = format!("{:#}", pipeline.run().err().unwrap());
+    assert!(error.contains("no weights"), "{error}");
+}
