@@ -3,6 +3,7 @@
 //! ONNX Runtime alone at its best batch. `cargo bench --bench ceilings`
 
 mod straight;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,17 +115,16 @@ fn features(job: &Job, folder: &Path) -> Result<Vec<f32>> {
         Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
     };
     let columns = names.iter().map(column).collect::<Result<Vec<_>>>()?;
-    let values = (0..rows.num_rows()).flat_map(|row| {
-        columns.iter().map(move |column| column.value(row) as f32)
-    });
+    let values = (0..rows.num_rows())
+        .flat_map(|row| columns.iter().map(move |column| column.value(row) as f32));
     Ok(values.collect())
 }
 
 /// The best rate of ONNX Runtime, and the rows of its batches.
 fn alone(model: &str, features: &[f32], rows: usize) -> Result<(f64, usize)> {
-    let _environment = runtime::load()?;
+    let environment = runtime::load()?;
     let path = root().join(format!("data/flights/models/{model}.onnx"));
-    let mut session = Session::builder()?
+    let mut session = Session::builder(&environment)?
         .with_intra_threads(1)
         .map_err(|error| anyhow::anyhow!(error.to_string()))?
         .commit_from_file(path)?;
