@@ -86,3 +86,38 @@ impl<'a> RowOrder<'a> {
 fn valid<V>(column: &impl Array, row: usize, value: V) -> Option<V> {
     column.is_valid(row).then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::ArrayRef;
+    use arrow::buffer::NullBuffer;
+
+    use super::*;
+
+    const COLUMNS: OrderColumns = OrderColumns { time: 0, id: Some(1), partition: 2, offset: 3 };
+
+    /// The order of rows of one time with these ids, read in the order given.
+    fn order_of(ids: ArrayRef) -> Vec<u32> {
+        let rows = ids.len();
+        let columns: [(&str, ArrayRef); 4] = [
+            ("time", Arc::new(Int64Array::from_value(5, rows))),
+            ("id", ids),
+            ("partition", Arc::new(UInt32Array::from_value(0, rows))),
+            ("offset", Arc::new(UInt64Array::from_iter_values(0..rows as u64))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        RowOrder::new(&batch, COLUMNS).sorted_rows()
+    }
+
+    #[test]
+    fn integers_go_by_value_texts_by_bytes_and_null_comes_first() {
+        // Whatever lies beneath a null.
+        let nulls = NullBuffer::from(vec![true, false, true, false, true]);
+        let numbers = Int64Array::new(vec![10, 7, -3, -9, 9].into(), Some(nulls));
+        assert_eq!(order_of(Arc::new(numbers)), [1, 3, 2, 4, 0]);
+        let texts = StringArray::from(vec![Some("9"), None, Some("Z"), Some("a"), Some("10")]);
+        assert_eq!(order_of(Arc::new(texts)), [1, 4, 0, 2, 3]);
+    }
+}
