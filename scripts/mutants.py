@@ -34,8 +34,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute()
 COPY = BUILD / "mutants" / "tree"
-BUILD_TIMEOUT_S = 1800
-TEST_TIMEOUT_S = 300
+TEST_TIMEOUT_S = 180
 
 # What cargo builds for a target, and the (package, target) of the executable among it.
 TARGETS = {
@@ -121,41 +120,58 @@ def run(command, timeout_s, cwd=COPY, env=None):
         raise
 
 
+def executable(line: str) -> tuple[str, str, str, str] | None:
+    """Package, kind of target, its name, and the executable, if cargo says that it has made one."""
+    message = json.loads(line) if line.startswith("{") else {}
+    if message.get("reason") != "compiler-artifact" or not message["executable"]:
+        return None
+    package = re.search(r"([^/#]+)#(?:(.*)@)?[^@]*$", message["package_id"])
+    target = message["target"]
+    name = package[2] or package[1]
+    return name, target["kind"][0], target["name"], message["executable"]
+
+
 def build(target: str) -> Path:
-    """The executable of a target, built from the copy."""
+    """The executable of a target, built from the copy. What else cargo would make is left undone."""
     (verb, *arguments), wanted = TARGETS[target]
     command = ["cargo", verb, *arguments, "--workspace", "--locked", "--message-format=json"]
     # Registry crates are shared with the checkout, executables are not.
     env = {"CARGO_BUILD_BUILD_DIR": str(BUILD), "CARGO_TARGET_DIR": str(BUILD / "mutants/target")}
-    code, out, err = run(command, BUILD_TIMEOUT_S, env=env)
-    if code != 0:
-        raise DoesNotCompile(err[-3000:])
-    for message in map(json.loads, filter(lambda line: line.startswith("{"), out.splitlines())):
-        if message.get("reason") != "compiler-artifact" or not message["executable"]:
-            continue
-        package = re.search(r"([^/#]+)#(?:(.*)@)?[^@]*$", message["package_id"])
-        name, kind = package[2] or package[1], message["target"]["kind"][0]
-        if (name, kind) == wanted and (kind != "test" or message["target"]["name"] == target):
-            return Path(message["executable"])
-    raise Broken(f"cargo made no executable for {target!r}")
+    with (COPY.parent / "cargo.log").open("w+") as log:
+        cargo = subprocess.Popen(
+            command, cwd=COPY, env=os.environ | env, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        try:
+            for package, kind, name, path in filter(None, map(executable, cargo.stdout)):
+                if (package, kind) == wanted and (kind != "test" or name == target):
+                    return Path(path)
+            if cargo.wait() == 0:
+                raise Broken(f"cargo made no executable for {target!r}")
+            log.seek(0)
+            raise DoesNotCompile(log.read()[-3000:])
+        finally:
+            if cargo.poll() is None:
+                os.killpg(cargo.pid, signal.SIGKILL)
+                cargo.wait()
 
 
 def test(killer: str, executables: dict) -> list[str]:
-    """The tests of `killer` that fail."""
+    """The tests of `killer` that fail. `executables` has those that are built, by target."""
     target, *arguments = shlex.split(killer)
     if target not in executables:
         executables[target] = build(target)
-    executable = str(executables[target])
+    made = str(executables[target])
     if target == "python":
         arguments = [a if a.startswith("-") or not a.endswith(".py") and ".py::" not in a
                      else f"tests/python/{a}" for a in arguments]  # fmt: skip
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
-        code, out, err = run(command, TEST_TIMEOUT_S, env={"DRIFTLINE_BIN": executable})
+        code, out, err = run(command, TEST_TIMEOUT_S, env={"DRIFTLINE_BIN": made})
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", out, re.M)
         ran = code in (0, 1)
     else:
         package = COPY / ("operators" if TARGETS[target][1][0] == "driftline-operators" else ".")
-        code, out, err = run([executable, *arguments], TEST_TIMEOUT_S, cwd=package)
+        code, out, err = run([made, *arguments], TEST_TIMEOUT_S, cwd=package)
         failed = re.findall(r"^test (\S+) .*FAILED$", out, re.M)
         ran = not re.search(r"^test result: .* 0 passed; 0 failed", out, re.M)
     if code is None:
