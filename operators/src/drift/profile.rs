@@ -289,6 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn parts_merge_to_the_whole() {
+        let bins = Bins::new(&runs(0..100), 4);
+        let values: Vec<f64> = (0..90).map(|i| f64::from(i * 37 % 90) * 5.0 - 150.0).collect();
+        let whole = profile(&bins, &values);
+        assert!(whole.beyond_3 > 0 && whole.beyond_3 < 90);
+        for parts in [1, 2, 7] {
+            let mut merged = Profile::default();
+            values.chunks(90_usize.div_ceil(parts)).for_each(|p| merged.merge(&profile(&bins, p)));
+            assert_eq!(merged, whole, "{parts}");
+        }
+    }
+
+    #[test]
     fn moments_of_huge_and_tiny_values_are_those_of_the_values() {
         let bins = Bins::new(&runs(0..100), 4);
         for exponent in (-145..=307).step_by(4) {
