@@ -134,7 +134,7 @@ def executable(line: str) -> tuple[str, str, str, str] | None:
 def build(target: str) -> Path:
     """The executable of a target, built from the copy. What else cargo would make is left undone."""
     (verb, *arguments), wanted = TARGETS[target]
-    command = ["cargo", verb, *arguments, "--workspace", "--locked", "--message-format=json"]
+    command = ["cargo", verb, *arguments, "--workspace", "--locked", "--message-format=json-render-diagnostics"]
     # Registry crates are shared with the checkout, executables are not.
     env = {
         "CARGO_BUILD_BUILD_DIR": str(BUILD),

@@ -260,6 +260,10 @@ mod tests {
         let bounds = bins.distance(&profile(&bins, &[1.0; 10]).counts).unwrap();
         assert_eq!((bounds.least.h, bounds.least.d), (6, 1.0 - 2.0 / 5.0));
         assert_eq!((bounds.most.h, bounds.most.d), (8, 1.0 - 1.0 / 5.0));
+        // And between 4 and 8, where the reference is ahead.
+        let bounds = bins.distance(&profile(&bins, &[7.0; 10]).counts).unwrap();
+        assert_eq!((bounds.least.h, bounds.least.d), (6, 3.0 / 5.0));
+        assert_eq!((bounds.most.h, bounds.most.d), (8, 4.0 / 5.0));
         // On the edges there is nothing unknown.
         let bounds = bins.distance(&profile(&bins, &[4.0, 8.0]).counts).unwrap();
         assert_eq!(bounds.least, bounds.most);
