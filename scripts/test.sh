@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests: those of the crates, those in Python on the program, and the checks of check.sh.
+# Runs all tests: those of the crates, those in Python on the program, the checks of check.sh, and a
+# few mutants.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 cd "$ROOT"
@@ -14,3 +15,5 @@ cargo test --workspace --locked
 say "tests of the program"
 DRIFTLINE_BIN=$CARGO_TARGET_DIR/debug/driftline "$PYTHON" -m pytest -q -p no:cacheprovider tests/python
 scripts/check.sh
+say "mutants: do tests notice what breaks the program?"
+scripts/mutants.sh --sample 3

@@ -292,5 +292,6 @@ mod tests {
         let account = Account { read: 10, predictions: 6, skipped: 2, dead_letters: 1, pending: 0 };
         assert_eq!(account.missing(), 1);
         assert_eq!(Account { predictions: 8, ..account }.missing(), -1);
+        assert_eq!(Account { pending: 1, ..account }.missing(), 0);
     }
 }

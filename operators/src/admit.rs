@@ -384,6 +384,16 @@ mod tests {
     }
 
     #[test]
+    fn a_row_at_the_horizon_is_not_beyond_it() {
+        let admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
+        let times = [Some(1_000), Some(900), Some(899)];
+        let admitted =
+            admission.admit(chunk(&times, 0, i64::MIN), i64::MIN, Duration::ZERO).unwrap();
+        assert_eq!(admission.layout.times(&admitted.rows).values(), &[1_000, 900]);
+        assert_eq!(admitted.dead_letters.num_rows(), 1);
+    }
+
+    #[test]
     fn after_idleness_rows_that_the_watermark_has_passed_are_late() {
         let admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
         let times = [Some(499), Some(500), Some(409), Some(505), Some(489)];

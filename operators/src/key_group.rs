@@ -113,9 +113,20 @@ mod tests {
         }
     }
 
-    /// Part of the checkpoint format: the value that the algorithm's authors publish for no input.
+    #[test]
+    fn a_worker_owns_groups_that_follow_each_other() {
+        for workers in 1..=7 {
+            let owners: Vec<usize> = (0..KEY_GROUPS).map(|g| worker_of_group(g, workers)).collect();
+            assert!(owners.is_sorted(), "{workers}: {owners:?}");
+            assert_eq!((owners[0], owners[255]), (0, workers - 1));
+        }
+    }
+
+    /// Part of the checkpoint format: the value that the algorithm's authors publish for no input,
+    /// and of it the lowest byte.
     #[test]
     fn hash_is_the_published_one() {
         assert_eq!(XxHash3_64::oneshot(b""), 0x2d06_8005_38d3_94c2);
+        assert_eq!(group_of_bytes(b""), 0xc2);
     }
 }

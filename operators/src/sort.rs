@@ -86,3 +86,48 @@ impl<'a> RowOrder<'a> {
 fn valid<V>(column: &impl Array, row: usize, value: V) -> Option<V> {
     column.is_valid(row).then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::ArrayRef;
+    use arrow::buffer::NullBuffer;
+
+    use super::*;
+
+    const COLUMNS: OrderColumns = OrderColumns { time: 0, id: Some(1), partition: 2, offset: 3 };
+
+    /// The order of rows of one time.
+    fn order_of(ids: ArrayRef, partitions: Vec<u32>, offsets: Vec<u64>) -> Vec<u32> {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("time", Arc::new(Int64Array::from_value(5, ids.len()))),
+            ("id", ids),
+            ("partition", Arc::new(UInt32Array::from(partitions))),
+            ("offset", Arc::new(UInt64Array::from(offsets))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        RowOrder::new(&batch, COLUMNS).sorted_rows()
+    }
+
+    fn order_of_ids(ids: ArrayRef) -> Vec<u32> {
+        let rows = ids.len();
+        order_of(ids, vec![0; rows], (0..rows as u64).collect())
+    }
+
+    #[test]
+    fn integers_go_by_value_texts_by_bytes_and_null_comes_first() {
+        // Whatever lies beneath a null.
+        let nulls = NullBuffer::from(vec![true, false, true, false, true]);
+        let numbers = Int64Array::new(vec![10, 7, -3, -9, 9].into(), Some(nulls));
+        assert_eq!(order_of_ids(Arc::new(numbers)), [1, 3, 2, 4, 0]);
+        let texts = StringArray::from(vec![Some("9"), None, Some("Z"), Some("a"), Some("10")]);
+        assert_eq!(order_of_ids(Arc::new(texts)), [1, 4, 0, 2, 3]);
+    }
+
+    #[test]
+    fn equal_ids_go_by_partition_and_then_by_offset() {
+        let ids = Arc::new(Int64Array::from_value(1, 4));
+        assert_eq!(order_of(ids, vec![1, 0, 1, 0], vec![0, 9, 3, 8]), [3, 1, 0, 2]);
+    }
+}

@@ -133,6 +133,21 @@ fn skipped_rows_are_counted_and_an_empty_request_is_answered() {
 }
 
 #[test]
+fn a_row_of_which_the_filter_is_unknown_is_skipped() {
+    let mut job = flights();
+    job.event.filter = Some("CASE WHEN origin = 'JFK' THEN NULL ELSE origin = 'LGA' END".into());
+    let events = departures().slice(0, 1_000);
+    let origins = arrow::compute::cast(events.column_by_name("origin").unwrap(), &DataType::Utf8);
+    let origins = origins.unwrap();
+    let of = |airport| origins.as_string::<i32>().iter().filter(|o| *o == Some(airport)).count();
+    assert!(of("JFK") > 0 && of("LGA") > 0);
+    let predictor = Pipeline::new(job).predictor(&events.schema()).unwrap();
+    let predicted = predictor.predict_batch(&events).unwrap();
+    let found = (predicted.predictions.num_rows(), predicted.skipped);
+    assert_eq!(found, (of("LGA"), 1_000 - of("LGA")));
+}
+
+#[test]
 fn what_does_not_fit_is_an_error_that_leaves_the_predictor_at_work() {
     let events = departures();
     let predictor = Pipeline::new(flights()).predictor(&events.schema()).unwrap();

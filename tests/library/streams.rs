@@ -1,13 +1,19 @@
 //! A program's own events and sinks.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use driftline::{EventSource, Next, OwnEvents, Pipeline, Wake};
+use driftline::run::options::RunOptions;
+use driftline::run::outputs::{OwnSinks, SinkFactory};
+use driftline::run::replay;
+use driftline::{EventSource, FunctionSink, Next, OwnEvents, Pipeline, Wake};
 
-use crate::support::{ROWS, assert_as_replayed, collecting, departures, flights, scores};
+use crate::support::{
+    Collected, ROWS, assert_as_replayed, collecting, departures, flights, ids, scores,
+};
 
 /// Batches of uneven sizes.
 fn batches() -> Vec<RecordBatch> {
@@ -118,4 +124,40 @@ fn events_are_read_once() {
     pipeline.run().unwrap();
     let error = pipeline.run().err().unwrap().to_string();
     assert!(error.contains("they have been read by another run"), "{error}");
+}
+
+/// Makes sinks that collect.
+fn into(collected: &Collected) -> SinkFactory {
+    let collected = collected.clone();
+    Arc::new(move |_worker, _schema| {
+        let collected = collected.clone();
+        let take = move |batch| {
+            collected.take(batch);
+            Ok(())
+        };
+        Ok(Box::new(FunctionSink::new("collected", take)))
+    })
+}
+
+#[test]
+fn a_limit_counts_over_batches_and_chunks() {
+    let (mut job, events, limit) = (flights(), departures(), 1_234);
+    job.epoch_rows_max = 100;
+    let (predictions, letters) = (Collected::default(), Collected::default());
+    let options = RunOptions {
+        workers: 1,
+        events: Some(OwnEvents::batches(events.schema(), batches())),
+        sinks: OwnSinks {
+            predictions: Some(into(&predictions)),
+            dead_letters: Some(into(&letters)),
+            drift: None,
+        },
+        without_drift: true,
+        limit: Some(limit as u64),
+        ..RunOptions::default()
+    };
+    let summary = replay(&Arc::new(job), &options).unwrap();
+    assert_eq!(summary.account.read, limit as u64);
+    let found: BTreeSet<String> = ids(&predictions.all()).into_iter().collect();
+    assert_eq!(found, ids(&events.slice(0, limit)).into_iter().collect());
 }

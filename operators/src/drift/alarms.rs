@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(ks.alarms(&figures()), Alarms { ks: true, ..Alarms::default() });
         assert!(!Thresholds { min_effect: 0.1, ..ks }.alarms(&figures()).any());
         assert!(!Thresholds { ks_p_value: Some(0.01), ..off }.alarms(&figures()).any());
+        assert!(Thresholds { min_effect: 0.08, ..ks }.alarms(&figures()).ks);
         let z = Thresholds { z_test: Some(3.0), ..off };
         assert_eq!(z.alarms(&figures()), Alarms { z_test: true, ..Alarms::default() });
         let shift = Thresholds { mean_shift_sd: Some(0.1), ..off };

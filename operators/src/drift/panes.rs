@@ -210,6 +210,14 @@ mod tests {
     }
 
     #[test]
+    fn a_row_at_the_end_of_a_pane_is_in_the_next() {
+        let mut panes = panes(&[WindowLength::Millis(10)], 0);
+        panes.add(&rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]));
+        let found = closed(&mut panes, i64::MAX);
+        assert_eq!(found, [(0, 0, vec![1.0]), (10, 0, vec![2.0, 3.0]), (20, 0, vec![4.0])]);
+    }
+
+    #[test]
     fn a_row_is_too_late_for_some_windows_and_not_for_others() {
         let sliding = WindowLength::Sliding { length_ms: 30, slide_ms: 10 };
         let mut panes = panes(&[WindowLength::Millis(10), sliding], 5);

@@ -260,6 +260,10 @@ mod tests {
         let bounds = bins.distance(&profile(&bins, &[1.0; 10]).counts).unwrap();
         assert_eq!((bounds.least.h, bounds.least.d), (6, 1.0 - 2.0 / 5.0));
         assert_eq!((bounds.most.h, bounds.most.d), (8, 1.0 - 1.0 / 5.0));
+        // And between 4 and 8, where the reference is ahead.
+        let bounds = bins.distance(&profile(&bins, &[7.0; 10]).counts).unwrap();
+        assert_eq!((bounds.least.h, bounds.least.d), (6, 3.0 / 5.0));
+        assert_eq!((bounds.most.h, bounds.most.d), (8, 4.0 / 5.0));
         // On the edges there is nothing unknown.
         let bounds = bins.distance(&profile(&bins, &[4.0, 8.0]).counts).unwrap();
         assert_eq!(bounds.least, bounds.most);
@@ -286,6 +290,19 @@ mod tests {
         assert!(few(&[1.0, f64::INFINITY]).std.is_some_and(f64::is_nan));
         assert_eq!(few(&[0.1; 3]), Moments { n: 3, mean: Some(0.1), std: Some(0.0) });
         assert_eq!(few(&[-0.0, 0.0]).std, Some(0.0));
+    }
+
+    #[test]
+    fn parts_merge_to_the_whole() {
+        let bins = Bins::new(&runs(0..100), 4);
+        let values: Vec<f64> = (0..90).map(|i| f64::from(i * 37 % 90) * 5.0 - 150.0).collect();
+        let whole = profile(&bins, &values);
+        assert!(whole.beyond_3 > 0 && whole.beyond_3 < 90);
+        for parts in [1, 2, 7] {
+            let mut merged = Profile::default();
+            values.chunks(90_usize.div_ceil(parts)).for_each(|p| merged.merge(&profile(&bins, p)));
+            assert_eq!(merged, whole, "{parts}");
+        }
     }
 
     #[test]

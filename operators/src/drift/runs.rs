@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn both_zeros_are_one_value() {
         let runs = Runs::from_values(vec![0.0, -0.0, 1.0]);
-        assert_eq!((runs.values, runs.counts), (vec![0.0, 1.0], vec![2, 1]));
+        assert_eq!((&runs.values[..], runs.counts), (&[0.0, 1.0][..], vec![2, 1]));
+        assert!(runs.values[0].is_sign_positive());
     }
 
     #[test]
