@@ -20,6 +20,7 @@ use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
 use crate::run::options::{Interrupt, RunOptions};
 use crate::run::{self, check, plan};
+use crate::sources::guard;
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
@@ -74,12 +75,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A worker that panics would leave the others waiting for it for ever.
+/// A worker that panics would leave the others waiting for it for ever. Where a damaged file is read a
+/// panic is an error.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
+        if !guard::is_guarded() {
+            report(panic);
+            std::process::abort();
+        }
     }));
 }
 

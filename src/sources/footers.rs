@@ -7,10 +7,16 @@ use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use driftline_operators::admit::event_times;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::errors::{ParquetError, Result as Parquet};
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::files::InputFile;
+use super::guard::{self, guarded};
 use super::{SourceError, damaged, failed, unreadable};
+
+/// A row group of more rows is taken for damage: they are planned one by one before any is read.
+const ROW_GROUP_ROWS_MAX: u64 = 1 << 31;
 
 /// What the footer says of a row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +45,13 @@ impl FileFooter {
     pub fn read(file: InputFile, time: &str) -> Result<Self, SourceError> {
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
         let handle = File::open(&file.path).map_err(|e| unreadable(&file.path, &e))?;
-        let metadata = ArrowReaderMetadata::load(&handle, ArrowReaderOptions::new())
-            .map_err(|e| error(&damaged(&e)))?;
-        let times = event_time_ranges(&metadata, time);
+        let metadata = guard::footer(&handle).map_err(|e| error(&damaged(&e)))?;
+        let times = guarded(|| Ok(event_time_ranges(&metadata, time)));
+        let times = times.map_err(|e| error(&damaged(&e)))?;
         let mut groups = Vec::new();
         let (mut first_row, mut highest_before) = (0, i64::MIN);
         for (group, times) in metadata.metadata().row_groups().iter().zip(times) {
-            let rows = group.num_rows() as u64;
+            let rows = rows_of(group).map_err(|e| error(&damaged(&e)))?;
             groups.push(RowGroup { rows, first_row, times, highest_before });
             first_row += rows;
             highest_before = times.map_or(highest_before, |(_, high)| highest_before.max(high));
@@ -108,6 +114,25 @@ impl FileFooter {
             group.times = None;
             group.first_row += rows_before;
         }
+    }
+}
+
+/// The rows of a group. All that is done follows from them, so they are not taken on trust: columns
+/// that are not nested have a value for each row.
+fn rows_of(group: &RowGroupMetaData) -> Parquet<u64> {
+    let rows = group.num_rows();
+    let flat = group.columns().iter().filter(|column| column.column_descr().max_rep_level() == 0);
+    if let Some(column) = flat.into_iter().find(|column| column.num_values() != rows) {
+        let (name, values) = (column.column_path(), column.num_values());
+        return Err(ParquetError::General(format!(
+            "a row group of {rows} rows has {values} values of {name}"
+        )));
+    }
+    match u64::try_from(rows) {
+        Ok(rows) if rows <= ROW_GROUP_ROWS_MAX => Ok(rows),
+        _ => Err(ParquetError::General(format!(
+            "a row group of {rows} rows; {ROW_GROUP_ROWS_MAX} are the most"
+        ))),
     }
 }
 

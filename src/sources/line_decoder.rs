@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use indexmap::IndexMap;
+use serde::de::IgnoredAny;
 
 use super::columns::{normalise, time_type};
 use super::lines::{LINE_BYTES_MAX, Line};
@@ -69,7 +70,8 @@ pub fn event_schema(read_as: &[Field], time: &str) -> SchemaRef {
 
 /// Lines to columns. A line that is no event of the schema is found out and does no harm to others.
 pub struct LineDecoder {
-    /// Integers are read as their text, so that `1.5` is an error and not 1.
+    /// Integers are read as their text, so that `1.5` is an error and not 1. Thus numbers and truth
+    /// values in columns of text are their text, whatever other columns there are.
     wire: SchemaRef,
     typed: SchemaRef,
     schema: SchemaRef,
@@ -102,10 +104,9 @@ impl LineDecoder {
     }
 
     fn new_decoder(&self, rows: usize) -> Result<Decoder, arrow::error::ArrowError> {
-        let integers = self.wire != self.typed;
         ReaderBuilder::new(self.wire.clone())
             .with_batch_size(rows.max(1))
-            .with_coerce_primitive(integers)
+            .with_coerce_primitive(true)
             .build_decoder()
     }
 
@@ -141,7 +142,7 @@ impl LineDecoder {
             let whole = read.is_ok_and(|read| read == line.bytes.len())
                 && !decoder.has_partial_record()
                 && decoder.len() == at + 1;
-            if line.too_long || !whole {
+            if line.too_long || !whole || !is_json(&line.bytes) {
                 return Ok(None);
             }
         }
@@ -160,6 +161,9 @@ impl LineDecoder {
         let read = decoder.decode(&line.bytes).map_err(|error| error.to_string())?;
         if decoder.has_partial_record() || decoder.len() != 1 || read != line.bytes.len() {
             return Err("not exactly one JSON object".to_owned());
+        }
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(&line.bytes) {
+            return Err(format!("not JSON: {error}"));
         }
         let batch = decoder.flush().map_err(|error| error.to_string())?.ok_or("no JSON object")?;
         self.typed(&batch).map_err(|error| error.to_string())
@@ -180,6 +184,12 @@ impl LineDecoder {
             .collect();
         normalise(&RecordBatch::try_new(self.typed.clone(), columns?)?, &self.schema)
     }
+}
+
+/// Arrow's decoder does not mind commas that are missing or too many, nor what stands where a number
+/// is not read: whether a line is an event would depend on which columns the job reads.
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
 fn integers(text: &ArrayRef, name: &str) -> Result<Int64Array, arrow::error::ArrowError> {
@@ -230,6 +240,10 @@ mod tests {
             "{\"t\": 1, \"x\": 1e}",
             "\u{0}",
             "{\"s\": \"\\ud800\"}",
+            "{\"t\": 1,}",
+            "{\"t\": 1 \"x\": 2}",
+            "{\"t\": 1, \"unread\": 1e}",
+            "{\"t\": 1, \"unread\": \"\t\"}",
         ];
         for bad in bad_lines {
             for place in 0..4 {
