@@ -30,7 +30,7 @@ impl Origin {
     pub fn place(&self, problem: Problem) -> ConfigError {
         let Problem { key, message } = problem;
         let is_below = |set: &str| key.starts_with(set) || set.starts_with(&key);
-        let message = format!("{key}: {message}");
+        let message = on_one_line(&format!("{key}: {message}"));
         match self.overrides.iter().find(|(_, set)| is_below(set)) {
             Some((variable, _)) => ConfigError::Environment { variable: variable.clone(), message },
             None => self.in_file(self.start_of(&key), message),
@@ -41,7 +41,7 @@ impl Origin {
     pub fn in_file(&self, at: usize, message: String) -> ConfigError {
         let before = self.text.get(..at).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
-        ConfigError::File { path: self.path.clone(), line, message }
+        ConfigError::File { path: self.path.clone(), line, message: on_one_line(&message) }
     }
 
     /// The byte where a key stands, or else the nearest of the sections that it would be in.
@@ -59,11 +59,24 @@ impl Origin {
     }
 }
 
+/// Names of a job may have any characters.
+fn on_one_line(text: &str) -> String {
+    let piece = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(piece).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const TEXT: &str = "# a job\n[drift]\nwindows = []\n\n[features.x]\nwindow = { key = \"k\" }\n";
+
+    #[test]
+    fn an_error_is_one_line_whatever_a_name_holds() {
+        let origin = Origin { path: "j.toml".into(), text: TEXT.to_owned(), ..Origin::default() };
+        let said = origin.place(Problem::at("model.features", "no \"a\nb\"")).to_string();
+        assert_eq!(said, "j.toml:1: model.features: no \"a\\nb\"");
+    }
 
     #[test]
     fn problems_stand_where_their_keys_do() {

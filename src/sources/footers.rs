@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use driftline_operators::admit::event_times;
-use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::errors::{ParquetError, Result as Parquet};
 use parquet::file::metadata::RowGroupMetaData;
 

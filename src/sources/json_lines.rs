@@ -3,13 +3,16 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
+use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, SchemaRef};
+use driftline_operators::admit::event_times;
 
 use super::files::{InputFile, describe};
 use super::inputs::{Partition, StreamSpec};
 use super::line_decoder::{LineDecoder, event_schema, infer};
 use super::lines::{Line, Lines};
 use super::{SourceError, failed};
+use crate::sinks::without_prefixes;
 
 /// Lines that are looked at to learn the columns that the job does not declare.
 const SAMPLE_LINES: usize = 1_000;
@@ -61,11 +64,18 @@ impl JsonLines {
             let names: Vec<&str> = read_as.iter().map(|field| field.name().as_str()).collect();
             return Err(failed(name, without_time(spec, sample.len(), &names)));
         }
+        let schema = event_schema(&read_as, time);
+        if let Some(of_time) = read_as.iter().find(|field| field.name() == time) {
+            event_times(&new_empty_array(of_time.data_type())).map_err(|error| {
+                let reason = without_prefixes(&error.to_string());
+                failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
+            })?;
+        }
         lines.put_back(sample);
         Ok(JsonLines {
             partition: Partition { stream, name, floor: i64::MIN },
             live,
-            schema: event_schema(&read_as, time),
+            schema,
             read_as,
             time: time.clone(),
             lines: Mutex::new(Some(lines)),

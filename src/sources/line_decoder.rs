@@ -13,8 +13,13 @@ use super::columns::{normalise, time_type};
 use super::lines::{LINE_BYTES_MAX, Line};
 use crate::config::job::JsonType;
 
+/// Objects and lists within each other; a line that is nested deeper is no event.
+pub const NESTING_MAX: usize = 127;
+/// Of what is told of a line that is no event.
+const WHY_CHARS_MAX: usize = 500;
+
 /// Columns of the sampled lines: as declared, else text, truth values, and numbers as Float64. Ids
-/// and keys that are integers in every line stay integers.
+/// and keys that are mostly integers stay integers; an event time that is a number is one.
 pub fn infer(
     sample: &[Line],
     time: &str,
@@ -27,9 +32,10 @@ pub fn infer(
     for line in sample {
         let Ok(Value::Object(object)) = serde_json::from_slice(&line.bytes) else { continue };
         for (name, value) in object {
-            let integer_column = name == time || text_or_integer.contains(&name.as_str());
+            let integer_column = text_or_integer.contains(&name.as_str());
             let found = match value {
                 Value::Bool(_) => DataType::Boolean,
+                Value::Number(_) if name == time => DataType::Int64,
                 Value::Number(number) if integer_column && number.is_i64() => DataType::Int64,
                 Value::Number(_) => DataType::Float64,
                 Value::String(_) => DataType::Utf8,
@@ -124,7 +130,8 @@ impl LineDecoder {
                     rows.push(at);
                     batches.push(batch);
                 }
-                Err(why) => bad.push((at, why)),
+                // Arrow tells the value that does not fit, however long it is.
+                Err(why) => bad.push((at, why.chars().take(WHY_CHARS_MAX).collect())),
             }
         }
         let events = arrow::compute::concat_batches(&self.schema, &batches)?;
@@ -138,11 +145,14 @@ impl LineDecoder {
         }
         let mut decoder = self.new_decoder(lines.len() + 1)?;
         for (at, line) in lines.iter().enumerate() {
+            if line.too_long || is_too_deep(&line.bytes) || !is_json(&line.bytes) {
+                return Ok(None);
+            }
             let read = decoder.decode(&line.bytes);
             let whole = read.is_ok_and(|read| read == line.bytes.len())
                 && !decoder.has_partial_record()
                 && decoder.len() == at + 1;
-            if line.too_long || !whole || !is_json(&line.bytes) {
+            if !whole {
                 return Ok(None);
             }
         }
@@ -156,6 +166,9 @@ impl LineDecoder {
             return Err(format!(
                 "longer than {LINE_BYTES_MAX} bytes; the payload is its beginning"
             ));
+        }
+        if is_too_deep(&line.bytes) {
+            return Err(format!("nested more than {NESTING_MAX} levels deep"));
         }
         let mut decoder = self.new_decoder(2).map_err(|error| error.to_string())?;
         let read = decoder.decode(&line.bytes).map_err(|error| error.to_string())?;
@@ -184,6 +197,30 @@ impl LineDecoder {
             .collect();
         normalise(&RecordBatch::try_new(self.typed.clone(), columns?)?, &self.schema)
     }
+}
+
+/// Arrow tells of a value that does not fit by recursion into it, which ends the stack if it is nested
+/// deep enough. serde_json reads no deeper either.
+fn is_too_deep(line: &[u8]) -> bool {
+    let opens = |byte: &u8| matches!(byte, b'{' | b'[');
+    if line.iter().filter(|byte| opens(byte)).count() <= NESTING_MAX {
+        return false;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            byte if opens(byte) && !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return true;
+        }
+    }
+    false
 }
 
 /// Arrow's decoder does not mind commas that are missing or too many, nor what stands where a number

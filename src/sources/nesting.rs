@@ -208,7 +208,9 @@ mod tests {
         for end in 0..whole.len() {
             let _ = nesting(&whole[..end]);
         }
-        for bytes in [&b""[..], b"nonsense", &[0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f], &[0x1b; 99]] {
+        for bytes in
+            [&b""[..], b"nonsense", &[0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f], &[0x1b; 99]]
+        {
             assert_eq!(nesting(bytes), None, "{bytes:?}");
         }
     }

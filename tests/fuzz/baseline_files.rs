@@ -55,12 +55,12 @@ fn strange(random: &mut Random) -> Vec<u8> {
     let rows = random.below(30);
     let number = |random: &mut Random, at: usize| match random.below(20) {
         0 => f64::from_bits(random.next()),
-        1 => *random.of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MAX, 5e-324]),
+        1 => random.pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MAX, 5e-324]),
         _ => at as f64,
     };
     let count = |random: &mut Random| match random.below(20) {
         0 => random.next(),
-        1 => *random.of(&[0, u64::MAX, u64::MAX / 2, 1 << 53, 1 << 40]),
+        1 => random.pick(&[0, u64::MAX, u64::MAX / 2, 1 << 53, 1 << 40]),
         _ => 1 + random.below(9) as u64,
     };
     let features = (0..rows).map(|at| if at < rows / 2 { "a" } else { "b" });

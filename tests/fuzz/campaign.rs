@@ -2,12 +2,13 @@
 //! for panics, time and memory.
 //!
 //! `FUZZ_SEED`, `FUZZ_FIRST` (case), `FUZZ_CASES` and `FUZZ_SECONDS` say what is run; a failure says
-//! how to run its case alone.
+//! how to run its case alone. What ends the process (the end of the stack) says nothing: `FUZZ_TRACE=1`
+//! has each case named before it is run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::allocation;
@@ -27,6 +28,19 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[derive(Default)]
 pub struct Given(pub Vec<u8>);
 
+/// Panics that become errors are no news.
+fn quiet_where_guarded() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !driftline::sources::guard::is_guarded() {
+                report(panic);
+            }
+        }));
+    });
+}
+
 fn variable(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -41,16 +55,21 @@ pub fn run(
     cases: u64,
     case: impl Fn(&mut Random, &mut Given) -> Result<(), String>,
 ) {
+    quiet_where_guarded();
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = variable("FUZZ_SEED").unwrap_or(1);
     let first = variable("FUZZ_FIRST").unwrap_or(0);
     let seconds = variable("FUZZ_SECONDS").map(Duration::from_secs);
     let most = variable("FUZZ_CASES").unwrap_or(if seconds.is_some() { u64::MAX } else { cases });
+    let trace = variable("FUZZ_TRACE").is_some();
     let started = Instant::now();
     let watch = Watch::start(name, seed);
     let mut number = first;
     while number - first < most && seconds.is_none_or(|limit| started.elapsed() < limit) {
         watch.begin(number);
+        if trace {
+            eprintln!("{name}: case {number}");
+        }
         let held = allocation::watch();
         let mut given = Given::default();
         let mut random = Random::new(seed, number);

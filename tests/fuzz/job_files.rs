@@ -287,11 +287,11 @@ fn expression(random: &mut Random) -> String {
         0 => format!("{}x{}", "(".repeat(n), ")".repeat(n)),
         1 => format!("{} x", "NOT ".repeat(n)),
         2 => format!("{}x", "- ".repeat(n)),
-        3 => vec!["x"; n.min(2_048)].join(random.of(&[" + ", " AND ", " || ", " = "])),
+        3 => vec!["x"; n.min(2_048)].join(random.pick(&[" + ", " AND ", " || ", " = "])),
         4 => format!("{}x{}", "abs(".repeat(n), ")".repeat(n)),
         5 => format!("{}1{}", "CASE WHEN x > 0 THEN ".repeat(n), " END".repeat(n)),
         _ => {
-            let words = (0..1 + random.below(9)).map(|_| *random.of(WORDS)).collect::<Vec<_>>();
+            let words = (0..1 + random.below(9)).map(|_| random.pick(WORDS)).collect::<Vec<_>>();
             words.join(" ")
         }
     }

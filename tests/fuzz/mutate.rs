@@ -17,7 +17,7 @@ pub fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
 
 fn change(random: &mut Random, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
-        bytes.push(*random.of(BYTES));
+        bytes.push(random.pick(BYTES));
         return;
     }
     let at = random.below(bytes.len());
@@ -25,8 +25,8 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>) {
     match random.below(12) {
         0..3 => bytes[at] ^= 1 << random.below(8),
         3 => bytes[at] = random.next() as u8,
-        4 => bytes[at] = *random.of(BYTES),
-        5 => bytes.insert(at, *random.of(BYTES)),
+        4 => bytes[at] = random.pick(BYTES),
+        5 => bytes.insert(at, random.pick(BYTES)),
         6 => drop(bytes.drain(at..at + length)),
         7 => {
             let piece = bytes[at..at + length].to_vec();
@@ -36,12 +36,12 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>) {
         8 => bytes.truncate(at),
         9 => {
             let number = random.of(NUMBERS).to_le_bytes();
-            let width = *random.of(&[2, 4, 8]);
+            let width = random.pick(&[2, 4, 8]);
             for (byte, number) in bytes[at..].iter_mut().zip(number).take(width) {
                 *byte = number;
             }
         }
-        10 => bytes[at..at + length].fill(*random.of(BYTES)),
+        10 => bytes[at..at + length].fill(random.pick(BYTES)),
         _ => {
             let to = random.below(bytes.len());
             bytes.swap(at, to);
