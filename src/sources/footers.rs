@@ -159,3 +159,34 @@ fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(
     let valid = |column: &Int64Array, at: usize| column.is_valid(at).then(|| column.value(at));
     (0..groups.len()).map(|at| valid(&low, at).zip(valid(&high, at))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::file::metadata::ColumnChunkMetaData;
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_a_group_are_those_of_its_columns() {
+        let text = "message m { optional int64 x; optional group l (LIST) { repeated group list { \
+                    optional int64 item; } } }";
+        let schema = Arc::new(SchemaDescriptor::new(Arc::new(parse_message_type(text).unwrap())));
+        let rows = |rows: i64, values: [i64; 2]| {
+            let column = |(at, values): (usize, i64)| {
+                let column = ColumnChunkMetaData::builder(schema.column(at)).set_num_values(values);
+                column.build().unwrap()
+            };
+            let columns = values.into_iter().enumerate().map(column).collect();
+            let group = RowGroupMetaData::builder(schema.clone()).set_num_rows(rows);
+            rows_of(&group.set_column_metadata(columns).build().unwrap()).ok()
+        };
+        assert_eq!(rows(9, [9, 30]), Some(9));
+        assert_eq!(rows(9, [8, 9]), None);
+        assert_eq!(rows(-1, [-1, -1]), None);
+        assert_eq!(rows(i64::MAX, [i64::MAX, 1]), None);
+    }
+}

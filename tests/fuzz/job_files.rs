@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use driftline::Job;
 use driftline::run::check::describe;
+use driftline_operators::features::functions::Functions;
+use driftline_operators::features::sql::Expression;
 use parquet::arrow::ArrowWriter;
 
 use crate::campaign::run;
@@ -297,19 +301,41 @@ fn expression(random: &mut Random) -> String {
     }
 }
 
-fn events(path: &Path) {
+fn strange_rows() -> RecordBatch {
     let columns: [(&str, ArrayRef); 4] = [
-        ("t", Arc::new(Int64Array::from(vec![0, 1, 2]))),
+        ("t", Arc::new(TimestampMillisecondArray::from(vec![0, i64::MAX, -1]))),
         ("x", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)]))),
         ("n", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(0), None]))),
         ("k", Arc::new(StringArray::from(vec!["a", "", "é"]))),
     ];
     let columns = columns.map(|(name, column)| (name, column, true));
-    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+fn events(path: &Path) {
+    let batch = strange_rows();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
+}
+
+/// Values of an expression do not depend on what other rows hold.
+fn rows_alone_are_as_together(sql: &str) -> Result<(), String> {
+    let batch = strange_rows();
+    let schema = batch.schema();
+    let columns = schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone()));
+    let compiled = Expression::compile(sql, &columns.collect::<Vec<_>>(), &Functions::default());
+    let Ok(expression) = compiled else { return Ok(()) };
+    let evaluate = |rows: &RecordBatch| expression.evaluate(rows.columns(), rows.num_rows());
+    let Ok(together) = evaluate(&batch) else { return Ok(()) };
+    for row in 0..batch.num_rows() {
+        let alone = evaluate(&batch.slice(row, 1)).map_err(|error| format!("alone: {error}"))?;
+        if alone.to_data() != together.slice(row, 1).to_data() {
+            return Err(format!("row {row}: {alone:?} alone, {together:?} together"));
+        }
+    }
+    Ok(())
 }
 
 /// Expressions of jobs are compiled against the columns, or are an error in one line.
@@ -320,7 +346,7 @@ fn job_expressions() {
     run("job_expressions", 2_000, |random, given| {
         let sql = expression(random);
         given.0 = sql.clone().into_bytes();
-        let quoted = toml::Value::String(sql).to_string();
+        let quoted = toml::Value::String(sql.clone()).to_string();
         let filter = random.one_in(4);
         let (event, feature) = match filter {
             true => (format!("filter = {quoted}\n"), "column = \"x\"".to_owned()),
@@ -334,6 +360,9 @@ fn job_expressions() {
             Ok(job) => Arc::new(job),
             Err(error) => return one_line(&error.to_string()),
         };
-        describe(&job).map(|_| ()).or_else(|error| one_line(&format!("{error:#}")))
+        match describe(&job) {
+            Ok(_) => rows_alone_are_as_together(&sql),
+            Err(error) => one_line(&format!("{error:#}")),
+        }
     });
 }

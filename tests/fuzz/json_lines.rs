@@ -3,7 +3,7 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMillisecondType};
-use driftline::sources::line_decoder::{Decoded, LineDecoder, event_schema, infer};
+use driftline::sources::line_decoder::{Decoded, LineDecoder, NESTING_MAX, event_schema, infer};
 use driftline::sources::lines::{LINE_BYTES_MAX, Line};
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -186,7 +186,7 @@ fn cell(value: &Value, column: &DataType) -> Option<Cell> {
         },
         (DataType::Int64, Value::String(text)) => Cell::Integer(text.parse().ok()?),
         (DataType::Float64, Value::Number(number)) => Cell::Float(number.as_f64()?),
-        (DataType::Float64, Value::String(text)) => Cell::Float(text.parse().ok()?),
+        (DataType::Float64, Value::String(text)) => Cell::Float(text.trim().parse().ok()?),
         (DataType::Utf8, Value::String(text)) => Cell::Text(text.clone()),
         (DataType::Utf8, Value::Number(number)) if number.is_i64() || number.is_u64() => {
             Cell::Text(number.to_string())
@@ -295,6 +295,40 @@ fn a_line_that_is_too_long_is_no_event() {
     let decoded = decoder.decode(&lines).unwrap();
     assert_eq!((decoded.rows, decoded.bad.len()), (vec![0, 2], 1));
     assert!(decoded.bad[0].1.contains(&LINE_BYTES_MAX.to_string()));
+}
+
+/// What does not fit a column is told by recursion into it.
+#[test]
+fn a_line_that_is_nested_deep_is_no_event() {
+    let columns = ["t", "s"].map(|name| Field::new(name, DataType::Utf8, true));
+    let decoder = LineDecoder::new(&columns, event_schema(&columns, "t"));
+    let nested = |levels: usize| {
+        let text = format!("{{\"s\": {}{}}}", "[".repeat(levels), "]".repeat(levels));
+        line(text.into_bytes(), 0)
+    };
+    let unread = |levels: usize| {
+        let text = format!("{{\"u\": {}{}}}", "[".repeat(levels), "]".repeat(levels));
+        line(text.into_bytes(), 0)
+    };
+    let lines = [nested(1), nested(1_000_000), unread(NESTING_MAX - 1), unread(NESTING_MAX)];
+    let decoded = decoder.decode(&lines).unwrap();
+    assert_eq!(decoded.rows, [2]);
+    assert!(decoded.bad[1].1.contains("levels deep"), "{:?}", decoded.bad[1]);
+    let brackets = line(format!("{{\"s\": \"{}\"}}", "[".repeat(1_000)).into_bytes(), 0);
+    assert_eq!(decoder.decode(&[brackets]).unwrap().rows, [0]);
+}
+
+/// However long lines are, there are only so many bytes of them at a time.
+#[test]
+fn long_lines_come_in_smaller_chunks() {
+    const LINES: usize = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let line = format!("{{\"t\": 1, \"s\": \"{}\"}}\n", "x".repeat(8 << 20));
+    let text = zstd::encode_all(line.repeat(LINES).as_bytes(), 1).unwrap();
+    std::fs::write(folder.path().join("a.jsonl.zst"), text).unwrap();
+    let read = crate::parquet_files::read_all(folder.path(), "t", 8_192).unwrap();
+    assert_eq!((read.rows, read.undecoded), (LINES, 0));
+    assert!(read.batches.iter().all(|batch| batch.num_rows() <= 9));
 }
 
 /// Files of lines, damaged as they are stored: every line that is not blank is a row or is known to

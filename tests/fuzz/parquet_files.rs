@@ -135,3 +135,26 @@ fn may_differ(bytes: &[u8], made: &Made) -> bool {
     bytes.len() != made.bytes.len()
         || bytes[bytes.len() - tail..] != made.bytes[made.bytes.len() - tail..]
 }
+
+/// A footer whose schema is nested without end would end the stack of its reader.
+#[test]
+fn a_schema_that_is_nested_deep_is_refused() {
+    let levels = 200_000;
+    // version = 1, then a list of groups: name "a", one child each.
+    let mut footer = vec![0x15, 0x02, 0x19, 0xfc];
+    let mut length = levels as u32;
+    while length >= 0x80 {
+        footer.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    footer.push(length as u8);
+    footer.extend([0x48, 0x01, b'a', 0x15, 0x02, 0x00].repeat(levels));
+    footer.push(0);
+    let length = (footer.len() as u32).to_le_bytes();
+    let bytes = [b"PAR1", footer.as_slice(), &length, b"PAR1"].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    std::fs::write(&path, bytes).unwrap();
+    let error = read_all(&path, "t", 7).err().unwrap();
+    assert!(error.contains("200000 levels deep"), "{error}");
+}
