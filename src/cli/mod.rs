@@ -15,9 +15,9 @@ use driftline_jobs::scoring::STAGES;
 use driftline_operators::fault::Faults;
 
 use self::arguments::{Cli, Command, EventArgs};
-use crate::config::Job;
 use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
+use crate::config::{Job, on_one_line};
 use crate::run::options::{Interrupt, RunOptions};
 use crate::run::{self, check, plan};
 use crate::sources::guard;
@@ -69,7 +69,7 @@ pub fn main() -> ExitCode {
     match dispatch(command, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", on_one_line(&format!("{error:#}")));
             if interrupt.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }

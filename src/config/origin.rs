@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::check::problem::Problem;
+use super::reword::on_one_line;
 
 /// Why a job file cannot be used. One line, that says where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +58,6 @@ impl Origin {
         }
         start
     }
-}
-
-/// Names of a job may have any characters.
-fn on_one_line(text: &str) -> String {
-    let piece = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(piece).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::columns::{normalise, time_type};
 use super::lines::{LINE_BYTES_MAX, Line};
+use super::surrogates::without_pairs;
 use crate::config::job::JsonType;
 
 /// Objects and lists within each other; a line that is nested deeper is no event.
@@ -148,8 +149,9 @@ impl LineDecoder {
             if line.too_long || is_too_deep(&line.bytes) || !is_json(&line.bytes) {
                 return Ok(None);
             }
-            let read = decoder.decode(&line.bytes);
-            let whole = read.is_ok_and(|read| read == line.bytes.len())
+            let text = without_pairs(&line.bytes);
+            let read = decoder.decode(&text);
+            let whole = read.is_ok_and(|read| read == text.len())
                 && !decoder.has_partial_record()
                 && decoder.len() == at + 1;
             if !whole {
@@ -171,8 +173,9 @@ impl LineDecoder {
             return Err(format!("nested more than {NESTING_MAX} levels deep"));
         }
         let mut decoder = self.new_decoder(2).map_err(|error| error.to_string())?;
-        let read = decoder.decode(&line.bytes).map_err(|error| error.to_string())?;
-        if decoder.has_partial_record() || decoder.len() != 1 || read != line.bytes.len() {
+        let text = without_pairs(&line.bytes);
+        let read = decoder.decode(&text).map_err(|error| error.to_string())?;
+        if decoder.has_partial_record() || decoder.len() != 1 || read != text.len() {
             return Err("not exactly one JSON object".to_owned());
         }
         if let Err(error) = serde_json::from_slice::<IgnoredAny>(&line.bytes) {

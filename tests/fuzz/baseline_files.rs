@@ -98,7 +98,7 @@ fn baseline_files() {
     let path = folder.path().join("baseline.parquet");
     let whole = sound(&path);
     check(&BaselineFile::read(&path).unwrap()).unwrap();
-    run("baseline_files", 6_000, |random, given: &mut Given| {
+    run("baseline_files", 3_000, |random, given: &mut Given| {
         given.0 = if random.one_in(3) { strange(random) } else { whole.clone() };
         match random.below(3) {
             0 => mutate(random, &mut given.0),

@@ -151,7 +151,7 @@ fn onnx_files() {
     let models = models();
     let weights =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("data/flights/models/mlp_external.onnx.data");
-    run("onnx_files", 8, |random, given| {
+    run("onnx_files", 4, |random, given| {
         let folder = tempfile::tempdir().unwrap();
         std::fs::copy(&weights, folder.path().join("mlp_external.onnx.data")).unwrap();
         let batch: Vec<_> = (0..MODELS_A_PROCESS).map(|_| damaged(random, &models)).collect();

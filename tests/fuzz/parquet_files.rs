@@ -113,7 +113,7 @@ fn undamaged_parquet_is_read_whole() {
 fn parquet_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
-    run("parquet_files", 15_000, |random, given| {
+    run("parquet_files", 5_000, |random, given| {
         let made = random.of(made());
         given.0 = damaged(random, made);
         std::fs::write(&path, &given.0).unwrap();
