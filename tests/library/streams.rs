@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use driftline::run::options::RunOptions;
-use driftline::run::outputs::{OwnSinks, SinkFactory};
 use driftline::run::replay;
+use driftline::sinks::own::{OwnSinks, SinkFactory};
 use driftline::{EventSource, FunctionSink, Next, OwnEvents, Pipeline, Wake};
 
 use crate::support::{
