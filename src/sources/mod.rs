@@ -23,6 +23,7 @@ pub mod row_groups;
 pub mod schedule;
 pub mod stored_columns;
 mod surrogates;
+pub mod whole_file;
 
 #[cfg(test)]
 mod random_reads;
