@@ -8,9 +8,9 @@ use arrow::datatypes::{Field, SchemaRef};
 use driftline_operators::admit::event_times;
 
 use super::files::{InputFile, describe};
-use super::inputs::{Partition, StreamSpec};
 use super::line_decoder::{LineDecoder, event_schema, infer};
 use super::lines::{Line, Lines};
+use super::stream::{Partition, StreamSpec};
 use super::{SourceError, failed};
 use crate::sinks::without_prefixes;
 

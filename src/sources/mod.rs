@@ -16,12 +16,14 @@ pub mod merge;
 mod nesting;
 pub mod one_partition;
 pub mod own;
+pub mod own_stream;
 pub mod parquet;
 pub mod parquet_feed;
 pub mod replay;
 pub mod row_groups;
 pub mod schedule;
 pub mod stored_columns;
+pub mod stream;
 mod surrogates;
 pub mod whole_file;
 
@@ -33,7 +35,8 @@ mod testing;
 use std::path::Path;
 
 pub use driftline_operators::ingest::SourceError;
-pub use inputs::{Inputs, Partition, StreamSpec};
+pub use inputs::Inputs;
+pub use stream::{Partition, StreamSpec};
 
 use crate::config::{in_words, on_one_line};
 use crate::sinks::without_prefixes;

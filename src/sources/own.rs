@@ -3,20 +3,10 @@
 use std::error::Error;
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use arrow::array::{RecordBatch, UInt64Array, new_empty_array};
-use arrow::datatypes::{Schema, SchemaRef};
-use driftline_operators::admit::event_times;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use driftline_operators::ingest::Wake;
-
-use super::inputs::{Partition, StreamSpec};
-use super::one_partition::{Came, OnePartition, Place, Reader, Records};
-use super::stored_columns::StoredColumns;
-use super::{SourceError, failed};
-
-/// What messages and dead letters call the partition of such events.
-const NAME: &str = "events";
 
 /// A program's own source of events: one partition, read on the first worker's thread.
 pub trait EventSource: Send {
@@ -60,6 +50,16 @@ impl OwnEvents {
     {
         OwnEvents::new(schema, Batches(batches.into_iter()))
     }
+
+    /// The columns of the batches, as they were declared.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The source, if no run has taken it yet.
+    pub fn take(&self) -> Option<Box<dyn EventSource>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Debug for OwnEvents {
@@ -73,140 +73,5 @@ struct Batches<I>(I);
 impl<I: Iterator<Item = RecordBatch> + Send> EventSource for Batches<I> {
     fn next(&mut self) -> Result<Next, Box<dyn Error + Send + Sync>> {
         Ok(self.0.next().map_or(Next::End, Next::Events))
-    }
-}
-
-/// Own events as a stream of a job.
-pub struct OwnStream {
-    pub partition: Partition,
-    pub columns: StoredColumns,
-    events: OwnEvents,
-}
-
-impl OwnStream {
-    /// # Errors
-    /// If there is no column of event time.
-    pub fn open(events: &OwnEvents, spec: &StreamSpec, stream: usize) -> Result<Self, SourceError> {
-        let (time, key) = (&spec.time, &spec.time_key);
-        let stored = events.schema.as_ref().clone();
-        let columns = StoredColumns::new(stored, time).map_err(|_| {
-            let names: Vec<&str> =
-                events.schema.fields().iter().map(|field| field.name().as_str()).collect();
-            failed(NAME, format!("no column {time:?} ({key}); there are {}", names.join(", ")))
-        })?;
-        let field = events.schema.field_with_name(time).map_err(|error| failed(NAME, error))?;
-        event_times(&new_empty_array(field.data_type()))
-            .map_err(|error| failed(NAME, format!("column {time:?} ({key}): {error}")))?;
-        let partition = Partition { stream, name: NAME.to_owned(), floor: i64::MIN };
-        Ok(OwnStream { partition, columns, events: events.clone() })
-    }
-
-    /// Begins to read; events are read once.
-    ///
-    /// # Errors
-    /// If the column of event time was left out, or the events have been read already.
-    pub fn feed(
-        &self,
-        partition: u32,
-        limit: Option<u64>,
-        chunk_rows_max: usize,
-        idle_timeout: Option<Duration>,
-    ) -> Result<OnePartition<OwnReader>, SourceError> {
-        let source = self.events.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let source = source.ok_or_else(|| failed(NAME, "they have been read by another run"))?;
-        let place = Place {
-            name: NAME.to_owned(),
-            stream: self.partition.stream,
-            partition,
-            time_column: self.columns.time_column().map_err(|error| failed(NAME, error))?,
-        };
-        let reader = OwnReader {
-            source,
-            declared: self.events.schema.clone(),
-            columns: self.columns.clone(),
-            chunk_rows_max,
-            left: limit.unwrap_or(u64::MAX),
-            rest: None,
-            read: 0,
-        };
-        Ok(OnePartition::new(place, reader, idle_timeout, Instant::now()))
-    }
-}
-
-/// Brings own events into the form of the stream, in chunks.
-pub struct OwnReader {
-    source: Box<dyn EventSource>,
-    declared: SchemaRef,
-    columns: StoredColumns,
-    chunk_rows_max: usize,
-    /// Rows that may still be read.
-    left: u64,
-    /// What of the last batch was too much for a chunk.
-    rest: Option<RecordBatch>,
-    read: u64,
-}
-
-impl OwnReader {
-    fn check(&self, batch: &RecordBatch) -> Result<(), SourceError> {
-        let given: &Schema = batch.schema_ref();
-        for field in self.declared.fields() {
-            let found = given.field_with_name(field.name()).ok().map(|found| found.data_type());
-            if found != Some(field.data_type()) {
-                let (name, wanted) = (field.name(), field.data_type());
-                let found = found.map_or("absent".to_owned(), |found| format!("of {found}"));
-                let message = format!("column {name:?} of a batch is {found}, not of {wanted}");
-                return Err(failed(NAME, message));
-            }
-        }
-        Ok(())
-    }
-
-    fn chunk(&mut self, batch: &RecordBatch) -> Result<Records, SourceError> {
-        let rows = batch.num_rows().min(self.chunk_rows_max).min(self.left as usize);
-        let after = batch.num_rows() - rows;
-        self.rest = (after > 0).then(|| batch.slice(rows, after));
-        let first = self.read;
-        self.read += rows as u64;
-        self.left -= rows as u64;
-        let rows = self.columns.arrange(&batch.slice(0, rows), &[]);
-        Ok(Records {
-            rows: rows.map_err(|error| failed(NAME, error))?,
-            offsets: UInt64Array::from_iter_values(first..self.read),
-            raw: None,
-            undecoded: Vec::new(),
-        })
-    }
-}
-
-impl Reader for OwnReader {
-    fn read(&mut self) -> Result<Came, SourceError> {
-        if self.left == 0 {
-            return Ok(Came::End);
-        }
-        if let Some(rest) = self.rest.take() {
-            return self.chunk(&rest).map(Came::Records);
-        }
-        match self.source.next().map_err(|error| failed(NAME, error))? {
-            Next::Events(batch) if batch.num_rows() == 0 => Ok(Came::Nothing),
-            Next::Events(batch) => {
-                self.check(&batch)?;
-                self.chunk(&batch).map(Came::Records)
-            }
-            Next::Nothing => Ok(Came::Nothing),
-            Next::End => Ok(Came::End),
-        }
-    }
-
-    fn none(&self) -> Records {
-        Records {
-            rows: RecordBatch::new_empty(self.columns.schema().clone()),
-            offsets: UInt64Array::from_iter_values([]),
-            raw: None,
-            undecoded: Vec::new(),
-        }
-    }
-
-    fn wake_with(&mut self, wake: Wake) {
-        self.source.wake_with(wake);
     }
 }

@@ -7,9 +7,9 @@ use driftline_operators::admit::event_times;
 
 use super::files::{InputFile, describe};
 use super::footers::FileFooter;
-use super::inputs::{Partition, StreamSpec};
 use super::schedule::{Group, Lane};
 use super::stored_columns::StoredColumns;
+use super::stream::{Partition, StreamSpec};
 use super::{SourceError, failed};
 use crate::sinks::without_prefixes;
 

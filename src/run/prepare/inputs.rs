@@ -9,7 +9,8 @@ use driftline_operators::watermark::StreamBounds;
 use crate::config::job::{FeatureKind, Input, TableVersions};
 use crate::config::{Job, Problem};
 use crate::run::options::RunOptions;
-use crate::sources::inputs::{Inputs, StreamSpec};
+use crate::sources::inputs::Inputs;
+use crate::sources::stream::StreamSpec;
 use crate::sources::unreadable;
 
 /// The as-of tables of a job, by name, in the order of their streams.
