@@ -25,7 +25,6 @@ pub mod schedule;
 pub mod stored_columns;
 pub mod stream;
 mod surrogates;
-pub mod whole_file;
 
 #[cfg(test)]
 mod random_reads;
