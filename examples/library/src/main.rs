@@ -78,8 +78,10 @@ fn stream() -> Result<()> {
                 let scores = scores.as_primitive::<Float32Type>();
                 let mut highest = seen.lock().map_err(|_| "the other worker has failed")?;
                 for (id, score) in ids.as_string::<i32>().iter().zip(scores.values()) {
-                    if *score > highest.1 {
-                        *highest = (id.unwrap_or_default().to_owned(), *score);
+                    let id = id.unwrap_or_default();
+                    // Of equal scores the lowest id, whichever worker sees it first.
+                    if *score > highest.1 || *score == highest.1 && id < highest.0.as_str() {
+                        *highest = (id.to_owned(), *score);
                     }
                 }
                 Ok(())

@@ -113,7 +113,7 @@ impl FeaturePlan {
     /// each), and appends them.
     ///
     /// # Errors
-    /// If a function of an expression fails whatever the values are.
+    /// What an expression refuses, such as an integer division by zero.
     pub fn append(
         &self,
         events: &RecordBatch,
