@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests: those of the crates, those in Python on the program, the checks of check.sh, and a
-# few mutants.
+# Runs all tests: those of the crates, those in Python on the program, and the checks of check.sh.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 cd "$ROOT"
@@ -15,5 +14,3 @@ cargo test --workspace --locked
 say "tests of the program"
 DRIFTLINE_BIN=$CARGO_TARGET_DIR/debug/driftline "$PYTHON" -m pytest -q -p no:cacheprovider tests/python
 scripts/check.sh
-say "mutants: do tests notice what breaks the program?"
-scripts/mutants.sh --sample 3
