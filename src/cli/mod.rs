@@ -15,11 +15,12 @@ use driftline_jobs::scoring::STAGES;
 use driftline_operators::fault::Faults;
 
 use self::arguments::{Cli, Command, EventArgs};
-use crate::config::Job;
 use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
+use crate::config::{Job, on_one_line};
 use crate::run::options::{Interrupt, RunOptions};
 use crate::run::{self, check, plan};
+use crate::sources::guard;
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
@@ -68,18 +69,21 @@ pub fn main() -> ExitCode {
     match dispatch(command, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", on_one_line(&format!("{error:#}")));
             if interrupt.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
         }
     }
 }
 
-/// A worker that panics would leave the others waiting for it for ever.
+/// A worker that panics would leave the others waiting for it for ever. Where a damaged file is read a
+/// panic is an error.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
+        if !guard::is_guarded() {
+            report(panic);
+            std::process::abort();
+        }
     }));
 }
 

@@ -15,4 +15,4 @@ pub use build::{Feature, JobBuilder, Model, Window};
 pub use check::problem::Problem;
 pub use job::Job;
 pub use origin::{ConfigError, Origin};
-pub use reword::{expression, in_words};
+pub use reword::{expression, in_words, on_one_line};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::check::problem::Problem;
+use super::reword::on_one_line;
 
 /// Why a job file cannot be used. One line, that says where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ impl Origin {
     pub fn place(&self, problem: Problem) -> ConfigError {
         let Problem { key, message } = problem;
         let is_below = |set: &str| key.starts_with(set) || set.starts_with(&key);
-        let message = format!("{key}: {message}");
+        let message = on_one_line(&format!("{key}: {message}"));
         match self.overrides.iter().find(|(_, set)| is_below(set)) {
             Some((variable, _)) => ConfigError::Environment { variable: variable.clone(), message },
             None => self.in_file(self.start_of(&key), message),
@@ -41,7 +42,7 @@ impl Origin {
     pub fn in_file(&self, at: usize, message: String) -> ConfigError {
         let before = self.text.get(..at).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
-        ConfigError::File { path: self.path.clone(), line, message }
+        ConfigError::File { path: self.path.clone(), line, message: on_one_line(&message) }
     }
 
     /// The byte where a key stands, or else the nearest of the sections that it would be in.
@@ -64,6 +65,13 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "# a job\n[drift]\nwindows = []\n\n[features.x]\nwindow = { key = \"k\" }\n";
+
+    #[test]
+    fn an_error_is_one_line_whatever_a_name_holds() {
+        let origin = Origin { path: "j.toml".into(), text: TEXT.to_owned(), ..Origin::default() };
+        let said = origin.place(Problem::at("model.features", "no \"a\nb\"")).to_string();
+        assert_eq!(said, "j.toml:1: model.features: no \"a\\nb\"");
+    }
 
     #[test]
     fn problems_stand_where_their_keys_do() {

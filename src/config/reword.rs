@@ -21,6 +21,12 @@ pub fn in_words(path: &Path, error: &Error) -> String {
     format!("{}: {reason}", path.display())
 }
 
+/// Names of jobs and columns may have any characters; a message is one line.
+pub fn on_one_line(text: &str) -> String {
+    let piece = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(piece).collect()
+}
+
 /// What is wrong with an SQL expression, without the names of the layers that found it.
 pub fn expression(message: &str) -> String {
     let message = message.replace("Schema error: ", "").replace("Error during planning: ", "");

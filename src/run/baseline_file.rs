@@ -9,11 +9,11 @@ use arrow::array::RecordBatch;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::baseline::{Baseline, ReferenceKind, schema, to_batch};
 use driftline_operators::drift::thinning::seed_of;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::prepare::read_parquet;
 use super::scoring::digest;
 use crate::sinks::parquet::ParquetSink;
+use crate::sources::guard;
 
 /// A baseline, and what its file says of it.
 pub struct BaselineFile {
@@ -57,8 +57,8 @@ impl BaselineFile {
         let held = baseline.references.values().map(|r| r.moments.n + r.null_count).max();
         let rows_held = held.unwrap_or(0);
         let file = File::open(path).with_context(name)?;
-        let reader = SerializedFileReader::new(file).with_context(name)?;
-        let pairs = reader.metadata().file_metadata().key_value_metadata();
+        let footer = guard::footer(&file).with_context(name)?;
+        let pairs = footer.metadata().file_metadata().key_value_metadata();
         let value = |key: &str| {
             let pair = pairs.into_iter().flatten().find(|pair| pair.key == key)?;
             pair.value.as_deref()

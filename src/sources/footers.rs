@@ -6,11 +6,17 @@ use std::path::PathBuf;
 use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use driftline_operators::admit::event_times;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::errors::{ParquetError, Result as Parquet};
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::files::InputFile;
+use super::guard::{self, guarded};
 use super::{SourceError, damaged, failed, unreadable};
+
+/// A row group of more rows is taken for damage: they are planned one by one before any is read.
+const ROW_GROUP_ROWS_MAX: u64 = 1 << 31;
 
 /// What the footer says of a row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +45,13 @@ impl FileFooter {
     pub fn read(file: InputFile, time: &str) -> Result<Self, SourceError> {
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
         let handle = File::open(&file.path).map_err(|e| unreadable(&file.path, &e))?;
-        let metadata = ArrowReaderMetadata::load(&handle, ArrowReaderOptions::new())
-            .map_err(|e| error(&damaged(&e)))?;
-        let times = event_time_ranges(&metadata, time);
+        let metadata = guard::footer(&handle).map_err(|e| error(&damaged(&e)))?;
+        let times = guarded(|| Ok(event_time_ranges(&metadata, time)));
+        let times = times.map_err(|e| error(&damaged(&e)))?;
         let mut groups = Vec::new();
         let (mut first_row, mut highest_before) = (0, i64::MIN);
         for (group, times) in metadata.metadata().row_groups().iter().zip(times) {
-            let rows = group.num_rows() as u64;
+            let rows = rows_of(group).map_err(|e| error(&damaged(&e)))?;
             groups.push(RowGroup { rows, first_row, times, highest_before });
             first_row += rows;
             highest_before = times.map_or(highest_before, |(_, high)| highest_before.max(high));
@@ -111,6 +117,25 @@ impl FileFooter {
     }
 }
 
+/// The rows of a group. All that is done follows from them, so they are not taken on trust: columns
+/// that are not nested have a value for each row.
+fn rows_of(group: &RowGroupMetaData) -> Parquet<u64> {
+    let rows = group.num_rows();
+    let flat = group.columns().iter().filter(|column| column.column_descr().max_rep_level() == 0);
+    if let Some(column) = flat.into_iter().find(|column| column.num_values() != rows) {
+        let (name, values) = (column.column_path(), column.num_values());
+        return Err(ParquetError::General(format!(
+            "a row group of {rows} rows has {values} values of {name}"
+        )));
+    }
+    match u64::try_from(rows) {
+        Ok(rows) if rows <= ROW_GROUP_ROWS_MAX => Ok(rows),
+        _ => Err(ParquetError::General(format!(
+            "a row group of {rows} rows; {ROW_GROUP_ROWS_MAX} are the most"
+        ))),
+    }
+}
+
 /// Lowest and highest event time (ms) of each row group, where the footer tells. Text is in order of
 /// its letters, not of its times: that of text tells nothing.
 fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(i64, i64)>> {
@@ -133,4 +158,35 @@ fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(
     let (Ok(low), Ok(high)) = (event_times(&low), event_times(&high)) else { return none };
     let valid = |column: &Int64Array, at: usize| column.is_valid(at).then(|| column.value(at));
     (0..groups.len()).map(|at| valid(&low, at).zip(valid(&high, at))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::file::metadata::ColumnChunkMetaData;
+    use parquet::schema::parser::parse_message_type;
+    use parquet::schema::types::SchemaDescriptor;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_a_group_are_those_of_its_columns() {
+        let text = "message m { optional int64 x; optional group l (LIST) { repeated group list { \
+                    optional int64 item; } } }";
+        let schema = Arc::new(SchemaDescriptor::new(Arc::new(parse_message_type(text).unwrap())));
+        let rows = |rows: i64, values: [i64; 2]| {
+            let column = |(at, values): (usize, i64)| {
+                let column = ColumnChunkMetaData::builder(schema.column(at)).set_num_values(values);
+                column.build().unwrap()
+            };
+            let columns = values.into_iter().enumerate().map(column).collect();
+            let group = RowGroupMetaData::builder(schema.clone()).set_num_rows(rows);
+            rows_of(&group.set_column_metadata(columns).build().unwrap()).ok()
+        };
+        assert_eq!(rows(9, [9, 30]), Some(9));
+        assert_eq!(rows(9, [8, 9]), None);
+        assert_eq!(rows(-1, [-1, -1]), None);
+        assert_eq!(rows(i64::MAX, [i64::MAX, 1]), None);
+    }
 }

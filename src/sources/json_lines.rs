@@ -3,16 +3,23 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
+use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, SchemaRef};
+use driftline_operators::admit::event_times;
 
 use super::files::{InputFile, describe};
 use super::line_decoder::{LineDecoder, event_schema, infer};
 use super::lines::{Line, Lines};
 use super::stream::{Partition, StreamSpec};
 use super::{SourceError, failed};
+use crate::sinks::without_prefixes;
 
 /// Lines that are looked at to learn the columns that the job does not declare.
 const SAMPLE_LINES: usize = 1_000;
+/// Bytes of them at most, but for the last line.
+const SAMPLE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a chunk of lines at most, but for its last line.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
 /// Chunks of lines that wait for the dataflow.
 const CHUNKS_WAITING_MAX: usize = 2;
 
@@ -41,12 +48,14 @@ impl JsonLines {
         let name = describe(files.iter().map(|file| file.path.as_path()));
         let live = files.is_empty();
         let mut lines = Lines::new(files.into_iter().map(|file| file.path).collect());
-        let mut sample = Vec::new();
+        let (mut sample, mut bytes) = (Vec::new(), 0);
         // Of live input only what is there: nobody waits for a thousand lines.
         while sample.len() < SAMPLE_LINES
+            && bytes < SAMPLE_BYTES_MAX
             && (sample.is_empty() || !lines.may_block())
             && let Some(line) = lines.next_line()?
         {
+            bytes += line.bytes.len();
             sample.push(line);
         }
         let (time, keys) = (&spec.time, spec.keys.iter().map(String::as_str).collect::<Vec<_>>());
@@ -55,11 +64,18 @@ impl JsonLines {
             let names: Vec<&str> = read_as.iter().map(|field| field.name().as_str()).collect();
             return Err(failed(name, without_time(spec, sample.len(), &names)));
         }
+        let schema = event_schema(&read_as, time);
+        if let Some(of_time) = read_as.iter().find(|field| field.name() == time) {
+            event_times(&new_empty_array(of_time.data_type())).map_err(|error| {
+                let reason = without_prefixes(&error.to_string());
+                failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
+            })?;
+        }
         lines.put_back(sample);
         Ok(JsonLines {
             partition: Partition { stream, name, floor: i64::MIN },
             live,
-            schema: event_schema(&read_as, time),
+            schema,
             read_as,
             time: time.clone(),
             lines: Mutex::new(Some(lines)),
@@ -112,17 +128,20 @@ fn without_time(spec: &StreamSpec, lines: usize, names: &[&str]) -> String {
 pub type LineChunk = Result<Vec<Line>, SourceError>;
 
 /// Reads lines a bounded number of chunks ahead. A chunk is what is there, up to `epoch_rows_max`
-/// lines.
+/// lines and [`CHUNK_BYTES_MAX`].
 fn spawn_reader(mut lines: Lines, limit: u64, epoch_rows_max: usize) -> Receiver<LineChunk> {
     let (sender, receiver) = sync_channel(CHUNKS_WAITING_MAX);
     std::thread::spawn(move || {
         let mut left = limit;
         loop {
-            let mut chunk = Vec::new();
+            let (mut chunk, mut bytes) = (Vec::new(), 0);
             let most = left.min(epoch_rows_max as u64) as usize;
-            while chunk.len() < most {
+            while chunk.len() < most && bytes < CHUNK_BYTES_MAX {
                 match lines.next_line() {
-                    Ok(Some(line)) => chunk.push(line),
+                    Ok(Some(line)) => {
+                        bytes += line.bytes.len();
+                        chunk.push(line);
+                    }
                     Ok(None) => break,
                     Err(error) => {
                         let _ = sender.send(Err(error));

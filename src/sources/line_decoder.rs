@@ -7,13 +7,20 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use indexmap::IndexMap;
+use serde::de::IgnoredAny;
 
 use super::columns::{normalise, time_type};
 use super::lines::{LINE_BYTES_MAX, Line};
+use super::surrogates::without_pairs;
 use crate::config::job::JsonType;
 
+/// Objects and lists within each other; a line that is nested deeper is no event.
+pub const NESTING_MAX: usize = 127;
+/// Of what is told of a line that is no event.
+const WHY_CHARS_MAX: usize = 500;
+
 /// Columns of the sampled lines: as declared, else text, truth values, and numbers as Float64. Ids
-/// and keys that are integers in every line stay integers.
+/// and keys that are mostly integers stay integers; an event time that is a number is one.
 pub fn infer(
     sample: &[Line],
     time: &str,
@@ -26,9 +33,10 @@ pub fn infer(
     for line in sample {
         let Ok(Value::Object(object)) = serde_json::from_slice(&line.bytes) else { continue };
         for (name, value) in object {
-            let integer_column = name == time || text_or_integer.contains(&name.as_str());
+            let integer_column = text_or_integer.contains(&name.as_str());
             let found = match value {
                 Value::Bool(_) => DataType::Boolean,
+                Value::Number(_) if name == time => DataType::Int64,
                 Value::Number(number) if integer_column && number.is_i64() => DataType::Int64,
                 Value::Number(_) => DataType::Float64,
                 Value::String(_) => DataType::Utf8,
@@ -69,7 +77,8 @@ pub fn event_schema(read_as: &[Field], time: &str) -> SchemaRef {
 
 /// Lines to columns. A line that is no event of the schema is found out and does no harm to others.
 pub struct LineDecoder {
-    /// Integers are read as their text, so that `1.5` is an error and not 1.
+    /// Integers are read as their text, so that `1.5` is an error and not 1. Thus numbers and truth
+    /// values in columns of text are their text, whatever other columns there are.
     wire: SchemaRef,
     typed: SchemaRef,
     schema: SchemaRef,
@@ -102,10 +111,9 @@ impl LineDecoder {
     }
 
     fn new_decoder(&self, rows: usize) -> Result<Decoder, arrow::error::ArrowError> {
-        let integers = self.wire != self.typed;
         ReaderBuilder::new(self.wire.clone())
             .with_batch_size(rows.max(1))
-            .with_coerce_primitive(integers)
+            .with_coerce_primitive(true)
             .build_decoder()
     }
 
@@ -123,7 +131,8 @@ impl LineDecoder {
                     rows.push(at);
                     batches.push(batch);
                 }
-                Err(why) => bad.push((at, why)),
+                // Arrow tells the value that does not fit, however long it is.
+                Err(why) => bad.push((at, why.chars().take(WHY_CHARS_MAX).collect())),
             }
         }
         let events = arrow::compute::concat_batches(&self.schema, &batches)?;
@@ -137,11 +146,15 @@ impl LineDecoder {
         }
         let mut decoder = self.new_decoder(lines.len() + 1)?;
         for (at, line) in lines.iter().enumerate() {
-            let read = decoder.decode(&line.bytes);
-            let whole = read.is_ok_and(|read| read == line.bytes.len())
+            if line.too_long || is_too_deep(&line.bytes) || !is_json(&line.bytes) {
+                return Ok(None);
+            }
+            let text = without_pairs(&line.bytes);
+            let read = decoder.decode(&text);
+            let whole = read.is_ok_and(|read| read == text.len())
                 && !decoder.has_partial_record()
                 && decoder.len() == at + 1;
-            if line.too_long || !whole {
+            if !whole {
                 return Ok(None);
             }
         }
@@ -156,10 +169,17 @@ impl LineDecoder {
                 "longer than {LINE_BYTES_MAX} bytes; the payload is its beginning"
             ));
         }
+        if is_too_deep(&line.bytes) {
+            return Err(format!("nested more than {NESTING_MAX} levels deep"));
+        }
         let mut decoder = self.new_decoder(2).map_err(|error| error.to_string())?;
-        let read = decoder.decode(&line.bytes).map_err(|error| error.to_string())?;
-        if decoder.has_partial_record() || decoder.len() != 1 || read != line.bytes.len() {
+        let text = without_pairs(&line.bytes);
+        let read = decoder.decode(&text).map_err(|error| error.to_string())?;
+        if decoder.has_partial_record() || decoder.len() != 1 || read != text.len() {
             return Err("not exactly one JSON object".to_owned());
+        }
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(&line.bytes) {
+            return Err(format!("not JSON: {error}"));
         }
         let batch = decoder.flush().map_err(|error| error.to_string())?.ok_or("no JSON object")?;
         self.typed(&batch).map_err(|error| error.to_string())
@@ -180,6 +200,36 @@ impl LineDecoder {
             .collect();
         normalise(&RecordBatch::try_new(self.typed.clone(), columns?)?, &self.schema)
     }
+}
+
+/// Arrow tells of a value that does not fit by recursion into it, which ends the stack if it is nested
+/// deep enough. serde_json reads no deeper either.
+fn is_too_deep(line: &[u8]) -> bool {
+    let opens = |byte: &u8| matches!(byte, b'{' | b'[');
+    if line.iter().filter(|byte| opens(byte)).count() <= NESTING_MAX {
+        return false;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            byte if opens(byte) && !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+/// Arrow's decoder does not mind commas that are missing or too many, nor what stands where a number
+/// is not read: whether a line is an event would depend on which columns the job reads.
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
 fn integers(text: &ArrayRef, name: &str) -> Result<Int64Array, arrow::error::ArrowError> {
@@ -230,6 +280,10 @@ mod tests {
             "{\"t\": 1, \"x\": 1e}",
             "\u{0}",
             "{\"s\": \"\\ud800\"}",
+            "{\"t\": 1,}",
+            "{\"t\": 1 \"x\": 2}",
+            "{\"t\": 1, \"unread\": 1e}",
+            "{\"t\": 1, \"unread\": \"\t\"}",
         ];
         for bad in bad_lines {
             for place in 0..4 {

@@ -5,6 +5,7 @@ pub mod columns;
 pub mod feed;
 pub mod files;
 pub mod footers;
+pub mod guard;
 pub mod idle;
 pub mod inputs;
 pub mod json_feed;
@@ -12,6 +13,7 @@ pub mod json_lines;
 pub mod line_decoder;
 pub mod lines;
 pub mod merge;
+mod nesting;
 pub mod one_partition;
 pub mod own;
 pub mod own_stream;
@@ -22,6 +24,7 @@ pub mod row_groups;
 pub mod schedule;
 pub mod stored_columns;
 pub mod stream;
+mod surrogates;
 
 #[cfg(test)]
 mod random_reads;
@@ -34,7 +37,7 @@ pub use driftline_operators::ingest::SourceError;
 pub use inputs::Inputs;
 pub use stream::{Partition, StreamSpec};
 
-use crate::config::in_words;
+use crate::config::{in_words, on_one_line};
 use crate::sinks::without_prefixes;
 
 /// What is wrong with a file that cannot be read as Parquet.
@@ -47,10 +50,9 @@ pub(crate) fn damaged(error: &::parquet::errors::ParquetError) -> String {
 pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> SourceError {
     let text = in_words(path, error);
     let input = path.display().to_string();
-    let reason = text.strip_prefix(&format!("{input}: ")).unwrap_or(&text).to_owned();
-    SourceError { input, message: reason }
+    failed(&input, text.strip_prefix(&format!("{input}: ")).unwrap_or(&text))
 }
 
 pub(crate) fn failed(input: impl std::fmt::Display, error: impl std::fmt::Display) -> SourceError {
-    SourceError { input: input.to_string(), message: error.to_string() }
+    SourceError { input: input.to_string(), message: on_one_line(&error.to_string()) }
 }

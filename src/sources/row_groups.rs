@@ -14,6 +14,7 @@ use parquet::errors::ParquetError;
 
 use super::feed::Taken;
 use super::footers::FileFooter;
+use super::guard::guarded;
 use super::parquet::ParquetStream;
 use super::schedule::Piece;
 use super::stored_columns::StoredColumns;
@@ -64,7 +65,8 @@ impl PieceReader {
         let file = &files[piece.file];
         let group = &file.groups[piece.group];
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
-        let stored = self.stored_rows(file, piece).map_err(|e| error(&damaged(&e)))?;
+        let stored = guarded(|| self.stored_rows(file, piece));
+        let stored = stored.map_err(|e| error(&damaged(&e)))?;
         if stored.num_rows() as u64 != piece.rows {
             return Err(error(&"a row group holds fewer rows than its footer says"));
         }

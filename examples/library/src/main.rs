@@ -78,10 +78,8 @@ fn stream() -> Result<()> {
                 let scores = scores.as_primitive::<Float32Type>();
                 let mut highest = seen.lock().map_err(|_| "the other worker has failed")?;
                 for (id, score) in ids.as_string::<i32>().iter().zip(scores.values()) {
-                    let id = id.unwrap_or_default();
-                    // Of equal scores the lowest id, whichever worker sees it first.
-                    if *score > highest.1 || *score == highest.1 && id < highest.0.as_str() {
-                        *highest = (id.to_owned(), *score);
+                    if *score > highest.1 {
+                        *highest = (id.unwrap_or_default().to_owned(), *score);
                     }
                 }
                 Ok(())

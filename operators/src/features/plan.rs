@@ -113,7 +113,7 @@ impl FeaturePlan {
     /// each), and appends them.
     ///
     /// # Errors
-    /// What an expression refuses, such as an integer division by zero.
+    /// If a function of an expression fails whatever the values are.
     pub fn append(
         &self,
         events: &RecordBatch,

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion_common::{DFSchema, plan_err};
+use datafusion_common::{DFSchema, DataFusionError, plan_err};
 use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::simplify::SimplifyContext;
@@ -16,6 +17,7 @@ use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
 use crate::features::functions::Functions;
+use crate::features::sql_bounds::{OPERATORS_MAX, operators};
 
 /// Why an expression does not compile.
 #[derive(Debug, thiserror::Error)]
@@ -88,24 +90,59 @@ impl Expression {
         &self.columns
     }
 
-    /// The value of the expression for each row, `[rows]`.
+    /// The value of the expression for each row, `[rows]`; null where it has none, such as for an
+    /// integer division by zero: one row must not end a run of all.
     ///
     /// # Errors
-    /// What the functions themselves refuse, such as an integer division by zero.
+    /// If a function fails whatever the values are.
     pub fn evaluate(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef, ArrowError> {
         let inputs = self.columns.iter().map(|&at| columns[at].clone()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.inputs.clone(), inputs, &options)?;
-        let value = self.physical.evaluate(&batch).and_then(|value| value.into_array(rows));
-        value.map_err(|error| ArrowError::ComputeError(error.to_string()))
+        self.values(&batch).map_err(|error| ArrowError::ComputeError(error.to_string()))
     }
+
+    /// Halves a batch until only rows without a value are left out.
+    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+        let rows = batch.num_rows();
+        let value = self.physical.evaluate(batch).and_then(|value| value.into_array(rows));
+        match value {
+            Err(error) if is_of_a_value(&error) && rows > 1 => {
+                let half = rows / 2;
+                let first = self.values(&batch.slice(0, half))?;
+                let second = self.values(&batch.slice(half, rows - half))?;
+                Ok(concat(&[&first, &second])?)
+            }
+            Err(error) if is_of_a_value(&error) => Ok(new_null_array(&self.data_type, rows)),
+            other => other,
+        }
+    }
+}
+
+/// Whether other values may have had no such error.
+fn is_of_a_value(error: &DataFusionError) -> bool {
+    let DataFusionError::ArrowError(error, _) = error.find_root() else { return false };
+    matches!(
+        error.as_ref(),
+        ArrowError::DivideByZero
+            | ArrowError::ArithmeticOverflow(_)
+            | ArrowError::CastError(_)
+            | ArrowError::ParseError(_)
+            | ArrowError::ComputeError(_)
+    )
 }
 
 fn compile(
     sql: &str,
     schema: &Schema,
     functions: &Functions,
-) -> Result<Arc<dyn PhysicalExpr>, datafusion_common::DataFusionError> {
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let operators = operators(sql);
+    if operators > OPERATORS_MAX {
+        return plan_err!(
+            "{operators} operators, and {OPERATORS_MAX} are the most; make it several features"
+        );
+    }
     let schema = DFSchema::try_from(schema.clone())?;
     let parsed = DFParserBuilder::new(sql).build()?.parse_into_expr()?.expr;
     let options = ParserOptions::new().with_enable_ident_normalization(false);
@@ -120,14 +157,14 @@ fn compile(
     create_physical_expr(&expr, &schema, &ExecutionProps::new(), &Default::default())
 }
 
-fn first_line(error: &datafusion_common::DataFusionError) -> String {
+fn first_line(error: &DataFusionError) -> String {
     error.strip_backtrace().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Float64Array, Int32Array};
-    use arrow::datatypes::Float64Type;
+    use arrow::array::{AsArray, Float64Array, Int32Array, Int64Array};
+    use arrow::datatypes::{Float64Type, Int64Type};
 
     use super::*;
     use crate::features::functions::SqlFunction;
@@ -174,6 +211,30 @@ mod tests {
         let bad = Expression::compile("bad(y)", &names, &functions).unwrap();
         let error = bad.evaluate(&values, 3).unwrap_err().to_string();
         assert!(error.contains("gave 3 values of Float64, not 3 of Utf8"), "{error}");
+    }
+
+    #[test]
+    fn a_row_without_a_value_is_null_and_its_neighbours_have_theirs() {
+        let names = vec![("n".to_owned(), DataType::Int64)];
+        let values: Vec<i64> = (0..100).map(|at| if at % 7 == 3 { 0 } else { at - 50 }).collect();
+        let column: ArrayRef = Arc::new(Int64Array::from(values.clone()));
+        let quotient = compiled("1000 / n", &names).unwrap();
+        let found = quotient.evaluate(std::slice::from_ref(&column), 100).unwrap();
+        let expected: Vec<Option<i64>> = values.iter().map(|&n| 1000_i64.checked_div(n)).collect();
+        assert_eq!(found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), expected);
+        let least: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, -3]));
+        let found = compiled("abs(n)", &names).unwrap().evaluate(&[least], 2).unwrap();
+        assert_eq!(found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [None, Some(3)]);
+    }
+
+    #[test]
+    fn an_expression_that_would_end_the_stack_is_refused() {
+        let (names, _) = columns();
+        for long in [vec!["y"; 50_000].join(" + "), format!("y{}", "::double".repeat(50_000))] {
+            let error = compiled(&long, &names).err().unwrap();
+            assert!(error.to_string().contains("are the most"), "{}", error.message);
+        }
+        assert!(compiled(&vec!["y"; OPERATORS_MAX].join(" + "), &names).is_ok());
     }
 
     #[test]

@@ -31,6 +31,7 @@ use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 use super::options::RunOptions;
 use crate::config::job::{ShardBy, Table};
 use crate::config::{Job, Problem};
+use crate::sources::guard::{self, guarded};
 use crate::sources::inputs::Inputs;
 use crate::sources::{damaged, failed, unreadable};
 
@@ -197,11 +198,13 @@ fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, Stat
 pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
     let name = || path.display().to_string();
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(ParquetRecordBatchReaderBuilder::build)
-        .map_err(|error| failed(path.display(), damaged(&error)))?;
-    let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>();
-    let batches = batches.map_err(|error| failed(path.display(), damaged(&error.into())))?;
+    let read = || {
+        let metadata = guard::footer(&file)?;
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build()?;
+        let schema = reader.schema();
+        Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+    };
+    let (schema, batches) =
+        guarded(read).map_err(|error| failed(path.display(), damaged(&error)))?;
     concat_batches(&schema, &batches).with_context(name)
 }

@@ -1,0 +1,160 @@
+//! Parquet files with columns of every type, damaged: refused, or read without harm.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use arrow::array::RecordBatch;
+use driftline::sources::{Inputs, StreamSpec};
+use driftline_operators::ingest::{Allowance, Polled};
+use indexmap::IndexMap;
+
+use crate::campaign::run;
+use crate::mutate::{mutate, mutate_tail};
+use crate::parquet_made::{Made, all};
+use crate::random::Random;
+
+/// Polls without a row, one a millisecond at most, before a source is taken to hang.
+const IDLE_POLLS_MAX: usize = 20_000;
+
+#[derive(Default)]
+pub struct Read {
+    pub rows: usize,
+    pub undecoded: usize,
+    pub batches: Vec<RecordBatch>,
+}
+
+fn spec(path: &Path, time: &str) -> StreamSpec {
+    StreamSpec {
+        path: path.to_owned(),
+        own: None,
+        format: None,
+        time: time.to_owned(),
+        columns: IndexMap::new(),
+        keys: Vec::new(),
+        from: i64::MIN,
+        to: i64::MAX,
+        idle_timeout_ms: None,
+        time_key: "event.time".to_owned(),
+        allowed_lateness_ms: 0,
+    }
+}
+
+/// Opens the file or folder as a job does, and reads it to its end.
+pub fn read_all(path: &Path, time: &str, epoch_rows_max: usize) -> Result<Read, String> {
+    let said = |error: driftline::sources::SourceError| error.to_string();
+    let inputs = Inputs::open(spec(path, time), Vec::new(), None, epoch_rows_max).map_err(said)?;
+    let mut source = inputs.open_worker(0, 1).map_err(said)?;
+    let mut read = Read::default();
+    let mut idle = 0;
+    while source.next_epoch().is_some() {
+        match source.poll(&Allowance::default()).map_err(said)? {
+            Polled::Chunk(chunk) => {
+                if chunk.offsets.len() != chunk.rows.num_rows() {
+                    return Err(format!("fuzz: {} offsets of rows", chunk.offsets.len()));
+                }
+                read.rows += chunk.rows.num_rows();
+                read.undecoded += chunk.undecoded.len();
+                read.batches.push(chunk.rows);
+                idle = 0;
+            }
+            Polled::Wait(delay) => {
+                idle += 1;
+                assert!(idle < IDLE_POLLS_MAX, "it waits for ever");
+                std::thread::sleep(delay);
+            }
+            Polled::Held(partition) => panic!("{partition} is held, and nothing holds it"),
+            Polled::End => break,
+        }
+    }
+    Ok(read)
+}
+
+fn made() -> &'static [Made] {
+    static MADE: OnceLock<Vec<Made>> = OnceLock::new();
+    MADE.get_or_init(all)
+}
+
+fn damaged(random: &mut Random, made: &Made) -> Vec<u8> {
+    let mut bytes = made.bytes.clone();
+    let tail = 8 + made.footer;
+    match random.below(4) {
+        // The length and the magic stay: what is in the footer is looked at.
+        0 => {
+            let end = bytes.split_off(bytes.len() - 8);
+            mutate_tail(random, &mut bytes, made.footer);
+            bytes.extend(end);
+            let footer = (bytes.len() - 8).saturating_sub(made.bytes.len() - tail);
+            let at = bytes.len() - 8;
+            bytes[at..at + 4].copy_from_slice(&(footer as u32).to_le_bytes());
+        }
+        1 => mutate_tail(random, &mut bytes, tail),
+        2 => {
+            let end = bytes.split_off(bytes.len() - tail);
+            mutate(random, &mut bytes);
+            bytes.extend(end);
+        }
+        _ => mutate(random, &mut bytes),
+    }
+    bytes
+}
+
+#[test]
+fn undamaged_parquet_is_read_whole() {
+    for made in made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        std::fs::write(&path, &made.bytes).unwrap();
+        let read = read_all(&path, "t", 7).unwrap_or_else(|error| panic!("{}: {error}", made.name));
+        assert_eq!(read.rows, made.rows, "{}", made.name);
+    }
+}
+
+#[test]
+fn parquet_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    run("parquet_files", 5_000, |random, given| {
+        let made = random.of(made());
+        given.0 = damaged(random, made);
+        std::fs::write(&path, &given.0).unwrap();
+        let epoch_rows_max = random.pick(&[1, 7, 8_192]);
+        match read_all(&path, "t", epoch_rows_max) {
+            Err(error) if error.starts_with("fuzz:") || error.contains('\n') => Err(error),
+            // No row is made up, and none is lost without a word: rows are what all columns hold.
+            Ok(read) if read.rows != made.rows && !may_differ(&given.0, made) => {
+                Err(format!("{} of {} rows of {}", read.rows, made.rows, made.name))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    });
+}
+
+/// Whether the damage is in the footer, which has no checksum.
+fn may_differ(bytes: &[u8], made: &Made) -> bool {
+    let tail = 8 + made.footer;
+    bytes.len() != made.bytes.len()
+        || bytes[bytes.len() - tail..] != made.bytes[made.bytes.len() - tail..]
+}
+
+/// A footer whose schema is nested without end would end the stack of its reader.
+#[test]
+fn a_schema_that_is_nested_deep_is_refused() {
+    let levels = 200_000;
+    // version = 1, then a list of groups: name "a", one child each.
+    let mut footer = vec![0x15, 0x02, 0x19, 0xfc];
+    let mut length = levels as u32;
+    while length >= 0x80 {
+        footer.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    footer.push(length as u8);
+    footer.extend([0x48, 0x01, b'a', 0x15, 0x02, 0x00].repeat(levels));
+    footer.push(0);
+    let length = (footer.len() as u32).to_le_bytes();
+    let bytes = [b"PAR1", footer.as_slice(), &length, b"PAR1"].concat();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    std::fs::write(&path, bytes).unwrap();
+    let error = read_all(&path, "t", 7).err().unwrap();
+    assert!(error.contains("200000 levels deep"), "{error}");
+}
