@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod stored_columns;
 pub mod stream;
 mod surrogates;
+pub mod whole_file;
 
 #[cfg(test)]
 mod random_reads;

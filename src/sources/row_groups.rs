@@ -18,6 +18,7 @@ use super::guard::guarded;
 use super::parquet::ParquetStream;
 use super::schedule::Piece;
 use super::stored_columns::StoredColumns;
+use super::whole_file::WholeFile;
 use super::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
@@ -138,11 +139,13 @@ impl PieceReader {
         let own = self.columns.in_file(file.metadata.schema().fields().len());
         let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), own);
         let left = file.groups[piece.group].rows - piece.skip;
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(handle, file.metadata.clone())
-                .with_projection(mask)
-                .with_row_groups(vec![piece.group])
-                .with_batch_size(self.batch_rows.min(left as usize));
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+            WholeFile(handle),
+            file.metadata.clone(),
+        )
+        .with_projection(mask)
+        .with_row_groups(vec![piece.group])
+        .with_batch_size(self.batch_rows.min(left as usize));
         // Even an offset of 0 would make the reader select rows rather than read them all.
         match piece.skip {
             0 => reader.build(),

@@ -64,16 +64,17 @@ pub fn run(
     let trace = variable("FUZZ_TRACE").is_some();
     let started = Instant::now();
     let watch = Watch::start(name, seed);
-    let mut number = first;
+    let (mut number, mut slowest) = (first, (Duration::ZERO, first));
     while number - first < most && seconds.is_none_or(|limit| started.elapsed() < limit) {
         watch.begin(number);
         if trace {
             eprintln!("{name}: case {number}");
         }
-        let held = allocation::watch();
+        let (held, began) = (allocation::watch(), Instant::now());
         let mut given = Given::default();
         let mut random = Random::new(seed, number);
         let done = catch_unwind(AssertUnwindSafe(|| case(&mut random, &mut given)));
+        slowest = slowest.max((began.elapsed(), number));
         let taken = allocation::most().saturating_sub(held);
         let fault = match done {
             Err(panic) => Some(format!("panicked: {}", panic_text(panic.as_ref()))),
@@ -89,7 +90,10 @@ pub fn run(
         number += 1;
     }
     let (done, spent) = (number - first, started.elapsed());
-    eprintln!("{name}: {done} cases from {first} of seed {seed} in {spent:.1?}");
+    let (longest, at) = slowest;
+    eprintln!(
+        "{name}: {done} cases from {first} of seed {seed} in {spent:.1?}; the longest, {at}, took {longest:.1?}"
+    );
     assert!(done > 0, "{name}: not a single case was run");
 }
 

@@ -33,6 +33,7 @@ use crate::config::job::{ShardBy, Table};
 use crate::config::{Job, Problem};
 use crate::sources::guard::{self, guarded};
 use crate::sources::inputs::Inputs;
+use crate::sources::whole_file::WholeFile;
 use crate::sources::{damaged, failed, unreadable};
 
 /// A job whose data is open and whose features are compiled against it.
@@ -200,6 +201,7 @@ pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let read = || {
         let metadata = guard::footer(&file)?;
+        let file = WholeFile(file);
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build()?;
         let schema = reader.schema();
         Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
