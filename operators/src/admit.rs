@@ -115,7 +115,8 @@ impl Admission {
         let floor = passed.saturating_add(self.allowed_lateness_ms);
         let fates = (0..times.len())
             .map(|row| {
-                if times.is_null(row) {
+                // The end of time is behind every bound, so no row can be there.
+                if times.is_null(row) || times.value(row) == i64::MAX {
                     return if self.is_bounded() {
                         Fate::Outside
                     } else {

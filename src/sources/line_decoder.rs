@@ -77,10 +77,11 @@ pub fn event_schema(read_as: &[Field], time: &str) -> SchemaRef {
 
 /// Lines to columns. A line that is no event of the schema is found out and does no harm to others.
 pub struct LineDecoder {
-    /// Integers are read as their text, so that `1.5` is an error and not 1. Thus numbers and truth
-    /// values in columns of text are their text, whatever other columns there are.
+    /// Integers are read as their text, so that `1.5` is an error and not 1.
     wire: SchemaRef,
     typed: SchemaRef,
+    /// The columns of text, where reading integers as text lets numbers pass for text.
+    texts: Option<SchemaRef>,
     schema: SchemaRef,
 }
 
@@ -98,7 +99,11 @@ impl LineDecoder {
             DataType::Int64 => Field::new(field.name(), DataType::Utf8, true),
             _ => field.clone(),
         };
+        let is_text = |field: &&Field| *field.data_type() == DataType::Utf8;
+        let texts: Vec<Field> = read_as.iter().filter(is_text).cloned().collect();
+        let integers = read_as.iter().any(|field| *field.data_type() == DataType::Int64);
         LineDecoder {
+            texts: (integers && !texts.is_empty()).then(|| Arc::new(Schema::new(texts))),
             wire: Arc::new(Schema::new(read_as.iter().map(as_text).collect::<Vec<_>>())),
             typed: Arc::new(Schema::new(read_as.to_vec())),
             schema,
@@ -111,10 +116,33 @@ impl LineDecoder {
     }
 
     fn new_decoder(&self, rows: usize) -> Result<Decoder, arrow::error::ArrowError> {
+        let integers = self.wire != self.typed;
         ReaderBuilder::new(self.wire.clone())
             .with_batch_size(rows.max(1))
-            .with_coerce_primitive(true)
+            .with_coerce_primitive(integers)
             .build_decoder()
+    }
+
+    /// # Errors
+    /// If a column of text has a number or a truth value in one of the lines that `batch` came from.
+    fn check_texts<'a>(
+        &self,
+        batch: &RecordBatch,
+        lines: impl ExactSizeIterator<Item = &'a Line>,
+    ) -> Result<(), arrow::error::ArrowError> {
+        let Some(texts) = &self.texts else { return Ok(()) };
+        let mut columns =
+            texts.fields().iter().filter_map(|text| batch.column_by_name(text.name()));
+        if !columns.any(|column| column.as_string::<i32>().iter().flatten().any(may_be_no_text)) {
+            return Ok(());
+        }
+        let size = lines.len() + 1;
+        let mut decoder =
+            ReaderBuilder::new(texts.clone()).with_batch_size(size).build_decoder()?;
+        for line in lines {
+            decoder.decode(&without_pairs(&line.bytes))?;
+        }
+        decoder.flush().map(|_| ())
     }
 
     /// # Errors
@@ -159,6 +187,9 @@ impl LineDecoder {
             }
         }
         let Ok(Some(batch)) = decoder.flush() else { return Ok(None) };
+        if self.check_texts(&batch, lines.iter()).is_err() {
+            return Ok(None);
+        }
         Ok(self.typed(&batch).ok())
     }
 
@@ -182,7 +213,8 @@ impl LineDecoder {
             return Err(format!("not JSON: {error}"));
         }
         let batch = decoder.flush().map_err(|error| error.to_string())?.ok_or("no JSON object")?;
-        self.typed(&batch).map_err(|error| error.to_string())
+        let texts = self.check_texts(&batch, std::iter::once(line));
+        texts.and_then(|()| self.typed(&batch)).map_err(|error| error.to_string())
     }
 
     /// Integers from their text, times from whatever they are.
@@ -200,6 +232,11 @@ impl LineDecoder {
             .collect();
         normalise(&RecordBatch::try_new(self.typed.clone(), columns?)?, &self.schema)
     }
+}
+
+/// Whether a number or a truth value of JSON could have become this text.
+fn may_be_no_text(text: &str) -> bool {
+    matches!(text, "true" | "false") || text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
 }
 
 /// Arrow tells of a value that does not fit by recursion into it, which ends the stack if it is nested
@@ -277,6 +314,8 @@ mod tests {
             "[]",
             "{\"t\": 1.5}",
             "{\"t\": 1, \"x\": \"one\"}",
+            "{\"t\": 1, \"s\": 12}",
+            "{\"t\": 1, \"s\": true}",
             "{\"t\": 1, \"x\": 1e}",
             "\u{0}",
             "{\"s\": \"\\ud800\"}",

@@ -189,11 +189,6 @@ fn cell(value: &Value, column: &DataType) -> Option<Cell> {
         (DataType::Float64, Value::Number(number)) => Cell::Float(number.as_f64()?),
         (DataType::Float64, Value::String(text)) => Cell::Float(text.trim().parse().ok()?),
         (DataType::Utf8, Value::String(text)) => Cell::Text(text.clone()),
-        (DataType::Utf8, Value::Number(number)) if number.is_i64() || number.is_u64() => {
-            Cell::Text(number.to_string())
-        }
-        (DataType::Utf8, Value::Number(_)) => Cell::Unknown,
-        (DataType::Utf8, Value::Bool(truth)) => Cell::Text(truth.to_string()),
         (DataType::Boolean, Value::Bool(truth)) => Cell::Truth(*truth),
         _ => return None,
     })
