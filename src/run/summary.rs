@@ -26,6 +26,8 @@ pub struct Summary {
     pub latency: Option<LatencyFigures>,
     pub took: Duration,
     pub workers: usize,
+    /// Micro-batches that were scored.
+    pub batches: u64,
     lines: Vec<(&'static str, String)>,
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
@@ -40,6 +42,7 @@ impl Summary {
             latency: None,
             took: ended.took,
             workers: ended.workers,
+            batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
             drift: Vec::new(),
             next: Vec::new(),

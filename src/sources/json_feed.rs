@@ -39,12 +39,12 @@ pub fn json_feed(
         partition,
         time_column: json.time_column()?,
     };
-    let reader = JsonReader { name, decoder: json.decoder(), lines, live: json.live };
+    let reader = JsonReader { name, decoder: json.decoder()?, lines, live: json.live };
     Ok(OnePartition::new(place, reader, idle_timeout.filter(|_| json.live), now))
 }
 
 impl JsonReader {
-    fn decode(&self, lines: &[Line]) -> Result<Records, SourceError> {
+    fn decode(&mut self, lines: &[Line]) -> Result<Records, SourceError> {
         let decoded = self.decoder.decode(lines).map_err(|error| failed(&self.name, error))?;
         let offsets = decoded.rows.iter().map(|&line| lines[line].position);
         let raw =

@@ -100,8 +100,11 @@ impl JsonLines {
         self.schema = event_schema(&self.read_as, &self.time);
     }
 
-    pub fn decoder(&self) -> LineDecoder {
+    /// # Errors
+    /// If a column has a type that JSON is not read as.
+    pub fn decoder(&self) -> Result<LineDecoder, SourceError> {
         LineDecoder::new(&self.read_as, self.schema.clone())
+            .map_err(|error| failed(&self.partition.name, error))
     }
 
     /// Begins to read at most `limit` lines on a thread of its own. Lines are read once: `None` from

@@ -8,6 +8,7 @@ pub mod footers;
 pub mod guard;
 pub mod idle;
 pub mod inputs;
+mod json_columns;
 pub mod json_feed;
 pub mod json_lines;
 pub mod line_decoder;
@@ -24,7 +25,6 @@ pub mod row_groups;
 pub mod schedule;
 pub mod stored_columns;
 pub mod stream;
-mod surrogates;
 pub mod whole_file;
 
 #[cfg(test)]

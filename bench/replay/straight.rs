@@ -29,22 +29,30 @@ use driftline_operators::prediction::ScoredColumns;
 use driftline_operators::score::{Scoring, Watched};
 use driftline_operators::watermark::EVENTS;
 
+use crate::stages::Stages;
 use crate::versions::TableVersions;
 
-pub fn run(job: &Arc<Job>, folder: &Path) -> Result<()> {
-    let options = RunOptions { workers: 1, ..RunOptions::default() };
-    let prepared = Arc::new(Prepared::new(job, &options)?);
-    let parts = ScoringParts::load(&prepared, &options)?;
-    let engine = Engine::new(prepared.clone(), &options);
-    let events = prepared.events(0, 1, &options, &engine.run)?;
+/// Returns the rows of events.
+pub fn run(
+    job: &Arc<Job>,
+    options: &RunOptions,
+    folder: &Path,
+    stages: &mut Stages,
+) -> Result<usize> {
+    let prepared = Arc::new(Prepared::new(job, options)?);
+    let parts = ScoringParts::load(&prepared, options)?;
+    let engine = Engine::new(prepared.clone(), options);
+    let events = prepared.events(0, 1, options, &engine.run)?;
     let scoring = parts.worker(&prepared, &engine.run)?;
     let mut intake = events.intake;
     let mut features = Features::new(&events.plan, &events.layout, events.tables.len());
     let mut scores = Scores::new(scoring, parts.watched.clone(), folder)?;
     let drift = PreparedDrift::new(job, &parts)?.context("the job watches drift")?;
     let mut drift = Drift::new(drift, folder)?;
+    let mut read = 0;
     loop {
-        let mut chunk = match intake.source.poll(&Allowance::default())? {
+        let polled = stages.time("read and decode", || intake.source.poll(&Allowance::default()));
+        let mut chunk = match polled? {
             Polled::Chunk(chunk) => chunk,
             Polled::End => break,
             Polled::Wait(_) | Polled::Held(_) => bail!("files do not wait"),
@@ -55,18 +63,22 @@ pub fn run(job: &Arc<Job>, folder: &Path) -> Result<()> {
             features.tables[chunk.stream - 1].add(rows);
             continue;
         }
-        let rows = intake.events.admit(*chunk, i64::MIN, std::time::Duration::ZERO)?.rows;
-        let enriched = features.append(&rows, &scores.scoring)?;
-        for watched in scores.score(&enriched)? {
-            drift.add(&watched);
+        read += chunk.rows.num_rows();
+        let admitted = stages
+            .time("admit", || intake.events.admit(*chunk, i64::MIN, std::time::Duration::ZERO));
+        let rows = admitted?.rows;
+        let enriched = features.append(&rows, &scores.scoring, stages)?;
+        for watched in scores.score(&enriched, stages)? {
+            stages.time("drift: gather", || drift.add(&watched));
         }
         let times = events.layout.times(&rows);
-        drift.issue(times.values().last().copied().unwrap_or(i64::MIN))?;
+        let watermark = times.values().last().copied().unwrap_or(i64::MIN);
+        stages.time("drift: figures of windows", || drift.issue(watermark))?;
     }
-    drift.issue(i64::MAX)?;
-    scores.predictions.finish()?;
+    stages.time("drift: figures of windows", || drift.issue(i64::MAX))?;
+    stages.time("write predictions", || scores.predictions.finish())?;
     drift.sink.finish()?;
-    Ok(())
+    Ok(read)
 }
 
 /// What features need to know of earlier rows and of tables.
@@ -94,22 +106,33 @@ impl Features {
         }
     }
 
-    fn append(&mut self, rows: &RecordBatch, scoring: &Scoring) -> Result<RecordBatch> {
+    fn append(
+        &mut self,
+        rows: &RecordBatch,
+        scoring: &Scoring,
+        stages: &mut Stages,
+    ) -> Result<RecordBatch> {
         let mut answers = Vec::new();
         for (number, trip) in self.plan.clone().trips.iter().enumerate() {
             let key = trip.key.evaluate(rows.columns(), rows.num_rows())?;
             let key = cast(&key, &trip.key_type)?;
             match &trip.errand {
                 Errand::Windows(windows) => {
-                    answers.extend(self.windows(number, trip, windows, rows, &key)?);
+                    let found =
+                        stages.time("windows", || self.windows(number, trip, windows, rows, &key));
+                    answers.extend(found?);
                 }
                 Errand::Lookups(lookups) => {
                     let times = self.layout.times(rows);
-                    answers.extend(self.tables[lookups.table].lookup(lookups, &key, times)?);
+                    let table = &self.tables[lookups.table];
+                    answers.extend(
+                        stages.time("as-of lookups", || table.lookup(lookups, &key, times))?,
+                    );
                 }
             }
         }
-        Ok(self.plan.append(rows, answers, &scoring.enriched)?)
+        let append = || self.plan.append(rows, answers, &scoring.enriched);
+        Ok(stages.time("expressions, categories, static lookups", append)?)
     }
 
     fn windows(
@@ -149,7 +172,7 @@ impl Scores {
     }
 
     /// Writes the predictions of rows, and returns what drift watches of them.
-    fn score(&mut self, rows: &RecordBatch) -> Result<Vec<RecordBatch>> {
+    fn score(&mut self, rows: &RecordBatch, stages: &mut Stages) -> Result<Vec<RecordBatch>> {
         let inputs: Vec<usize> = self.scoring.inputs.iter().map(|input| input.column).collect();
         let most = self.scoring.bounds.max_rows;
         let mut watched = Vec::new();
@@ -157,10 +180,15 @@ impl Scores {
             let part = rows.slice(from, most.min(rows.num_rows() - from));
             let (width, task) = (self.scoring.model.width(), self.scoring.model.task());
             let mut columns = ScoredColumns::new(width, false);
-            columns.predictions = self.scoring.model.score(&part.project(&inputs)?)?.predictions;
+            let features = part.project(&inputs)?;
+            let scored = stages.time("inference", || self.scoring.model.score(&features));
+            columns.predictions = scored?.predictions;
             columns.run_batch_rows = vec![part.num_rows() as u32; part.num_rows()];
             columns.run_inference_ms = vec![0.0; part.num_rows()];
-            self.predictions.write(&self.scoring.format.batch(&part, &columns, task, 0)?)?;
+            let format = &self.scoring.format;
+            let batch = stages.time("make predictions", || format.batch(&part, &columns, task, 0));
+            let batch = batch?;
+            stages.time("write predictions", || self.predictions.write(&batch))?;
             let layout = &self.scoring.layout;
             let mut seen = vec![part.column(layout.time).clone(), part.column(layout.late).clone()];
             seen.extend(inputs.iter().map(|&column| part.column(column).clone()));

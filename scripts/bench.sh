@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Measures: what a replay takes, beside its parts without the engine.
+#
+#     scripts/bench.sh replay [--runs N]     all cases, five times each unless told otherwise
+#     scripts/bench.sh replay stages         only where a straight line of the parts spends its time
+#
+# Leave the machine alone meanwhile. Ratios within one run tell more than seconds.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+cd "$ROOT"
+
+case ${1:-} in
+replay)
+    need_cargo
+    setup_onnxruntime
+    shift
+    cargo bench --workspace --locked --bench replay -- "$@"
+    ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages]" ;;
+esac
