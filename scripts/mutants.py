@@ -153,7 +153,10 @@ def build(target: str) -> Path:
             if cargo.wait() == 0:
                 raise Broken(f"cargo made no executable for {target!r}")
             log.seek(0)
-            raise DoesNotCompile(log.read()[-3000:])
+            errors = log.read()[-3000:]
+            if cargo.returncode < 0 or "(signal: " in errors:
+                raise Broken(f"the compiler was stopped:\n{errors}")
+            raise DoesNotCompile(errors)
         finally:
             if cargo.poll() is None:
                 os.killpg(cargo.pid, signal.SIGKILL)
@@ -244,6 +247,8 @@ def main() -> int:
         for mutant in selected:
             print(f"{mutant.name:40} {mutant.breaks}")
         return 0
+    # As an interrupt does it, so that what was started is stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: stopped"))
     started = time.monotonic()
     sync()
     check_tests(selected)
