@@ -14,6 +14,10 @@ use anyhow::{Context, Result, bail};
 
 use case::{Case, Figures, Input, What};
 
+/// As the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const MODELS: [&str; 2] = ["trees", "logistic"];
 /// The core of pinned runs.
 const CORE: usize = 0;

@@ -25,7 +25,7 @@ use driftline_operators::features::trip::{Errand, KeyedWindow, Trip};
 use driftline_operators::features::window::{KeyedWindows, Place};
 use driftline_operators::ingest::{Allowance, Polled};
 use driftline_operators::layout::EventLayout;
-use driftline_operators::prediction::ScoredColumns;
+use driftline_operators::prediction::{self, ScoredColumns};
 use driftline_operators::score::{Scoring, Watched};
 use driftline_operators::watermark::EVENTS;
 
@@ -167,7 +167,7 @@ impl Scores {
     fn new(scoring: Scoring, watched: Watched, folder: &Path) -> Result<Self> {
         let path = folder.join("straight-predictions.parquet");
         let schema = scoring.format.schema.clone();
-        let predictions = ParquetSink::create(path, schema, &[], &["event_id"])?;
+        let predictions = ParquetSink::create(path, schema, &[], prediction::UNIQUE)?;
         Ok(Scores { scoring, watched, predictions })
     }
 
@@ -185,14 +185,14 @@ impl Scores {
             columns.predictions = scored?.predictions;
             columns.run_batch_rows = vec![part.num_rows() as u32; part.num_rows()];
             columns.run_inference_ms = vec![0.0; part.num_rows()];
-            let format = &self.scoring.format;
-            let batch = stages.time("make predictions", || format.batch(&part, &columns, task, 0));
+            let scores: ArrayRef = Arc::new(columns.scores(task));
+            let format = &mut self.scoring.format;
+            let batch = stages.time("make predictions", || format.batch(&part, columns, task, 0));
             let batch = batch?;
             stages.time("write predictions", || self.predictions.write(&batch))?;
             let layout = &self.scoring.layout;
             let mut seen = vec![part.column(layout.time).clone(), part.column(layout.late).clone()];
             seen.extend(inputs.iter().map(|&column| part.column(column).clone()));
-            let scores: ArrayRef = Arc::new(columns.scores(task));
             seen.push(cast(&scores, &DataType::Float64)?);
             watched.push(RecordBatch::try_new(self.watched.schema.clone(), seen)?);
         }

@@ -93,7 +93,12 @@ impl OrderGate {
             }
         }
         self.runs.retain(|run| run.num_rows() > 0);
-        if ready.is_empty() { Ok(None) } else { self.sorted(&ready).map(Some) }
+        match ready.as_slice() {
+            [] => Ok(None),
+            // A run is in order.
+            [run] => Ok(Some(run.clone())),
+            runs => self.sorted(runs).map(Some),
+        }
     }
 
     /// One sorted batch of the given ones.

@@ -22,6 +22,7 @@ pub mod features;
 pub mod gate;
 pub mod ingest;
 pub mod key_group;
+pub mod key_map;
 pub mod latency;
 pub mod layout;
 pub mod micro_batch;

@@ -66,13 +66,64 @@ fn largest(vector: &[f32]) -> f32 {
     vector.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
+/// The position of the score in every prediction.
+pub const SCORE: usize = 7;
+
+/// The columns, by path, whose values hardly occur twice.
+pub const UNIQUE: &[&str] = &[
+    "event_id",
+    "event_time",
+    "prediction.list.item",
+    "score",
+    "confidence",
+    "model_input.list.item",
+];
+
+/// A text that all rows of a batch have, or nearly all.
+#[derive(Clone)]
+struct Usual {
+    text: String,
+    /// For as many rows as the largest batch had.
+    column: StringArray,
+}
+
+impl Usual {
+    fn new(text: impl Into<String>) -> Self {
+        Usual { text: text.into(), column: StringArray::new_null(0) }
+    }
+
+    /// The text, `[rows]`.
+    fn repeated(&mut self, rows: usize) -> ArrayRef {
+        if self.column.len() < rows {
+            let mut column = StringBuilder::with_capacity(rows, rows * self.text.len());
+            (0..rows).for_each(|_| column.append_value(&self.text));
+            self.column = column.finish();
+        }
+        Arc::new(self.column.slice(0, rows))
+    }
+
+    /// The text, but `other` where `condition` is true.
+    fn unless(&mut self, condition: &BooleanArray, other: &str) -> ArrayRef {
+        if condition.true_count() == 0 {
+            return self.repeated(condition.len());
+        }
+        let text = |other_here: Option<bool>| match other_here {
+            Some(true) => Some(other),
+            _ => Some(self.text.as_str()),
+        };
+        Arc::new(condition.iter().map(text).collect::<StringArray>())
+    }
+}
+
 /// Which columns a prediction has, and how they are filled.
 #[derive(Clone)]
 pub struct PredictionFormat {
     pub schema: SchemaRef,
     layout: EventLayout,
-    model: ModelIdentity,
-    metadata: String,
+    model_name: Usual,
+    model_version: Usual,
+    status: Usual,
+    metadata: Usual,
     late_metadata: String,
     with_input: bool,
     with_run_columns: bool,
@@ -127,8 +178,10 @@ impl PredictionFormat {
         PredictionFormat {
             schema: Arc::new(Schema::new(fields)),
             layout,
-            model,
-            metadata: serde_json::Value::Object(metadata).to_string(),
+            model_name: Usual::new(model.name),
+            model_version: Usual::new(model.version),
+            status: Usual::new("ok"),
+            metadata: Usual::new(serde_json::Value::Object(metadata).to_string()),
             late_metadata: serde_json::Value::Object(late).to_string(),
             with_input,
             with_run_columns,
@@ -140,9 +193,9 @@ impl PredictionFormat {
     /// # Errors
     /// If the columns do not have as many rows as the events.
     pub fn batch(
-        &self,
+        &mut self,
         events: &RecordBatch,
-        scored: &ScoredColumns,
+        scored: ScoredColumns,
         task: Task,
         worker: u32,
     ) -> Result<RecordBatch, ArrowError> {
@@ -153,23 +206,26 @@ impl PredictionFormat {
             self.request_ids(events),
             self.keys(events),
             Arc::new(TimestampMillisecondArray::new(times, None).with_timezone("UTC")),
-            repeated(&self.model.name, rows),
-            repeated(&self.model.version, rows),
-            either(late, "degraded", "ok"),
-            float_lists(scored.predictions.clone(), scored.width, rows)?,
-            Arc::new(scored.scores(task)),
-            Arc::new(scored.confidences(task)),
-            Arc::new(StringArray::new_null(rows)),
-            either(late, &self.late_metadata, &self.metadata),
+            self.model_name.repeated(rows),
+            self.model_version.repeated(rows),
+            self.status.unless(late, "degraded"),
         ];
+        let [scores, confidences] = [scored.scores(task), scored.confidences(task)];
+        columns.extend([
+            float_lists(scored.predictions, scored.width, rows)?,
+            Arc::new(scores) as ArrayRef,
+            Arc::new(confidences),
+            Arc::new(StringArray::new_null(rows)),
+            self.metadata.unless(late, &self.late_metadata),
+        ]);
         if self.with_input {
-            let inputs = scored.inputs.clone().unwrap_or_default();
+            let inputs = scored.inputs.unwrap_or_default();
             let width = inputs.len() / rows.max(1);
             columns.push(float_lists(inputs, width, rows)?);
         }
         if self.with_run_columns {
-            columns.push(Arc::new(Float32Array::from(scored.run_inference_ms.clone())));
-            columns.push(Arc::new(UInt32Array::from(scored.run_batch_rows.clone())));
+            columns.push(Arc::new(Float32Array::from(scored.run_inference_ms)));
+            columns.push(Arc::new(UInt32Array::from(scored.run_batch_rows)));
             columns.push(Arc::new(UInt32Array::from_value(worker, rows)));
         }
         let EventLayout { partition, offset, read_at, .. } = &self.layout;
@@ -194,24 +250,6 @@ impl PredictionFormat {
             None => Arc::new(StringArray::new_null(events.num_rows())),
         }
     }
-}
-
-fn repeated(text: &str, rows: usize) -> ArrayRef {
-    let mut column = StringBuilder::with_capacity(rows, rows * text.len());
-    (0..rows).for_each(|_| column.append_value(text));
-    Arc::new(column.finish())
-}
-
-fn either(condition: &BooleanArray, yes: &str, no: &str) -> ArrayRef {
-    if condition.true_count() == 0 {
-        return repeated(no, condition.len());
-    }
-    Arc::new(
-        condition
-            .iter()
-            .map(|c| Some(if c == Some(true) { yes } else { no }))
-            .collect::<StringArray>(),
-    )
 }
 
 fn float_lists(values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {

@@ -19,7 +19,7 @@ use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::model::{Model, ModelError};
-use crate::prediction::{PredictionFormat, ScoredColumns};
+use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
 use crate::run::Run;
 
@@ -177,7 +177,7 @@ pub fn score<'scope>(
             let mut watched_out = watched_out.activate();
             for (part, columns) in groups {
                 let [first, second, _] = &part.tag;
-                let results = scorer.results(&part.slice(), &columns, &watched);
+                let results = scorer.results(&part.slice(), columns, &watched);
                 if let Some((prediction, seen)) = failure.check(results) {
                     predictions_out.session(first).give_container(&mut Rows::new(prediction));
                     watched_out.session(second).give_container(&mut Rows::new(seen));
@@ -337,14 +337,15 @@ impl Scorer {
 
     /// Predictions, and what drift watches, of rows that were scored.
     fn results(
-        &self,
+        &mut self,
         events: &RecordBatch,
-        columns: &ScoredColumns,
+        columns: ScoredColumns,
         watched: &Watched,
     ) -> Result<(RecordBatch, RecordBatch), ArrowError> {
         let task = self.scoring.model.task();
-        let scores: ArrayRef = Arc::new(columns.scores(task));
         let prediction = self.scoring.format.batch(events, columns, task, self.worker as u32)?;
-        Ok((prediction, watched.batch(events, &self.scoring.layout, &scores)?))
+        let scores = prediction.column(prediction::SCORE);
+        let watched = watched.batch(events, &self.scoring.layout, scores)?;
+        Ok((prediction, watched))
     }
 }

@@ -82,7 +82,7 @@ impl Sinks {
         Sinks { publication: publication.clone(), metadata }
     }
 
-    /// One worker's sink for an output; columns of `unique` values need no dictionary.
+    /// One worker's sink for an output; the values of `unique` columns hardly occur twice.
     ///
     /// # Errors
     /// If it cannot be made.

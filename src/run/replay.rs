@@ -7,6 +7,7 @@ use driftline_jobs::enriched::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::dead_letter;
 use driftline_operators::drift::snapshot;
+use driftline_operators::prediction::UNIQUE;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use super::drift::PreparedDrift;
@@ -56,7 +57,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
                 scoring,
                 watched: parts.watched.clone(),
                 drift,
-                predictions: sinks.sink(&targets.predictions, worker, schema, &["event_id"])?,
+                predictions: sinks.sink(&targets.predictions, worker, schema, UNIQUE)?,
                 dead_letters: sinks.sink(&targets.dead_letters, worker, letters, &["event_id"])?,
                 latencies: parts.latencies.clone(),
             };

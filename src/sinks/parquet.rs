@@ -8,9 +8,10 @@ use arrow::datatypes::SchemaRef;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::layout::{published, published_schema};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use super::failed;
 
@@ -26,7 +27,8 @@ pub struct ParquetSink {
 }
 
 impl ParquetSink {
-    /// `metadata` goes into the footer; columns of `unique` values are written without dictionary.
+    /// `metadata` goes into the footer. The values of `unique` columns, by path, hardly occur twice: they
+    /// are written without dictionary, times as differences.
     ///
     /// # Errors
     /// If the file cannot be made.
@@ -41,9 +43,14 @@ impl ParquetSink {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
+            .set_data_page_row_count_limit(GROUP_ROWS_MAX)
             .set_key_value_metadata(Some(pairs.collect()));
-        for &column in unique {
-            properties = properties.set_column_dictionary_enabled(column.into(), false);
+        for &path in unique {
+            let column = ColumnPath::new(path.split('.').map(str::to_owned).collect());
+            properties = properties.set_column_dictionary_enabled(column.clone(), false);
+            if schema.field_with_name(path).is_ok_and(|field| field.data_type().is_temporal()) {
+                properties = properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+            }
         }
         let file = File::create(&path).map_err(|e| error(&e))?;
         let writer =

@@ -1,7 +1,7 @@
 //! The owner's end of a lookup: requests in, values as of their times out.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ use crate::exchange::RowDistributor;
 use crate::failure::Failure;
 use crate::features::trip::AsOfLookups;
 use crate::gate::Order;
+use crate::key_map::KeyMap;
 use crate::rows::Rows;
 use crate::side_trip::request::{self, TripSchemas};
 
@@ -152,22 +153,24 @@ impl AsOfReader {
         for (key, mut rows) in rows_by_key(key_column)? {
             seeker.seek_key(&key);
             rows.sort_unstable_by_key(|&row| Reverse(times.value(row as usize)));
-            let mut last = None;
+            let first = found.versions.len();
             for row in rows {
                 let time = times.value(row as usize);
-                let Some(version) = seeker.valid_at(time, as_of) else { break };
-                if last != Some(version.valid_from) {
-                    last = Some(version.valid_from);
+                // The last one found is also that of all times since it began.
+                let last = found.versions.get(first..).and_then(<[Version]>::last);
+                if last.is_none_or(|version| time < version.valid_from) {
+                    let Some(version) = seeker.valid_at(time, as_of) else { break };
                     found.versions.push(version.clone());
                 }
-                found.at[row as usize] = self.visible(version, time, &found.versions);
+                found.at[row as usize] = self.visible(time, &found.versions);
             }
         }
         Ok(found)
     }
 
     /// The place of the last of `versions`, if a request at `time` finds its values.
-    fn visible(&self, version: &Version, time: i64, versions: &[Version]) -> Option<u32> {
+    fn visible(&self, time: i64, versions: &[Version]) -> Option<u32> {
+        let version = versions.last()?;
         let too_old =
             self.max_age_ms.is_some_and(|age| time.saturating_sub(age) > version.valid_from);
         (version.values.is_some() && !too_old).then(|| versions.len() as u32 - 1)
@@ -197,7 +200,7 @@ impl AsOfReader {
 /// The rows of each key, by ascending key, as cursors go.
 fn rows_by_key(column: &ArrayRef) -> Result<Vec<(Key, Vec<u32>)>, ArrowError> {
     fn group<K: Hash + Eq>(keys: impl Iterator<Item = Option<K>>) -> Vec<Vec<u32>> {
-        let mut group_of: HashMap<K, usize> = HashMap::new();
+        let mut group_of: KeyMap<K, usize> = KeyMap::default();
         let mut groups: Vec<Vec<u32>> = Vec::new();
         for (row, key) in keys.enumerate() {
             let Some(key) = key else { continue };

@@ -1,8 +1,10 @@
 //! Which versions of which keys can still be looked up.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
+
+use crate::key_map::KeyMap;
 
 /// A key of a table. Strings and integers never meet: a table has one type of key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +61,7 @@ pub type Change = ((Key, Version), isize);
 pub struct Versions {
     max_age_ms: Option<i64>,
     /// By key and `valid_from`.
-    kept: HashMap<Key, BTreeMap<i64, Version>>,
+    kept: KeyMap<Key, BTreeMap<i64, Version>>,
     /// When to look at a key again: a version of it supersedes another, or is too old.
     due: BinaryHeap<Reverse<(i64, Key)>>,
     held: usize,
@@ -68,7 +70,7 @@ pub struct Versions {
 impl Versions {
     /// `max_age_ms`: lookups do not find versions that are older.
     pub fn new(max_age_ms: Option<i64>) -> Self {
-        Versions { max_age_ms, kept: HashMap::new(), due: BinaryHeap::new(), held: 0 }
+        Versions { max_age_ms, kept: KeyMap::default(), due: BinaryHeap::new(), held: 0 }
     }
 
     /// Versions held.

@@ -36,11 +36,16 @@ pub fn is_beyond(value: f64, centre: f64, limit: f64) -> bool {
 
 impl Runs {
     /// The runs of `values`, in any order, without NaN.
-    pub fn from_values(mut values: Vec<f64>) -> Self {
-        values.iter_mut().for_each(|value| *value += 0.0);
-        values.sort_unstable_by(f64::total_cmp);
+    pub fn from_values(values: Vec<f64>) -> Self {
+        // Whole numbers are compared in half the time. Adding 0 makes one zero of both.
+        let mut keys: Vec<i64> =
+            values.into_iter().map(|value| ordered((value + 0.0).to_bits() as i64)).collect();
+        keys.sort_unstable();
         let mut runs = Runs::default();
-        runs.extend(values);
+        for equal in keys.chunk_by(|a, b| a == b) {
+            runs.values.push(f64::from_bits(ordered(equal[0]) as u64));
+            runs.counts.push(equal.len() as u64);
+        }
         runs
     }
 
@@ -61,17 +66,20 @@ impl Runs {
     fn union(&self, other: Option<&Runs>) -> Runs {
         let Some(other) = other else { return self.clone() };
         let most = self.values.len() + other.values.len();
-        let mut union = Runs { values: Vec::with_capacity(most), counts: Vec::with_capacity(most) };
-        let (mut i, mut j) = (0, 0);
+        let mut union = Runs { values: vec![0.0; most], counts: vec![0; most] };
+        let (mut i, mut j, mut runs) = (0, 0, 0);
         while let (Some(&a), Some(&b)) = (self.values.get(i), other.values.get(j)) {
             let (first, second) = (a <= b, b <= a);
-            union.values.push(if first { a } else { b });
+            union.values[runs] = if first { a } else { b };
             let of_first = if first { self.counts[i] } else { 0 };
             let of_second = if second { other.counts[j] } else { 0 };
-            union.counts.push(of_first + of_second);
+            union.counts[runs] = of_first + of_second;
             i += usize::from(first);
             j += usize::from(second);
+            runs += 1;
         }
+        union.values.truncate(runs);
+        union.counts.truncate(runs);
         union.values.extend_from_slice(&self.values[i..]);
         union.counts.extend_from_slice(&self.counts[i..]);
         union.values.extend_from_slice(&other.values[j..]);
@@ -133,6 +141,11 @@ impl Runs {
     pub fn pairs(&self) -> impl Iterator<Item = (f64, u64)> {
         self.values.iter().copied().zip(self.counts.iter().copied())
     }
+}
+
+/// The bits of a float as an integer of the same order, and back.
+fn ordered(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 #[cfg(test)]

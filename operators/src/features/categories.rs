@@ -1,13 +1,13 @@
 //! Categorical encoding: text to a number, with a stated rule for what was not seen in training.
 
-use std::collections::HashMap;
-
 use arrow::array::{ArrayRef, AsArray, Float64Array};
+
+use crate::key_map::KeyMap;
 
 /// The codes of the categories of a feature: category `i` is `i` as a float.
 #[derive(Clone, Debug)]
 pub struct Categories {
-    codes: HashMap<String, f64>,
+    codes: KeyMap<String, f64>,
     unseen: Option<f64>,
 }
 
@@ -18,7 +18,7 @@ impl Categories {
     /// # Errors
     /// The category that is listed twice.
     pub fn new(categories: &[String], unseen: Option<f64>) -> Result<Self, String> {
-        let mut codes = HashMap::with_capacity(categories.len());
+        let mut codes = KeyMap::default();
         for (code, category) in categories.iter().enumerate() {
             if codes.insert(category.clone(), code as f64).is_some() {
                 return Err(category.clone());

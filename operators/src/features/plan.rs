@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array,
+};
 use arrow::compute::{cast, is_null, kernels::zip::zip};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -28,14 +30,29 @@ struct Step {
 enum StepKind {
     Take(usize),
     Evaluate(Expression),
-    Lookup { table: StaticTable, key: Expression, column: usize },
-    Encode { input: usize, categories: Categories },
+    /// A column of a table, at the rows of the find of this number.
+    Lookup {
+        find: usize,
+        column: usize,
+    },
+    Encode {
+        input: usize,
+        categories: Categories,
+    },
+}
+
+/// The rows of a table that a key is looked up in; lookups of several columns share it.
+struct Find {
+    table: StaticTable,
+    key_sql: String,
+    key: Expression,
 }
 
 /// Compiled features. The columns that steps read are, by position: the admitted event's, then the
 /// answers of the side trips in order, then the features so far.
 pub struct FeaturePlan {
     pub trips: Vec<Trip>,
+    finds: Vec<Find>,
     steps: Vec<Step>,
     allow_null: Vec<bool>,
     fields: Vec<Field>,
@@ -64,12 +81,18 @@ impl FeaturePlan {
         let mut columns = columns(event);
         let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
         columns.columns.extend(types.map(|(i, data_type)| (format!("__answer_{i}"), data_type)));
-        let mut plan =
-            FeaturePlan { trips, steps: Vec::new(), allow_null: Vec::new(), fields: Vec::new() };
+        let mut plan = FeaturePlan {
+            trips,
+            finds: Vec::new(),
+            steps: Vec::new(),
+            allow_null: Vec::new(),
+            fields: Vec::new(),
+        };
         let first_answer = layout.schema.fields().len();
         for (feature, answer) in declared.into_iter().zip(answers) {
             let name = feature.name.clone();
-            let step = compile_step(&columns, feature.definition, answer.map(|a| first_answer + a))
+            let answer = answer.map(|answer| first_answer + answer);
+            let step = compile_step(&columns, feature.definition, answer, &mut plan.finds)
                 .and_then(|(kind, from)| with_default(&name, kind, from, feature.default))
                 .map_err(|problem| PlanError { feature: name.clone(), problem })?;
             plan.fields.push(Field::new(&name, step.to.clone(), true));
@@ -86,7 +109,7 @@ impl FeaturePlan {
         let steps = self.steps.iter().flat_map(|step| match &step.kind {
             StepKind::Take(at) | StepKind::Encode { input: at, .. } => vec![*at],
             StepKind::Evaluate(expression) => expression.columns().to_vec(),
-            StepKind::Lookup { key, .. } => key.columns().to_vec(),
+            StepKind::Lookup { find, .. } => self.finds[*find].key.columns().to_vec(),
         });
         trips.chain(steps).collect()
     }
@@ -124,8 +147,9 @@ impl FeaturePlan {
         let mut columns = events.columns().to_vec();
         columns.extend(answers);
         let first_feature = columns.len();
+        let mut found: Vec<Option<UInt32Array>> = vec![None; self.finds.len()];
         for step in &self.steps {
-            let value = step.run(&columns, rows).map_err(|error| {
+            let value = self.run(step, &columns, rows, &mut found).map_err(|error| {
                 ArrowError::ComputeError(format!("feature {:?}: {error}", step.name))
             })?;
             columns.push(value);
@@ -135,6 +159,33 @@ impl FeaturePlan {
         columns.extend(features);
         RecordBatch::try_new(enriched.clone(), columns)
     }
+
+    /// The feature of a step, `[rows]`, as Float64 or Utf8. `found` are the rows of the finds so far.
+    fn run(
+        &self,
+        step: &Step,
+        columns: &[ArrayRef],
+        rows: usize,
+        found: &mut [Option<UInt32Array>],
+    ) -> Result<ArrayRef, ArrowError> {
+        let value = match &step.kind {
+            StepKind::Take(at) => columns[*at].clone(),
+            StepKind::Evaluate(expression) => expression.evaluate(columns, rows)?,
+            StepKind::Lookup { find, column } => {
+                let Find { table, key, .. } = &self.finds[*find];
+                let at = match found[*find].take() {
+                    Some(at) => at,
+                    None => table.find(&key.evaluate(columns, rows)?)?,
+                };
+                table.values(*column, found[*find].insert(at))?
+            }
+            StepKind::Encode { input, categories } => {
+                let text = as_type(&columns[*input], &DataType::Utf8)?;
+                Arc::new(categories.encode(&text))
+            }
+        };
+        step.fill(as_type(&value, &step.to)?)
+    }
 }
 
 /// How a feature is computed, and the type of what comes out.
@@ -142,6 +193,7 @@ fn compile_step(
     columns: &Columns,
     definition: Definition,
     answer: Option<usize>,
+    finds: &mut Vec<Find>,
 ) -> Result<(StepKind, DataType), Problem> {
     match definition {
         Definition::Column(name) => {
@@ -157,8 +209,8 @@ fn compile_step(
             let at = answer.expect("each side trip has an answer");
             Ok((StepKind::Take(at), columns.columns[at].1.clone()))
         }
-        Definition::Lookup { table, key, column } => {
-            let key = columns.expression(&key, None)?;
+        Definition::Lookup { table, key: key_sql, column } => {
+            let key = columns.expression(&key_sql, None)?;
             let lookup = key_type(key.data_type())
                 .ok_or_else(|| Problem::NotAKey(key.data_type().clone()))?;
             if lookup != table.key_type() {
@@ -166,7 +218,17 @@ fn compile_step(
             }
             let column = table.column(&column)?;
             let data_type = table.column_type(column);
-            Ok((StepKind::Lookup { table, key, column }, data_type))
+            // A name means something else once a feature has it: the columns tell.
+            let is_same = |find: &Find| {
+                find.table.is_same(&table)
+                    && find.key_sql == key_sql
+                    && find.key.columns() == key.columns()
+            };
+            let find = finds.iter().position(is_same).unwrap_or(finds.len());
+            if find == finds.len() {
+                finds.push(Find { table, key_sql, key });
+            }
+            Ok((StepKind::Lookup { find, column }, data_type))
         }
         Definition::Encode { input, categories } => {
             let input = columns.position(&input)?;
@@ -204,22 +266,6 @@ fn with_default(
 }
 
 impl Step {
-    /// The feature, `[rows]`, as Float64 or Utf8.
-    fn run(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef, ArrowError> {
-        let value = match &self.kind {
-            StepKind::Take(at) => columns[*at].clone(),
-            StepKind::Evaluate(expression) => expression.evaluate(columns, rows)?,
-            StepKind::Lookup { table, key, column } => {
-                table.values(*column, &table.find(&key.evaluate(columns, rows)?)?)?
-            }
-            StepKind::Encode { input, categories } => {
-                let text = as_type(&columns[*input], &DataType::Utf8)?;
-                Arc::new(categories.encode(&text))
-            }
-        };
-        self.fill(as_type(&value, &self.to)?)
-    }
-
     fn fill(&self, value: ArrayRef) -> Result<ArrayRef, ArrowError> {
         let Some(default) = self.default.as_ref().filter(|_| value.null_count() > 0) else {
             return Ok(value);

@@ -1,6 +1,6 @@
 //! Static tables: rows by key, loaded once and shared by all workers of a process.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use arrow::error::ArrowError;
 
 use crate::key_group::as_key;
+use crate::key_map::KeyMap;
 
 /// A table whose rows never change during the run, looked up by one key column.
 #[derive(Clone)]
@@ -18,8 +19,8 @@ pub struct StaticTable {
 }
 
 enum KeyIndex {
-    Text(HashMap<String, u32>),
-    Number(HashMap<i64, u32>),
+    Text(KeyMap<String, u32>),
+    Number(KeyMap<i64, u32>),
 }
 
 /// Why a table cannot be used.
@@ -63,6 +64,11 @@ impl StaticTable {
         self.rows.num_rows()
     }
 
+    /// Whether it is a copy of the other: the same rows by the same key.
+    pub fn is_same(&self, other: &StaticTable) -> bool {
+        Arc::ptr_eq(&self.index, &other.index)
+    }
+
     /// The type that keys are looked up by: Utf8 or Int64.
     pub fn key_type(&self) -> DataType {
         match *self.index {
@@ -104,15 +110,15 @@ impl StaticTable {
 
 fn unique<K: std::hash::Hash + Eq + ToString>(
     keys: impl Iterator<Item = Option<K>>,
-) -> Result<HashMap<K, u32>, TableError> {
-    let mut index = HashMap::new();
+) -> Result<KeyMap<K, u32>, TableError> {
+    let mut index = KeyMap::default();
     for (row, key) in keys.enumerate() {
         let Some(key) = key else { continue };
         match index.entry(key) {
-            std::collections::hash_map::Entry::Occupied(twice) => {
+            Entry::Occupied(twice) => {
                 return Err(TableError::DuplicateKey(twice.key().to_string()));
             }
-            std::collections::hash_map::Entry::Vacant(free) => {
+            Entry::Vacant(free) => {
                 free.insert(row as u32);
             }
         }

@@ -41,13 +41,27 @@ impl KsReference {
         let below = |runs: usize| if runs == 0 { 0 } else { self.cumulative[runs - 1] };
         let (mut seen, mut passed) = (0, 0);
         for (&value, &count) in sample.values.iter().zip(sample.counts) {
-            passed += self.values[passed..].partition_point(|&known| known < value);
+            passed = self.pass(passed, value);
             distance.compare(seen, below(passed));
             seen += count;
-            passed += self.values[passed..].partition_point(|&known| known <= value);
+            while self.values.get(passed) == Some(&value) {
+                passed += 1;
+            }
             distance.compare(seen, below(passed));
         }
         Some(distance.finish())
+    }
+
+    /// The first place from `from` on whose value is not below `value`; what is near is found at once.
+    fn pass(&self, from: usize, value: f64) -> usize {
+        let rest = &self.values[from..];
+        let (mut passed, mut step) = (0, 1);
+        while rest.get(passed + step - 1).is_some_and(|&known| known < value) {
+            passed += step;
+            step *= 2;
+        }
+        let end = (passed + step - 1).min(rest.len());
+        from + passed + rest[passed..end].partition_point(|&known| known < value)
     }
 }
 

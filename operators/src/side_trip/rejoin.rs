@@ -30,15 +30,15 @@ struct TripAnswers {
 }
 
 impl TripAnswers {
+    /// Adds the answers for all rows of a batch, in their order.
+    fn add_all(&mut self, answers: &RecordBatch) {
+        self.pieces.push(answers.columns()[ANSWER_VALUES..].to_vec());
+    }
+
     /// Adds the answers for rows `places` of a batch of `rows`.
-    fn add(&mut self, answers: &RecordBatch, places: impl Iterator<Item = usize>, rows: usize) {
+    fn add(&mut self, answers: &RecordBatch, places: Vec<usize>, rows: usize) {
         let piece = self.pieces.len();
         self.pieces.push(answers.columns()[ANSWER_VALUES..].to_vec());
-        let places: Vec<usize> = places.collect();
-        let is_whole = places.len() == rows && places.iter().enumerate().all(|(i, at)| i == *at);
-        if is_whole && piece == 0 {
-            return;
-        }
         self.at.resize(rows, (0, 0));
         for (position, place) in places.into_iter().enumerate() {
             self.at[place] = (piece, position);
@@ -106,12 +106,19 @@ impl<C> Rejoin<C> {
                     "an answer for row {row}, which does not wait"
                 )));
             };
-            // As many as are for the same batch.
-            let places: Vec<usize> =
-                rows[from..].iter().map_while(|&row| waiting.place(row)).collect();
-            let count = places.len();
-            let mine = answers.slice(from, count);
-            waiting.answers[trip].add(&mine, places.into_iter(), waiting.batch.num_rows());
+            let size = waiting.batch.num_rows();
+            let in_order = waiting.first_row..waiting.first_row + size as u64;
+            let count = if rows[from..].iter().copied().take(size).eq(in_order) {
+                waiting.answers[trip].add_all(&answers.slice(from, size));
+                size
+            } else {
+                // As many as are for the same batch.
+                let places: Vec<usize> =
+                    rows[from..].iter().map_while(|&row| waiting.place(row)).collect();
+                let count = places.len();
+                waiting.answers[trip].add(&answers.slice(from, count), places, size);
+                count
+            };
             waiting.missing = waiting.missing.saturating_sub(count);
             from += count;
         }

@@ -1,7 +1,5 @@
 //! The windows of all keys of a worker.
 
-use std::collections::HashMap;
-
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, StringArray,
 };
@@ -10,6 +8,7 @@ use arrow::error::ArrowError;
 
 use super::room::trim_map;
 use super::{Place, SlidingWindow, WindowSpec};
+use crate::key_map::KeyMap;
 
 /// Keys are looked through for dead ones once the watermark has moved on by this part of the time
 /// for which a row can be read: dead keys are held at most that much longer.
@@ -18,8 +17,8 @@ const SWEEPS_PER_REACH: i64 = 8;
 /// The windows of all keys that one worker owns.
 pub struct KeyedWindows {
     specs: Vec<WindowSpec>,
-    text: HashMap<String, usize>,
-    number: HashMap<i64, usize>,
+    text: KeyMap<String, usize>,
+    number: KeyMap<i64, usize>,
     /// One row of `specs.len()` windows a key.
     windows: Vec<SlidingWindow>,
     /// Where windows of forgotten keys started.
@@ -35,8 +34,8 @@ impl KeyedWindows {
         KeyedWindows {
             unknown: specs.iter().map(|&spec| SlidingWindow::new(spec)).collect(),
             specs,
-            text: HashMap::new(),
-            number: HashMap::new(),
+            text: KeyMap::default(),
+            number: KeyMap::default(),
             windows: Vec::new(),
             vacant: Vec::new(),
             rows: 0,

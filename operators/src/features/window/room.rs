@@ -1,7 +1,9 @@
 //! Room that state once needed and does not need any more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
+
+use crate::key_map::KeyMap;
 
 /// A queue of this room or less keeps it.
 const ROOM_KEPT: usize = 32;
@@ -15,7 +17,7 @@ pub(super) fn trim_queue<T>(queue: &mut VecDeque<T>) {
 }
 
 /// Gives back half the room of a map that is mostly empty; amortised constant.
-pub(super) fn trim_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+pub(super) fn trim_map<K: Eq + Hash, V>(map: &mut KeyMap<K, V>) {
     let room = map.capacity();
     if room > ROOM_KEPT && map.len() < room / 4 {
         map.shrink_to(room / 2);
