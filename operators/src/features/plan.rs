@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array,
-};
-use arrow::compute::{cast, is_null, kernels::zip::zip};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::as_of::table::AsOfTable;
@@ -270,10 +268,17 @@ impl Step {
         let Some(default) = self.default.as_ref().filter(|_| value.null_count() > 0) else {
             return Ok(value);
         };
-        let nulls: BooleanArray = is_null(&value)?;
         match default {
-            Literal::Number(number) => zip(&nulls, &Float64Array::new_scalar(*number), &value),
-            Literal::Text(text) => zip(&nulls, &StringArray::new_scalar(text), &value),
+            Literal::Number(number) => {
+                let filled = value.as_primitive::<Float64Type>().iter();
+                let filled = filled.map(|value| value.unwrap_or(*number));
+                Ok(Arc::new(Float64Array::from_iter_values(filled)))
+            }
+            Literal::Text(text) => {
+                let filled = value.as_string::<i32>().iter();
+                let filled = filled.map(|value| value.unwrap_or(text));
+                Ok(Arc::new(StringArray::from_iter_values(filled)))
+            }
         }
     }
 }
