@@ -13,4 +13,6 @@ say "tests of the crates"
 cargo test --workspace --locked
 say "tests of the program"
 DRIFTLINE_BIN=$CARGO_TARGET_DIR/debug/driftline "$PYTHON" -m pytest -q -p no:cacheprovider tests/python
+say "some mutants, which the tests must notice"
+scripts/mutants.sh --sample 5
 scripts/check.sh
