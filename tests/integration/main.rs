@@ -16,6 +16,7 @@ mod lookups;
 mod micro_batches;
 mod models;
 mod record;
+mod repeats;
 mod seeds;
 mod support;
 mod windows;

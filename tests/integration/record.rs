@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::datatypes::{Int64Type, SchemaRef, TimestampMillisecondType, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    Float64Type, Int64Type, SchemaRef, TimestampMillisecondType, UInt32Type, UInt64Type,
+};
 use driftline_operators::layout::{EventLayout, OFFSET, PARTITION};
 use driftline_operators::rows::Rows;
 use driftline_operators::watermark::EVENTS;
@@ -104,6 +106,22 @@ pub fn origins(rows: &RecordBatch) -> Vec<Origin> {
         rows.column_by_name(PARTITION).unwrap().as_primitive::<UInt32Type>();
     let offsets: &UInt64Array = rows.column_by_name(OFFSET).unwrap().as_primitive::<UInt64Type>();
     partitions.values().iter().copied().zip(offsets.values().iter().copied()).collect()
+}
+
+/// The last `N` columns of what came, Float64, by origin.
+pub fn last_numbers<const N: usize>(recorded: &Recorded) -> BTreeMap<Origin, [Option<f64>; N]> {
+    let mut found = BTreeMap::new();
+    for rows in recorded.batches() {
+        let first = rows.num_columns() - N;
+        for (row, origin) in origins(&rows).into_iter().enumerate() {
+            let value = |at: usize| {
+                let column = rows.column(first + at).as_primitive::<Float64Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            found.insert(origin, std::array::from_fn(value));
+        }
+    }
+    found
 }
 
 /// The epoch of the chunk that each row comes in.
