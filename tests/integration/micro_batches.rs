@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float32Type, Float64Type, UInt32Type};
+use arrow::datatypes::{Float32Type, Float64Type, Int64Type, UInt32Type};
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::Task;
+use driftline_operators::score::Watched;
 
 use crate::input::{Event, Input, Shape};
 use crate::job::{Job, Results, place, place_of, required, vectors};
 use crate::models::{Calls, RowByRow};
-use crate::record::{Origin, origins};
+use crate::record::{Came, Origin, origins};
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{Random, Setting, ways};
 
@@ -133,6 +134,22 @@ fn assert_own_scores(results: &Results, due: &Due, case: Case, name: &str) {
     assert_eq!(results.counters.account().pending, 0, "{name}");
 }
 
+/// Epoch, event time, late flag, and both features and the score of watched rows.
+fn watched_rows(came: &Came) -> Vec<(u64, i64, bool, [Option<f64>; 3])> {
+    let Came { epoch, rows, .. } = came;
+    let times = rows.column(Watched::TIME).as_primitive::<Int64Type>();
+    let late = rows.column(Watched::LATE).as_boolean();
+    let values = |row: usize| {
+        std::array::from_fn(|at| {
+            let column = rows.column(Watched::FIRST + at).as_primitive::<Float64Type>();
+            column.is_valid(row).then(|| column.value(row))
+        })
+    };
+    (0..rows.num_rows())
+        .map(|row| (*epoch, times.value(row), late.value(row), values(row)))
+        .collect()
+}
+
 /// What drift watches is what was predicted, in the same order.
 fn assert_watched(results: &Results, due: &Due, name: &str) {
     let (predicted, watched) = (results.predictions.all(), results.watched.all());
@@ -140,16 +157,17 @@ fn assert_watched(results: &Results, due: &Due, name: &str) {
     for worker in workers {
         let predicted = predicted.iter().filter(|came| came.worker == worker);
         let watched: Vec<_> = watched.iter().filter(|came| came.worker == worker).collect();
-        let mut rows = watched.iter().flat_map(|came| {
-            let column = |at: usize| came.rows.column(at).as_primitive::<Float64Type>();
-            let values: Vec<_> = column(2).iter().zip(column(4).iter()).collect();
-            values.into_iter().map(|(value, score)| (came.epoch, value, score))
-        });
+        let mut rows = watched.iter().flat_map(|came| watched_rows(came));
         for came in predicted {
-            let scores = came.rows.column_by_name("score").unwrap();
-            let scores = scores.as_primitive::<Float32Type>().iter();
-            for (origin, score) in origins(&came.rows).into_iter().zip(scores) {
-                let expected = (came.epoch, due[&origin].1.value, score.map(f64::from));
+            let column = |name| came.rows.column_by_name(name).unwrap();
+            let status = column("status").as_string::<i32>();
+            let scores = column("score").as_primitive::<Float32Type>();
+            for (row, origin) in origins(&came.rows).into_iter().enumerate() {
+                let ((epoch, time, _), event) = due[&origin];
+                let late = status.value(row) == "degraded";
+                let score = f64::from(scores.value(row));
+                let values = [event.value, Some(place_of(origin)), Some(score)];
+                let expected = (epoch, time, late, values);
                 assert_eq!(rows.next(), Some(expected), "{name}: {origin:?}");
             }
         }
