@@ -166,7 +166,7 @@ fn random_partitions(seed: u64, keys: u64, disorder: [u64; 2]) -> Vec<Partition>
     let mut random = Random::new(seed);
     let mut events = vec![Vec::new(); 2];
     // As many rows as keys can show themselves in.
-    let rows = if keys > 1_000 { 5_000 } else { 500 };
+    let rows = if keys > 1_000 { 3_000 } else { 500 };
     for id in 0..rows {
         let key = (random.below(15) != 0).then(|| format!("k{}", random.below(keys + 1)));
         let time = id / 2 - random.below(disorder[0] + 1) as i64;
@@ -198,7 +198,7 @@ fn random_partitions(seed: u64, keys: u64, disorder: [u64; 2]) -> Vec<Partition>
 #[test]
 fn equal_a_naive_evaluation_for_any_number_of_workers_and_order_of_chunks() {
     for seed in seeds(1..=8) {
-        let keys = [1, 4, 60, 3_000][seed as usize % 4];
+        let keys = [1, 4, 60, 2_000][seed as usize % 4];
         let disorder = [EVENT_LATENESS_MS as u64, TABLE_LATENESS_MS as u64];
         let partitions = random_partitions(seed, keys, disorder);
         let expected = naive(&partitions);
