@@ -1,6 +1,6 @@
 //! The seam to whatever computes scores: columns in, columns out.
 
-use arrow::array::{Float32Array, RecordBatch};
+use arrow::array::{Array, Float32Array, RecordBatch};
 
 /// A loaded model, owned by one worker.
 pub trait Model {
@@ -14,6 +14,28 @@ pub trait Model {
     fn width(&self) -> usize;
 
     fn task(&self) -> Task;
+}
+
+/// Scores `features`, and makes sure that there is a prediction for each row.
+///
+/// # Errors
+/// If the model refuses the batch, or gives another number of predictions than there are rows.
+pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Scores, ModelError> {
+    let scores = model.score(features)?;
+    let (rows, width) = (features.num_rows(), model.width());
+    let input = rows * features.num_columns();
+    if scores.predictions.len() != rows * width {
+        let found = scores.predictions.len();
+        let message = format!("the model gave {found} numbers for {rows} rows of {width}");
+        return Err(ModelError(message));
+    }
+    match scores.input.as_ref().map(Array::len) {
+        Some(found) if found != input => {
+            let message = format!("the model kept {found} numbers for an input of {input}");
+            Err(ModelError(message))
+        }
+        _ => Ok(scores),
+    }
 }
 
 /// What the prediction vector means.

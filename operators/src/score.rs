@@ -18,7 +18,7 @@ use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
-use crate::model::{Model, ModelError};
+use crate::model::{Model, ModelError, score_rows};
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
 use crate::run::Run;
@@ -294,9 +294,9 @@ impl Scorer {
 
     fn run(&mut self, features: &RecordBatch) -> Result<crate::model::Scores, ModelError> {
         if features.num_rows() == 1 && self.scoring.dependence == BatchDependence::PadSingleRow {
-            return self.scoring.model.score(&doubled(features)?);
+            return score_rows(self.scoring.model.as_mut(), &doubled(features)?);
         }
-        self.scoring.model.score(features)
+        score_rows(self.scoring.model.as_mut(), features)
     }
 
     fn add(

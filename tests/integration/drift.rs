@@ -27,6 +27,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Operator, Probe};
 use timely::dataflow::{ProbeHandle, Stream};
 
+use crate::seeds::{all_are_run, seeds};
 use crate::support::{Random, Row, Scripted, Setting, chunks, config, layout, ways};
 
 const LATENESS_MS: i64 = 30;
@@ -338,38 +339,41 @@ fn revisions(issued: &[Revised]) -> (i32, usize, usize) {
 
 #[test]
 fn windows_without_revisions_are_final_at_once() {
-    for seed in 1..=4 {
+    for seed in seeds(1..=4) {
         let schedule = Schedule { lengths: lengths(), revisions: Revisions::NONE };
         let case = Case::new(schedule, Mode::Exact, &random_partitions(seed), seed);
         let (issued, late) = assert_equals_naive(&case, &format!("seed {seed}"));
         assert!(issued.iter().all(|window| window.is_final && window.revision == 0));
-        assert!(late.rows > 10, "seed {seed}: {late:?}");
-        assert!(late.by_length[2] > late.by_length[0], "seed {seed}: {late:?}");
+        let enough = late.rows > 10 && late.by_length[2] > late.by_length[0];
+        assert!(enough || !all_are_run(), "seed {seed}: {late:?}");
     }
 }
 
 #[test]
 fn late_rows_revise_windows_within_interval_and_horizon() {
-    for (seed, horizon_ms, interval_ms) in [(1, 150, 25), (2, 150, 0), (3, 40, 1_000), (4, 90, 45)]
-    {
+    for seed in seeds(1..=4) {
+        let of_seed = [(90, 45), (150, 25), (150, 0), (40, 1_000)];
+        let (horizon_ms, interval_ms) = of_seed[seed as usize % of_seed.len()];
         let revisions_of_job = Revisions { horizon_ms, interval_ms };
         let schedule = Schedule { lengths: lengths(), revisions: revisions_of_job };
         let case = Case::new(schedule, Mode::Exact, &random_partitions(seed), seed);
         let what = format!("seed {seed}, {revisions_of_job:?}");
         let (issued, late) = assert_equals_naive(&case, &what);
         let (most, revised, twice) = revisions(&issued);
-        assert!(revised > 10 && late.rows > 0, "{what}: {revised} revised, {late:?}");
+        let enough = revised > 10 && late.rows > 0;
+        assert!(enough || !all_are_run(), "{what}: {revised} revised, {late:?}");
         if interval_ms > 0 {
             // One at the end of the window, one as it becomes final, and between them one an interval.
             assert!(i64::from(most) <= 2 + horizon_ms / interval_ms, "{what}: {most} revisions");
-            assert_eq!(twice > 0, interval_ms <= horizon_ms, "{what}: {twice}");
+            let as_often = (twice > 0) == (interval_ms <= horizon_ms);
+            assert!(as_often || !all_are_run(), "{what}: {twice} more than twice");
         }
     }
 }
 
 #[test]
 fn beyond_all_lateness_the_final_revisions_hold_all_rows() {
-    let seed = 7;
+    let seed = seeds(7..=7)[0];
     let partitions = random_partitions(seed);
     let revisions = Revisions { horizon_ms: 10_000, interval_ms: 50 };
     let schedule = Schedule { lengths: lengths(), revisions };
@@ -390,7 +394,7 @@ fn beyond_all_lateness_the_final_revisions_hold_all_rows() {
 
 #[test]
 fn profiles_merge_to_those_of_all_rows() {
-    for seed in 1..=3 {
+    for seed in seeds(1..=3) {
         let partitions = random_partitions(seed);
         let reference =
             Runs::from_values((0..500).map(|i| f64::from(i % 23) * 0.75 - 9.0).collect());

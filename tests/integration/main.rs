@@ -1,8 +1,22 @@
 //! Tests that cross parts: graphs on several workers against naive evaluations.
+//!
+//! Inputs are random, from seeds that failures name. `DRIFTLINE_SEED=5 cargo test --test integration
+//! accounts` runs these tests with that seed alone, which need not be one of theirs.
 
+mod accounts;
+mod decoding;
 mod drift;
+mod features;
 mod flow;
+mod inference;
+mod input;
+mod job;
 mod live;
 mod lookups;
+mod micro_batches;
+mod models;
+mod record;
+mod repeats;
+mod seeds;
 mod support;
 mod windows;

@@ -16,7 +16,7 @@ use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::chunk::Chunk;
 use driftline_operators::clock::Clock;
-use driftline_operators::deliver::{Delivery, Sink, SinkError, Tally, deliver};
+use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::failure::Failure;
 use driftline_operators::features::declaration::FeatureDeclaration;
 use driftline_operators::features::functions::Functions;
@@ -31,6 +31,9 @@ use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
+use timely::worker::Worker;
+
+use crate::record::{Bounds, Origin, Recorded, released};
 
 /// Every way to run a graph that must give the same.
 pub fn ways() -> Vec<timely::CommunicationConfig> {
@@ -166,7 +169,7 @@ impl Partition {
     }
 }
 
-type MakeChunk = Arc<dyn Fn() -> Chunk + Send + Sync>;
+pub type MakeChunk = Arc<dyn Fn() -> Chunk + Send + Sync>;
 
 /// Partitions of events, cut into epochs: chunk `i` of all is epoch `i + 1`. The one that is
 /// furthest behind comes next.
@@ -194,7 +197,9 @@ pub fn chunks_of(
             .collect();
         let Some(next) = choose(&open, random) else { return chunks };
         let start = at[next];
-        let end = (start + 1 + random.below(rows_max) as usize).min(partitions[next].len());
+        // A chunk may be empty.
+        let rows = if random.below(12) == 0 { 0 } else { 1 + random.below(rows_max) as usize };
+        let end = (start + rows).min(partitions[next].len());
         at[next] = end;
         let (partition, epoch) = (partitions[next].clone(), chunks.len() as u64 + 1);
         chunks.push(Arc::new(move || partition.chunk(next, epoch, start, end)));
@@ -387,7 +392,23 @@ impl Setting {
         }
     }
 
-    fn partition_names(&self) -> Arc<[String]> {
+    /// By which epoch each event passes the gate.
+    pub fn released(&self, chunks: &[MakeChunk], unopened: &[u32]) -> BTreeMap<Origin, u64> {
+        let events = Bounds {
+            partitions: self.partitions,
+            allowed_lateness_ms: self.allowed_lateness_ms,
+            holds_events: true,
+        };
+        let tables = self.tables.iter().map(|table| Bounds {
+            partitions: table.partitions,
+            allowed_lateness_ms: table.allowed_lateness_ms,
+            holds_events: !table.table.eager,
+        });
+        let streams: Vec<Bounds> = std::iter::once(events).chain(tables).collect();
+        released(chunks, &streams, unopened)
+    }
+
+    pub fn partition_names(&self) -> Arc<[String]> {
         let events = (0..self.partitions).map(|p| format!("events-{p}"));
         let tables = self.tables.iter().flat_map(|table| {
             (0..table.partitions).map(move |p| format!("{}-{p}", table.table.name))
@@ -472,44 +493,46 @@ impl Sink for Memory {
 /// Longer than any run of the tests takes, by far.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the graph up to the features into `memory`, until it is done or has failed; `make_source`
+/// Runs the graph up to the features into `recorded`, until it is done or has failed; `make_source`
 /// gives each worker its share.
 pub fn run_features(
     way: timely::CommunicationConfig,
     setting: &Setting,
-    memory: &Memory,
+    recorded: &Recorded,
     name: &str,
     make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
 ) {
-    let (setting, sink, name) = (setting.clone(), memory.clone(), name.to_owned());
+    let (setting, recorded, name) = (setting.clone(), recorded.clone(), name.to_owned());
     let guards = timely::execute(config(way), move |worker| {
         let probe = ProbeHandle::new();
         let source = make_source(worker.index(), worker.peers());
         worker.dataflow::<u64, _, _>(|scope| {
             let schema = setting.plan().enriched_schema(&layout());
             let Enriched { rows, .. } = enriched(scope, setting.events(source), probe.clone());
-            let failure = setting.failure.clone();
-            let sink = Box::new(sink.clone());
-            let delivery = Delivery { name: "Test", schema, sink, tally: Tally::Nothing };
-            deliver(rows, delivery, failure).probe_with(&probe);
+            recorded.edge(rows, schema).probe_with(&probe);
         });
-        let started = Instant::now();
-        while !probe.done() && !setting.failure.is_set() {
-            worker.step_or_park(Some(Duration::from_millis(1)));
-            assert!(started.elapsed() < PATIENCE, "{name}: it does not come to an end");
-        }
-        for dataflow in worker.installed_dataflows() {
-            worker.drop_dataflow(dataflow);
-        }
+        work(worker, &probe, &setting.failure, &name);
     })
     .unwrap();
     guards.join().into_iter().for_each(|end| end.unwrap());
 }
 
+/// Works until the dataflow behind `probe` is done, or has failed.
+pub fn work(worker: &mut Worker, probe: &ProbeHandle<u64>, failure: &Failure, name: &str) {
+    let started = Instant::now();
+    while !probe.done() && !failure.is_set() {
+        worker.step_or_park(Some(Duration::from_millis(1)));
+        assert!(started.elapsed() < PATIENCE, "{name}: it does not come to an end");
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+}
+
 /// The last `N` columns of what was delivered, Float64, by id.
-pub fn last_columns<const N: usize>(memory: &Memory) -> BTreeMap<i64, [Option<f64>; N]> {
+pub fn last_columns<const N: usize>(recorded: &Recorded) -> BTreeMap<i64, [Option<f64>; N]> {
     let mut found = BTreeMap::new();
-    for batch in memory.batches() {
+    for batch in recorded.batches() {
         let ids = batch.column(1).as_primitive::<Int64Type>();
         let first = batch.num_columns() - N;
         for row in 0..batch.num_rows() {

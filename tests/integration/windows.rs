@@ -7,8 +7,10 @@ use driftline_operators::admit::LatePolicy;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 
+use crate::record::Recorded;
+use crate::seeds::seeds;
 use crate::support::{
-    Memory, Random, Row, Scripted, Setting, chunks, last_columns, run_features, ways,
+    Random, Row, Scripted, Setting, chunks, last_columns, layout, run_features, ways,
 };
 
 const LENGTH_MS: i64 = 50;
@@ -73,12 +75,19 @@ fn run(
         ..Setting::new(if late == LatePolicy::Score { with_history } else { without_history })
     };
     let chunks = chunks(partitions, &mut Random::new(seed));
-    let memory = Memory::default();
-    run_features(way, &setting, &memory, &format!("seed {seed}"), move |worker, workers| {
+    let (recorded, name) = (Recorded::default(), format!("seed {seed}, {way:?}"));
+    let mut due = setting.released(&chunks, &[]);
+    run_features(way, &setting, &recorded, &name, move |worker, workers| {
         Scripted::share(&chunks, worker, workers)
     });
-    assert_eq!(setting.failure.message(), None);
-    (last_columns(&memory), setting.counters)
+    assert_eq!(setting.failure.message(), None, "{name}");
+    if late != LatePolicy::Score {
+        let epochs = recorded.epochs(&name);
+        due.retain(|row, _| epochs.contains_key(row));
+    }
+    recorded.assert_epochs(&due, &name);
+    recorded.assert_in_order(&layout(), &name);
+    (last_columns(&recorded), setting.counters)
 }
 
 fn key_of(row: &Row, key: &str) -> Option<String> {
@@ -166,7 +175,7 @@ fn random_rows(seed: u64, keys: u64, rows: i64, disorder: u64) -> Vec<Vec<Row>> 
 
 #[test]
 fn equal_a_naive_evaluation_for_any_number_of_workers() {
-    for seed in 1..=6 {
+    for seed in seeds(1..=6) {
         let keys = [1, 7, 500][seed as usize % 3];
         let partitions = random_rows(seed, keys, 700, LATENESS_MS as u64);
         let expected = naive(&partitions, LATENESS_MS);
@@ -180,7 +189,7 @@ fn equal_a_naive_evaluation_for_any_number_of_workers() {
 
 #[test]
 fn late_rows_change_nothing_for_the_others() {
-    for seed in 10..=13 {
+    for seed in seeds(10..=13) {
         let partitions = random_rows(seed, 5, 500, 40);
         let expected = naive(&partitions, 4);
         for way in ways() {
@@ -195,7 +204,7 @@ fn late_rows_change_nothing_for_the_others() {
 /// With no late rows to be scored, what the watermark has passed is forgotten, keys included.
 #[test]
 fn what_is_forgotten_is_not_missed() {
-    for seed in 20..=21 {
+    for seed in seeds(20..=21) {
         let partitions = random_rows(seed, 300, 2_000, 40);
         let all = naive(&partitions, 4);
         for way in ways() {

@@ -1,0 +1,245 @@
+//! A whole job from memory: what came out of it, when and on which worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt64Type};
+use driftline::FunctionSink;
+use driftline_jobs::enriched::{Enriched, Events, enriched};
+use driftline_operators::accounting::Counters;
+use driftline_operators::batch_probe::BatchDependence;
+use driftline_operators::dead_letter;
+use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
+use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
+use driftline_operators::features::functions::Functions;
+use driftline_operators::features::sql::Expression;
+use driftline_operators::ingest::Source;
+use driftline_operators::micro_batch::BatchBounds;
+use driftline_operators::model::{Model, ModelIdentity};
+use driftline_operators::prediction::PredictionFormat;
+use driftline_operators::score::{Scored, Scoring, Watched, model_inputs, score};
+use timely::dataflow::operators::{Concat, Probe};
+use timely::dataflow::{ProbeHandle, Scope};
+
+use crate::input::Input;
+use crate::record::{Origin, Recorded, origins};
+use crate::support::{MakeChunk, Setting, config, layout, work};
+
+/// A job of the tests: its rules, and the model of each worker.
+#[derive(Clone)]
+pub struct Job {
+    pub setting: Setting,
+    pub filter: Option<String>,
+    /// Rows in [from, to) are scored; those from `warm_up_from` on feed windows.
+    pub warm_up_from: i64,
+    pub from: i64,
+    pub to: i64,
+    pub inputs: Vec<String>,
+    pub bounds: BatchBounds,
+    pub dependence: BatchDependence,
+    pub make_model: Arc<dyn Fn(usize) -> Box<dyn Model> + Send + Sync>,
+}
+
+/// A feature without default that may not be null.
+pub fn required(name: &str, definition: Definition) -> FeatureDeclaration {
+    FeatureDeclaration { name: name.to_owned(), definition, default: None, allow_null: false }
+}
+
+/// A number that tells each record from all others, by where it is from.
+pub fn place_of((partition, offset): Origin) -> f64 {
+    f64::from(partition) * 100_000.0 + offset as f64
+}
+
+/// [`place_of`] as a feature.
+pub fn place() -> FeatureDeclaration {
+    let place = "CAST(__partition AS BIGINT) * 100000 + CAST(__offset AS BIGINT)";
+    required("place", Definition::Sql(place.to_owned()))
+}
+
+/// What came out of a job.
+#[derive(Clone, Default)]
+pub struct Results {
+    pub predictions: Recorded,
+    pub watched: Recorded,
+    pub letters: Recorded,
+    pub counters: Counters,
+}
+
+/// What became of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Predicted { status: String, vector: Vec<f32> },
+    Dead { reason: String, detail: String },
+}
+
+/// What is told of a record beside its outcome.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub epoch: u64,
+    pub event_id: Option<String>,
+    pub event_time: Option<i64>,
+    pub outcome: Outcome,
+}
+
+impl Job {
+    fn events(&self, source: Box<dyn Source>) -> Events {
+        let mut events = self.setting.events(source);
+        let admission = &mut events.intake.events;
+        let columns = layout().schema.fields()[..layout().event_columns].to_vec();
+        let columns = columns.iter().map(|field| (field.name().clone(), field.data_type().clone()));
+        let columns: Vec<_> = columns.collect();
+        let compile = |sql| Expression::compile(sql, &columns, &Functions::default()).unwrap();
+        admission.filter = self.filter.as_deref().map(compile);
+        (admission.warm_up_from, admission.from, admission.to) =
+            (self.warm_up_from, self.from, self.to);
+        events
+    }
+
+    /// With inputs and run columns.
+    fn scoring(&self, worker: usize) -> (Scoring, Watched) {
+        let plan = self.setting.plan();
+        let enriched = plan.enriched_schema(&layout());
+        let inputs = model_inputs(&plan, &layout(), &self.inputs).unwrap();
+        let identity = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+        let watched = Watched::new(&enriched, &inputs);
+        let scoring = Scoring {
+            layout: layout(),
+            enriched,
+            inputs,
+            model: (self.make_model)(worker),
+            dependence: self.dependence,
+            format: PredictionFormat::new(layout(), identity, Default::default(), true, true),
+            bounds: self.bounds,
+            from: self.from,
+            keep_inputs: true,
+            partition_names: self.setting.partition_names(),
+            run: self.setting.run(),
+        };
+        (scoring, watched)
+    }
+
+    /// The job's graph without drift, with what comes over its last edges recorded.
+    fn build<'scope>(
+        &self,
+        scope: Scope<'scope, u64>,
+        source: Box<dyn Source>,
+        results: &Results,
+        probe: &ProbeHandle<u64>,
+    ) {
+        let run = self.setting.run();
+        let (scoring, columns) = self.scoring(scope.index());
+        let predicted = scoring.format.schema.clone();
+        let Enriched { rows, dead_letters, .. } =
+            enriched(scope, self.events(source), probe.clone());
+        let Scored { predictions, watched, dead_letters: refused } =
+            score(rows, scoring, columns.clone());
+        results.watched.edge(watched, columns.schema).probe_with(probe);
+        let predictions = results.predictions.edge(predictions, predicted.clone());
+        let delivery = Delivery {
+            name: "Predictions",
+            schema: predicted,
+            sink: nowhere(),
+            tally: Tally::Rows(run.counters.clone()),
+        };
+        deliver(predictions, delivery, run.failure.clone()).probe_with(probe);
+        let letters = dead_letters.concat(refused);
+        let letters = results.letters.edge(letters, dead_letter::SCHEMA.clone());
+        let delivery = Delivery::dead_letters(nowhere(), &run);
+        deliver(letters, delivery, run.failure).probe_with(probe);
+    }
+
+    /// Runs the job over chunks of [`Input`].
+    pub fn run(
+        &self,
+        way: timely::CommunicationConfig,
+        chunks: &[MakeChunk],
+        name: &str,
+    ) -> Results {
+        let counters = Counters::default();
+        let setting = Setting { counters: counters.clone(), ..self.setting.clone() };
+        let job = Job { setting, ..self.clone() };
+        let results = Results { counters, ..Results::default() };
+        let (shared, named, chunks) = (results.clone(), name.to_owned(), chunks.to_vec());
+        let failure = job.setting.failure.clone();
+        let guards = timely::execute(config(way), move |worker| {
+            let probe = ProbeHandle::new();
+            let source = Input::source(&chunks, worker.index(), worker.peers());
+            worker.dataflow::<u64, _, _>(|scope| job.build(scope, source, &shared, &probe));
+            work(worker, &probe, &job.setting.failure, &named);
+        })
+        .unwrap();
+        guards.join().into_iter().for_each(|end| end.unwrap());
+        assert_eq!(failure.message(), None, "{name}");
+        results
+    }
+}
+
+fn nowhere() -> Box<dyn Sink> {
+    Box::new(FunctionSink::new("nowhere", |_| Ok(())))
+}
+
+impl Results {
+    /// What is told of each record, which must have come out once.
+    pub fn told(&self, names: &[String], name: &str) -> BTreeMap<Origin, Told> {
+        let mut told = BTreeMap::new();
+        let mut tell = |origin: Origin, what: Told| {
+            let before = told.insert(origin, what);
+            assert_eq!(before, None, "{name}: record {origin:?} came out twice");
+        };
+        for came in self.predictions.all() {
+            predicted(&came.rows, came.epoch).for_each(|(origin, what)| tell(origin, what));
+        }
+        for came in self.letters.all() {
+            dead(&came.rows, came.epoch, names).for_each(|(origin, what)| tell(origin, what));
+        }
+        told
+    }
+}
+
+fn text(rows: &RecordBatch, name: &str, row: usize) -> Option<String> {
+    let column = rows.column_by_name(name).unwrap().as_string::<i32>();
+    column.is_valid(row).then(|| column.value(row).to_owned())
+}
+
+fn event_time(rows: &RecordBatch, row: usize) -> Option<i64> {
+    let times = rows.column_by_name("event_time").unwrap();
+    let times = times.as_primitive::<TimestampMillisecondType>();
+    times.is_valid(row).then(|| times.value(row))
+}
+
+/// The lists of floats of a column.
+pub fn vectors(rows: &RecordBatch, name: &str) -> Vec<Vec<f32>> {
+    let lists = rows.column_by_name(name).unwrap().as_list::<i32>();
+    let list = |list: Option<Arc<dyn Array>>| {
+        list.unwrap().as_primitive::<Float32Type>().values().to_vec()
+    };
+    lists.iter().map(list).collect()
+}
+
+fn predicted(rows: &RecordBatch, epoch: u64) -> impl Iterator<Item = (Origin, Told)> {
+    let vectors = vectors(rows, "prediction").into_iter();
+    origins(rows).into_iter().zip(vectors).enumerate().map(move |(row, (origin, vector))| {
+        let status = text(rows, "status", row).unwrap();
+        let outcome = Outcome::Predicted { status, vector };
+        let (event_id, event_time) = (text(rows, "event_id", row), event_time(rows, row));
+        (origin, Told { epoch, event_id, event_time, outcome })
+    })
+}
+
+fn dead<'a>(
+    rows: &'a RecordBatch,
+    epoch: u64,
+    names: &'a [String],
+) -> impl Iterator<Item = (Origin, Told)> {
+    let offsets = rows.column_by_name("offset").unwrap().as_primitive::<UInt64Type>();
+    (0..rows.num_rows()).map(move |row| {
+        let partition = text(rows, "partition", row).unwrap();
+        let partition = names.iter().position(|name| *name == partition).unwrap();
+        let [reason, detail] = ["reason", "detail"].map(|name| text(rows, name, row).unwrap());
+        let outcome = Outcome::Dead { reason, detail };
+        let (event_id, event_time) = (text(rows, "event_id", row), event_time(rows, row));
+        let origin = (partition as u32, offsets.value(row));
+        (origin, Told { epoch, event_id, event_time, outcome })
+    })
+}
