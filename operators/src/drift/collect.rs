@@ -8,7 +8,7 @@ use timely::dataflow::operators::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
 use crate::drift::panes::OpenPanes;
-use crate::drift::partials::{OWNER, PartialCodec};
+use crate::drift::partials::{OWNER, PartialCodec, owners};
 use crate::drift::sample::Mode;
 use crate::drift::windows::{OpenWindows, Schedule, WindowOutput};
 use crate::exchange::{Route, RowDistributor};
@@ -39,11 +39,14 @@ pub fn collect_windows<'scope, O: WindowOutput>(
 ) -> Stream<'scope, u64, Rows> {
     let DriftWindows { schedule, mode, watched, watermarks } = windows;
     let codec = PartialCodec::new(&mode);
+    let costs: Vec<u32> = (0..watched.names.len()).map(|column| format.cost(column)).collect();
+    let owners = owners(&costs, rows.scope().peers());
     let rows = run.faults.behind("watched", rows, watched.schema.clone(), run.failure.clone());
     let gathering = Gathering {
         panes: OpenPanes::new(schedule.clone(), mode, watched.names.len()),
         schema: watched.schema,
         codec: codec.clone(),
+        owners,
     };
     let partials = pane_parts(rows, marks.clone(), gathering, watermarks.clone(), run);
     let partials = run.faults.behind("panes", partials, codec.schema.clone(), run.failure.clone());
@@ -58,6 +61,8 @@ struct Gathering {
     /// Of the watched rows.
     schema: SchemaRef,
     codec: PartialCodec,
+    /// By column.
+    owners: Vec<u32>,
 }
 
 fn pane_parts<'scope>(
@@ -67,8 +72,7 @@ fn pane_parts<'scope>(
     watermarks: Watermarks,
     run: &Run,
 ) -> Stream<'scope, u64, Rows> {
-    let workers = watched.scope().peers();
-    let Gathering { mut panes, schema, codec } = gathering;
+    let Gathering { mut panes, schema, codec, owners } = gathering;
     let Run { counters, failure, .. } = run.clone();
     watched.binary_frontier::<_, RowsBuilder, _, _, _, _>(
         marks,
@@ -95,7 +99,7 @@ fn pane_parts<'scope>(
                     if closed.is_empty() {
                         continue;
                     }
-                    if let Some(batch) = failure.check(codec.encode(&closed, workers)) {
+                    if let Some(batch) = failure.check(codec.encode(&closed, &owners)) {
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     }
                 }

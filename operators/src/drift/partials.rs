@@ -1,5 +1,6 @@
 //! What workers tell the owner of a column: their parts of panes, as rows.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -30,9 +31,18 @@ pub struct Partial {
 /// The column that says which worker merges a row.
 pub const OWNER: usize = 0;
 
-/// The worker that merges a column.
-fn owner(column: usize, workers: usize) -> u32 {
-    (column % workers) as u32
+/// The worker that merges each column, given what columns cost: the dearest first, each to whoever
+/// has the least so far.
+pub fn owners(costs: &[u32], workers: usize) -> Vec<u32> {
+    let mut columns: Vec<usize> = (0..costs.len()).collect();
+    columns.sort_by_key(|&column| Reverse(costs[column]));
+    let (mut owners, mut owed) = (vec![0; costs.len()], vec![0; workers]);
+    for column in columns {
+        let worker = (0..workers).min_by_key(|&worker| owed[worker]).unwrap_or(0);
+        owed[worker] += u64::from(costs[column]);
+        owners[column] = worker as u32;
+    }
+    owners
 }
 
 /// Partials as rows, in the form that fits the mode.
@@ -74,12 +84,12 @@ impl PartialCodec {
         PartialCodec { schema: Arc::new(Schema::new(fields)), is_profile }
     }
 
-    /// Rows of the schema, one a partial.
+    /// Rows of the schema, one a partial, for the owners of the columns.
     ///
     /// # Errors
     /// Never for partials of the codec's mode.
-    pub fn encode(&self, partials: &[Partial], workers: usize) -> Result<RecordBatch, ArrowError> {
-        let owners = partials.iter().map(|partial| owner(partial.column, workers));
+    pub fn encode(&self, partials: &[Partial], owners: &[u32]) -> Result<RecordBatch, ArrowError> {
+        let owners = partials.iter().map(|partial| owners[partial.column]);
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from_iter_values(owners)),
             Arc::new(Int64Array::from_iter_values(partials.iter().map(|p| p.pane_start))),
@@ -218,6 +228,13 @@ mod tests {
     use crate::drift::profile::Bins;
 
     #[test]
+    fn dear_columns_are_shared_out() {
+        assert_eq!(owners(&[1, 9, 1, 8, 2, 1], 2), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(owners(&[1, 9, 5], 1), [0, 0, 0]);
+        assert_eq!(owners(&[3], 4), [0]);
+    }
+
+    #[test]
     fn partials_survive_their_rows() {
         let runs = Runs::from_values(vec![1.0, f64::INFINITY, 1.0]);
         let bins = Arc::new(Bins::new(&Runs::from_values(vec![0.0, 1.0, 9.0]), 4));
@@ -236,7 +253,7 @@ mod tests {
                 .zip(samples)
                 .map(|(column, sample)| Partial { pane_start: -7, column, null_count: 3, sample })
                 .collect();
-            let rows = codec.encode(&partials, 2).unwrap();
+            let rows = codec.encode(&partials, &[0, 1]).unwrap();
             assert_eq!(codec.decode(&rows).unwrap(), partials);
             assert_eq!(codec.decode(&rows.slice(1, 1)).unwrap(), partials[1..]);
             assert_eq!(rows.column(OWNER).as_primitive::<UInt32Type>().values(), &[0, 1]);

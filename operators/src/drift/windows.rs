@@ -82,6 +82,11 @@ pub trait WindowOutput: 'static {
     /// What is kept of an issued window, to be repeated if no row revises it.
     type Figures: Clone + 'static;
 
+    /// What a window of a column costs, compared with those of others.
+    fn cost(&self, _column: usize) -> u32 {
+        1
+    }
+
     /// The figures of a window of one column: of its values, and how many were null.
     fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Self::Figures;
 

@@ -28,6 +28,11 @@ impl KsReference {
         KsReference { values: runs.values.to_vec(), cumulative: running.collect() }
     }
 
+    /// How many values it has, equal ones counted once.
+    pub fn distinct(&self) -> usize {
+        self.values.len()
+    }
+
     /// The distance of `sample` from the reference; equal to `ks_statistic(sample, reference)`.
     ///
     /// `None` if a sample is empty or holds a NaN, or if n·m reaches 2⁶⁴.
