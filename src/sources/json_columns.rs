@@ -368,10 +368,16 @@ mod tests {
         let mut columns = columns();
         columns.push(br#"{"i": 1, "x": 0.5, "s": "a", "b": true}"#).unwrap();
         assert_eq!(columns.push(json.as_bytes()).unwrap_err(), why);
+        columns.push(b"{}").unwrap();
         columns.push(br#"{"b": false, "s": "b", "x": 1.5, "i": 2}"#).unwrap();
         let batch = columns.finish().unwrap();
-        assert_eq!(batch.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
-        assert_eq!(batch.column(1).as_primitive::<Float64Type>().values(), &[0.5, 1.5]);
+        assert!(batch.columns().iter().all(|column| column.null_count() == 1), "{json}");
+        let integers: Vec<_> =
+            batch.column(0).as_primitive::<Int64Type>().iter().flatten().collect();
+        assert_eq!(integers, [1, 2]);
+        let floats: Vec<_> =
+            batch.column(1).as_primitive::<Float64Type>().iter().flatten().collect();
+        assert_eq!(floats, [0.5, 1.5]);
         let texts: Vec<_> = batch.column(2).as_string::<i32>().iter().flatten().collect();
         assert_eq!(texts, ["a", "b"]);
         let truths: Vec<_> = batch.column(3).as_boolean().iter().flatten().collect();
