@@ -4,6 +4,7 @@
 mod functions;
 mod in_code;
 mod own_model;
+mod panics;
 mod predictor;
 mod streams;
 mod support;
