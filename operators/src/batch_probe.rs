@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, UInt32Array, new_
 use arrow::compute::{concat_batches, take};
 use arrow::error::ArrowError;
 
-use crate::model::{Model, ModelError};
+use crate::model::{Model, ModelError, score};
 
 /// Batch sizes that are tried, in rows.
 const SIZES: [usize; 9] = [1, 2, 3, 7, 8, 32, 33, 256, 1_024];
@@ -32,7 +32,7 @@ pub enum BatchDependence {
 pub fn probe(model: &mut dyn Model, sample: &RecordBatch) -> Result<BatchDependence, ModelError> {
     let rows = random_rows(sample, *SIZES.last().expect("there are sizes"))
         .map_err(|error| ModelError(error.to_string()))?;
-    let together = model.score(&rows)?.predictions;
+    let together = score(model, &rows)?.predictions;
     let mut largest = 0f32;
     let mut differing = Vec::new();
     for size in SIZES {
@@ -62,7 +62,7 @@ fn largest_difference(
     // Whole batches only: the rest would be a batch of another size.
     for start in (0..=rows.num_rows() - size).step_by(size) {
         let batch = rows.slice(start, size);
-        let scores = model.score(&batch)?.predictions;
+        let scores = score(model, &batch)?.predictions;
         for (one, other) in scores.iter().zip(&expected[start * width..]) {
             if one.to_bits() != other.to_bits() {
                 largest = Some((one - other).abs().max(largest.unwrap_or(0.0)));
@@ -79,7 +79,7 @@ fn padded_rows_agree(
 ) -> Result<bool, ModelError> {
     let width = model.width();
     for row in 0..rows.num_rows() {
-        let scores = model.score(&doubled(&rows.slice(row, 1))?)?.predictions;
+        let scores = score(model, &doubled(&rows.slice(row, 1))?)?.predictions;
         let same = scores[..width].iter().zip(&expected[row * width..]);
         if same.into_iter().any(|(a, b)| a.to_bits() != b.to_bits()) {
             return Ok(false);
