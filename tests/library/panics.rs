@@ -1,8 +1,6 @@
 //! A program's own code that panics ends the run with an error, on any number of workers.
 
 use std::error::Error;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use driftline::model::{Model, ModelError, Scores, Task};
@@ -11,10 +9,7 @@ use driftline::{
     Pipeline, PredictError, SqlFunction,
 };
 
-use crate::support::{collecting, departures};
-
-/// Far longer than a run takes.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
+use crate::support::{collecting, departures, in_time};
 
 /// Zero for each row; batches of a few hundred rows and more make it panic, if it is to.
 struct Zero {
@@ -49,18 +44,6 @@ fn pipeline(sql: &str, model_panics: bool) -> Pipeline {
         .model(move |_features| Ok(Box::new(Zero { panics: model_panics })))
         .function(SqlFunction::of_numbers("bad", 1, |_| panic!("the function gives up")))
         .events(OwnEvents::batches(departures().schema(), [departures()]))
-}
-
-/// What `run` gives, which must not take for ever.
-#[track_caller]
-fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, ended) = channel();
-    std::thread::spawn(move || done.send(run()));
-    match ended.recv_timeout(HANGS_AFTER) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
-        Err(RecvTimeoutError::Disconnected) => panic!("{what}: panics"),
-    }
 }
 
 #[track_caller]

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use driftline::run::prepare::read_parquet;
-use driftline::{Pipeline, PredictError};
+use driftline::{Feature, JobBuilder, Model as ModelSection, Pipeline, PredictError, Window};
 use std::sync::Arc;
 
-use crate::support::{ROWS, assert_as_replayed, departures, flights, ids, scores};
+use crate::support::{ROWS, assert_as_replayed, departures, first_feature, flights, ids, scores};
 
 const FEATURES: [&str; 2] = ["dep_delay", "distance"];
 
@@ -74,6 +76,34 @@ fn given_features_are_scored_as_the_features_of_events_are() {
     let backwards = take_record_batch(&features, &UInt32Array::from(backwards)).unwrap();
     let predicted = predictor.predict_batch(&backwards).unwrap();
     assert_as_replayed(&scores(&predicted.predictions), "features");
+}
+
+/// Rows are applied as they are asked for, so that one that is not late may come behind others.
+#[test]
+fn a_row_behind_others_sees_its_whole_window_whatever_becomes_of_late_ones() {
+    for late in ["score", "dead_letter", "skip"] {
+        let job = JobBuilder::new("behind", "t")
+            .set("event.allowed_lateness_ms", 60_000)
+            .set("event.late", late)
+            .feature("n", Feature::window(Window::count("k", "1h")))
+            .model(ModelSection::own("n", ["n"]))
+            .build(".".as_ref())
+            .unwrap();
+        let rows = |time: i64| {
+            let columns: [(&str, ArrayRef); 2] = [
+                ("t", Arc::new(Int64Array::from(vec![time]))),
+                ("k", Arc::new(StringArray::from(vec!["a"]))),
+            ];
+            RecordBatch::try_from_iter(columns).unwrap()
+        };
+        let pipeline = Pipeline::new(job).model(first_feature());
+        let predictor = pipeline.predictor(&rows(0).schema()).unwrap();
+        let counted = [0, 3_610_000, 3_599_000].map(|time| {
+            let predicted = predictor.predict_batch(&rows(time)).unwrap().predictions;
+            predicted.column_by_name("score").unwrap().as_primitive::<Float32Type>().value(0)
+        });
+        assert_eq!(counted, [1.0, 1.0, 2.0], "late = {late}");
+    }
 }
 
 #[test]
