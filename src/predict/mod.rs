@@ -19,7 +19,7 @@ use driftline_operators::gate::Order;
 use indexmap::IndexMap;
 
 use crate::config::Job;
-use crate::config::job::{Feature, FeatureKind};
+use crate::config::job::{Feature, FeatureKind, ShardBy};
 use crate::run::options::RunOptions;
 use crate::run::prepare::compile::predicate;
 use crate::run::replay;
@@ -83,8 +83,8 @@ impl Predictor {
 
     /// Predictions on features: `schema` has a column for each feature of the model, in any order.
     /// Defaults and rules for nulls are those of the job; nothing else of it is computed. Columns with
-    /// the names of the job's id, key and event time are used if they are there; without the last it
-    /// is now.
+    /// the names of the job's id, key, event time and `shard_by` are used if they are there; without
+    /// an event time it is now.
     ///
     /// # Errors
     /// If a feature of the model has no column, or the job no model.
@@ -106,6 +106,9 @@ impl Predictor {
         job.event.filter = None;
         job.event.id = job.event.id.filter(given);
         job.event.key = job.event.key.filter(given);
+        if matches!(&job.shard_by, ShardBy::Column(column) if !given(column)) {
+            job.shard_by = ShardBy::Key;
+        }
         // Nothing remembers earlier rows, so none is late.
         job.event.allowed_lateness_ms = i64::MAX;
         let stamps = !given(&job.event.time);

@@ -107,6 +107,30 @@ fn a_row_behind_others_sees_its_whole_window_whatever_becomes_of_late_ones() {
 }
 
 #[test]
+fn given_features_need_not_have_the_column_that_events_are_spread_by() {
+    let fields = FEATURES.map(|name| Field::new(name, DataType::Float64, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let numbers = || Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0])) as ArrayRef;
+    let rows = RecordBatch::try_new(schema.clone(), vec![numbers(), numbers()]).unwrap();
+    for shard_by in ["key", "id", "origin"] {
+        let job = JobBuilder::new("spread", "event_time")
+            .id("event_id")
+            .key("tailnum")
+            .set("job.shard_by", shard_by)
+            .feature("dep_delay", Feature::column("dep_delay"))
+            .feature("distance", Feature::column("distance"))
+            .model(ModelSection::own("first", FEATURES))
+            .build(".".as_ref())
+            .unwrap();
+        let pipeline = Pipeline::new(job).model(first_feature()).workers(2);
+        let predictor = pipeline.predictor_on_features(&schema).unwrap();
+        let predicted = predictor.predict_batch(&rows).unwrap().predictions;
+        let scores = predicted.column_by_name("score").unwrap().as_primitive::<Float32Type>();
+        assert_eq!(scores.values(), &[1.0, 2.0, 3.0], "shard_by {shard_by}");
+    }
+}
+
+#[test]
 fn features_without_id_key_and_time_are_scored_and_bad_ones_are_dead_letters() {
     let job = crate::support::job(
         r#"
