@@ -6,5 +6,6 @@ mod in_code;
 mod own_model;
 mod panics;
 mod predictor;
+mod skew;
 mod streams;
 mod support;
