@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::admit::{Admitted, event_times};
+use crate::admit::{Admitted, END_OF_TIME, event_times};
 use crate::chunk::Chunk;
 use crate::dead_letter::DeadLetters;
 use crate::features::sql::Expression;
@@ -80,8 +80,9 @@ impl TableAdmission {
         let column = |at: usize| chunk.rows.column(at);
         let times = event_times(column(self.time))?;
         let keys = as_key(column(self.key))?;
+        let has_time = |row: usize| times.is_valid(row) && times.value(row) != END_OF_TIME;
         let sound: BooleanArray =
-            (0..rows).map(|row| Some(times.is_valid(row) && keys.is_valid(row))).collect();
+            (0..rows).map(|row| Some(has_time(row) && keys.is_valid(row))).collect();
         let dead_letters = self.dead_letters(chunk, &times, &sound)?;
         let mut columns: Vec<ArrayRef> = vec![
             keys,
@@ -138,8 +139,12 @@ impl TableAdmission {
             letters.undecoded(chunk.partition, *offset, what, bytes);
         }
         for row in (0..sound.len()).filter(|&row| !sound.value(row)) {
-            let missing = if times.is_null(row) { "time" } else { "key" };
-            let detail = format!("a row of table {:?} without its {missing}", self.table.name);
+            let wrong = match times.is_valid(row).then(|| times.value(row)) {
+                None => "without its time",
+                Some(END_OF_TIME) => "that holds from the end of time on",
+                Some(_) => "without its key",
+            };
+            let detail = format!("a row of table {:?} {wrong}", self.table.name);
             letters.table_row(chunk, &detail, row)?;
         }
         Ok(letters.finish())
@@ -149,7 +154,7 @@ impl TableAdmission {
 /// How many rows come behind the watermark of their partition, and its highest time after them.
 fn late_rows(times: &Int64Array, highest_before: i64, allowed_lateness_ms: i64) -> (u64, i64) {
     let (mut late, mut highest) = (0, highest_before);
-    for time in times.iter().flatten() {
+    for time in times.iter().flatten().filter(|&time| time != END_OF_TIME) {
         late += u64::from(time < highest.saturating_sub(allowed_lateness_ms));
         highest = highest.max(time);
     }
