@@ -31,6 +31,9 @@ use crate::sources::stored_columns::StoredColumns;
 use batcher::Batcher;
 use requests::{Requests, ResultSink};
 
+/// Rows that wait at most, where nothing else is said.
+const ROWS_WAITING_MAX: u64 = 1_000_000;
+
 /// What became of the rows of a request.
 #[derive(Clone, Debug)]
 pub struct Predicted {
@@ -48,6 +51,9 @@ pub enum PredictError {
     /// They are scored nevertheless, and events among them are in the windows.
     #[error("the rows were not scored within {0:?}")]
     Timeout(Duration),
+    /// They are not taken: try again later.
+    #[error("{waiting} rows wait to be scored, and these would be too many")]
+    Busy { waiting: u64 },
     #[error("the rows do not fit the job: {0}")]
     Rows(String),
     #[error("the predictor has stopped: {0}")]
@@ -128,7 +134,8 @@ impl Predictor {
         if job.event.late == LatePolicy::Skip {
             job.event.late = LatePolicy::DeadLetter;
         }
-        let requests = Arc::new(Requests::default());
+        let rows_waiting_max = options.rows_waiting_max.unwrap_or(ROWS_WAITING_MAX);
+        let requests = Arc::new(Requests::new(rows_waiting_max));
         let (ready, started) = mpsc::channel();
         let source = Batcher::new(requests.clone(), job.epoch_rows_max, ready);
         let options = RunOptions {
@@ -170,7 +177,7 @@ impl Predictor {
     /// Scores `rows`, which have the columns the predictor was made for, and waits for all of them.
     ///
     /// # Errors
-    /// If the rows do not have these columns, or the graph has failed.
+    /// If the rows do not have these columns, too many rows wait, or the graph has failed.
     pub fn predict_batch(&self, rows: &RecordBatch) -> Result<Predicted, PredictError> {
         self.predict(rows, None)
     }

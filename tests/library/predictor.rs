@@ -1,5 +1,6 @@
 //! Predictions on request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::{
@@ -7,6 +8,7 @@ use arrow::array::{
 };
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Float32Type, Schema};
+use driftline::model::{Model, ModelError, Scores, Task};
 use driftline::run::prepare::read_parquet;
 use driftline::{Feature, JobBuilder, Model as ModelSection, Pipeline, PredictError, Window};
 use std::sync::Arc;
@@ -222,6 +224,69 @@ fn what_does_not_fit_is_an_error_that_leaves_the_predictor_at_work() {
     assert!(error.to_string().contains("event_time"), "{error}");
     let error = Pipeline::new(flights()).predictor_on_features(&no_time.schema()).err().unwrap();
     assert!(error.to_string().contains("which is a feature of the model"), "{error}");
+}
+
+/// Holds up its worker until it is let go.
+struct Stuck(Arc<AtomicBool>);
+
+impl Model for Stuck {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        while self.0.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Scores { predictions: vec![0.0; features.num_rows()], input: None })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+}
+
+#[test]
+fn rows_that_nobody_waits_for_any_more_do_not_pile_up() {
+    let stuck = Arc::new(AtomicBool::new(false));
+    let job = JobBuilder::new("stuck", "event_time")
+        .feature("distance", Feature::column("distance"))
+        .model(ModelSection::own("stuck", ["distance"]))
+        .build(".".as_ref())
+        .unwrap();
+    let held = stuck.clone();
+    let pipeline = Pipeline::new(job)
+        .rows_waiting_max(1_000)
+        .model(move |_features| Ok(Box::new(Stuck(held.clone()))));
+    let predictor = pipeline.predictor(&departures().schema()).unwrap();
+    stuck.store(true, Ordering::Release);
+    let ask = |rows| {
+        predictor.predict_batch_within(&departures().slice(0, rows), Duration::from_millis(1))
+    };
+    // The first may be taken before the worker is held up by it.
+    let refused = (0..1_000).find_map(|n| match ask(100).unwrap_err() {
+        PredictError::Timeout(_) => None,
+        PredictError::Busy { waiting } => Some((n, waiting)),
+        other => panic!("{other}"),
+    });
+    let (taken, waiting) = refused.expect("some are refused");
+    assert_eq!(waiting, 1_000);
+    assert!((10..=20).contains(&taken), "{taken} requests were taken");
+    stuck.store(false, Ordering::Release);
+    let ask_for_long = || {
+        let rows = departures().slice(0, 5_000);
+        let predicted = predictor.predict_batch_within(&rows, Duration::from_secs(60));
+        predicted.map(|predicted| predicted.predictions.num_rows())
+    };
+    // One request of more than may wait is taken when nothing else waits.
+    let answered = (0..10_000).find_map(|_| match ask_for_long() {
+        Err(PredictError::Busy { .. }) => {
+            std::thread::sleep(Duration::from_millis(1));
+            None
+        }
+        answered => Some(answered.unwrap()),
+    });
+    assert_eq!(answered, Some(5_000));
 }
 
 #[test]
