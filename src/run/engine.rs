@@ -97,7 +97,7 @@ impl Engine {
         for ended in guards.join() {
             self.run.failure.check(ended);
         }
-        progress.finish();
+        drop(progress);
         Ok(Ended {
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
