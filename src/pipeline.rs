@@ -131,6 +131,14 @@ impl Pipeline {
         self
     }
 
+    /// Rows of requests that may wait for a predictor, 1,000,000 if nothing is said; what would be
+    /// more is refused as [`PredictError::Busy`](crate::PredictError::Busy).
+    #[must_use]
+    pub fn rows_waiting_max(mut self, rows: u64) -> Self {
+        self.options.rows_waiting_max = Some(rows);
+        self
+    }
+
     /// What stops a run from another thread.
     pub fn interrupt(&self) -> Interrupt {
         self.options.interrupt.clone()

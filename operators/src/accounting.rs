@@ -23,12 +23,21 @@ struct Inner {
     batches: Mutex<BatchSizes>,
     longest_wait_us: AtomicU64,
     inference_us: AtomicU64,
-    event_time_reached: AtomicI64,
+    event_time_reached: EventTime,
     scored_by_worker: Mutex<Vec<u64>>,
     gate_rows: AtomicI64,
     gate_rows_most: AtomicI64,
     windows: Mutex<BTreeMap<(String, usize), WindowState>>,
     tables: Mutex<BTreeMap<String, TableState>>,
+}
+
+/// A time (ms) that rises; [`i64::MIN`] before the first.
+struct EventTime(AtomicI64);
+
+impl Default for EventTime {
+    fn default() -> Self {
+        EventTime(AtomicI64::new(i64::MIN))
+    }
 }
 
 /// State of the windows by one key on one worker.
@@ -201,7 +210,7 @@ impl Counters {
 
     /// Rows with an event time of `time` (ms) have been released for scoring.
     pub fn event_time_reached(&self, time: i64) {
-        self.0.event_time_reached.fetch_max(time, Relaxed);
+        self.0.event_time_reached.0.fetch_max(time, Relaxed);
     }
 
     pub fn account(&self) -> Account {
@@ -238,7 +247,7 @@ impl Counters {
 
     /// The highest event time (ms) released for scoring, if any was.
     pub fn highest_event_time(&self) -> Option<i64> {
-        Some(self.0.event_time_reached.load(Relaxed)).filter(|&time| time != 0)
+        Some(self.0.event_time_reached.0.load(Relaxed)).filter(|&time| time != i64::MIN)
     }
 
     /// Rows that wait in the order gates of this process.
@@ -285,6 +294,16 @@ mod tests {
             sizes.record(rows);
         }
         assert_eq!((sizes.median(), sizes.batches()), (1024, 5));
+    }
+
+    #[test]
+    fn times_before_1970_are_times() {
+        let counters = Counters::default();
+        assert_eq!(counters.highest_event_time(), None);
+        for (time, highest) in [(-5, -5), (-9, -5), (0, 0), (7, 7)] {
+            counters.event_time_reached(time);
+            assert_eq!(counters.highest_event_time(), Some(highest));
+        }
     }
 
     #[test]

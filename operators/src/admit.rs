@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Int64Array, PrimitiveArray,
+    RecordBatch, UInt32Array,
+};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use arrow::error::ArrowError;
@@ -15,6 +18,9 @@ use crate::features::sql::Expression;
 use crate::key_group::as_key;
 use crate::layout::EventLayout;
 use crate::watermark::Mark;
+
+/// Behind every bound: no row can be there.
+pub const END_OF_TIME: i64 = i64::MAX;
 
 /// What becomes of a late row; the job's `event.late`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +121,7 @@ impl Admission {
         let floor = passed.saturating_add(self.allowed_lateness_ms);
         let fates = (0..times.len())
             .map(|row| {
-                // The end of time is behind every bound, so no row can be there.
-                if times.is_null(row) || times.value(row) == i64::MAX {
+                if times.is_null(row) || times.value(row) == END_OF_TIME {
                     return if self.is_bounded() {
                         Fate::Outside
                     } else {
@@ -225,6 +230,14 @@ impl Admission {
         self.counters.rows_read(read);
         self.counters.rows_skipped(skipped);
         self.counters.rows_late(late);
+    }
+}
+
+/// The highest event time, if there is any. The end of time is none, as no row can be there.
+pub fn highest<T: ArrowPrimitiveType<Native = i64>>(times: &PrimitiveArray<T>) -> Option<i64> {
+    match arrow::compute::max(times) {
+        Some(END_OF_TIME) => times.iter().flatten().filter(|&time| time != END_OF_TIME).max(),
+        highest => highest,
     }
 }
 

@@ -44,8 +44,13 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 pub struct Allowance {
     /// If set, only these: rows that wait fill the gate, and these hold the watermark back.
     pub only: Option<Vec<u32>>,
-    /// Not these: they are too far ahead of the others of their stream. A source whose schedule is
-    /// fixed keeps partitions in step by itself and need not look at it.
+    /// Not these: they are too far ahead of the others of their stream.
+    ///
+    /// This is for sources that can read any of their partitions next. One that holds some back says
+    /// [`Polled::Wait`] if it has nothing else, and moves its next epoch on meanwhile: the epochs of
+    /// other workers, which may read what is behind, do not complete before it has passed them. A
+    /// source whose schedule is fixed has nothing else to read, keeps partitions in step by itself,
+    /// and must not look at this.
     pub ahead: Vec<u32>,
 }
 
@@ -64,7 +69,8 @@ pub enum Polled {
     Chunk(Box<Chunk>),
     /// Nothing yet; ask again after this long.
     Wait(Duration),
-    /// The next rows are of this partition, which may not be read now.
+    /// The next rows are of this partition, which is none of [`Allowance::only`], and what is read
+    /// next is fixed.
     Held(u32),
     End,
 }
@@ -251,7 +257,7 @@ impl Reader {
 
     /// What is under way may still empty the gate; if nothing is, nobody will.
     fn held(&self, epoch: u64, allowance: &Allowance, partition: u32) -> Next {
-        if self.probe.less_than(&epoch) || allowance.only.is_none() {
+        if self.probe.less_than(&epoch) {
             return Next::Later(LOOK_AGAIN);
         }
         let names = &self.intake.events.partition_names;

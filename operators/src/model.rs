@@ -4,38 +4,17 @@ use arrow::array::{Array, Float32Array, RecordBatch};
 
 /// A loaded model, owned by one worker.
 pub trait Model {
-    /// Scores `features`, whose columns are the model's inputs in order, `[rows, inputs]`.
+    /// Scores `features`, whose columns are the model's inputs in order, `[rows, inputs]`. The answer
+    /// has a prediction of [`Model::width`] numbers for each row; one of another length is refused.
     ///
     /// # Errors
     /// If the model refuses the batch as a whole; the caller may try its rows one by one.
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError>;
 
-    /// How many numbers a prediction has: classes, or 1 for a regression.
+    /// How many numbers a prediction has, always: classes, or 1 for a regression.
     fn width(&self) -> usize;
 
     fn task(&self) -> Task;
-}
-
-/// Scores `features`, and makes sure that there is a prediction for each row.
-///
-/// # Errors
-/// If the model refuses the batch, or gives another number of predictions than there are rows.
-pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Scores, ModelError> {
-    let scores = model.score(features)?;
-    let (rows, width) = (features.num_rows(), model.width());
-    let input = rows * features.num_columns();
-    if scores.predictions.len() != rows * width {
-        let found = scores.predictions.len();
-        let message = format!("the model gave {found} numbers for {rows} rows of {width}");
-        return Err(ModelError(message));
-    }
-    match scores.input.as_ref().map(Array::len) {
-        Some(found) if found != input => {
-            let message = format!("the model kept {found} numbers for an input of {input}");
-            Err(ModelError(message))
-        }
-        _ => Ok(scores),
-    }
 }
 
 /// What the prediction vector means.
@@ -49,6 +28,17 @@ pub enum Task {
     Regression,
 }
 
+impl Task {
+    /// Whether a prediction can have `width` numbers.
+    pub fn has_width(self, width: usize) -> bool {
+        match self {
+            Task::Binary => width == 2,
+            Task::Multiclass => width >= 2,
+            Task::Regression => width == 1,
+        }
+    }
+}
+
 /// Scores of a batch.
 pub struct Scores {
     /// Prediction vectors, row after row, `[rows * width]`.
@@ -56,6 +46,26 @@ pub struct Scores {
     /// The features as floats, `[rows * inputs]`, where the model was asked to keep them: the tensor
     /// of one that has a single input of floats; a text is NaN.
     pub input: Option<Float32Array>,
+}
+
+/// Scores `features`, and refuses an answer that is not of all their rows.
+///
+/// # Errors
+/// If the model refuses them, or what it gives is too short or too long.
+pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Scores, ModelError> {
+    let (rows, width) = (features.num_rows(), model.width());
+    let scores = model.score(features)?;
+    let given = scores.predictions.len();
+    if given != rows * width {
+        return Err(ModelError(format!(
+            "the model gave {given} numbers for {rows} rows, whose predictions have {width} each"
+        )));
+    }
+    let inputs = rows * features.num_columns();
+    match scores.input.as_ref().map(Array::len).filter(|given| *given != inputs) {
+        Some(given) => Err(ModelError(format!("the model gave {given} inputs; it had {inputs}"))),
+        None => Ok(scores),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

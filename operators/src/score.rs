@@ -18,7 +18,7 @@ use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
-use crate::model::{Model, ModelError, score_rows};
+use crate::model::{Model, ModelError, Scores, score_rows};
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
 use crate::run::Run;
@@ -292,18 +292,19 @@ impl Scorer {
         }
     }
 
-    fn run(&mut self, features: &RecordBatch) -> Result<crate::model::Scores, ModelError> {
+    fn run(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let model = self.scoring.model.as_mut();
         if features.num_rows() == 1 && self.scoring.dependence == BatchDependence::PadSingleRow {
-            return score_rows(self.scoring.model.as_mut(), &doubled(features)?);
+            return score_rows(model, &doubled(features)?);
         }
-        score_rows(self.scoring.model.as_mut(), features)
+        score_rows(model, features)
     }
 
     fn add(
         &self,
         groups: &mut Vec<Group>,
         part: Part<Capabilities>,
-        scores: &crate::model::Scores,
+        scores: &Scores,
         rows: std::ops::Range<usize>,
         batch_rows: usize,
         took: Duration,

@@ -81,12 +81,15 @@ pub fn length_text(millis: u64) -> String {
     if parts.is_empty() { "0 ms".to_owned() } else { parts.join(" ") }
 }
 
-/// An instant in ms as text, to the second.
+/// An instant in ms as text, to the minute if it is a whole one, else as far as it goes.
 pub fn instant_text(millis: i64) -> String {
-    DateTime::<Utc>::from_timestamp_millis(millis).map_or_else(
-        || format!("{millis} ms"),
-        |instant| instant.format("%Y-%m-%d %H:%M").to_string(),
-    )
+    let format = match millis {
+        whole if whole % 60_000 == 0 => "%Y-%m-%d %H:%M",
+        whole if whole % 1_000 == 0 => "%Y-%m-%d %H:%M:%S",
+        _ => "%Y-%m-%d %H:%M:%S%.3f",
+    };
+    DateTime::<Utc>::from_timestamp_millis(millis)
+        .map_or_else(|| format!("{millis} ms"), |instant| instant.format(format).to_string())
 }
 
 /// The start of a window as text, as far as its length tells windows apart.
@@ -130,6 +133,21 @@ mod tests {
         assert_eq!(instant_ms("1970-01-01T01:00:00+01:00"), Ok(0));
         assert!(instant_ms("yesterday").is_err());
     }
+
+    #[test]
+    fn instants_that_differ_read_differently() {
+        let cases = [
+            (0, "1970-01-01 00:00"),
+            (-60_000, "1969-12-31 23:59"),
+            (1_371_297_610_000, "2013-06-15 12:00:10"),
+            (-1, "1969-12-31 23:59:59.999"),
+            (i64::MAX, "9223372036854775807 ms"),
+        ];
+        for (millis, text) in cases {
+            assert_eq!(instant_text(millis), text);
+        }
+    }
+
     #[test]
     fn lengths_read_as_they_are_written() {
         let cases = [

@@ -7,7 +7,7 @@ use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
 use driftline_operators::features::declaration::Literal;
-use driftline_operators::features::window::WindowSpec;
+use driftline_operators::features::window::Aggregate;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
 use driftline_operators::micro_batch::BatchBounds;
@@ -40,6 +40,17 @@ pub struct Job {
     pub outputs: Outputs,
     /// What the user should know and nothing fails on.
     pub warnings: Vec<String>,
+}
+
+impl Job {
+    /// How far (ms) behind the newest row of its key a row may come that reads its windows.
+    pub fn history_ms(&self) -> i64 {
+        // In order of event time only late rows come behind others; else whatever is not late may.
+        match (self.order, self.event.late) {
+            (Order::EventTime, LatePolicy::DeadLetter | LatePolicy::Skip) => 0,
+            _ => self.event.reach_back_ms(),
+        }
+    }
 }
 
 /// A section `[sources.NAME]`.
@@ -120,15 +131,8 @@ pub enum FeatureKind {
     Window {
         key: String,
         value: Option<String>,
-        spec: WindowSpec,
-    },
-    /// A window over which a function of the program looks.
-    OwnWindow {
-        key: String,
-        value: String,
-        function: String,
+        figure: Figure,
         length_ms: i64,
-        history_ms: i64,
     },
     Lookup {
         table: String,
@@ -145,6 +149,14 @@ pub enum FeatureKind {
         categories: Vec<String>,
         unseen: Option<f64>,
     },
+}
+
+/// What a window says of its rows.
+#[derive(Clone, Debug)]
+pub enum Figure {
+    Aggregate(Aggregate),
+    /// What a function of the program makes of them, by its name.
+    Function(String),
 }
 
 impl FeatureKind {

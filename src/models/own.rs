@@ -11,6 +11,21 @@ use driftline_operators::model::{Model, ModelError};
 /// `model.features`: Float64 or Utf8.
 pub type ModelFactory = Arc<dyn Fn(&[Field]) -> Result<Box<dyn Model>, ModelError> + Send + Sync>;
 
+/// Makes such a model, and looks whether what it says of its predictions can be.
+///
+/// # Errors
+/// If it cannot be made, or its task does not have predictions of its width.
+pub fn make(factory: &ModelFactory, features: &[Field]) -> Result<Box<dyn Model>, ModelError> {
+    let model = factory(features)?;
+    let (task, width) = (model.task(), model.width());
+    if !task.has_width(width) {
+        return Err(ModelError(format!(
+            "the program's own model has predictions of {width} numbers, and its task is {task:?}"
+        )));
+    }
+    Ok(model)
+}
+
 /// A row to try such a model with: any number will do for numbers, texts are empty.
 ///
 /// # Errors

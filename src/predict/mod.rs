@@ -19,7 +19,7 @@ use driftline_operators::gate::Order;
 use indexmap::IndexMap;
 
 use crate::config::Job;
-use crate::config::job::{Feature, FeatureKind};
+use crate::config::job::{Feature, FeatureKind, ShardBy};
 use crate::run::options::RunOptions;
 use crate::run::prepare::compile::predicate;
 use crate::run::replay;
@@ -30,6 +30,9 @@ use crate::sources::own::OwnEvents;
 use crate::sources::stored_columns::StoredColumns;
 use batcher::Batcher;
 use requests::{Requests, ResultSink};
+
+/// Rows that wait at most, where nothing else is said.
+const ROWS_WAITING_MAX: u64 = 1_000_000;
 
 /// What became of the rows of a request.
 #[derive(Clone, Debug)]
@@ -48,6 +51,9 @@ pub enum PredictError {
     /// They are scored nevertheless, and events among them are in the windows.
     #[error("the rows were not scored within {0:?}")]
     Timeout(Duration),
+    /// They are not taken: try again later.
+    #[error("{waiting} rows wait to be scored, and these would be too many")]
+    Busy { waiting: u64 },
     #[error("the rows do not fit the job: {0}")]
     Rows(String),
     #[error("the predictor has stopped: {0}")]
@@ -83,8 +89,8 @@ impl Predictor {
 
     /// Predictions on features: `schema` has a column for each feature of the model, in any order.
     /// Defaults and rules for nulls are those of the job; nothing else of it is computed. Columns with
-    /// the names of the job's id, key and event time are used if they are there; without the last it
-    /// is now.
+    /// the names of the job's id, key, event time and `shard_by` are used if they are there; without
+    /// an event time it is now.
     ///
     /// # Errors
     /// If a feature of the model has no column, or the job no model.
@@ -106,6 +112,9 @@ impl Predictor {
         job.event.filter = None;
         job.event.id = job.event.id.filter(given);
         job.event.key = job.event.key.filter(given);
+        if matches!(&job.shard_by, ShardBy::Column(column) if !given(column)) {
+            job.shard_by = ShardBy::Key;
+        }
         // Nothing remembers earlier rows, so none is late.
         job.event.allowed_lateness_ms = i64::MAX;
         let stamps = !given(&job.event.time);
@@ -125,7 +134,8 @@ impl Predictor {
         if job.event.late == LatePolicy::Skip {
             job.event.late = LatePolicy::DeadLetter;
         }
-        let requests = Arc::new(Requests::default());
+        let rows_waiting_max = options.rows_waiting_max.unwrap_or(ROWS_WAITING_MAX);
+        let requests = Arc::new(Requests::new(rows_waiting_max));
         let (ready, started) = mpsc::channel();
         let source = Batcher::new(requests.clone(), job.epoch_rows_max, ready);
         let options = RunOptions {
@@ -167,7 +177,7 @@ impl Predictor {
     /// Scores `rows`, which have the columns the predictor was made for, and waits for all of them.
     ///
     /// # Errors
-    /// If the rows do not have these columns, or the graph has failed.
+    /// If the rows do not have these columns, too many rows wait, or the graph has failed.
     pub fn predict_batch(&self, rows: &RecordBatch) -> Result<Predicted, PredictError> {
         self.predict(rows, None)
     }

@@ -19,13 +19,17 @@ use crate::sinks::failed;
 use crate::sinks::own::SinkFactory;
 
 /// Shared by those who ask, the source that brings their rows in, and the sinks that bring results.
-#[derive(Default)]
-pub struct Requests(Mutex<State>);
+pub struct Requests {
+    /// Rows that may wait for the source, but for a single request of more.
+    rows_waiting_max: u64,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
     /// Rows that the source has not taken.
     waiting: VecDeque<RecordBatch>,
+    rows_waiting: u64,
     /// The offset that the next row will have in the source's partition.
     next_offset: u64,
     /// By the offset of their first row.
@@ -56,8 +60,12 @@ enum Kind {
 }
 
 impl Requests {
+    pub fn new(rows_waiting_max: u64) -> Self {
+        Requests { rows_waiting_max, state: Mutex::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn wake_with(&self, wake: Wake) {
@@ -67,7 +75,7 @@ impl Requests {
     /// Gives rows to the source.
     ///
     /// # Errors
-    /// If nothing is scored any more.
+    /// If nothing is scored any more, or too many rows wait already.
     pub fn add(self: &Arc<Self>, rows: RecordBatch) -> Result<Request, PredictError> {
         let (results, parts) = channel();
         let mut state = self.state();
@@ -75,6 +83,10 @@ impl Requests {
             return Err(PredictError::Stopped(why.clone()));
         }
         let (first, count) = (state.next_offset, rows.num_rows() as u64);
+        let waiting = state.rows_waiting;
+        if waiting > 0 && waiting.saturating_add(count) > self.rows_waiting_max {
+            return Err(PredictError::Busy { waiting });
+        }
         let request = Request {
             requests: self.clone(),
             first,
@@ -87,6 +99,7 @@ impl Requests {
             state.next_offset += count;
             state.open.insert(first, Open { end: first + count, results });
             state.waiting.push_back(rows);
+            state.rows_waiting += count;
             if let Some(wake) = &state.wake {
                 wake();
             }
@@ -105,6 +118,7 @@ impl Requests {
             && let Some(batch) = state.waiting.pop_front()
         {
             rows += batch.num_rows();
+            state.rows_waiting -= batch.num_rows() as u64;
             taken.push(batch);
         }
         Some(taken)
@@ -125,6 +139,7 @@ impl Requests {
         state.stopped = Some(why);
         state.open.clear();
         state.waiting.clear();
+        state.rows_waiting = 0;
     }
 
     pub fn why_stopped(&self) -> String {

@@ -1,5 +1,6 @@
 //! Starts the workers, and waits for the end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +15,7 @@ use timely::{CommunicationConfig, WorkerConfig};
 use super::options::{Exchange, RunOptions};
 use super::prepare::Prepared;
 use super::progress::Progress;
+use crate::sources::guard::panic_text;
 
 /// How long a worker sleeps when there is nothing to do; signals and failures are seen after it.
 const PARK: Duration = Duration::from_millis(5);
@@ -95,7 +97,7 @@ impl Engine {
         for ended in guards.join() {
             self.run.failure.check(ended);
         }
-        progress.finish();
+        drop(progress);
         Ok(Ended {
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
@@ -111,8 +113,17 @@ impl Engine {
         }
     }
 
-    /// One worker, from the making of its dataflow to its end.
+    /// One worker. The others would wait for one that panics, if they were not told.
     fn work(&self, worker: &mut Worker, build: &impl Build) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.step(worker, build))) {
+            let (index, text) = (worker.index(), panic_text(panic.as_ref()));
+            self.run.failure.report(format!("worker {index} has panicked: {text}"));
+            resume_unwind(panic);
+        }
+    }
+
+    /// Makes the dataflow of a worker, and runs it to its end.
+    fn step(&self, worker: &mut Worker, build: &impl Build) {
         let probe = ProbeHandle::<u64>::new();
         let (index, peers) = (worker.index(), worker.peers());
         let built = worker.dataflow::<u64, _, _>(|scope| {

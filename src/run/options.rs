@@ -39,6 +39,8 @@ pub struct RunOptions {
     pub sinks: OwnSinks,
     /// Somebody waits for each row: none is too late to be scored.
     pub on_request: bool,
+    /// Rows of requests that may wait.
+    pub rows_waiting_max: Option<u64>,
     /// Drift is not measured, whatever the job says.
     pub without_drift: bool,
     pub overwrite: bool,

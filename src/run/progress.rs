@@ -14,7 +14,7 @@ use crate::config::duration::instant_text;
 
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// A bar on standard error, drawn by a thread of its own; nothing where it is not wanted or standard
+/// A bar on standard error until it is dropped, drawn by a thread of its own; nothing where it is not wanted or standard
 /// error is no terminal.
 pub struct Progress {
     stop: Arc<AtomicBool>,
@@ -31,10 +31,12 @@ impl Progress {
         });
         Progress { stop, thread }
     }
+}
 
-    pub fn finish(self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread {
+        if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();
         }
@@ -50,13 +52,17 @@ fn draw(total: Option<u64>, counters: &Counters, stop: &AtomicBool) {
     while !stop.load(Ordering::Acquire) {
         let read = counters.account().read;
         let rate = read as f64 / bar.elapsed().as_secs_f64().max(1e-3);
-        let reached =
-            counters.highest_event_time().map_or_else(|| "the start".to_owned(), instant_text);
+        let reached = counters.highest_event_time();
+        let reached = reached.map_or_else(|| "the start".to_owned(), to_the_minute);
         bar.set_position(read);
         bar.set_message(format!("{}/s  at {reached}", thousands(rate as u64)));
         std::thread::park_timeout(REDRAW);
     }
     bar.finish_and_clear();
+}
+
+fn to_the_minute(time: i64) -> String {
+    instant_text(time.saturating_sub(time.rem_euclid(60_000)))
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -38,7 +38,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
 
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, Some(&parts)));
-    let tally = DriftTally::default();
+    let tally = DriftTally::new(parts.watched.names.len());
     let build = {
         let (targets, parts, drift) = (targets.clone(), parts.clone(), drift.clone());
         let (tally, run) = (tally.clone(), engine.run.clone());

@@ -144,7 +144,7 @@ impl Engine {
                 })
             }
             Engine::Own(make) => Ok(Tried {
-                model: make(fields)?,
+                model: own::make(make, fields)?,
                 sample: own::sample(fields)?,
                 described: vec!["the program's own".to_owned()],
                 digest: None,
@@ -163,7 +163,7 @@ impl Engine {
             Engine::Onnx(environment) => {
                 Box::new(load_onnx(environment, file, fields, keep_inputs)?)
             }
-            Engine::Own(make) => make(fields)?,
+            Engine::Own(make) => own::make(make, fields)?,
         })
     }
 }

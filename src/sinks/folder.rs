@@ -1,5 +1,6 @@
 //! Output folders: files are written under temporary names and appear together, or not at all.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ pub enum FolderError {
     Io { path: PathBuf, error: std::io::Error },
 }
 
+/// Stays where it is: a run that waits for it must not find itself with a file that is gone.
 const LOCK: &str = ".driftline.lock";
 
 /// The output folders of one run. Dropped without [`Publication::publish`], nothing of the run stays.
@@ -59,26 +61,27 @@ impl Publication {
         temporary
     }
 
-    /// Replaces what the folders held by what was written, which must be complete and synced.
+    /// Replaces what the folders held by what was written, which must be complete and synced. What
+    /// was there goes when all that is new has its place.
     ///
     /// # Errors
     /// If a file cannot be moved or removed.
     pub fn publish(&self) -> Result<(), FolderError> {
         let mut files = self.0.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for (folder, _) in &self.0.folders {
-            let io = |error| FolderError::Io { path: folder.clone(), error };
-            for old in results(folder).map_err(io)? {
-                fs::remove_file(&old).map_err(io)?;
-            }
-        }
-        for (temporary, last) in files.drain(..) {
+        let mut new = HashSet::new();
+        while let Some((temporary, last)) = files.last() {
             if temporary.exists() {
                 let io = |error| FolderError::Io { path: last.clone(), error };
-                fs::rename(&temporary, &last).map_err(io)?;
+                fs::rename(temporary, last).map_err(io)?;
+                new.insert(last.clone());
             }
+            files.pop();
         }
         for (folder, _) in &self.0.folders {
             let io = |error| FolderError::Io { path: folder.clone(), error };
+            for old in results(folder).map_err(io)?.iter().filter(|path| !new.contains(*path)) {
+                fs::remove_file(old).map_err(io)?;
+            }
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         }
         Ok(())
@@ -90,9 +93,6 @@ impl Drop for Inner {
         let files = self.files.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         for (temporary, _) in files.drain(..) {
             let _ = fs::remove_file(temporary);
-        }
-        for (folder, _) in &self.folders {
-            let _ = fs::remove_file(folder.join(LOCK));
         }
     }
 }
@@ -138,10 +138,36 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let names = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| name != LOCK).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_was_there_stays_if_what_is_new_cannot_be_put_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::write(path.join("part-0.parquet"), "one").unwrap();
+        fs::create_dir_all(path.join("part-1.in-the-way/is-not-empty")).unwrap();
+        let run = Publication::prepare(&[path], true).unwrap();
+        fs::write(run.file(path, "part-1.in-the-way"), "two").unwrap();
+        assert!(matches!(run.publish(), Err(FolderError::Io { .. })));
+        drop(run);
+        assert_eq!(names(path), ["part-0.parquet", "part-1.in-the-way"]);
+        assert_eq!(fs::read_to_string(path.join("part-0.parquet")).unwrap(), "one");
+    }
+
+    #[test]
+    fn a_folder_has_one_run_at_a_time_even_if_one_waits_while_another_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let first = Publication::prepare(&[path], false).unwrap();
+        // Another run has opened the lock, and gets it when the first is done.
+        let waiting = File::open(path.join(LOCK)).unwrap();
+        drop(first);
+        waiting.try_lock().unwrap();
+        assert!(matches!(Publication::prepare(&[path], false), Err(FolderError::Busy(_))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use driftline_operators::admit::event_times;
+use driftline_operators::admit::{END_OF_TIME, event_times};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::errors::{ParquetError, Result as Parquet};
@@ -137,7 +137,8 @@ fn rows_of(group: &RowGroupMetaData) -> Parquet<u64> {
 }
 
 /// Lowest and highest event time (ms) of each row group, where the footer tells. Text is in order of
-/// its letters, not of its times: that of text tells nothing.
+/// its letters, not of its times: that of text tells nothing. Nor does the end of time, where no row
+/// can be.
 fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(i64, i64)>> {
     let groups = metadata.metadata().row_groups();
     let none = vec![None; groups.len()];
@@ -157,7 +158,8 @@ fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(
     };
     let (Ok(low), Ok(high)) = (event_times(&low), event_times(&high)) else { return none };
     let valid = |column: &Int64Array, at: usize| column.is_valid(at).then(|| column.value(at));
-    (0..groups.len()).map(|at| valid(&low, at).zip(valid(&high, at))).collect()
+    let high = |at: usize| valid(&high, at).filter(|&time| time != END_OF_TIME);
+    (0..groups.len()).map(|at| valid(&low, at).zip(high(at))).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! The library checks most of what it reads, but not all: some damage ends in a failed assertion, and
 //! a schema that is nested deep enough in the end of the stack.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -36,11 +37,16 @@ pub fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = catch_unwind(AssertUnwindSafe(read));
     GUARDED.set(before);
     done.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = panic_text(panic.as_ref());
         Err(ParquetError::General(format!("its contents contradict each other ({text})")))
     })
+}
+
+/// What a panic says, on one line.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads the footer of a Parquet file.

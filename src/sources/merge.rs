@@ -146,13 +146,13 @@ fn choose(offers: &[Offer], needed: impl Fn(usize) -> bool, allowance: &Allowanc
     });
     let mut rows: Vec<(i64, bool, usize, u32)> = rows.collect();
     rows.sort_unstable();
-    let allowed = || rows.iter().filter(|(.., partition)| allowance.allows(*partition));
+    let allowed = || rows.iter().filter(|(.., partition)| allowance.holds_back(*partition));
     let next = allowed().find(|(_, _, stream, _)| silent.is_empty() || needed(*stream));
     if let Some((_, _, stream, _)) = next {
         return Choice::Take(*stream);
     }
     // Live input that may be read can still bring what everything waits for.
-    let may_come = silent.iter().any(|&partition| allowance.allows(partition));
+    let may_come = silent.iter().any(|&partition| allowance.holds_back(partition));
     match rows.first() {
         Some((.., partition)) if !may_come && allowed().next().is_none() => {
             Choice::Held(*partition)
@@ -208,8 +208,9 @@ mod tests {
         let offers = [rows(0, 5), rows(1, 6)];
         assert_eq!(choose(&offers, |_| true, &only(&[1])), Choice::Take(1));
         assert_eq!(choose(&offers, |_| true, &only(&[7])), Choice::Held(0));
+        // A feed that offers its next rows has no others.
         let ahead = Allowance { only: None, ahead: vec![0] };
-        assert_eq!(choose(&offers, |_| true, &ahead), Choice::Take(1));
+        assert_eq!(choose(&offers, |_| true, &ahead), Choice::Take(0));
     }
 
     #[test]

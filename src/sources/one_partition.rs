@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMillisecondType;
+use driftline_operators::admit::highest;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::ingest::Wake;
 
@@ -90,8 +91,9 @@ impl<R: Reader> OnePartition<R> {
         let times = records.rows.column(self.place.time_column);
         let times = times.as_primitive::<TimestampMillisecondType>();
         // Records without event time hold nothing up: they are read at once.
-        let lowest = arrow::compute::min(times).unwrap_or(i64::MIN);
-        let highest = self.highest.max(arrow::compute::max(times).unwrap_or(i64::MIN));
+        let reached = highest(times);
+        let lowest = reached.and_then(|_| arrow::compute::min(times)).unwrap_or(i64::MIN);
+        let highest = self.highest.max(reached.unwrap_or(i64::MIN));
         let mut chunk = self.chunk(records);
         self.highest = highest;
         chunk.was_idle = self.silence.as_mut().is_some_and(|silence| silence.broken(now));

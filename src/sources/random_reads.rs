@@ -140,7 +140,7 @@ fn read(inputs: &Inputs, workers: usize, denied: bool, random: &mut Random) -> V
                 sources.push_back((worker, source, 0));
             }
             Polled::Held(partition) => {
-                assert!(!allowance.allows(partition));
+                assert!(!allowance.holds_back(partition));
                 sources.push_front((worker, source, denials + 1));
             }
             Polled::Wait(delay) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader, UInt64Array};
 use arrow::compute::concat_batches;
-use driftline_operators::admit::event_times;
+use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::Chunk;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -78,7 +78,7 @@ impl PieceReader {
         // The groups before may be another worker's; the footer knows.
         let starts = piece.skip == 0 && group.times.is_some();
         let highest_before = if starts { group.highest_before } else { known };
-        let highest = highest_before.max(arrow::compute::max(&times).unwrap_or(i64::MIN));
+        let highest = highest_before.max(highest(&times).unwrap_or(i64::MIN));
         self.highest.insert(piece.partition, highest);
         let first = group.first_row + piece.skip;
         let chunk = Chunk {

@@ -88,3 +88,70 @@ fn one_that_cannot_be_made_ends_the_run_before_it_begins() {
     let error = format!("{:#}", pipeline.run().err().unwrap());
     assert!(error.contains("no weights"), "{error}");
 }
+
+/// Says `task` and `width`, and gives `given` numbers a row where a batch has a row of far away.
+struct Wrong {
+    task: Task,
+    width: usize,
+    given: usize,
+}
+
+impl Model for Wrong {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let distances = features.column(1).as_primitive::<Float64Type>();
+        let is_far = distances.values().iter().any(|&distance| distance > 2_500.0);
+        let numbers = features.num_rows() * if is_far { self.given } else { self.width };
+        Ok(Scores { predictions: vec![0.5; numbers], input: None })
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn task(&self) -> Task {
+        self.task
+    }
+}
+
+fn run_wrong(task: Task, width: usize, given: usize) -> Result<(usize, Vec<String>), String> {
+    let own = OwnEvents::batches(departures().schema(), [departures()]);
+    let make = move |_: &[_]| Ok(Box::new(Wrong { task, width, given }) as Box<dyn Model>);
+    let (pipeline, predictions, letters, _) = collecting(pipeline().model(make).events(own));
+    pipeline.run().map_err(|error| format!("{error:#}"))?;
+    let details = letters.all().column_by_name("detail").unwrap().clone();
+    let details = details.as_string::<i32>().iter().flatten().map(str::to_owned).collect();
+    Ok((predictions.all().num_rows(), details))
+}
+
+#[test]
+fn rows_that_are_not_answered_one_for_one_are_dead_letters() {
+    let far = arrow::compute::cast(
+        departures().column_by_name("distance").unwrap(),
+        &arrow::datatypes::DataType::Float64,
+    );
+    let far = far.unwrap();
+    let far = far.as_primitive::<Float64Type>().values().iter().filter(|&&d| d > 2_500.0).count();
+    for (task, width, given) in [
+        (Task::Regression, 1, 0),
+        (Task::Regression, 1, 2),
+        (Task::Binary, 2, 1),
+        (Task::Multiclass, 3, 4),
+    ] {
+        let name = format!("{task:?} of {width}, given {given}");
+        let (predicted, details) = run_wrong(task, width, given).unwrap();
+        assert_eq!((predicted, details.len()), (ROWS - far, far), "{name}");
+        let wanted = format!("the model gave {given} numbers for 1 rows");
+        assert!(details.iter().all(|detail| detail.starts_with(&wanted)), "{name}: {details:?}");
+    }
+}
+
+#[test]
+fn a_task_with_predictions_of_another_width_is_an_error_at_the_start() {
+    for (task, width) in
+        [(Task::Binary, 1), (Task::Binary, 3), (Task::Multiclass, 1), (Task::Regression, 0)]
+    {
+        let error = run_wrong(task, width, width).unwrap_err();
+        let wanted = format!("predictions of {width} numbers, and its task is {task:?}");
+        assert!(error.contains(&wanted), "{error}");
+    }
+}

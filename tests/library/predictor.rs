@@ -1,15 +1,19 @@
 //! Predictions on request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema};
+use driftline::model::{Model, ModelError, Scores, Task};
 use driftline::run::prepare::read_parquet;
-use driftline::{Pipeline, PredictError};
+use driftline::{Feature, JobBuilder, Model as ModelSection, Pipeline, PredictError, Window};
 use std::sync::Arc;
 
-use crate::support::{ROWS, assert_as_replayed, departures, flights, ids, scores};
+use crate::support::{ROWS, assert_as_replayed, departures, first_feature, flights, ids, scores};
 
 const FEATURES: [&str; 2] = ["dep_delay", "distance"];
 
@@ -74,6 +78,58 @@ fn given_features_are_scored_as_the_features_of_events_are() {
     let backwards = take_record_batch(&features, &UInt32Array::from(backwards)).unwrap();
     let predicted = predictor.predict_batch(&backwards).unwrap();
     assert_as_replayed(&scores(&predicted.predictions), "features");
+}
+
+/// Rows are applied as they are asked for, so that one that is not late may come behind others.
+#[test]
+fn a_row_behind_others_sees_its_whole_window_whatever_becomes_of_late_ones() {
+    for late in ["score", "dead_letter", "skip"] {
+        let job = JobBuilder::new("behind", "t")
+            .set("event.allowed_lateness_ms", 60_000)
+            .set("event.late", late)
+            .feature("n", Feature::window(Window::count("k", "1h")))
+            .model(ModelSection::own("n", ["n"]))
+            .build(".".as_ref())
+            .unwrap();
+        let rows = |time: i64| {
+            let columns: [(&str, ArrayRef); 2] = [
+                ("t", Arc::new(Int64Array::from(vec![time]))),
+                ("k", Arc::new(StringArray::from(vec!["a"]))),
+            ];
+            RecordBatch::try_from_iter(columns).unwrap()
+        };
+        let pipeline = Pipeline::new(job).model(first_feature());
+        let predictor = pipeline.predictor(&rows(0).schema()).unwrap();
+        let counted = [0, 3_610_000, 3_599_000].map(|time| {
+            let predicted = predictor.predict_batch(&rows(time)).unwrap().predictions;
+            predicted.column_by_name("score").unwrap().as_primitive::<Float32Type>().value(0)
+        });
+        assert_eq!(counted, [1.0, 1.0, 2.0], "late = {late}");
+    }
+}
+
+#[test]
+fn given_features_need_not_have_the_column_that_events_are_spread_by() {
+    let fields = FEATURES.map(|name| Field::new(name, DataType::Float64, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let numbers = || Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0])) as ArrayRef;
+    let rows = RecordBatch::try_new(schema.clone(), vec![numbers(), numbers()]).unwrap();
+    for shard_by in ["key", "id", "origin"] {
+        let job = JobBuilder::new("spread", "event_time")
+            .id("event_id")
+            .key("tailnum")
+            .set("job.shard_by", shard_by)
+            .feature("dep_delay", Feature::column("dep_delay"))
+            .feature("distance", Feature::column("distance"))
+            .model(ModelSection::own("first", FEATURES))
+            .build(".".as_ref())
+            .unwrap();
+        let pipeline = Pipeline::new(job).model(first_feature()).workers(2);
+        let predictor = pipeline.predictor_on_features(&schema).unwrap();
+        let predicted = predictor.predict_batch(&rows).unwrap().predictions;
+        let scores = predicted.column_by_name("score").unwrap().as_primitive::<Float32Type>();
+        assert_eq!(scores.values(), &[1.0, 2.0, 3.0], "shard_by {shard_by}");
+    }
 }
 
 #[test]
@@ -168,6 +224,69 @@ fn what_does_not_fit_is_an_error_that_leaves_the_predictor_at_work() {
     assert!(error.to_string().contains("event_time"), "{error}");
     let error = Pipeline::new(flights()).predictor_on_features(&no_time.schema()).err().unwrap();
     assert!(error.to_string().contains("which is a feature of the model"), "{error}");
+}
+
+/// Holds up its worker until it is let go.
+struct Stuck(Arc<AtomicBool>);
+
+impl Model for Stuck {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        while self.0.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Scores { predictions: vec![0.0; features.num_rows()], input: None })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+}
+
+#[test]
+fn rows_that_nobody_waits_for_any_more_do_not_pile_up() {
+    let stuck = Arc::new(AtomicBool::new(false));
+    let job = JobBuilder::new("stuck", "event_time")
+        .feature("distance", Feature::column("distance"))
+        .model(ModelSection::own("stuck", ["distance"]))
+        .build(".".as_ref())
+        .unwrap();
+    let held = stuck.clone();
+    let pipeline = Pipeline::new(job)
+        .rows_waiting_max(1_000)
+        .model(move |_features| Ok(Box::new(Stuck(held.clone()))));
+    let predictor = pipeline.predictor(&departures().schema()).unwrap();
+    stuck.store(true, Ordering::Release);
+    let ask = |rows| {
+        predictor.predict_batch_within(&departures().slice(0, rows), Duration::from_millis(1))
+    };
+    // The first may be taken before the worker is held up by it.
+    let refused = (0..1_000).find_map(|n| match ask(100).unwrap_err() {
+        PredictError::Timeout(_) => None,
+        PredictError::Busy { waiting } => Some((n, waiting)),
+        other => panic!("{other}"),
+    });
+    let (taken, waiting) = refused.expect("some are refused");
+    assert_eq!(waiting, 1_000);
+    assert!((10..=20).contains(&taken), "{taken} requests were taken");
+    stuck.store(false, Ordering::Release);
+    let ask_for_long = || {
+        let rows = departures().slice(0, 5_000);
+        let predicted = predictor.predict_batch_within(&rows, Duration::from_secs(60));
+        predicted.map(|predicted| predicted.predictions.num_rows())
+    };
+    // One request of more than may wait is taken when nothing else waits.
+    let answered = (0..10_000).find_map(|_| match ask_for_long() {
+        Err(PredictError::Busy { .. }) => {
+            std::thread::sleep(Duration::from_millis(1));
+            None
+        }
+        answered => Some(answered.unwrap()),
+    });
+    assert_eq!(answered, Some(5_000));
 }
 
 #[test]

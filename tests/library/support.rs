@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float32Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
+use driftline::model::{Model, ModelError, Scores, Task};
 use driftline::run::prepare::read_parquet;
 use driftline::{FunctionSink, Job, Pipeline};
 
@@ -33,6 +36,44 @@ pub fn job(text: &str) -> Job {
     let data = root().join("data/flights").display().to_string();
     std::fs::write(&path, text.replace("DATA", &data)).unwrap();
     Job::load(&path).unwrap()
+}
+
+/// Makes a model that gives its first feature as the score.
+pub fn first_feature() -> impl Fn(&[Field]) -> Result<Box<dyn Model>, ModelError> + Send + Sync {
+    |_features| Ok(Box::new(FirstFeature))
+}
+
+struct FirstFeature;
+
+impl Model for FirstFeature {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let first = features.column(0).as_primitive::<Float64Type>();
+        let predictions = first.values().iter().map(|&value| value as f32).collect();
+        Ok(Scores { predictions, input: None })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+}
+
+/// Far longer than a run takes.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
+
+/// What `run` gives, which must not take for ever.
+#[track_caller]
+pub fn in_time<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, ended) = channel();
+    std::thread::spawn(move || done.send(run()));
+    match ended.recv_timeout(HANGS_AFTER) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
+        Err(RecvTimeoutError::Disconnected) => panic!("{what}: panics"),
+    }
 }
 
 /// Batches that sinks of all workers have been given.
@@ -77,9 +118,9 @@ pub fn collecting(pipeline: Pipeline) -> (Pipeline, Collected, Collected, Collec
 }
 
 /// Status and the bits of the score by event id.
-pub type Scores = BTreeMap<String, (String, u32)>;
+pub type Scored = BTreeMap<String, (String, u32)>;
 
-pub fn scores(predictions: &RecordBatch) -> Scores {
+pub fn scores(predictions: &RecordBatch) -> Scored {
     let text = |name| predictions.column_by_name(name).unwrap().as_string::<i32>();
     let (ids, status) = (text("event_id"), text("status"));
     let score = predictions.column_by_name("score").unwrap().as_primitive::<Float32Type>();
@@ -92,8 +133,8 @@ pub fn scores(predictions: &RecordBatch) -> Scores {
 }
 
 /// What a replay of the flights gives for the first departures.
-pub fn replayed() -> &'static Scores {
-    static SCORES: OnceLock<Scores> = OnceLock::new();
+pub fn replayed() -> &'static Scored {
+    static SCORES: OnceLock<Scored> = OnceLock::new();
     SCORES.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("departures.parquet");
@@ -106,7 +147,7 @@ pub fn replayed() -> &'static Scores {
     })
 }
 
-fn write_parquet(path: &Path, batch: &RecordBatch) {
+pub fn write_parquet(path: &Path, batch: &RecordBatch) {
     let file = std::fs::File::create(path).unwrap();
     let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
     writer.write(batch).unwrap();
@@ -114,7 +155,7 @@ fn write_parquet(path: &Path, batch: &RecordBatch) {
 }
 
 #[track_caller]
-pub fn assert_as_replayed(found: &Scores, name: &str) {
+pub fn assert_as_replayed(found: &Scored, name: &str) {
     let expected = replayed();
     assert_eq!(found.len(), expected.len(), "{name}");
     let differing = expected.iter().filter(|(id, score)| found.get(*id) != Some(score));

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::admit::{Admitted, event_times};
+use crate::admit::{Admitted, END_OF_TIME, event_times};
 use crate::chunk::Chunk;
 use crate::dead_letter::DeadLetters;
 use crate::features::sql::Expression;
@@ -71,7 +71,7 @@ pub struct TableAdmission {
 }
 
 impl TableAdmission {
-    /// Admits a chunk of the table. Rows without key or time are dead letters.
+    /// Admits a chunk of the table. Rows that cannot be versions are dead letters.
     ///
     /// # Errors
     /// If a column is not of its type, or `delete` fails.
@@ -80,22 +80,34 @@ impl TableAdmission {
         let column = |at: usize| chunk.rows.column(at);
         let times = event_times(column(self.time))?;
         let keys = as_key(column(self.key))?;
-        let sound: BooleanArray =
-            (0..rows).map(|row| Some(times.is_valid(row) && keys.is_valid(row))).collect();
-        let dead_letters = self.dead_letters(chunk, &times, &sound)?;
+        let sequences = self.sequences(chunk)?;
+        let is_unfit = |row| self.sequence.is_some_and(|at| column(at).is_valid(row));
+        let fault = |row: usize| match times.is_valid(row).then(|| times.value(row)) {
+            None => Some("without its time"),
+            Some(END_OF_TIME) => Some("that holds from the end of time on"),
+            Some(_) if keys.is_null(row) => Some("without its key"),
+            Some(_) if sequences.is_null(row) && is_unfit(row) => {
+                Some("whose sequence is beyond 9223372036854775807")
+            }
+            Some(_) => None,
+        };
+        let faults: Vec<Option<&str>> = (0..rows).map(fault).collect();
+        let dead_letters = self.dead_letters(chunk, &faults)?;
         let mut columns: Vec<ArrayRef> = vec![
             keys,
             Arc::new(Int64Array::new(times.values().clone(), None)),
-            self.sequences(chunk)?,
+            Arc::new(sequences.iter().map(|n| Some(n.unwrap_or(i64::MIN))).collect::<Int64Array>()),
             self.deleted(chunk)?,
             Arc::new(UInt32Array::from_value(chunk.partition, rows)),
             Arc::new(chunk.offsets.clone()),
         ];
         columns.extend(self.values.iter().map(|&at| column(at).clone()));
         let versions = RecordBatch::try_new(self.table.schema(), columns)?;
-        let versions = match sound.true_count() {
-            all if all == rows => versions,
-            _ => filter_record_batch(&versions, &sound)?,
+        let versions = if faults.iter().all(Option::is_none) {
+            versions
+        } else {
+            let sound = faults.iter().map(|fault| Some(fault.is_none()));
+            filter_record_batch(&versions, &sound.collect::<BooleanArray>())?
         };
         let (late, highest) = late_rows(&times, chunk.highest_before, self.allowed_lateness_ms);
         let letters = dead_letters.num_rows() as u64;
@@ -105,14 +117,13 @@ impl TableAdmission {
         Ok(Admitted { rows: versions, dead_letters, marks: chunk.marks(highest) })
     }
 
-    fn sequences(&self, chunk: &Chunk) -> Result<ArrayRef, ArrowError> {
+    /// Null where there is none, or it does not fit.
+    fn sequences(&self, chunk: &Chunk) -> Result<Int64Array, ArrowError> {
         let Some(sequence) = self.sequence else {
-            let epoch = Int64Array::from_value(chunk.epoch as i64, chunk.rows.num_rows());
-            return Ok(Arc::new(epoch));
+            return Ok(Int64Array::from_value(chunk.epoch as i64, chunk.rows.num_rows()));
         };
         let column = cast(chunk.rows.column(sequence), &DataType::Int64)?;
-        let known = column.as_primitive::<Int64Type>().iter().map(|n| n.unwrap_or(i64::MIN));
-        Ok(Arc::new(Int64Array::from_iter_values(known)))
+        Ok(column.as_primitive::<Int64Type>().clone())
     }
 
     fn deleted(&self, chunk: &Chunk) -> Result<ArrayRef, ArrowError> {
@@ -130,16 +141,15 @@ impl TableAdmission {
     fn dead_letters(
         &self,
         chunk: &Chunk,
-        times: &Int64Array,
-        sound: &BooleanArray,
+        faults: &[Option<&str>],
     ) -> Result<RecordBatch, ArrowError> {
         let mut letters = DeadLetters::new(self.partition_names.clone());
         for (offset, what, bytes) in &chunk.undecoded {
             letters.undecoded(chunk.partition, *offset, what, bytes);
         }
-        for row in (0..sound.len()).filter(|&row| !sound.value(row)) {
-            let missing = if times.is_null(row) { "time" } else { "key" };
-            let detail = format!("a row of table {:?} without its {missing}", self.table.name);
+        for (row, fault) in faults.iter().enumerate() {
+            let Some(fault) = fault else { continue };
+            let detail = format!("a row of table {:?} {fault}", self.table.name);
             letters.table_row(chunk, &detail, row)?;
         }
         Ok(letters.finish())
@@ -149,9 +159,72 @@ impl TableAdmission {
 /// How many rows come behind the watermark of their partition, and its highest time after them.
 fn late_rows(times: &Int64Array, highest_before: i64, allowed_lateness_ms: i64) -> (u64, i64) {
     let (mut late, mut highest) = (0, highest_before);
-    for time in times.iter().flatten() {
+    for time in times.iter().flatten().filter(|&time| time != END_OF_TIME) {
         late += u64::from(time < highest.saturating_sub(allowed_lateness_ms));
         highest = highest.max(time);
     }
     (late, highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::UInt64Array;
+    use arrow::datatypes::UInt64Type;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_cannot_be_versions_are_dead_letters_that_say_why() {
+        let table = AsOfTable {
+            name: "t".to_owned(),
+            key_type: DataType::Int64,
+            values: Vec::new(),
+            max_age_ms: None,
+            eager: false,
+        };
+        let admission = TableAdmission {
+            table,
+            key: 0,
+            time: 1,
+            sequence: Some(2),
+            delete: None,
+            values: Vec::new(),
+            allowed_lateness_ms: 0,
+            partition_names: ["p".to_owned()].into(),
+            counters: Counters::default(),
+        };
+        let beyond = i64::MAX as u64 + 1;
+        let keys = Int64Array::from(vec![Some(1), Some(1), None, Some(1), Some(1), Some(1)]);
+        let times = [Some(5), Some(i64::MAX), Some(6), None, Some(7), Some(8)];
+        let sequences = [None, Some(1), Some(2), Some(3), Some(beyond), Some(beyond - 1)];
+        let columns: [(&str, ArrayRef); 3] = [
+            ("key", Arc::new(keys)),
+            ("time", Arc::new(Int64Array::from(times.to_vec()))),
+            ("sequence", Arc::new(UInt64Array::from(sequences.to_vec()))),
+        ];
+        let chunk = Chunk {
+            epoch: 1,
+            stream: 1,
+            partition: 0,
+            rows: RecordBatch::try_from_iter(columns).unwrap(),
+            offsets: UInt64Array::from_iter_values(0..6),
+            raw: None,
+            undecoded: Vec::new(),
+            highest_before: i64::MIN,
+            finished: Vec::new(),
+            idle: Vec::new(),
+            was_idle: false,
+        };
+        let Admitted { rows, dead_letters, .. } = admission.admit(&chunk).unwrap();
+        let sequences = rows.column(SEQUENCE).as_primitive::<Int64Type>();
+        assert_eq!(sequences.values(), &[i64::MIN, i64::MAX]);
+        let offsets = dead_letters.column_by_name("offset").unwrap().as_primitive::<UInt64Type>();
+        assert_eq!(offsets.values(), &[1, 2, 3, 4]);
+        let details = dead_letters.column_by_name("detail").unwrap().as_string::<i32>();
+        let wanted =
+            ["end of time", "without its key", "without its time", "beyond 92233720368547"];
+        for (detail, wanted) in details.iter().flatten().zip(wanted) {
+            assert!(detail.contains(wanted), "{detail}");
+        }
+    }
 }

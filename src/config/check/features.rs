@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use driftline_operators::features::window::{Aggregate, WindowSpec};
+use driftline_operators::features::window::Aggregate;
 use driftline_operators::score::PREDICTION;
 use indexmap::IndexMap;
 
 use super::problem::{Problem, suggestion};
 use crate::config::duration::length_ms;
 use crate::config::in_words;
-use crate::config::job::{Feature, FeatureKind, Table};
+use crate::config::job::{Feature, FeatureKind, Figure, Table};
 use crate::config::raw::words::NullDefault;
 use crate::config::raw::{FeatureSection, LookupSection, WindowSection};
 
@@ -17,7 +17,6 @@ pub(super) fn check_features(
     raw: IndexMap<String, FeatureSection>,
     tables: &IndexMap<String, Table>,
     folder: &Path,
-    history_ms: i64,
 ) -> Result<Vec<(String, Feature)>, Problem> {
     if raw.is_empty() {
         return Err(Problem::at("features", "a job needs at least one section [features.NAME]"));
@@ -27,7 +26,7 @@ pub(super) fn check_features(
         if name == PREDICTION {
             return Err(at("that is the name of the score in drift figures".to_owned()));
         }
-        let feature = check_feature(section, tables, folder, history_ms).map_err(at)?;
+        let feature = check_feature(section, tables, folder).map_err(at)?;
         Ok((name, feature))
     };
     raw.into_iter().map(check).collect()
@@ -37,13 +36,12 @@ fn check_feature(
     raw: FeatureSection,
     tables: &IndexMap<String, Table>,
     folder: &Path,
-    history_ms: i64,
 ) -> Result<Feature, String> {
     let FeatureSection { column, sql, window, lookup, encode, default, allow_null } = raw;
     let kind = match (column, sql, window, lookup, encode) {
         (Some(column), None, None, None, None) => FeatureKind::Column(column),
         (None, Some(sql), None, None, None) => FeatureKind::Sql(sql),
-        (None, None, Some(window), None, None) => check_window(window, history_ms)?,
+        (None, None, Some(window), None, None) => check_window(window)?,
         (None, None, None, Some(lookup), None) => check_lookup(lookup, tables)?,
         (None, None, None, None, Some(encode)) => {
             let categories = match (encode.categories, encode.categories_file) {
@@ -66,7 +64,7 @@ fn read_lines(path: &Path) -> Result<Vec<String>, String> {
     Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
-fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, String> {
+fn check_window(raw: WindowSection) -> Result<FeatureKind, String> {
     let WindowSection { key, value, aggregate, function, length, within } = raw;
     let word = match (aggregate, function) {
         (Some(word), None) => word,
@@ -74,8 +72,12 @@ fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, Stri
             let (Some(value), Some(length), None) = (value, length, within) else {
                 return Err(format!("function {function:?} needs a value and a length"));
             };
-            let length_ms = length_ms(&length)?;
-            return Ok(FeatureKind::OwnWindow { key, value, function, length_ms, history_ms });
+            return Ok(FeatureKind::Window {
+                key,
+                value: Some(value),
+                figure: Figure::Function(function),
+                length_ms: length_ms(&length)?,
+            });
         }
         _ => return Err("a window has either an aggregate or a function".to_owned()),
     };
@@ -95,8 +97,8 @@ fn check_window(raw: WindowSection, history_ms: i64) -> Result<FeatureKind, Stri
         (Aggregate::Count | Aggregate::TimeSinceLast, _) | (_, Some(_)) => {}
         (_, None) => return Err(format!("{name} needs a value")),
     }
-    let spec = WindowSpec { aggregate, length_ms: length_ms(length)?, history_ms };
-    Ok(FeatureKind::Window { key, value, spec })
+    let length_ms = length_ms(length)?;
+    Ok(FeatureKind::Window { key, value, figure: Figure::Aggregate(aggregate), length_ms })
 }
 
 fn check_lookup(

@@ -36,6 +36,9 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         .iter()
         .map(|knob| format!("realtime_ml.{knob} has no effect in this version"))
         .collect();
+    if raw.job.partition_skew_max_ms.is_some() {
+        warnings.push("job.partition_skew_max_ms has no effect in this version".to_owned());
+    }
     let late = LatePolicy::from(raw.event.late);
     at_least("event.allowed_lateness_ms", raw.event.allowed_lateness_ms, 0)?;
     at_least("event.late_horizon_ms", raw.event.late_horizon_ms, raw.event.allowed_lateness_ms)?;
@@ -55,7 +58,6 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         Source { name, input }
     });
 
-    let order = Order::from(raw.job.order);
     let event = Event {
         time: raw.event.time,
         id: raw.event.id,
@@ -68,12 +70,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         columns: raw.event.columns,
     };
     let mut tables = check_tables(raw.tables, folder)?;
-    // In order of event time only late rows come behind others; else whatever is not late may.
-    let history_ms = match (order, late) {
-        (Order::EventTime, LatePolicy::DeadLetter | LatePolicy::Skip) => 0,
-        _ => event.reach_back_ms(),
-    };
-    let features = check_features(raw.features, &tables, folder, history_ms)?;
+    let features = check_features(raw.features, &tables, folder)?;
     // Events would wait for a table that nobody asks.
     tables.retain(|name, _| {
         let is_used = features.iter().any(|(_, feature)| feature.kind.table() == Some(name));
@@ -100,7 +97,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     Ok(Job {
         path: path.to_owned(),
         origin: Origin::default(),
-        order,
+        order: Order::from(raw.job.order),
         shard_by: match raw.job.shard_by.as_str() {
             "key" => ShardBy::Key,
             "id" => ShardBy::Id,

@@ -29,8 +29,8 @@ pub struct JobSection {
     #[serde(default = "gate_rows_max")]
     #[schemars(range(min = 1))]
     pub gate_rows_max: u64,
-    /// How far (ms of event time) a partition may be ahead of the others of its stream. No limit
-    /// where it is not set.
+    /// How far (ms of event time) a partition of live input may be ahead of the others of its stream.
+    /// No limit where it is not set; files are read in step whatever it says.
     #[schemars(range(min = 0))]
     pub partition_skew_max_ms: Option<i64>,
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use super::sheet::Sheet;
 use super::{columns, stored};
@@ -14,6 +13,7 @@ use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
 use crate::run::plan::words;
 use crate::run::prepare::Prepared;
+use crate::sources::guard;
 
 /// `all_columns`: those of each stream.
 pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaRef]) -> Result<()> {
@@ -48,7 +48,7 @@ fn static_table(sheet: &mut Sheet, job: &Job, name: &str, table: &Table) -> Resu
 
 /// The columns of a Parquet file, and its rows.
 fn footer(path: &Path) -> Result<(SchemaRef, u64)> {
-    let metadata = ArrowReaderMetadata::load(&File::open(path)?, ArrowReaderOptions::new())?;
+    let metadata = guard::footer(&File::open(path)?)?;
     let rows = metadata.metadata().file_metadata().num_rows();
     Ok((metadata.schema().clone(), rows.max(0) as u64))
 }

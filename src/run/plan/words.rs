@@ -5,11 +5,11 @@ use std::path::{Component, Path, PathBuf};
 use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
-use driftline_operators::features::window::{Aggregate, WindowSpec};
+use driftline_operators::features::window::Aggregate;
 
 use crate::config::Job;
 use crate::config::duration::length_text;
-use crate::config::job::{DriftMode, Feature, FeatureKind, Format, Output};
+use crate::config::job::{DriftMode, Feature, FeatureKind, Figure, Format, Output};
 
 /// A length of time that is not negative.
 pub fn length(millis: i64) -> String {
@@ -57,17 +57,14 @@ pub fn partitions(count: usize) -> String {
 }
 
 /// What a window says of the rows of its key.
-fn window(spec: &WindowSpec, value: Option<&str>) -> String {
-    let length = length(spec.length_ms);
-    let name = match &spec.aggregate {
-        Aggregate::Count => "count",
-        Aggregate::Sum => "sum",
-        Aggregate::Mean => "mean",
-        Aggregate::Min => "min",
-        Aggregate::Max => "max",
-        Aggregate::Std => "std",
-        Aggregate::Own(own) => own.name(),
-        Aggregate::TimeSinceLast => return format!("time since the last row, within {length}"),
+fn window(figure: &Figure, value: Option<&str>, length_ms: i64) -> String {
+    let length = length(length_ms);
+    let name = match figure {
+        Figure::Aggregate(Aggregate::TimeSinceLast) => {
+            return format!("time since the last row, within {length}");
+        }
+        Figure::Aggregate(aggregate) => aggregate.name(),
+        Figure::Function(function) => function,
     };
     format!("{name} of {} over {length}", value.unwrap_or("rows"))
 }
@@ -75,9 +72,8 @@ fn window(spec: &WindowSpec, value: Option<&str>) -> String {
 /// What a feature says of the rows of its key, if it is a window: key and words.
 pub fn window_of(kind: &FeatureKind) -> Option<(&str, String)> {
     match kind {
-        FeatureKind::Window { key, value, spec } => Some((key, window(spec, value.as_deref()))),
-        FeatureKind::OwnWindow { key, value, function, length_ms, .. } => {
-            Some((key, format!("{function} of {value} over {}", length(*length_ms))))
+        FeatureKind::Window { key, value, figure, length_ms } => {
+            Some((key, window(figure, value.as_deref(), *length_ms)))
         }
         _ => None,
     }
@@ -99,9 +95,7 @@ pub fn kind(job: &Job, kind: &FeatureKind) -> String {
     match kind {
         FeatureKind::Column(column) => format!("column {column}"),
         FeatureKind::Sql(sql) => format!("sql {sql}"),
-        FeatureKind::Window { key, .. } | FeatureKind::OwnWindow { key, .. } => {
-            format!("window by {key}")
-        }
+        FeatureKind::Window { key, .. } => format!("window by {key}"),
         FeatureKind::Lookup { table, key, column } if is_as_of(table) => {
             format!("as-of lookup {table}.{column} by {key}")
         }
@@ -180,10 +174,13 @@ mod tests {
 
     #[test]
     fn windows_are_told_by_aggregate_value_and_length() {
-        let spec = |aggregate| WindowSpec { aggregate, length_ms: 3_600_000, history_ms: 0 };
-        assert_eq!(window(&spec(Aggregate::Mean), Some("a + b")), "mean of a + b over 1 h");
-        assert_eq!(window(&spec(Aggregate::Count), None), "count of rows over 1 h");
-        let since = window(&spec(Aggregate::TimeSinceLast), None);
+        let hour = |figure, value| window(&figure, value, 3_600_000);
+        let of = Figure::Aggregate;
+        assert_eq!(hour(of(Aggregate::Mean), Some("a + b")), "mean of a + b over 1 h");
+        assert_eq!(hour(of(Aggregate::Count), None), "count of rows over 1 h");
+        let since = hour(of(Aggregate::TimeSinceLast), None);
         assert_eq!(since, "time since the last row, within 1 h");
+        let own = hour(Figure::Function("trend".to_owned()), Some("a"));
+        assert_eq!(own, "trend of a over 1 h");
     }
 }

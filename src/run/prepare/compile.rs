@@ -18,7 +18,7 @@ use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
 use super::inputs::as_of_tables;
-use crate::config::job::{Feature, FeatureKind, ShardBy, Table, TableVersions};
+use crate::config::job::{Feature, FeatureKind, Figure, ShardBy, Table, TableVersions};
 use crate::config::{Job, Problem, expression};
 use crate::run::extensions::Extensions;
 use crate::sources::inputs::Inputs;
@@ -187,21 +187,24 @@ fn declarations(
     own: &Extensions,
 ) -> Result<Vec<FeatureDeclaration>> {
     let as_of = |table: &String| as_of_tables(job).position(|(name, ..)| name == table);
+    let own_aggregate = |feature: &String, function: &String| {
+        own.aggregates.get(function).copied().ok_or_else(|| {
+            let message = format!("there is no function {function:?}; a program brings it");
+            Problem::at(format!("features.{feature}"), message)
+        })
+    };
+    let history_ms = job.history_ms();
     let declare = |(name, feature): &(String, Feature)| {
         let definition = match &feature.kind {
             FeatureKind::Column(column) => Definition::Column(column.clone()),
             FeatureKind::Sql(sql) => Definition::Sql(sql.clone()),
-            FeatureKind::Window { key, value, spec } => {
-                Definition::Window { key: key.clone(), value: value.clone(), spec: *spec }
-            }
-            FeatureKind::OwnWindow { key, value, function, length_ms, history_ms } => {
-                let own = own.aggregates.get(function).ok_or_else(|| {
-                    let message = format!("there is no function {function:?}; a program brings it");
-                    Problem::at(format!("features.{name}"), message)
-                })?;
-                let (aggregate, length_ms) = (Aggregate::Own(*own), *length_ms);
-                let spec = WindowSpec { aggregate, length_ms, history_ms: *history_ms };
-                Definition::Window { key: key.clone(), value: Some(value.clone()), spec }
+            FeatureKind::Window { key, value, figure, length_ms } => {
+                let aggregate = match figure {
+                    Figure::Aggregate(aggregate) => *aggregate,
+                    Figure::Function(function) => Aggregate::Own(own_aggregate(name, function)?),
+                };
+                let spec = WindowSpec { aggregate, length_ms: *length_ms, history_ms };
+                Definition::Window { key: key.clone(), value: value.clone(), spec }
             }
             FeatureKind::Lookup { table, key, column } => match as_of(table) {
                 Some(table) => {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use driftline_operators::features::window::WindowSpec;
 use driftline_operators::watermark::StreamBounds;
 
 use crate::config::job::{FeatureKind, Input, TableVersions};
@@ -117,10 +116,10 @@ pub fn bounds(job: &Job, inputs: &Inputs) -> Vec<StreamBounds> {
 
 /// How far back windows have to be fed for rows from `--from` on to see all they would have seen.
 pub fn warm_up_from(job: &Job, options: &RunOptions) -> i64 {
-    let reach = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
-        FeatureKind::Window { spec: WindowSpec { length_ms, history_ms, .. }, .. }
-        | FeatureKind::OwnWindow { length_ms, history_ms, .. } => Some(length_ms + history_ms),
+    let lengths = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
+        FeatureKind::Window { length_ms, .. } => Some(*length_ms),
         _ => None,
     });
-    options.from().saturating_sub(reach.max().unwrap_or(0))
+    let reach = lengths.max().map_or(0, |longest| longest.saturating_add(job.history_ms()));
+    options.from().saturating_sub(reach)
 }

@@ -33,6 +33,22 @@ pub enum Aggregate {
     Own(OwnAggregate),
 }
 
+impl Aggregate {
+    /// As a job file has it; of a program's own, the name it has there.
+    pub fn name(&self) -> &str {
+        match self {
+            Aggregate::Count => "count",
+            Aggregate::Sum => "sum",
+            Aggregate::Mean => "mean",
+            Aggregate::Min => "min",
+            Aggregate::Max => "max",
+            Aggregate::Std => "std",
+            Aggregate::TimeSinceLast => "time_since_last",
+            Aggregate::Own(own) => own.name(),
+        }
+    }
+}
+
 /// An aggregate in Rust.
 ///
 /// It must be pure: what it gives may depend on the rows and on nothing else, or results depend on
