@@ -20,7 +20,7 @@ use crate::config::schema::job_schema;
 use crate::config::{Job, on_one_line};
 use crate::run::options::{Interrupt, RunOptions};
 use crate::run::{self, check, plan};
-use crate::sources::guard;
+use crate::sources::parquet::guard;
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {

@@ -13,7 +13,7 @@ use driftline_operators::drift::thinning::seed_of;
 use super::prepare::read_parquet;
 use super::scoring::digest;
 use crate::sinks::parquet::ParquetSink;
-use crate::sources::guard;
+use crate::sources::parquet::guard;
 
 /// A baseline, and what its file says of it.
 pub struct BaselineFile {

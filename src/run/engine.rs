@@ -15,7 +15,7 @@ use timely::{CommunicationConfig, WorkerConfig};
 use super::options::{Exchange, RunOptions};
 use super::prepare::Prepared;
 use super::progress::Progress;
-use crate::sources::guard::panic_text;
+use crate::sources::parquet::guard::panic_text;
 
 /// How long a worker sleeps when there is nothing to do; signals and failures are seen after it.
 const PARK: Duration = Duration::from_millis(5);

@@ -1,31 +1,31 @@
 //! Where rows come from: files of columns, files of JSON lines, standard input; the events and the
 //! as-of tables of a job as one numbered sequence of epochs.
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | `inputs` | all streams of a job: what kind each is, and the source that reads them |
+//! | `stream` | what a job says of a stream; a partition of it |
+//! | `parquet/` | files of columns: footers, the schedule of their row groups, damage |
+//! | `json/` | lines: reading, decoding into columns |
+//! | `own/` | events that a program brings |
+//! | `feed`, `one_partition` | what reads a stream, chunk by chunk; one that has a single partition |
+//! | `merge`, `replay` | several feeds as one source; Parquet events alone, by their schedule |
+//! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
+//! | `files`, `idle` | which files there are; silence of live input |
 
 pub mod columns;
 pub mod feed;
 pub mod files;
-pub mod footers;
-pub mod guard;
 pub mod idle;
 pub mod inputs;
-mod json_columns;
-pub mod json_feed;
-pub mod json_lines;
-pub mod line_decoder;
-pub mod lines;
+pub mod json;
 pub mod merge;
-mod nesting;
 pub mod one_partition;
 pub mod own;
-pub mod own_stream;
 pub mod parquet;
-pub mod parquet_feed;
 pub mod replay;
-pub mod row_groups;
-pub mod schedule;
 pub mod stored_columns;
 pub mod stream;
-pub mod whole_file;
 
 #[cfg(test)]
 mod random_reads;

@@ -6,8 +6,8 @@ use driftline_operators::ingest::{Allowance, Polled, Source};
 use driftline_operators::watermark::EVENTS;
 
 use super::SourceError;
-use super::row_groups::PieceReader;
-use super::schedule::Piece;
+use super::parquet::row_groups::PieceReader;
+use super::parquet::schedule::Piece;
 
 /// Reads pieces in the order of their epochs, whatever is ahead: the schedule keeps files in step.
 pub struct Replay {

@@ -3,8 +3,8 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMillisecondType};
-use driftline::sources::line_decoder::{Decoded, LineDecoder, event_schema, infer};
-use driftline::sources::lines::{LINE_BYTES_MAX, Line};
+use driftline::sources::json::decoder::{Decoded, LineDecoder, event_schema, infer};
+use driftline::sources::json::lines::{LINE_BYTES_MAX, Line};
 use indexmap::IndexMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;

@@ -13,7 +13,7 @@ use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
 use crate::run::plan::words;
 use crate::run::prepare::Prepared;
-use crate::sources::guard;
+use crate::sources::parquet::guard;
 
 /// `all_columns`: those of each stream.
 pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaRef]) -> Result<()> {

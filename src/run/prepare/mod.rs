@@ -31,9 +31,9 @@ use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 use super::options::RunOptions;
 use crate::config::job::{ShardBy, Table};
 use crate::config::{Job, Problem};
-use crate::sources::guard::{self, guarded};
 use crate::sources::inputs::Inputs;
-use crate::sources::whole_file::WholeFile;
+use crate::sources::parquet::guard::{self, guarded};
+use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::{damaged, failed, unreadable};
 
 /// A job whose data is open and whose features are compiled against it.

@@ -12,14 +12,14 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
-use super::feed::Taken;
-use super::footers::FileFooter;
-use super::guard::guarded;
-use super::parquet::ParquetStream;
-use super::schedule::Piece;
-use super::stored_columns::StoredColumns;
-use super::whole_file::WholeFile;
-use super::{SourceError, damaged, failed};
+use crate::sources::feed::Taken;
+use crate::sources::parquet::ParquetStream;
+use crate::sources::parquet::footers::FileFooter;
+use crate::sources::parquet::guard::guarded;
+use crate::sources::parquet::schedule::Piece;
+use crate::sources::parquet::whole_file::WholeFile;
+use crate::sources::stored_columns::StoredColumns;
+use crate::sources::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
 /// and opened again where it is gone on with.
@@ -179,10 +179,10 @@ impl OpenGroup {
 
 #[cfg(test)]
 mod tests {
-    use super::super::files;
-    use super::super::schedule::schedule;
-    use super::super::testing::{Folder, numbers, spec};
     use super::*;
+    use crate::sources::files;
+    use crate::sources::parquet::schedule::schedule;
+    use crate::sources::testing::{Folder, numbers, spec};
 
     #[test]
     fn groups_that_were_closed_are_gone_on_with() {

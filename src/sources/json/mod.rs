@@ -1,5 +1,10 @@
 //! A stream of JSON lines: files, plain or compressed, or standard input.
 
+mod columns;
+pub mod decoder;
+pub mod feed;
+pub mod lines;
+
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -7,12 +12,12 @@ use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, SchemaRef};
 use driftline_operators::admit::event_times;
 
-use super::files::{InputFile, describe};
-use super::line_decoder::{LineDecoder, event_schema, infer};
-use super::lines::{Line, Lines};
-use super::stream::{Partition, StreamSpec};
-use super::{SourceError, failed};
 use crate::sinks::without_prefixes;
+use crate::sources::files::{InputFile, describe};
+use crate::sources::json::decoder::{LineDecoder, event_schema, infer};
+use crate::sources::json::lines::{Line, Lines};
+use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::{SourceError, failed};
 
 /// Lines that are looked at to learn the columns that the job does not declare.
 const SAMPLE_LINES: usize = 1_000;

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::{ParquetError, Result};
 
-use super::nesting::nesting;
+use crate::sources::parquet::nesting::nesting;
 
 /// Groups within groups of a schema; a list takes two.
 const NESTING_MAX: usize = 100;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::SourceError;
-use super::feed::{Feed, Offer, Taken};
-use super::row_groups::PieceReader;
-use super::schedule::Piece;
+use crate::sources::SourceError;
+use crate::sources::feed::{Feed, Offer, Taken};
+use crate::sources::parquet::row_groups::PieceReader;
+use crate::sources::parquet::schedule::Piece;
 
 /// Offers the pieces of the stream's own schedule, each at the time that it is estimated to begin.
 pub struct ParquetFeed {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, UInt64Array};
 
-use super::json_lines::{JsonLines, LineChunk};
-use super::line_decoder::LineDecoder;
-use super::lines::Line;
-use super::one_partition::{Came, OnePartition, Place, Reader, Records};
-use super::{SourceError, failed};
+use crate::sources::json::decoder::LineDecoder;
+use crate::sources::json::lines::Line;
+use crate::sources::json::{JsonLines, LineChunk};
+use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
+use crate::sources::{SourceError, failed};
 
 pub struct JsonReader {
     name: String,
@@ -87,10 +87,10 @@ impl Reader for JsonReader {
 mod tests {
     use std::sync::mpsc::{SyncSender, sync_channel};
 
-    use super::super::feed::{Feed, Offer, Taken};
-    use super::super::files;
-    use super::super::testing::{Folder, numbers, spec};
     use super::*;
+    use crate::sources::feed::{Feed, Offer, Taken};
+    use crate::sources::files;
+    use crate::sources::testing::{Folder, numbers, spec};
 
     const TIMEOUT: Duration = Duration::from_millis(100);
 

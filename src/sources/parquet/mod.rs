@@ -1,17 +1,25 @@
 //! A stream of Parquet files: footers say what is to be read.
 
+pub mod feed;
+pub mod footers;
+pub mod guard;
+mod nesting;
+pub mod row_groups;
+pub mod schedule;
+pub mod whole_file;
+
 use std::sync::Arc;
 
 use arrow::array::new_empty_array;
 use driftline_operators::admit::event_times;
 
-use super::files::{InputFile, describe};
-use super::footers::FileFooter;
-use super::schedule::{Group, Lane};
-use super::stored_columns::StoredColumns;
-use super::stream::{Partition, StreamSpec};
-use super::{SourceError, failed};
 use crate::sinks::without_prefixes;
+use crate::sources::files::{InputFile, describe};
+use crate::sources::parquet::footers::FileFooter;
+use crate::sources::parquet::schedule::{Group, Lane};
+use crate::sources::stored_columns::StoredColumns;
+use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::{SourceError, failed};
 
 /// Parquet files with the same columns. A file with statistics of the event time is a partition of
 /// its own; those without form one, in the order of their names.

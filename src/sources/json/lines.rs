@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{SourceError, failed};
+use crate::sources::{SourceError, failed};
 
 /// A longer line is no event.
 pub const LINE_BYTES_MAX: usize = 16 << 20;

@@ -1,5 +1,7 @@
 //! Events that the program hands over itself.
 
+pub mod stream;
+
 use std::error::Error;
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,9 +11,9 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::errors::{ParquetError, Result as Parquet};
 use parquet::file::metadata::RowGroupMetaData;
 
-use super::files::InputFile;
-use super::guard::{self, guarded};
-use super::{SourceError, damaged, failed, unreadable};
+use crate::sources::files::InputFile;
+use crate::sources::parquet::guard::{self, guarded};
+use crate::sources::{SourceError, damaged, failed, unreadable};
 
 /// A row group of more rows is taken for damage: they are planned one by one before any is read.
 const ROW_GROUP_ROWS_MAX: u64 = 1 << 31;

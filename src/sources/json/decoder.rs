@@ -7,10 +7,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use indexmap::IndexMap;
 
-use super::columns::{normalise, time_type};
-use super::json_columns::JsonColumns;
-use super::lines::{LINE_BYTES_MAX, Line};
 use crate::config::job::JsonType;
+use crate::sources::columns::{normalise, time_type};
+use crate::sources::json::columns::JsonColumns;
+use crate::sources::json::lines::{LINE_BYTES_MAX, Line};
 
 /// Columns of the sampled lines: as declared, else text, truth values, and numbers as Float64. Ids
 /// and keys that are mostly integers stay integers; an event time that is a number is one.

@@ -7,11 +7,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use driftline_operators::admit::event_times;
 use driftline_operators::ingest::Wake;
 
-use super::one_partition::{Came, OnePartition, Place, Reader, Records};
-use super::own::{EventSource, Next, OwnEvents};
-use super::stored_columns::StoredColumns;
-use super::stream::{Partition, StreamSpec};
-use super::{SourceError, failed};
+use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
+use crate::sources::own::{EventSource, Next, OwnEvents};
+use crate::sources::stored_columns::StoredColumns;
+use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::{SourceError, failed};
 
 /// What messages and dead letters call the partition of such events.
 const NAME: &str = "events";
