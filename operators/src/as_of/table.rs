@@ -174,6 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn late_rows_are_told_by_those_before_them() {
+        let times = Int64Array::from(vec![Some(5), Some(9), None, Some(3), Some(20), Some(11)]);
+        assert_eq!(late_rows(&times, 6, 5), (2, 20));
+        assert_eq!(late_rows(&times.slice(3, 1), 9, 6), (0, 9));
+        assert_eq!(late_rows(&Int64Array::from(vec![4, END_OF_TIME]), i64::MIN, 0), (0, 4));
+    }
+
+    #[test]
     fn rows_that_cannot_be_versions_are_dead_letters_that_say_why() {
         let table = AsOfTable {
             name: "t".to_owned(),
