@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +19,6 @@ pub enum FolderError {
     Io { path: PathBuf, error: std::io::Error },
 }
 
-/// Stays where it is: a run that waits for it must not find itself with a file that is gone.
 const LOCK: &str = ".driftline.lock";
 
 /// The output folders of one run. Dropped without [`Publication::publish`], nothing of the run stays.
@@ -42,8 +42,11 @@ impl Publication {
         for &folder in folders {
             let io = |error| FolderError::Io { path: folder.to_owned(), error };
             fs::create_dir_all(folder).map_err(io)?;
-            let lock = File::create(folder.join(LOCK)).map_err(io)?;
-            lock.try_lock().map_err(|_| FolderError::Busy(folder.to_owned()))?;
+            let path = folder.join(LOCK);
+            let lock = File::create(&path).map_err(io)?;
+            if lock.try_lock().is_err() || !lies_at(&lock, &path) {
+                return Err(FolderError::Busy(folder.to_owned()));
+            }
             inner.folders.push((folder.to_owned(), lock));
             if !overwrite && !results(folder).map_err(io)?.is_empty() {
                 return Err(FolderError::HoldsARun(folder.to_owned()));
@@ -94,7 +97,17 @@ impl Drop for Inner {
         for (temporary, _) in files.drain(..) {
             let _ = fs::remove_file(temporary);
         }
+        // Removed while it is held: who has opened it meanwhile holds a file that lies nowhere.
+        for (folder, _) in &self.folders {
+            let _ = fs::remove_file(folder.join(LOCK));
+        }
     }
+}
+
+/// Whether `file` is what lies at `path` now, and not one that was removed.
+fn lies_at(file: &File, path: &Path) -> bool {
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    file.metadata().and_then(|held| Ok(same(held, fs::metadata(path)?))).unwrap_or(false)
 }
 
 /// The path that a result has when it is published, for that of its temporary file.
@@ -139,7 +152,7 @@ mod tests {
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let names = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
-        let mut names: Vec<String> = names.filter(|name| name != LOCK).collect();
+        let mut names: Vec<String> = names.collect();
         names.sort();
         names
     }
@@ -159,15 +172,20 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_has_one_run_at_a_time_even_if_one_waits_while_another_ends() {
+    fn a_folder_has_one_run_at_a_time_even_if_another_opened_its_lock_before_it_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let first = Publication::prepare(&[path], false).unwrap();
-        // Another run has opened the lock, and gets it when the first is done.
-        let waiting = File::open(path.join(LOCK)).unwrap();
+        let opened = File::open(path.join(LOCK)).unwrap();
         drop(first);
-        waiting.try_lock().unwrap();
+        // What was opened can be locked now, and locks nothing: a third run may hold the folder.
+        opened.try_lock().unwrap();
+        assert!(!lies_at(&opened, &path.join(LOCK)));
+        let third = Publication::prepare(&[path], false).unwrap();
+        assert!(!lies_at(&opened, &path.join(LOCK)));
         assert!(matches!(Publication::prepare(&[path], false), Err(FolderError::Busy(_))));
+        drop(third);
+        assert!(fs::read_dir(path).unwrap().next().is_none());
     }
 
     #[test]
