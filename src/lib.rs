@@ -10,7 +10,8 @@
 
 pub mod cli;
 pub mod config;
-pub mod models;
+pub mod kafka;
+mod models;
 pub mod pipeline;
 pub mod predict;
 pub mod run;

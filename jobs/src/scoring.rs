@@ -53,7 +53,7 @@ pub fn scoring<'scope>(
     probe: &ProbeHandle<u64>,
 ) {
     let run = events.run.clone();
-    let Run { counters, failure, faults, clock } = run.clone();
+    let Run { counters, failure, faults, clock, .. } = run.clone();
     let watermarks = events.watermarks.clone();
     let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
 

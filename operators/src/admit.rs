@@ -12,11 +12,13 @@ use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Undecoded};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
 use crate::layout::EventLayout;
+use crate::settled::Settled;
+use crate::warm_up::WarmUp;
 use crate::watermark::Mark;
 
 /// Behind every bound: no row can be there.
@@ -39,12 +41,14 @@ pub struct Admission {
     pub allowed_lateness_ms: i64,
     pub late: LatePolicy,
     pub late_horizon_ms: Option<i64>,
-    /// Rows in [from, to) are scored and counted; rows in [warm_up_from, from) only feed windows.
-    pub from: i64,
+    /// Rows before `to` (ms) that are no warm-up are scored and counted; warm-up from
+    /// `warm_up_from` on feeds windows.
+    pub warm_up: WarmUp,
     pub to: i64,
     pub warm_up_from: i64,
     pub partition_names: Arc<[String]>,
     pub counters: Counters,
+    pub settled: Settled,
 }
 
 /// What [`Admission::admit`] makes of a chunk.
@@ -85,6 +89,7 @@ impl Admission {
         let (fates, highest) = self.fates(&times, passes.as_ref(), chunk.highest_before, passed);
         let rows = self.with_layout(&chunk, &times, &fates, read_at)?;
         let dead_letters = self.dead_letters(&chunk, &rows, &fates)?;
+        self.settled.read(&chunk);
         self.count(&chunk, &times, &fates);
         let kept = BooleanArray::from_iter(
             fates.iter().map(|fate| Some(matches!(fate, Fate::Keep { .. }))),
@@ -158,7 +163,7 @@ impl Admission {
 
     /// Whether `--from` or `--to` is given. Records without event time are then outside.
     fn is_bounded(&self) -> bool {
-        self.from != i64::MIN || self.to != i64::MAX
+        self.warm_up.before != i64::MIN || self.to != i64::MAX
     }
 
     fn with_layout(
@@ -181,6 +186,7 @@ impl Admission {
         columns.push(Arc::new(chunk.offsets.clone()));
         columns.push(Arc::new(Int64Array::from_value(read_at.as_micros() as i64, times.len())));
         columns.extend(chunk.raw.clone());
+        columns.extend(chunk.envelopes.clone());
         RecordBatch::try_new(layout.schema.clone(), columns)
     }
 
@@ -192,13 +198,14 @@ impl Admission {
     ) -> Result<RecordBatch, ArrowError> {
         let mut letters = DeadLetters::new(self.partition_names.clone());
         if !self.is_bounded() {
-            for (offset, what, bytes) in &chunk.undecoded {
-                letters.undecoded(chunk.partition, *offset, what, bytes);
+            for record in self.undecoded(chunk) {
+                letters.undecoded(chunk.partition, record);
             }
         }
         for (row, fate) in fates.iter().enumerate() {
             let Fate::Dead(reason) = *fate else { continue };
-            if reason != Reason::NoEventTime && self.layout.times(rows).value(row) < self.from {
+            let time = (reason != Reason::NoEventTime).then(|| self.layout.times(rows).value(row));
+            if self.is_warm_up(time, chunk, row) {
                 continue;
             }
             let detail = match reason {
@@ -212,20 +219,37 @@ impl Admission {
         Ok(letters.finish())
     }
 
-    /// Counts rows inside [from, to) only: warm-up rows are read for the windows' sake.
+    /// Records of the chunk that are no events, without those that are warm-up.
+    fn undecoded<'a>(&self, chunk: &'a Chunk) -> impl Iterator<Item = &'a Undecoded> {
+        let warm_up = self.warm_up.clone();
+        let partition = chunk.partition;
+        let records = chunk.undecoded.iter();
+        records.filter(move |record| !warm_up.is_before_offset(partition, record.offset))
+    }
+
+    fn is_warm_up(&self, time: Option<i64>, chunk: &Chunk, row: usize) -> bool {
+        time.is_some_and(|time| self.warm_up.is_before_time(time))
+            || self.warm_up.is_before_offset(chunk.partition, chunk.offsets.value(row))
+    }
+
+    /// Counts what is scored or skipped, and settles what is skipped; warm-up rows are read for the
+    /// windows' sake.
     fn count(&self, chunk: &Chunk, times: &Int64Array, fates: &[Fate]) {
         let (mut read, mut skipped, mut late) = (0, 0, 0);
         for (row, fate) in fates.iter().enumerate() {
-            let warm_up = times.is_valid(row) && times.value(row) < self.from;
-            if *fate == Fate::Outside || warm_up {
+            let time = times.is_valid(row).then(|| times.value(row));
+            if *fate == Fate::Outside || self.is_warm_up(time, chunk, row) {
                 continue;
             }
             read += 1;
-            skipped += u64::from(*fate == Fate::Skip);
+            if *fate == Fate::Skip {
+                skipped += 1;
+                self.settled.settle(chunk.partition, [chunk.offsets.value(row)]);
+            }
             late += u64::from(*fate == Fate::Keep { late: true });
         }
         if !self.is_bounded() {
-            read += chunk.undecoded.len() as u64;
+            read += self.undecoded(chunk).count() as u64;
         }
         self.counters.rows_read(read);
         self.counters.rows_skipped(skipped);
@@ -285,6 +309,7 @@ mod tests {
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
+    use crate::layout::CameAs;
     use crate::accounting::Account;
     use crate::watermark::{EVENTS, Reached};
 
@@ -295,13 +320,13 @@ mod tests {
             true,
         )]);
         Admission {
-            layout: EventLayout::new(&event, None, None, false),
+            layout: EventLayout::new(&event, None, None, CameAs::Columns),
             time_column: 0,
             filter: None,
             allowed_lateness_ms: 10,
             late,
             late_horizon_ms: Some(100),
-            from,
+            warm_up: WarmUp::before(from),
             to,
             warm_up_from: from.saturating_sub(20),
             partition_names: ["p".to_owned()].into(),
@@ -318,6 +343,8 @@ mod tests {
             rows: RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap(),
             offsets: UInt64Array::from_iter_values(first..first + times.len() as u64),
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
             highest_before,
             finished: Vec::new(),

@@ -1,8 +1,20 @@
 //! Rows as a source read them.
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 
 use crate::watermark::{Mark, Reached};
+
+/// A record that is no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecoded {
+    /// Its position in the partition.
+    pub offset: u64,
+    /// What is wrong.
+    pub why: String,
+    pub bytes: Vec<u8>,
+    /// What came around the bytes, of a message.
+    pub envelope: Option<Vec<u8>>,
+}
 
 /// Rows of one partition as a source read them.
 pub struct Chunk {
@@ -16,8 +28,12 @@ pub struct Chunk {
     pub offsets: UInt64Array,
     /// The bytes each row came as, where it came as bytes, `[rows]`.
     pub raw: Option<ArrayRef>,
-    /// Records that are no events at all: position, what is wrong, bytes.
-    pub undecoded: Vec<(u64, String, Vec<u8>)>,
+    /// What came around them, where rows came as messages, `[rows]`.
+    pub envelopes: Option<ArrayRef>,
+    /// Rows of a table that say that their key has nothing any more, `[rows]`.
+    pub deleted: Option<BooleanArray>,
+    /// Records that are no events at all.
+    pub undecoded: Vec<Undecoded>,
     /// The highest event time (ms) of the partition before this chunk; [`i64::MIN`] if there is none.
     pub highest_before: i64,
     /// Partitions that have nothing more after this chunk.

@@ -3,14 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    AsArray, BinaryBuilder, RecordBatch, StringBuilder, TimestampMillisecondBuilder, UInt64Builder,
+    Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringBuilder,
+    TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 
-use crate::chunk::Chunk;
-use crate::layout::EventLayout;
+use crate::chunk::{Chunk, Undecoded};
+use crate::layout::{ENVELOPE, EventLayout, OFFSET, PARTITION};
 
 /// Why a record is a dead letter. The names appear in the `reason` column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         text("partition", false),
         Field::new("offset", DataType::UInt64, false),
         Field::new("payload", DataType::Binary, true),
+        // For sinks.
+        Field::new(PARTITION, DataType::UInt32, false),
+        Field::new(OFFSET, DataType::UInt64, false),
+        Field::new(ENVELOPE, DataType::Binary, true),
     ]))
 });
 
@@ -73,7 +78,17 @@ pub struct DeadLetters {
     partition: StringBuilder,
     offset: UInt64Builder,
     payload: BinaryBuilder,
+    number: UInt32Builder,
+    envelope: BinaryBuilder,
     rows: usize,
+}
+
+/// Where a record came from, and what it came as.
+struct Record<'a> {
+    partition: u32,
+    offset: u64,
+    payload: &'a [u8],
+    envelope: Option<&'a [u8]>,
 }
 
 impl DeadLetters {
@@ -88,6 +103,8 @@ impl DeadLetters {
             partition: StringBuilder::new(),
             offset: UInt64Builder::new(),
             payload: BinaryBuilder::new(),
+            number: UInt32Builder::new(),
+            envelope: BinaryBuilder::new(),
             rows: 0,
         }
     }
@@ -97,10 +114,17 @@ impl DeadLetters {
     }
 
     /// A record that was never decoded.
-    pub fn undecoded(&mut self, partition: u32, offset: u64, detail: &str, payload: &[u8]) {
+    pub fn undecoded(&mut self, partition: u32, record: &Undecoded) {
         self.event_id.append_null();
         self.event_time.append_null();
-        self.push(Reason::DecodeFailed, detail, partition, offset, Some(payload));
+        let Undecoded { offset, why, bytes, envelope } = record;
+        let record = Record {
+            partition,
+            offset: *offset,
+            payload: bytes,
+            envelope: envelope.as_deref(),
+        };
+        self.push(Reason::DecodeFailed, why, record);
     }
 
     /// Row `row` of a batch of admitted events; its payload is the bytes it came as, or, for a row
@@ -131,7 +155,8 @@ impl DeadLetters {
                 &json
             }
         };
-        self.push(reason, detail, partition, offset, Some(payload));
+        let envelope = layout.envelope.and_then(|at| bytes_at(batch.column(at), row));
+        self.push(reason, detail, Record { partition, offset, payload, envelope });
         Ok(())
     }
 
@@ -151,31 +176,29 @@ impl DeadLetters {
                 &json
             }
         };
-        let offset = chunk.offsets.value(row);
-        self.push(Reason::TableRow, detail, chunk.partition, offset, Some(payload));
+        let (partition, offset) = (chunk.partition, chunk.offsets.value(row));
+        let envelope = chunk.envelopes.as_ref().and_then(|column| bytes_at(column, row));
+        self.push(Reason::TableRow, detail, Record { partition, offset, payload, envelope });
         Ok(())
     }
 
-    fn push(
-        &mut self,
-        reason: Reason,
-        detail: &str,
-        partition: u32,
-        offset: u64,
-        payload: Option<&[u8]>,
-    ) {
+    fn push(&mut self, reason: Reason, detail: &str, record: Record) {
+        let Record { partition, offset, payload, envelope } = record;
         self.reason.append_value(reason.name());
         self.detail.append_value(detail);
         let name = self.partition_names.get(partition as usize).map_or("", String::as_str);
         self.partition.append_value(name);
         self.offset.append_value(offset);
-        self.payload.append_option(payload);
+        self.payload.append_value(payload);
+        self.number.append_value(partition);
+        self.envelope.append_option(envelope);
         self.rows += 1;
     }
 
     /// The letters so far, `[letters]`; the builder starts anew.
     pub fn finish(&mut self) -> RecordBatch {
         self.rows = 0;
+        let offsets: ArrayRef = Arc::new(self.offset.finish());
         RecordBatch::try_new(
             SCHEMA.clone(),
             vec![
@@ -184,12 +207,20 @@ impl DeadLetters {
                 Arc::new(self.reason.finish()),
                 Arc::new(self.detail.finish()),
                 Arc::new(self.partition.finish()),
-                Arc::new(self.offset.finish()),
+                offsets.clone(),
                 Arc::new(self.payload.finish()),
+                Arc::new(self.number.finish()),
+                offsets,
+                Arc::new(self.envelope.finish()),
             ],
         )
         .expect("the builders are those of the schema")
     }
+}
+
+fn bytes_at(column: &ArrayRef, row: usize) -> Option<&[u8]> {
+    let column = column.as_binary::<i32>();
+    column.is_valid(row).then(|| column.value(row))
 }
 
 /// The first `columns` columns of a one-row batch as a JSON object, nulls included.

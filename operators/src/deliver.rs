@@ -1,5 +1,6 @@
 //! The sink end of the graph.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -12,6 +13,7 @@ use timely::dataflow::{Stream, StreamVec};
 use crate::accounting::Counters;
 use crate::clock::Clock;
 use crate::failure::Failure;
+use crate::ingest::Wake;
 use crate::latency::Latencies;
 use crate::layout::READ_AT;
 use crate::rows::Rows;
@@ -28,7 +30,24 @@ pub trait Sink {
     /// Rows that have become durable since the last call.
     fn durable_rows(&mut self) -> u64;
 
-    /// The end of the input: makes everything durable.
+    /// How many of the last batches may still be refused, or have to be waited for before the next
+    /// ones can be taken. The epochs of those before them are over.
+    fn unacknowledged(&mut self) -> usize {
+        0
+    }
+
+    /// Whatever is due, whenever the worker comes by.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn tick(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// `wake` has the sink asked again at once, from any thread.
+    fn wake_with(&mut self, _wake: Wake) {}
+
+    /// The end of the input, when every batch is acknowledged: makes everything durable.
     ///
     /// # Errors
     /// Whatever keeps it from being so.
@@ -98,29 +117,43 @@ impl Delivery {
     }
 }
 
-/// Writes `rows` to the sink. The stream it returns carries nothing; its frontier says how
-/// far the sink has taken rows over.
+/// Writes `rows` to the sink. The stream it returns carries nothing; its frontier says how far the
+/// sink has taken rows over and acknowledged them.
 pub fn deliver<'scope>(
     rows: Stream<'scope, u64, Rows>,
     delivery: Delivery,
     failure: Failure,
 ) -> StreamVec<'scope, u64, ()> {
     let Delivery { name, schema, sink, tally } = delivery;
+    let scope = rows.scope();
     rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
         Pipeline,
         name,
-        move |_capability, _info| {
+        move |_capability, info| {
+            let mut sink = sink;
+            let activator = scope.worker().sync_activator_for(info.address.to_vec());
+            // A worker that has left has nothing to be woken for.
+            sink.wake_with(Arc::new(move || {
+                let _ = activator.activate();
+            }));
             let mut sink = Some(sink);
-            move |(input, frontier), _output| {
-                input.for_each(|_capability, container| {
+            // Of batches that are not acknowledged, the oldest first.
+            let mut held = VecDeque::new();
+            move |(input, frontier), output| {
+                input.for_each(|capability, container| {
                     let Some(open) = sink.as_mut() else { return };
                     let Some(batch) = failure.check(container.take(&schema)) else { return };
                     if !failure.is_set() && failure.check(open.write(&batch)).is_some() {
                         tally.written(&batch);
-                        tally.durable(open.durable_rows());
+                        held.extend(capability.retain_least(output.output_index()));
                     }
                 });
+                let Some(open) = sink.as_mut() else { return };
+                failure.check(open.tick());
+                tally.durable(open.durable_rows());
+                held.drain(..held.len().saturating_sub(open.unacknowledged()));
                 if frontier.is_empty()
+                    && held.is_empty()
                     && !failure.is_set()
                     && let Some(mut open) = sink.take()
                     && failure.check(open.finish()).is_some()

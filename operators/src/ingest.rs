@@ -40,7 +40,7 @@ pub trait Source {
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// Which partitions a source may read at the moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Allowance {
     /// If set, only these: rows that wait fill the gate, and these hold the watermark back.
     pub only: Option<Vec<u32>>,
@@ -52,6 +52,17 @@ pub struct Allowance {
     /// source whose schedule is fixed has nothing else to read, keeps partitions in step by itself,
     /// and must not look at this.
     pub ahead: Vec<u32>,
+    /// How far event time (ms) has come in the events, on all workers; [`i64::MIN`] at first.
+    pub event_time: i64,
+    /// All epochs before it are through the graph.
+    pub complete_before: u64,
+}
+
+impl Default for Allowance {
+    /// Everything.
+    fn default() -> Self {
+        Allowance { only: None, ahead: Vec::new(), event_time: i64::MIN, complete_before: 0 }
+    }
 }
 
 impl Allowance {
@@ -91,6 +102,9 @@ const LOOK_AGAIN: Duration = Duration::from_micros(50);
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBounds {
     pub epochs_in_flight_max: u64,
+    /// Rows of the events that were read and are neither settled nor in an order gate; it counts where
+    /// epochs are small.
+    pub rows_in_flight_max: u64,
     /// Rows that wait in the order gates of this process.
     pub gate_rows_max: u64,
     /// How far (ms of event time) a partition may be ahead of the others of its stream.
@@ -204,7 +218,7 @@ impl Reader {
             capability.downgrade(&epoch);
         }
         // 2. Wait while too much is under way.
-        if self.probe.less_than(&epoch.saturating_sub(self.intake.bounds.epochs_in_flight_max)) {
+        if self.is_full(epoch) {
             return Next::Later(LOOK_AGAIN);
         }
         // 3. Read a chunk.
@@ -235,6 +249,13 @@ impl Reader {
         }
     }
 
+    fn is_full(&self, epoch: u64) -> bool {
+        let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
+        let in_flight = || self.run.settled.unsettled().saturating_sub(self.run.counters.gate_rows());
+        self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
+            || in_flight() > rows_in_flight_max
+    }
+
     fn admit(&self, read: Read) -> Result<Admitted, arrow::error::ArrowError> {
         let Read { chunk, at } = read;
         let passed = match chunk.was_idle {
@@ -252,7 +273,14 @@ impl Reader {
         let watermarks = self.intake.gate.watermarks();
         let is_full = self.run.counters.gate_rows() > gate_rows_max;
         let ahead = partition_skew_max_ms.map(|skew| watermarks.ahead(skew));
-        Allowance { only: is_full.then(|| watermarks.holding()), ahead: ahead.unwrap_or_default() }
+        Allowance {
+            only: is_full.then(|| watermarks.holding()),
+            ahead: ahead.unwrap_or_default(),
+            event_time: watermarks.highest(EVENTS),
+            complete_before: self.probe.with_frontier(|frontier| {
+                frontier.first().copied().unwrap_or(u64::MAX)
+            }),
+        }
     }
 
     /// What is under way may still empty the gate; if nothing is, nobody will.

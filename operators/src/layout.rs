@@ -21,6 +21,24 @@ pub const OFFSET: &str = "__offset";
 pub const READ_AT: &str = "__read_at";
 /// The bytes the event came as, Binary; absent where events come as columns.
 pub const RAW: &str = "__raw";
+/// What came around those bytes (key, headers, time of a message), Binary, for sinks; absent where
+/// events are no messages.
+pub const ENVELOPE: &str = "__envelope";
+
+/// What events come as, beside their columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CameAs {
+    Columns,
+    Bytes,
+    Messages,
+}
+
+impl CameAs {
+    /// Whether they come as bytes, in messages or not.
+    pub fn is_bytes(self) -> bool {
+        self != CameAs::Columns
+    }
+}
 
 /// What the names of columns begin with that are for operators and sinks, and not published. They
 /// come last in predictions.
@@ -59,11 +77,12 @@ pub struct EventLayout {
     pub offset: usize,
     pub read_at: usize,
     pub raw: Option<usize>,
+    pub envelope: Option<usize>,
 }
 
 impl EventLayout {
     /// The layout over the columns `event`, with `id` and `key` as positions in it.
-    pub fn new(event: &Schema, id: Option<usize>, key: Option<usize>, with_raw: bool) -> Self {
+    pub fn new(event: &Schema, id: Option<usize>, key: Option<usize>, came_as: CameAs) -> Self {
         let own = event.fields().len();
         let mut fields: Vec<Field> = event.fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend([
@@ -73,8 +92,11 @@ impl EventLayout {
             Field::new(OFFSET, DataType::UInt64, false),
             Field::new(READ_AT, DataType::Int64, false),
         ]);
-        if with_raw {
+        if came_as.is_bytes() {
             fields.push(Field::new(RAW, DataType::Binary, false));
+        }
+        if came_as == CameAs::Messages {
+            fields.push(Field::new(ENVELOPE, DataType::Binary, false));
         }
         EventLayout {
             schema: Arc::new(Schema::new(fields)),
@@ -86,7 +108,8 @@ impl EventLayout {
             partition: own + 2,
             offset: own + 3,
             read_at: own + 4,
-            raw: with_raw.then_some(own + 5),
+            raw: came_as.is_bytes().then_some(own + 5),
+            envelope: (came_as == CameAs::Messages).then_some(own + 6),
         }
     }
 

@@ -32,6 +32,8 @@ pub mod prediction;
 pub mod rows;
 pub mod run;
 pub mod score;
+pub mod settled;
 pub mod side_trip;
 pub mod sort;
+pub mod warm_up;
 pub mod watermark;

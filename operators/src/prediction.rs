@@ -129,6 +129,11 @@ pub struct PredictionFormat {
     with_run_columns: bool,
 }
 
+/// The columns that say where a row came from, when, and in what.
+fn origin(layout: &EventLayout) -> impl Iterator<Item = usize> {
+    [layout.partition, layout.offset, layout.read_at].into_iter().chain(layout.envelope)
+}
+
 fn float_list() -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Float32, false)))
 }
@@ -171,8 +176,7 @@ impl PredictionFormat {
             fields.push(field("run_worker", DataType::UInt32, false));
         }
         // Where the row came from and when, for the sink.
-        let origin = [layout.partition, layout.offset, layout.read_at];
-        fields.extend(origin.map(|at| layout.schema.field(at).clone()));
+        fields.extend(origin(&layout).map(|at| layout.schema.field(at).clone()));
         let mut late = metadata.clone();
         late.insert("degraded".to_owned(), serde_json::json!(["late"]));
         PredictionFormat {
@@ -228,8 +232,7 @@ impl PredictionFormat {
             columns.push(Arc::new(UInt32Array::from(scored.run_batch_rows)));
             columns.push(Arc::new(UInt32Array::from_value(worker, rows)));
         }
-        let EventLayout { partition, offset, read_at, .. } = &self.layout;
-        columns.extend([partition, offset, read_at].map(|&at| events.column(at).clone()));
+        columns.extend(origin(&self.layout).map(|at| events.column(at).clone()));
         RecordBatch::try_new(self.schema.clone(), columns)
     }
 

@@ -6,6 +6,7 @@ use crate::accounting::Counters;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::fault::Faults;
+use crate::settled::Settled;
 
 #[derive(Clone)]
 pub struct Run {
@@ -13,6 +14,8 @@ pub struct Run {
     pub failure: Failure,
     pub faults: Faults,
     pub clock: Arc<dyn Clock>,
+    /// Of a live run; nobody asks a replay.
+    pub settled: Settled,
 }
 
 impl Run {
@@ -22,6 +25,7 @@ impl Run {
             failure: Failure::default(),
             faults: Faults::default(),
             clock,
+            settled: Settled::default(),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -22,6 +22,7 @@ use crate::model::{Model, ModelError, Scores, score_rows};
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::warm_up::WarmUp;
 
 /// Rows scored before the operator lets others run, unless one micro-batch has more.
 const ROWS_PER_ACTIVATION: usize = 8_192;
@@ -44,8 +45,7 @@ pub struct Scoring {
     pub dependence: BatchDependence,
     pub format: PredictionFormat,
     pub bounds: BatchBounds,
-    /// Rows before it (ms) have fed the windows and go no further.
-    pub from: i64,
+    pub warm_up: WarmUp,
     pub keep_inputs: bool,
     pub partition_names: Arc<[String]>,
     pub run: Run,
@@ -234,13 +234,10 @@ impl Scorer {
     }
 
     fn without_warm_up(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let times = batch.column(self.scoring.layout.time).as_primitive::<Int64Type>();
-        if times.values().iter().all(|&time| time >= self.scoring.from) {
-            return Ok(batch);
+        match self.scoring.warm_up.scored(&batch, &self.scoring.layout) {
+            Some(scored) => filter_record_batch(&batch, &scored),
+            None => Ok(batch),
         }
-        let inside: BooleanArray =
-            times.values().iter().map(|&time| Some(time >= self.scoring.from)).collect();
-        filter_record_batch(&batch, &inside)
     }
 
     /// Scores one micro-batch and adds each part's columns to its group. A batch that the model

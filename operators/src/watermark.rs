@@ -169,6 +169,11 @@ impl Watermarks {
         self.streams[stream].watermark
     }
 
+    /// The highest event time (ms) seen in one stream; [`i64::MIN`] before the first.
+    pub fn highest(&self, stream: usize) -> i64 {
+        self.streams[stream].highest
+    }
+
     /// The watermark of the job (ms): the lowest of the events' and of the tables that events wait
     /// for.
     pub fn of_job(&self) -> i64 {

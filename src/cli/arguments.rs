@@ -65,6 +65,30 @@ pub enum Command {
         #[arg(long)]
         run_columns: bool,
     },
+    /// Run a job on its Kafka topics until it is told to stop: predictions, drift, dead letters
+    ///
+    /// The graph of a replay. Offsets are committed once all that came of the records before them is
+    /// acknowledged. SIGTERM or Ctrl-C finishes what is under way; a second one stops at once.
+    #[command(after_long_help = examples::RUN)]
+    Run {
+        /// The job file
+        job: PathBuf,
+        /// Worker threads
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
+        workers: u16,
+        /// End when all has been read and nothing has come for so long, such as 5s (the default)
+        #[arg(long, value_name = "QUIET", num_args = 0..=1, require_equals = true, default_missing_value = "5s", value_parser = quiet)]
+        until_caught_up: Option<std::time::Duration>,
+        /// Write the model's input tensor beside each prediction
+        #[arg(long)]
+        with_inputs: bool,
+        /// Write run_* columns: inference time, batch size, worker
+        #[arg(long)]
+        run_columns: bool,
+        /// How rows travel between workers
+        #[arg(long, value_enum, default_value_t, hide = true)]
+        exchange: Exchange,
+    },
     /// Write the feature rows that the model would see, for training
     ///
     /// The same graph as a replay up to the features; needs no model.
@@ -112,6 +136,13 @@ const WORKERS_MAX: u16 = 256;
 fn at_least_one(text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "it must be a whole number of at least 1".to_owned())
+}
+
+fn quiet(text: &str) -> Result<std::time::Duration, String> {
+    // A number alone is one of seconds.
+    let seconds = text.parse().ok().map(std::time::Duration::from_secs);
+    let parsed = seconds.or_else(|| humantime::parse_duration(text).ok());
+    parsed.ok_or_else(|| "it must be a length of time, such as 5s or 2m".to_owned())
 }
 
 fn workers(text: &str) -> Result<u16, String> {

@@ -28,6 +28,10 @@ Example:
   predictions   out/day/predictions
   $ driftline replay jobs/flights.toml --limit 2 --out - > out/two.jsonl";
 
+pub const RUN: &str = "\
+Example, with the broker that scripts/kafka.sh starts (scripts/demo-live.sh does all of it):
+  driftline run jobs/flights-live.toml --workers 2";
+
 pub const EXPORT: &str = "\
 Example, the features of January:
   $ driftline export jobs/flights.toml --to 2013-02-01 --out out/january

@@ -18,6 +18,7 @@ use self::arguments::{Cli, Command, EventArgs};
 use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
 use crate::config::{Job, on_one_line};
+use crate::run::live::LiveOptions;
 use crate::run::options::{Interrupt, RunOptions};
 use crate::run::{self, check, plan};
 use crate::sources::parquet::guard;
@@ -113,6 +114,19 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
                 ..events.options(interrupt.clone())?
             };
             eprint!("{}", run::replay(&load(&job)?, &options)?);
+        }
+        Command::Run { job, workers, until_caught_up, with_inputs, run_columns, exchange } => {
+            let options = RunOptions {
+                workers: usize::from(workers),
+                exchange,
+                with_inputs,
+                run_columns,
+                faults: faults()?,
+                interrupt: interrupt.clone(),
+                ..RunOptions::default()
+            };
+            let live = LiveOptions { until_quiet_for: until_caught_up };
+            eprint!("{}", run::run_live(&load(&job)?, &options, live)?);
         }
         Command::Export { job, events, out, overwrite } => {
             let job = load(&job)?;

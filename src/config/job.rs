@@ -1,6 +1,9 @@
 //! The job as it is meant: names resolved, lengths parsed, paths absolute to the job file.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::drift::alarms::Thresholds;
@@ -38,6 +41,7 @@ pub struct Job {
     pub realtime: Realtime,
     pub drift: Option<Drift>,
     pub outputs: Outputs,
+    pub kafka: Kafka,
     /// What the user should know and nothing fails on.
     pub warnings: Vec<String>,
 }
@@ -57,7 +61,55 @@ impl Job {
 #[derive(Clone, Debug)]
 pub struct Source {
     pub name: String,
-    pub input: Input,
+    /// What a replay reads.
+    pub input: Option<Input>,
+    /// What a live run reads.
+    pub topics: Option<Topics>,
+}
+
+/// Topics of events.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    pub names: Vec<String>,
+    pub group: String,
+    pub start: Start,
+    /// By (topic, partition); they win over `start`.
+    pub start_offsets: BTreeMap<(String, i32), u64>,
+}
+
+/// Where a live run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Where the group is; at the beginning where it has committed nothing.
+    Committed,
+    Earliest,
+    Latest,
+    /// The first message at or after it (ms), by the time of messages.
+    Instant(i64),
+}
+
+/// The cluster of the job's topics, and where results of a live run go.
+#[derive(Clone)]
+pub struct Kafka {
+    pub bootstrap_servers: String,
+    pub commit_interval: Duration,
+    pub refresh_interval: Duration,
+    pub shutdown_timeout: Duration,
+    /// Properties of librdkafka; there may be secrets among them.
+    pub properties: IndexMap<String, String>,
+    pub predictions: Option<String>,
+    pub dead_letters: Option<String>,
+    pub alerts: Option<String>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&String> = self.properties.keys().collect();
+        f.debug_struct("Kafka")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("properties", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +151,20 @@ pub struct Input {
 
 #[derive(Clone, Debug)]
 pub struct Table {
-    pub input: Input,
+    /// None if only a live run can read it.
+    pub input: Option<Input>,
+    /// What a live run reads in place of `input`.
+    pub topic: Option<String>,
     pub key: String,
     /// Of a table that is looked up as of the event's time; without it rows never change.
     pub versions: Option<TableVersions>,
+}
+
+impl Table {
+    /// The file of a static table, which the check has seen to.
+    pub fn file(&self) -> &Path {
+        self.input.as_ref().map_or(Path::new(""), |input| &input.path)
+    }
 }
 
 #[derive(Clone, Debug)]

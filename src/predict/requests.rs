@@ -217,7 +217,7 @@ impl Request {
         let schema = self.requests.prediction_schema();
         let predictions = in_order(&self.predictions, schema, OFFSET)?;
         let letters = in_order(&self.dead_letters, dead_letter::SCHEMA.clone(), "offset")?;
-        Ok((published(&predictions), letters))
+        Ok((published(&predictions), published(&letters)))
     }
 }
 

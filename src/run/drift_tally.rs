@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, TimestampMillisecondType, UInt64Type};
 use driftline_operators::accounting::LateForDrift;
+use driftline_operators::ingest::Wake;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::calendar::WindowLength;
 
@@ -177,6 +178,18 @@ impl Sink for Watching {
 
     fn durable_rows(&mut self) -> u64 {
         self.sink.durable_rows()
+    }
+
+    fn unacknowledged(&mut self) -> usize {
+        self.sink.unacknowledged()
+    }
+
+    fn tick(&mut self) -> Result<(), SinkError> {
+        self.sink.tick()
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        self.sink.wake_with(wake);
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

@@ -122,6 +122,23 @@ impl Engine {
         }
     }
 
+    /// Whether the run is interrupted and what is under way not worth waiting for. `drain_until` is
+    /// when that is, once it was interrupted.
+    fn is_over(&self, drain_until: &mut Option<Instant>) -> bool {
+        if let Some(why) = self.options.topics.reading().and_then(|r| r.cluster.health.refusal()) {
+            self.run.failure.report(why);
+        }
+        let Some(drain) = self.options.drain.filter(|_| self.options.interrupt.is_set()) else {
+            return self.options.interrupt.is_set();
+        };
+        let is_over = Instant::now() >= *drain_until.get_or_insert_with(|| Instant::now() + drain);
+        if is_over {
+            let unsettled = self.run.settled.unsettled();
+            self.run.failure.report(format!("stopped with {unsettled} records not acknowledged within {} s (kafka.shutdown_timeout_ms); they will be read again", drain.as_secs_f64()));
+        }
+        is_over
+    }
+
     /// Makes the dataflow of a worker, and runs it to its end.
     fn step(&self, worker: &mut Worker, build: &impl Build) {
         let probe = ProbeHandle::<u64>::new();
@@ -131,10 +148,11 @@ impl Engine {
             build(scope, index, &probe, events)
         });
         self.run.failure.check(built.map_err(|error| format!("{error:#}")));
-        while !probe.done() && !self.run.failure.is_set() && !self.options.interrupt.is_set() {
+        let mut drain_until = None;
+        while !probe.done() && !self.run.failure.is_set() && !self.is_over(&mut drain_until) {
             worker.step_or_park(Some(PARK));
         }
-        if self.run.failure.is_set() || self.options.interrupt.is_set() {
+        if !probe.done() {
             for dataflow in worker.installed_dataflows() {
                 worker.drop_dataflow(dataflow);
             }

@@ -8,6 +8,7 @@ pub mod drift_tally;
 pub mod engine;
 pub mod export;
 pub mod extensions;
+pub mod live;
 pub mod numbers;
 pub mod options;
 pub mod outputs;
@@ -21,6 +22,7 @@ pub mod summary;
 
 pub use baseline::make_baseline;
 pub use export::export_features;
+pub use live::run_live;
 pub use replay::replay;
 
 use anyhow::{Context, Result, bail};

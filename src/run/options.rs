@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use driftline_operators::fault::Faults;
 
@@ -11,6 +12,8 @@ use crate::config::Job;
 use crate::config::job::{Input, Outputs};
 use crate::models::own::ModelFactory;
 use crate::sinks::own::OwnSinks;
+use crate::sources::inputs::Topics;
+use crate::sources::kafka::begin::Place;
 use crate::sources::own::OwnEvents;
 
 /// How workers pass rows to each other.
@@ -26,6 +29,8 @@ pub enum Exchange {
 #[derive(Clone, Default)]
 pub struct RunOptions {
     pub input: Option<PathBuf>,
+    /// What is made of topics.
+    pub topics: TopicUse,
     /// Events of the program, in place of any file.
     pub events: Option<OwnEvents>,
     pub from: Option<i64>,
@@ -53,7 +58,38 @@ pub struct RunOptions {
     /// What the program adds to the job's features.
     pub extensions: Extensions,
     pub faults: Faults,
+    /// How long a run that is interrupted may take to finish what is under way; without it all is
+    /// dropped.
+    pub drain: Option<Duration>,
     pub interrupt: Interrupt,
+}
+
+/// What a run makes of the topics of its job.
+#[derive(Clone, Default)]
+pub enum TopicUse {
+    /// It reads files.
+    #[default]
+    Never,
+    /// Nothing is read; where there is no file, what the job says of topics is looked at.
+    Described,
+    Read(Arc<OpenTopics>),
+}
+
+/// Topics of a job whose partitions are known.
+pub struct OpenTopics {
+    pub reading: Topics,
+    pub events: Vec<Place>,
+    /// By as-of table; `None` for one that is read from files.
+    pub tables: Vec<Option<Vec<Place>>>,
+}
+
+impl TopicUse {
+    pub fn reading(&self) -> Option<&Topics> {
+        match self {
+            TopicUse::Read(open) => Some(&open.reading),
+            TopicUse::Never | TopicUse::Described => None,
+        }
+    }
 }
 
 /// Set when the user asks the run to stop.
@@ -88,7 +124,7 @@ impl RunOptions {
         match (&self.events, &self.input) {
             (Some(_), _) => None,
             (None, Some(path)) => Some(Input { path: path.clone(), format: None }),
-            (None, None) => job.source.as_ref().map(|source| source.input.clone()),
+            (None, None) => job.source.as_ref().and_then(|source| source.input.clone()),
         }
     }
 

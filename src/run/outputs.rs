@@ -1,10 +1,12 @@
 //! Where the results of a run go.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
 use driftline_operators::deliver::Sink;
+use driftline_operators::settled::Settled;
 
 use super::options::RunOptions;
 use super::prepare::Prepared;
@@ -13,8 +15,12 @@ use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
+use crate::sinks::kafka::dead_letters::DeadLetters;
+use crate::sinks::kafka::predictions::Predictions;
+use crate::sinks::kafka::{KafkaSink, Messages, Producer};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
+use crate::sinks::rolling::RollingParquet;
 
 /// Where one of the outputs goes.
 #[derive(Clone)]
@@ -23,6 +29,7 @@ pub enum Target {
     StandardOutput,
     StandardError,
     Own(SinkFactory),
+    Topic(String),
 }
 
 impl Target {
@@ -98,6 +105,7 @@ impl Sinks {
             Target::StandardOutput => return Ok(Box::new(JsonLinesSink::standard_output())),
             Target::StandardError => return Ok(Box::new(JsonLinesSink::standard_error())),
             Target::Own(make) => return Ok(make(worker, &schema)?),
+            Target::Topic(topic) => bail!("only a live run writes to topics, such as {topic}"),
         };
         let file =
             |ending| self.publication.file(&output.path, &format!("part-{worker:05}.{ending}"));
@@ -107,6 +115,55 @@ impl Sinks {
             }
             Format::Json => Box::new(JsonLinesSink::create(file("jsonl"))?),
         })
+    }
+}
+
+/// Makes the sinks of a live run.
+pub struct LiveSinks {
+    pub producer: Producer,
+    pub settled: Settled,
+    pub job: String,
+    /// By number.
+    pub partition_names: Arc<[String]>,
+    pub metadata: Vec<(String, String)>,
+    /// What the names of files begin with.
+    pub file_name: String,
+}
+
+impl LiveSinks {
+    /// # Errors
+    /// If predictions or dead letters go nowhere.
+    pub fn predictions(&self, targets: &Targets) -> Result<Box<dyn Sink>> {
+        Ok(self.sink(Predictions {
+            topic: topic(&targets.predictions)?,
+            dead_letters: topic(&targets.dead_letters)?,
+            source: self.job.clone(),
+            partition_names: self.partition_names.clone(),
+        }))
+    }
+
+    /// # Errors
+    /// If dead letters go nowhere.
+    pub fn dead_letters(&self, targets: &Targets) -> Result<Box<dyn Sink>> {
+        Ok(self.sink(DeadLetters { topic: topic(&targets.dead_letters)? }))
+    }
+
+    fn sink(&self, messages: impl Messages + 'static) -> Box<dyn Sink> {
+        Box::new(KafkaSink::new(messages, self.producer.clone(), self.settled.clone()))
+    }
+
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn drift(&self, output: &Output, worker: usize, schema: SchemaRef) -> Result<Box<dyn Sink>> {
+        let name = format!("{}-{worker:05}", self.file_name);
+        Ok(Box::new(RollingParquet::create(&output.path, name, schema, &self.metadata)?))
+    }
+}
+
+fn topic(target: &Target) -> Result<String> {
+    match target {
+        Target::Topic(topic) => Ok(topic.clone()),
+        _ => bail!("a live run writes to topics"),
     }
 }
 

@@ -12,6 +12,7 @@ use driftline_operators::model::{Model, ModelIdentity};
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::run::Run;
 use driftline_operators::score::{ModelInput, Scoring, Watched, model_inputs};
+use driftline_operators::warm_up::WarmUp;
 use ort::environment::Environment;
 use serde_json::json;
 use twox_hash::XxHash3_64;
@@ -54,7 +55,7 @@ pub struct ScoringParts {
     pub latencies: Latencies,
     format: PredictionFormat,
     keep_inputs: bool,
-    from: i64,
+    warm_up: WarmUp,
 }
 
 impl ScoringParts {
@@ -102,7 +103,7 @@ impl ScoringParts {
             latencies: Latencies::new(Duration::from_millis(job.realtime.max_latency_ms)),
             format,
             keep_inputs: options.with_inputs,
-            from: options.from(),
+            warm_up: prepared.warm_up(options),
         })
     }
 
@@ -123,7 +124,7 @@ impl ScoringParts {
             dependence: self.dependence,
             format: self.format.clone(),
             bounds: prepared.job.realtime.bounds,
-            from: self.from,
+            warm_up: self.warm_up.clone(),
             keep_inputs: self.keep_inputs,
             partition_names: prepared.partition_names.clone(),
             run: run.clone(),

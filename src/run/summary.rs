@@ -112,6 +112,17 @@ impl Summary {
         summary
     }
 
+    /// As of a replay; rows that wait for others are not lost.
+    pub fn of_live(
+        job: &Job,
+        parts: &ScoringParts,
+        counters: &Counters,
+        ended: &Ended,
+        targets: &Targets,
+    ) -> Self {
+        Self::of_replay(job, parts, counters, ended, targets)
+    }
+
     /// The files of an output, if it goes to files, and how to look at them.
     fn output(&mut self, name: &'static str, target: Option<&Target>) {
         if let Some(output) = target.and_then(Target::files) {

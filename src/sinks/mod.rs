@@ -1,10 +1,12 @@
-//! Where results go: Parquet files, JSON lines, standard output.
+//! Where results go: Parquet files, JSON lines, standard output, topics.
 
 pub mod folder;
 pub mod function;
 pub mod json_lines;
+pub mod kafka;
 pub mod own;
 pub mod parquet;
+pub mod rolling;
 
 pub use driftline_operators::deliver::SinkError;
 

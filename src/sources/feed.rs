@@ -36,6 +36,8 @@ pub enum Offer {
     Pending,
     /// A live partition of which nothing has come; nobody knows whether something will.
     Nothing { partition: u32 },
+    /// It may not be read yet.
+    Waits,
     /// The stream is at its end.
     End,
 }

@@ -22,6 +22,11 @@ impl Silence {
         std::mem::take(&mut self.idle)
     }
 
+    /// What is silent now has not been so until `now`.
+    pub fn begins(&mut self, now: Instant) {
+        self.since = now;
+    }
+
     /// Nothing has come by `now`. Whether the partition becomes idle with that; `true` once only.
     pub fn goes_on(&mut self, now: Instant) -> bool {
         let becomes_idle = !self.idle && now.saturating_duration_since(self.since) >= self.timeout;

@@ -1,18 +1,21 @@
 //! All streams of a job: what they are, and each worker's share of them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use driftline_operators::ingest::Source;
+use driftline_operators::layout::CameAs;
 use driftline_operators::watermark::EVENTS;
 
 use super::feed::Feed;
 use super::files::{self, InputFile};
 use super::json::JsonLines;
 use super::json::feed::json_feed;
-use super::merge::{Merge, MergedStream, Progress};
+use super::kafka::begin::Place;
+use super::kafka::live::Live;
+use super::kafka::{self, KafkaStream};
+use super::merge::{Epochs, LiveInput, Merge, MergedFeed, Progress};
 use super::own::stream::OwnStream;
 use super::parquet::ParquetStream;
 use super::parquet::feed::ParquetFeed;
@@ -22,6 +25,8 @@ use super::replay::Replay;
 use super::stream::{Partition, StreamSpec};
 use super::{SourceError, failed};
 use crate::config::job::Format;
+use crate::kafka::Cluster;
+use crate::run::options::Interrupt;
 
 /// The streams of a job, opened as far as needed to know their columns and partitions.
 pub struct Inputs {
@@ -29,6 +34,7 @@ pub struct Inputs {
     plan: Plan,
     limit: Option<u64>,
     epoch_rows_max: usize,
+    topics: Option<Topics>,
 }
 
 struct Stream {
@@ -42,6 +48,17 @@ enum Kind {
     Parquet(ParquetStream),
     Json(JsonLines),
     Own(OwnStream),
+    Kafka(KafkaStream),
+}
+
+/// What a run needs to read topics.
+#[derive(Clone)]
+pub struct Topics {
+    pub cluster: Cluster,
+    pub group: String,
+    pub live: Arc<Live>,
+    pub epochs: Epochs,
+    pub stop: Interrupt,
 }
 
 /// Who reads what, and when.
@@ -62,11 +79,10 @@ impl Inputs {
         tables: Vec<StreamSpec>,
         limit: Option<u64>,
         epoch_rows_max: usize,
+        topics: Option<Topics>,
     ) -> Result<Self, SourceError> {
         let specs: Vec<StreamSpec> = std::iter::once(events).chain(tables).collect();
-        if specs.iter().filter(|spec| spec.own.is_none() && is_standard_input(&spec.path)).count()
-            > 1
-        {
+        if specs.iter().filter(|spec| spec.is_standard_input()).count() > 1 {
             let message = "only one input can be standard input; give the others a file or folder";
             return Err(failed("-", message));
         }
@@ -83,7 +99,7 @@ impl Inputs {
             let of_stream = |stream: &Stream| schedule(stream.lanes(), epoch_rows_max, limit);
             Plan::Merge(streams.iter().map(of_stream).map(Arc::from).collect())
         };
-        Ok(Inputs { streams, plan, limit, epoch_rows_max })
+        Ok(Inputs { streams, plan, limit, epoch_rows_max, topics })
     }
 
     /// A stream's own columns, after normalisation; what each of its chunks has.
@@ -92,6 +108,7 @@ impl Inputs {
             Kind::Parquet(parquet) => parquet.columns.schema().clone(),
             Kind::Json(json) => json.schema().clone(),
             Kind::Own(own) => own.columns.schema().clone(),
+            Kind::Kafka(kafka) => kafka.schema().clone(),
         }
     }
 
@@ -102,6 +119,7 @@ impl Inputs {
             Kind::Parquet(parquet) => parquet.columns.project(columns),
             Kind::Json(json) => json.project(columns),
             Kind::Own(own) => own.columns.project(columns),
+            Kind::Kafka(kafka) => kafka.project(columns),
         }
     }
 
@@ -121,9 +139,30 @@ impl Inputs {
         Some(events.map(|piece| piece.rows).sum())
     }
 
-    /// Whether rows of a stream come as bytes that are kept beside them.
-    pub fn keeps_raw(&self, stream: usize) -> bool {
-        matches!(self.streams[stream].kind, Kind::Json(_))
+    /// What rows of a stream come as; bytes and messages are kept beside them.
+    pub fn came_as(&self, stream: usize) -> CameAs {
+        match self.streams[stream].kind {
+            Kind::Json(_) => CameAs::Bytes,
+            Kind::Kafka(_) => CameAs::Messages,
+            Kind::Parquet(_) | Kind::Own(_) => CameAs::Columns,
+        }
+    }
+
+    /// By partition of the events, the offset of the first record that is scored, where there are
+    /// such that only feed windows.
+    pub fn first_offsets(&self) -> Arc<[u64]> {
+        match &self.streams[EVENTS].kind {
+            Kind::Kafka(kafka) => kafka.places.iter().map(|place| place.first).collect(),
+            _ => Arc::from([]),
+        }
+    }
+
+    /// The partitions of the events that are topics', by number.
+    pub fn event_places(&self) -> Vec<(u32, Place)> {
+        match &self.streams[EVENTS].kind {
+            Kind::Kafka(kafka) => (0..).zip(kafka.places.iter().cloned()).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The share of one worker. JSON lines are read once: a second source of them is at its end.
@@ -139,27 +178,79 @@ impl Inputs {
             Plan::Replay(pieces) => {
                 let readers = self.streams.iter().filter_map(|stream| match &stream.kind {
                     Kind::Parquet(parquet) => Some(PieceReader::new(parquet, self.epoch_rows_max)),
-                    Kind::Json(_) | Kind::Own(_) => None,
+                    Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => None,
                 });
                 let unread = without_rows(&lanes(&self.streams), pieces);
                 Ok(Box::new(Replay::new(readers.collect(), pieces, &unread, worker, workers)))
             }
-            Plan::Merge(_) if worker > 0 => Ok(Box::new(Merge::new(Vec::new(), Vec::new()))),
-            Plan::Merge(pieces) => {
-                let streams = self.streams.iter().zip(pieces).enumerate();
-                let merged = streams.map(|(number, (stream, pieces))| {
-                    let limit = self.limit.filter(|_| number == EVENTS);
-                    let progress = Progress::new(stream.numbered(), stream.allowed_lateness_ms);
-                    let feed = stream.feed(pieces, limit, self.epoch_rows_max)?;
-                    Ok(MergedStream { feed, progress })
-                });
-                let merged = merged.collect::<Result<Vec<_>, SourceError>>()?;
-                let unread = self.streams.iter().zip(pieces);
-                let unread =
-                    unread.flat_map(|(stream, pieces)| without_rows(stream.lanes(), pieces));
-                Ok(Box::new(Merge::new(merged, unread.collect())))
+            Plan::Merge(pieces) => self.merge(pieces, worker, workers),
+        }
+    }
+
+    /// The first worker reads all files; partitions of topics are shared out.
+    fn merge(
+        &self,
+        pieces: &[Arc<[Piece]>],
+        worker: usize,
+        workers: usize,
+    ) -> Result<Box<dyn Source>, SourceError> {
+        let mut feeds = Vec::new();
+        if worker == 0 {
+            for (number, (stream, pieces)) in self.streams.iter().zip(pieces).enumerate() {
+                let limit = self.limit.filter(|_| number == EVENTS);
+                if let Some(feed) = stream.feed(pieces, limit, self.epoch_rows_max)? {
+                    feeds.push(MergedFeed { stream: number, feed, is_free: false });
+                }
             }
         }
+        let Some(topics) = &self.topics else {
+            let progress = self.streams.iter().map(|stream| stream.progress(|_| worker == 0));
+            let unread = self.streams.iter().zip(pieces);
+            let unread = unread.flat_map(|(stream, pieces)| without_rows(stream.lanes(), pieces));
+            return Ok(Box::new(Merge::new(feeds, progress.collect(), unread.collect())));
+        };
+        feeds.extend(self.shared_out(topics, worker, workers)?);
+        let is_mine = |stream: &Stream, number: u32| match stream.kind {
+            Kind::Kafka(_) => number as usize % workers == worker,
+            _ => worker == 0,
+        };
+        let progress = self.streams.iter().map(|s| s.progress(|number| is_mine(s, number)));
+        let eager = self.streams.iter().map(|stream| match &stream.kind {
+            Kind::Kafka(kafka) => kafka.is_eager(),
+            _ => false,
+        });
+        let Topics { stop, live, epochs, .. } = topics.clone();
+        let live = LiveInput { stop, live, eager: eager.collect() };
+        Ok(Box::new(Merge::live(feeds, progress.collect(), epochs, live)))
+    }
+
+    /// A worker's partitions of topics, with a client for them.
+    fn shared_out(
+        &self,
+        topics: &Topics,
+        worker: usize,
+        workers: usize,
+    ) -> Result<Vec<MergedFeed>, SourceError> {
+        let streams = self.streams.iter().filter_map(|stream| match &stream.kind {
+            Kind::Kafka(kafka) => Some((stream.first_partition, kafka)),
+            _ => None,
+        });
+        let all = streams.flat_map(|(first, kafka)| {
+            (first..).zip(0..kafka.places.len()).map(move |(number, at)| (number, kafka, at))
+        });
+        let mine = all.filter(|(number, ..)| *number as usize % workers == worker);
+        let mine: Vec<(u32, &KafkaStream, usize)> = mine.collect();
+        if mine.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = Arc::new(topics.cluster.consumer(&topics.group)?);
+        kafka::assign(&client, mine.iter().map(|(_, kafka, at)| &kafka.places[*at]))?;
+        let feed = |(number, kafka, at): (u32, &KafkaStream, usize)| {
+            let feed = kafka.feed(at, number, &client, &topics.live, self.epoch_rows_max)?;
+            let stream = kafka.partitions[at].stream;
+            Ok(MergedFeed { stream, feed: Box::new(feed), is_free: true })
+        };
+        mine.into_iter().map(feed).collect()
     }
 }
 
@@ -167,7 +258,9 @@ impl Stream {
     fn open(spec: &StreamSpec, number: usize, first_partition: u32) -> Result<Self, SourceError> {
         let kind = if let Some(events) = &spec.own {
             Kind::Own(OwnStream::open(events, spec, number)?)
-        } else if is_standard_input(&spec.path) {
+        } else if let Some(topics) = &spec.topics {
+            Kind::Kafka(KafkaStream::open(spec, topics, number)?)
+        } else if spec.is_standard_input() {
             Kind::Json(JsonLines::open(Vec::new(), spec, number)?)
         } else {
             let listed = files::list(&spec.path)?;
@@ -191,19 +284,21 @@ impl Stream {
             Kind::Parquet(parquet) => &parquet.partitions,
             Kind::Json(json) => std::slice::from_ref(&json.partition),
             Kind::Own(own) => std::slice::from_ref(&own.partition),
+            Kind::Kafka(kafka) => &kafka.partitions,
         }
     }
 
-    /// The partitions and their numbers.
-    fn numbered(&self) -> impl Iterator<Item = (u32, &Partition)> {
-        (self.first_partition..).zip(self.partitions())
+    /// How far event time has come in the partitions that `is_read` says are read.
+    fn progress(&self, is_read: impl Fn(u32) -> bool) -> Progress {
+        let partitions = (self.first_partition..).zip(self.partitions());
+        Progress::new(partitions.filter(|(number, _)| is_read(*number)), self.allowed_lateness_ms)
     }
 
     /// What of the partitions is scheduled.
     fn lanes(&self) -> &[Lane] {
         match &self.kind {
             Kind::Parquet(parquet) => &parquet.lanes,
-            Kind::Json(_) | Kind::Own(_) => &[],
+            Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => &[],
         }
     }
 
@@ -212,10 +307,10 @@ impl Stream {
         pieces: &Arc<[Piece]>,
         limit: Option<u64>,
         epoch_rows_max: usize,
-    ) -> Result<Box<dyn Feed>, SourceError> {
+    ) -> Result<Option<Box<dyn Feed>>, SourceError> {
         let idle_timeout = self.idle_timeout_ms.map(Duration::from_millis);
         let partition = self.first_partition;
-        Ok(match &self.kind {
+        Ok(Some(match &self.kind {
             Kind::Parquet(parquet) => {
                 let reader = PieceReader::new(parquet, epoch_rows_max);
                 Box::new(ParquetFeed::new(reader, pieces.clone()))
@@ -225,16 +320,14 @@ impl Stream {
                 Box::new(json_feed(json, partition, lines, idle_timeout, Instant::now())?)
             }
             Kind::Own(own) => Box::new(own.feed(partition, limit, epoch_rows_max, idle_timeout)?),
-        })
+            // Its partitions are feeds of their own.
+            Kind::Kafka(_) => return Ok(None),
+        }))
     }
 }
 
 fn lanes(streams: &[Stream]) -> Vec<Lane> {
     streams.iter().flat_map(Stream::lanes).cloned().collect()
-}
-
-fn is_standard_input(path: &Path) -> bool {
-    path.as_os_str() == "-"
 }
 
 fn format(spec: &StreamSpec, files: &[InputFile]) -> Result<Format, SourceError> {

@@ -7,21 +7,54 @@
 //! not fill the memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::{Duration, Instant};
 
 use driftline_operators::ingest::{Allowance, Polled, Source, Wake};
 use driftline_operators::watermark::EVENTS;
 
 use super::feed::{Feed, Offer, Taken};
+use super::kafka::live::Live;
 use super::{Partition, SourceError};
+use crate::run::options::Interrupt;
 
 /// How long the dataflow leaves a source alone that has nothing yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A stream and how far it has been read.
-pub struct MergedStream {
+/// A stream, or a partition of one.
+pub struct MergedFeed {
+    pub stream: usize,
     pub feed: Box<dyn Feed>,
-    pub progress: Progress,
+    /// It is a partition of its own that can be read whenever it may: it is held back when it is ahead
+    /// of the others of its stream.
+    pub is_free: bool,
+}
+
+/// The epochs of a process: each chunk has one of its own, whichever worker reads it.
+#[derive(Clone, Default)]
+pub struct Epochs(Arc<AtomicU64>);
+
+impl Epochs {
+    /// The epoch of the next chunk, as far as it is known.
+    fn next(&self) -> u64 {
+        self.0.load(Acquire) + 1
+    }
+
+    fn take(&self) -> u64 {
+        self.0.fetch_add(1, AcqRel) + 1
+    }
+}
+
+/// What live input has that files have not.
+pub struct LiveInput {
+    /// Whoever stops the run.
+    pub stop: Interrupt,
+    /// Whether events wait for tables to be read to their end.
+    pub live: Arc<Live>,
+    /// Streams of eager tables; they are read as soon as there is something.
+    pub eager: Vec<bool>,
 }
 
 /// How far event time has come in a stream.
@@ -57,64 +90,119 @@ impl Progress {
     }
 }
 
-/// Reads all streams in turn; the other workers have a merge of none.
+/// Reads the feeds of a worker in turn.
 pub struct Merge {
-    /// By number.
-    streams: Vec<MergedStream>,
-    next_epoch: u64,
+    feeds: Vec<MergedFeed>,
+    /// By stream, of the partitions that this worker reads.
+    progress: Vec<Progress>,
+    epochs: Epochs,
     highest_event: i64,
     /// Partitions without a row have nothing to wait for: the first chunk says so.
     without_rows: Vec<u32>,
+    live: Option<LiveInput>,
+    /// The epoch that eager tables had been read by when the first event could be.
+    loaded_by: Option<u64>,
 }
 
 impl Merge {
-    pub fn new(mut streams: Vec<MergedStream>, without_rows: Vec<u32>) -> Self {
-        for stream in &mut streams {
-            without_rows.iter().for_each(|&partition| stream.progress.finished(partition));
+    /// `progress`: by stream.
+    pub fn new(feeds: Vec<MergedFeed>, mut progress: Vec<Progress>, without_rows: Vec<u32>) -> Self {
+        for progress in &mut progress {
+            without_rows.iter().for_each(|&partition| progress.finished(partition));
         }
-        Merge { streams, next_epoch: 1, highest_event: i64::MIN, without_rows }
+        Merge {
+            feeds,
+            progress,
+            epochs: Epochs::default(),
+            highest_event: i64::MIN,
+            without_rows,
+            live: None,
+            loaded_by: None,
+        }
+    }
+
+    /// A merge of live input, with the epochs of all workers of the process.
+    pub fn live(feeds: Vec<MergedFeed>, progress: Vec<Progress>, epochs: Epochs, live: LiveInput) -> Self {
+        Merge { epochs, live: Some(live), ..Merge::new(feeds, progress, Vec::new()) }
     }
 
     fn take(&mut self, number: usize) -> Result<Polled, SourceError> {
-        let stream = &mut self.streams[number];
-        let Taken { mut chunk, highest } = stream.feed.take(self.next_epoch)?;
-        stream.progress.reached(chunk.partition, highest);
-        chunk.finished.iter().for_each(|&partition| stream.progress.finished(partition));
-        if number == EVENTS {
+        let MergedFeed { stream, feed, .. } = &mut self.feeds[number];
+        let Taken { mut chunk, highest } = feed.take(self.epochs.take())?;
+        let progress = &mut self.progress[*stream];
+        progress.reached(chunk.partition, highest);
+        chunk.finished.iter().for_each(|&partition| progress.finished(partition));
+        if *stream == EVENTS {
             self.highest_event = self.highest_event.max(highest);
         }
-        self.next_epoch += 1;
         chunk.finished.append(&mut self.without_rows);
         Ok(Polled::Chunk(Box::new(chunk)))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.stop.is_set())
+    }
+
+    /// Whether events have to wait until eager tables have been read and are through the graph.
+    fn waits_for_tables(&mut self, allowance: &Allowance) -> bool {
+        let Some(live) = &self.live else { return false };
+        if live.live.is_loading() {
+            return true;
+        }
+        let loaded_by = *self.loaded_by.get_or_insert_with(|| self.epochs.next());
+        allowance.complete_before < loaded_by
     }
 }
 
 impl Source for Merge {
     fn next_epoch(&self) -> Option<u64> {
-        (!self.streams.is_empty()).then_some(self.next_epoch)
+        (!self.feeds.is_empty()).then(|| self.epochs.next())
     }
 
     fn wake_with(&mut self, wake: Wake) {
-        self.streams.iter_mut().for_each(|stream| stream.feed.wake_with(wake.clone()));
+        self.feeds.iter_mut().for_each(|merged| merged.feed.wake_with(wake.clone()));
     }
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
+        if self.is_stopped() {
+            self.feeds.clear();
+            return Ok(Polled::End);
+        }
         let now = Instant::now();
-        let offers = self.streams.iter_mut().map(|stream| stream.feed.offer(now));
-        let offers = offers.collect::<Result<Vec<Offer>, _>>()?;
+        let waits = self.waits_for_tables(allowance);
+        let offers = self.feeds.iter_mut().map(|merged| {
+            let MergedFeed { stream, feed, is_free } = merged;
+            let offer = match waits && *stream == EVENTS {
+                true => Offer::Waits,
+                false => feed.offer(now)?,
+            };
+            Ok(Offered { stream: *stream, is_free: *is_free, offer })
+        });
+        let offers = offers.collect::<Result<Vec<Offered>, _>>()?;
+        let highest_event = self.highest_event.max(allowance.event_time);
         let needed = |stream: usize| {
-            stream == EVENTS || self.streams[stream].progress.watermark() <= self.highest_event
+            stream == EVENTS
+                || self.live.as_ref().is_some_and(|live| live.eager[stream])
+                || self.progress[stream].watermark() <= highest_event
         };
-        match choose(&offers, needed, allowance) {
-            Choice::Take(stream) => self.take(stream),
+        match choose(&offers, needed, allowance, self.live.is_some()) {
+            Choice::Take(feed) => self.take(feed),
             Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
             Choice::Held(partition) => Ok(Polled::Held(partition)),
             Choice::End => {
-                self.streams.clear();
+                self.feeds.clear();
                 Ok(Polled::End)
             }
         }
     }
+}
+
+/// What a feed offers.
+#[derive(Clone, Copy, Debug)]
+struct Offered {
+    stream: usize,
+    is_free: bool,
+    offer: Offer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,39 +213,52 @@ enum Choice {
     End,
 }
 
-/// Which of the streams to read. `needed` says whether events that have come need more of a stream;
-/// it counts only while live input has nothing.
-fn choose(offers: &[Offer], needed: impl Fn(usize) -> bool, allowance: &Allowance) -> Choice {
+/// Which of the feeds to read. `needed` says whether events that have come need more of a stream; it
+/// counts only while live input has nothing, and always where everything `is_live`.
+fn choose(
+    offers: &[Offered],
+    needed: impl Fn(usize) -> bool,
+    allowance: &Allowance,
+    is_live: bool,
+) -> Choice {
+    let has = |wanted: Offer| offers.iter().position(|offered| offered.offer == wanted);
     // What else there is depends on how fast a file is read: the order of epochs must not.
-    if offers.contains(&Offer::Pending) {
+    if has(Offer::Pending).is_some() {
         return Choice::Wait;
     }
-    if let Some(stream) = offers.iter().position(|offer| *offer == Offer::News) {
-        return Choice::Take(stream);
+    if let Some(feed) = has(Offer::News) {
+        return Choice::Take(feed);
     }
-    let silent = offers.iter().filter_map(|offer| match offer {
-        Offer::Nothing { partition } => Some(*partition),
+    let silent = offers.iter().filter_map(|offered| match offered.offer {
+        Offer::Nothing { partition } => Some(partition),
         _ => None,
     });
     let silent: Vec<u32> = silent.collect();
-    let rows = offers.iter().enumerate().filter_map(|(stream, offer)| match *offer {
-        Offer::Rows { partition, lowest } => Some((lowest, stream == EVENTS, stream, partition)),
+    let rows = offers.iter().enumerate().filter_map(|(feed, offered)| match offered.offer {
+        Offer::Rows { partition, lowest } => {
+            Some((lowest, offered.stream == EVENTS, feed, partition))
+        }
         _ => None,
     });
     let mut rows: Vec<(i64, bool, usize, u32)> = rows.collect();
     rows.sort_unstable();
-    let allowed = || rows.iter().filter(|(.., partition)| allowance.holds_back(*partition));
-    let next = allowed().find(|(_, _, stream, _)| silent.is_empty() || needed(*stream));
-    if let Some((_, _, stream, _)) = next {
-        return Choice::Take(*stream);
+    let is_allowed = |feed: usize, partition: u32| match offers[feed].is_free {
+        true => allowance.allows(partition),
+        false => allowance.holds_back(partition),
+    };
+    let is_needed =
+        |feed: usize| (silent.is_empty() && !is_live) || needed(offers[feed].stream);
+    let allowed = || rows.iter().filter(|(.., feed, partition)| is_allowed(*feed, *partition));
+    if let Some((_, _, feed, _)) = allowed().find(|(_, _, feed, _)| is_needed(*feed)) {
+        return Choice::Take(*feed);
     }
     // Live input that may be read can still bring what everything waits for.
-    let may_come = silent.iter().any(|&partition| allowance.holds_back(partition));
+    let may_come = is_live || silent.iter().any(|&partition| allowance.holds_back(partition));
     match rows.first() {
         Some((.., partition)) if !may_come && allowed().next().is_none() => {
             Choice::Held(*partition)
         }
-        None if silent.is_empty() => Choice::End,
+        None if silent.is_empty() && has(Offer::Waits).is_none() => Choice::End,
         _ => Choice::Wait,
     }
 }
@@ -176,13 +277,20 @@ mod tests {
         Offer::Rows { partition, lowest }
     }
 
+    /// Of feeds that are a stream each.
+    fn chosen(offers: &[Offer], needed: impl Fn(usize) -> bool, allowance: &Allowance) -> Choice {
+        let offered = |(stream, &offer): (usize, &Offer)| Offered { stream, is_free: false, offer };
+        let offers: Vec<Offered> = offers.iter().enumerate().map(offered).collect();
+        choose(&offers, needed, allowance, false)
+    }
+
     fn only(partitions: &[u32]) -> Allowance {
-        Allowance { only: Some(partitions.to_vec()), ahead: Vec::new() }
+        Allowance { only: Some(partitions.to_vec()), ..Allowance::default() }
     }
 
     /// With all allowed and nothing needed.
     fn free(offers: &[Offer]) -> Choice {
-        choose(offers, |stream| stream == EVENTS, &Allowance::default())
+        chosen(offers, |stream| stream == EVENTS, &Allowance::default())
     }
 
     #[test]
@@ -199,18 +307,18 @@ mod tests {
         assert_eq!(free(&[Offer::Pending, rows(1, 5)]), Choice::Wait);
         assert_eq!(free(&[Offer::Pending, Offer::News]), Choice::Wait);
         assert_eq!(free(&[rows(0, 5), Offer::News]), Choice::Take(1));
-        let held = choose(&[rows(0, 5), Offer::News], |_| true, &only(&[7]));
+        let held = chosen(&[rows(0, 5), Offer::News], |_| true, &only(&[7]));
         assert_eq!(held, Choice::Take(1));
     }
 
     #[test]
     fn what_is_not_allowed_is_passed_over_until_nothing_is_left() {
         let offers = [rows(0, 5), rows(1, 6)];
-        assert_eq!(choose(&offers, |_| true, &only(&[1])), Choice::Take(1));
-        assert_eq!(choose(&offers, |_| true, &only(&[7])), Choice::Held(0));
+        assert_eq!(chosen(&offers, |_| true, &only(&[1])), Choice::Take(1));
+        assert_eq!(chosen(&offers, |_| true, &only(&[7])), Choice::Held(0));
         // A feed that offers its next rows has no others.
-        let ahead = Allowance { only: None, ahead: vec![0] };
-        assert_eq!(choose(&offers, |_| true, &ahead), Choice::Take(0));
+        let ahead = Allowance { ahead: vec![0], ..Allowance::default() };
+        assert_eq!(chosen(&offers, |_| true, &ahead), Choice::Take(0));
     }
 
     #[test]
@@ -218,14 +326,14 @@ mod tests {
         let silent = |partition| Offer::Nothing { partition };
         assert_eq!(free(&[silent(0), rows(1, 5)]), Choice::Wait);
         assert_eq!(
-            choose(&[silent(0), rows(1, 5)], |_| true, &Allowance::default()),
+            chosen(&[silent(0), rows(1, 5)], |_| true, &Allowance::default()),
             Choice::Take(1)
         );
         assert_eq!(free(&[rows(0, 9), silent(1), rows(2, 5)]), Choice::Take(0));
         assert_eq!(free(&[silent(0)]), Choice::Wait);
         // The table that everything waits for may still come.
-        assert_eq!(choose(&[rows(0, 9), silent(1)], |_| true, &only(&[1])), Choice::Wait);
-        assert_eq!(choose(&[rows(0, 9), silent(1)], |_| true, &only(&[7])), Choice::Held(0));
+        assert_eq!(chosen(&[rows(0, 9), silent(1)], |_| true, &only(&[1])), Choice::Wait);
+        assert_eq!(chosen(&[rows(0, 9), silent(1)], |_| true, &only(&[7])), Choice::Held(0));
     }
 
     #[test]
@@ -250,13 +358,13 @@ mod tests {
         times: std::collections::VecDeque<Option<i64>>,
     }
 
-    fn scripted(stream: usize, times: &[Option<i64>]) -> MergedStream {
+    fn scripted(stream: usize, times: &[Option<i64>]) -> (MergedFeed, Progress) {
         let partition = Partition { stream, name: String::new(), floor: i64::MIN };
         let number = stream as u32;
-        MergedStream {
-            feed: Box::new(Scripted { partition: number, times: times.iter().copied().collect() }),
-            progress: Progress::new(std::iter::once((number, &partition)), 10),
-        }
+        let times = times.iter().copied().collect();
+        let feed = Box::new(Scripted { partition: number, times });
+        let progress = Progress::new(std::iter::once((number, &partition)), 10);
+        (MergedFeed { stream, feed, is_free: false }, progress)
     }
 
     impl Feed for Scripted {
@@ -282,6 +390,8 @@ mod tests {
                 rows: RecordBatch::try_from_iter([("time", times)]).unwrap(),
                 offsets: UInt64Array::from(vec![0]),
                 raw: None,
+            envelopes: None,
+            deleted: None,
                 undecoded: Vec::new(),
                 highest_before: i64::MIN,
                 finished: Vec::new(),
@@ -296,8 +406,8 @@ mod tests {
     fn a_table_is_read_a_little_further_than_live_events_that_have_come() {
         let events = [None, Some(25), None, None, None, None, Some(60)];
         let table = [Some(0), Some(20), Some(30), Some(40), Some(50), Some(90)];
-        let streams = vec![scripted(0, &events), scripted(1, &table)];
-        let mut merge = Merge::new(streams, vec![7]);
+        let (feeds, progress) = [scripted(0, &events), scripted(1, &table)].into_iter().unzip();
+        let mut merge = Merge::new(feeds, progress, vec![7]);
         let mut order = Vec::new();
         loop {
             match merge.poll(&Allowance::default()).unwrap() {

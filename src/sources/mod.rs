@@ -7,6 +7,7 @@
 //! | `stream` | what a job says of a stream; a partition of it |
 //! | `parquet/` | files of columns: footers, the schedule of their row groups, damage |
 //! | `json/` | lines: reading, decoding into columns |
+//! | `kafka/` | topics: partitions, where they begin, messages to columns |
 //! | `own/` | events that a program brings |
 //! | `feed`, `one_partition` | what reads a stream, chunk by chunk; one that has a single partition |
 //! | `merge`, `replay` | several feeds as one source; Parquet events alone, by their schedule |
@@ -19,6 +20,7 @@ pub mod files;
 pub mod idle;
 pub mod inputs;
 pub mod json;
+pub mod kafka;
 pub mod merge;
 pub mod one_partition;
 pub mod own;

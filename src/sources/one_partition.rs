@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::datatypes::TimestampMillisecondType;
 use driftline_operators::admit::highest;
-use driftline_operators::chunk::Chunk;
+use driftline_operators::chunk::{Chunk, Undecoded};
 use driftline_operators::ingest::Wake;
 
 use super::feed::{Feed, Offer, Taken};
@@ -31,6 +31,8 @@ pub enum Came {
     Records(Records),
     /// Nothing yet, but it will not be long.
     Pending,
+    /// Nothing yet of live input that has more.
+    Fetching,
     /// Nothing, and nobody knows whether something will.
     Nothing,
     End,
@@ -44,8 +46,12 @@ pub struct Records {
     pub offsets: UInt64Array,
     /// The bytes that each row came as, if it did.
     pub raw: Option<ArrayRef>,
-    /// Records that are no events: position, what is wrong, bytes.
-    pub undecoded: Vec<(u64, String, Vec<u8>)>,
+    /// What came around them, of messages.
+    pub envelopes: Option<ArrayRef>,
+    /// Rows of a table that say that their key has nothing any more, `[rows]`.
+    pub deleted: Option<BooleanArray>,
+    /// Records that are no events.
+    pub undecoded: Vec<Undecoded>,
 }
 
 /// What is the same for all chunks of the partition.
@@ -101,7 +107,7 @@ impl<R: Reader> OnePartition<R> {
     }
 
     fn chunk(&self, records: Records) -> Chunk {
-        let Records { rows, offsets, raw, undecoded } = records;
+        let Records { rows, offsets, raw, envelopes, deleted, undecoded } = records;
         Chunk {
             epoch: 0,
             stream: self.place.stream,
@@ -109,6 +115,8 @@ impl<R: Reader> OnePartition<R> {
             rows,
             offsets,
             raw,
+            envelopes,
+            deleted,
             undecoded,
             highest_before: self.highest,
             finished: Vec::new(),
@@ -130,6 +138,12 @@ impl<R: Reader> Feed for OnePartition<R> {
         let waiting = match self.reader.read()? {
             Came::Records(records) => self.rows(records, now),
             Came::Pending => return Ok(Offer::Pending),
+            Came::Fetching => {
+                if let Some(silence) = &mut self.silence {
+                    silence.begins(now);
+                }
+                return Ok(Offer::Nothing { partition });
+            }
             Came::Nothing => {
                 if !self.silence.as_mut().is_some_and(|silence| silence.goes_on(now)) {
                     return Ok(Offer::Nothing { partition });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 
+use super::kafka::begin::Place;
 use super::own::OwnEvents;
 use crate::config::job::{Format, JsonType};
 
@@ -14,6 +15,8 @@ pub struct StreamSpec {
     pub path: PathBuf,
     /// In place of what is at the path.
     pub own: Option<OwnEvents>,
+    /// Topics, in place of what is at the path.
+    pub topics: Option<TopicSpec>,
     /// Told by the names of the files if `None`; standard input is JSON.
     pub format: Option<Format>,
     /// The column of event time.
@@ -30,7 +33,28 @@ pub struct StreamSpec {
     pub idle_timeout_ms: Option<u64>,
     /// What messages call `time`, such as `event.time`.
     pub time_key: String,
+    /// What messages call `columns`, such as `[event.columns]`.
+    pub columns_key: String,
     pub allowed_lateness_ms: i64,
+}
+
+impl StreamSpec {
+    /// Whether it is read from standard input.
+    pub fn is_standard_input(&self) -> bool {
+        self.own.is_none() && self.topics.is_none() && self.path.as_os_str() == "-"
+    }
+}
+
+/// Topics that are read as one stream.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    pub names: Vec<String>,
+    /// Their partitions and where these begin; none if nobody has asked.
+    pub places: Vec<Place>,
+    /// Of a table, the column of its key.
+    pub table_key: Option<String>,
+    /// Of a table, whether events begin only when it has been read.
+    pub is_eager: bool,
 }
 
 /// A part of a stream whose rows have an order of their own.

@@ -77,6 +77,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
 pub fn spec(path: &Path) -> StreamSpec {
     StreamSpec {
         own: None,
+        topics: None,
         path: path.to_owned(),
         format: None,
         time: "time".to_owned(),
@@ -89,6 +90,7 @@ pub fn spec(path: &Path) -> StreamSpec {
         to: i64::MAX,
         idle_timeout_ms: None,
         time_key: "event.time".to_owned(),
+        columns_key: "[event.columns]".to_owned(),
         allowed_lateness_ms: 0,
     }
 }

@@ -27,6 +27,7 @@ fn spec(path: &Path, time: &str) -> StreamSpec {
     StreamSpec {
         path: path.to_owned(),
         own: None,
+        topics: None,
         format: None,
         time: time.to_owned(),
         columns: IndexMap::new(),
@@ -35,6 +36,7 @@ fn spec(path: &Path, time: &str) -> StreamSpec {
         to: i64::MAX,
         idle_timeout_ms: None,
         time_key: "event.time".to_owned(),
+        columns_key: "[event.columns]".to_owned(),
         allowed_lateness_ms: 0,
     }
 }

@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
     UInt64Array,
 };
-use driftline_operators::chunk::Chunk;
+use driftline_operators::chunk::{Chunk, Undecoded};
 use driftline_operators::ingest::Source;
 use driftline_operators::watermark::EVENTS;
 
@@ -112,7 +112,7 @@ impl Input {
     pub fn epochs(&self) -> BTreeMap<Origin, u64> {
         let mut epochs = BTreeMap::new();
         for chunk in self.chunks.iter().map(|make| make()) {
-            let undecoded = chunk.undecoded.iter().map(|(offset, ..)| *offset);
+            let undecoded = chunk.undecoded.iter().map(|record| record.offset);
             let offsets = chunk.offsets.values().iter().copied().chain(undecoded);
             epochs.extend(offsets.map(|offset| ((chunk.partition, offset), chunk.epoch)));
         }
@@ -145,7 +145,12 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
         inside().filter_map(|(offset, record)| Some((offset, record.as_ref()?))).collect();
     let undecoded = inside()
         .filter(|(_, record)| record.is_none())
-        .map(|(offset, _)| (offset, "not an event".to_owned(), damaged((partition, offset))));
+        .map(|(offset, _)| Undecoded {
+            offset,
+            why: "not an event".to_owned(),
+            bytes: damaged((partition, offset)),
+            envelope: None,
+        });
     let before = records[..start].iter().flatten().filter_map(|event| event.time).max();
     let finished = if end == records.len() { vec![partition] } else { vec![] };
     Chunk {
@@ -155,6 +160,8 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
         rows: columns(&read.iter().map(|(_, event)| *event).collect::<Vec<_>>()),
         offsets: UInt64Array::from_iter_values(read.iter().map(|(offset, _)| *offset)),
         raw: None,
+        envelopes: None,
+            deleted: None,
         undecoded: undecoded.collect(),
         highest_before: before.unwrap_or(i64::MIN),
         finished,

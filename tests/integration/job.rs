@@ -91,8 +91,8 @@ impl Job {
         let columns: Vec<_> = columns.collect();
         let compile = |sql| Expression::compile(sql, &columns, &Functions::default()).unwrap();
         admission.filter = self.filter.as_deref().map(compile);
-        (admission.warm_up_from, admission.from, admission.to) =
-            (self.warm_up_from, self.from, self.to);
+        (admission.warm_up_from, admission.warm_up, admission.to) =
+            (self.warm_up_from, WarmUp::before(self.from), self.to);
         events
     }
 
@@ -111,7 +111,7 @@ impl Job {
             dependence: self.dependence,
             format: PredictionFormat::new(layout(), identity, Default::default(), true, true),
             bounds: self.bounds,
-            from: self.from,
+            warm_up: WarmUp::before(self.from),
             keep_inputs: true,
             partition_names: self.setting.partition_names(),
             run: self.setting.run(),

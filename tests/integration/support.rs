@@ -24,7 +24,9 @@ use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Allowance, FlowBounds, Intake, Polled, Source, SourceError};
-use driftline_operators::layout::EventLayout;
+use driftline_operators::settled::Settled;
+use driftline_operators::warm_up::WarmUp;
+use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
 use driftline_operators::watermark::EVENTS;
@@ -81,7 +83,7 @@ fn event_schema() -> Schema {
 }
 
 pub fn layout() -> EventLayout {
-    EventLayout::new(&event_schema(), Some(1), Some(2), false)
+    EventLayout::new(&event_schema(), Some(1), Some(2), CameAs::Columns)
 }
 
 pub fn events(rows: &[Row]) -> RecordBatch {
@@ -160,6 +162,8 @@ impl Partition {
             rows,
             offsets: UInt64Array::from_iter_values(start as u64..end as u64),
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
             highest_before: (0..start).map(|at| self.time(at)).max().unwrap_or(i64::MIN),
             finished: if end == self.len() { vec![number as u32] } else { vec![] },
@@ -281,6 +285,8 @@ impl Source for Ticking {
             rows: events(&[row]),
             offsets: UInt64Array::from(vec![self.sent - 1]),
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
             highest_before: time - 1,
             finished: if self.left == 0 { vec![0] } else { vec![] },
@@ -425,11 +431,12 @@ impl Setting {
             allowed_lateness_ms: self.allowed_lateness_ms,
             late: self.late,
             late_horizon_ms: Some(self.late_horizon_ms),
-            from: i64::MIN,
+            warm_up: WarmUp::none(),
             to: i64::MAX,
             warm_up_from: i64::MIN,
             partition_names: self.partition_names(),
             counters: self.counters.clone(),
+            settled: Settled::default(),
         };
         let watermarks = self.watermarks();
         let late_are_scored = self.late == LatePolicy::Score;

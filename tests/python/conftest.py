@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from disorder import Disordered
+from kafka import Broker
 from support import (
     DAY_MS, DEPARTURES, JOB, account, binary, driftline, millis, model_env, rows_in, with_column,
 )  # fmt: skip
@@ -50,6 +51,14 @@ class Runs:
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     return Runs(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    """A Kafka of the tests' own, or that of KAFKA_BOOTSTRAP."""
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.discard()
 
 
 @pytest.fixture(scope="session")

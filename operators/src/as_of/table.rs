@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::{cast, filter_record_batch, or, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -128,14 +128,17 @@ impl TableAdmission {
 
     fn deleted(&self, chunk: &Chunk) -> Result<ArrayRef, ArrowError> {
         let rows = chunk.rows.num_rows();
-        let Some(delete) = &self.delete else {
-            return Ok(Arc::new(BooleanArray::from(vec![false; rows])));
+        let by_predicate = match &self.delete {
+            Some(delete) => {
+                let deleted = delete.evaluate(chunk.rows.columns(), rows)?;
+                prep_null_mask_filter(deleted.as_boolean())
+            }
+            None => BooleanArray::from(vec![false; rows]),
         };
-        let deleted = delete.evaluate(chunk.rows.columns(), rows)?;
-        let deleted = deleted.as_boolean();
-        Ok(Arc::new(BooleanArray::from_iter(
-            deleted.iter().map(|deleted| Some(deleted == Some(true))),
-        )))
+        Ok(Arc::new(match &chunk.deleted {
+            Some(deleted) => or(&by_predicate, deleted)?,
+            None => by_predicate,
+        }))
     }
 
     fn dead_letters(
@@ -144,8 +147,8 @@ impl TableAdmission {
         faults: &[Option<&str>],
     ) -> Result<RecordBatch, ArrowError> {
         let mut letters = DeadLetters::new(self.partition_names.clone());
-        for (offset, what, bytes) in &chunk.undecoded {
-            letters.undecoded(chunk.partition, *offset, what, bytes);
+        for record in &chunk.undecoded {
+            letters.undecoded(chunk.partition, record);
         }
         for (row, fault) in faults.iter().enumerate() {
             let Some(fault) = fault else { continue };
@@ -217,6 +220,8 @@ mod tests {
             rows: RecordBatch::try_from_iter(columns).unwrap(),
             offsets: UInt64Array::from_iter_values(0..6),
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
             highest_before: i64::MIN,
             finished: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod drift;
 mod features;
+mod kafka;
 mod model;
 pub mod problem;
 mod tables;
@@ -16,10 +17,11 @@ use driftline_operators::micro_batch::BatchBounds;
 
 use self::drift::check_drift;
 use self::features::check_features;
+use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
 use self::problem::{Problem, at_least};
 use self::tables::check_tables;
-use super::job::{Event, Format, Input, Job, Output, Outputs, Realtime, ShardBy, Source};
+use super::job::{Event, Job, Output, Outputs, Realtime, ShardBy};
 use super::origin::Origin;
 use super::raw::{RawJob, SinkSection, SinksSection};
 
@@ -53,10 +55,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         let message = "a job has at most one section [sources.NAME]; several files are a folder";
         return Err(Problem::at("sources", message));
     };
-    let source = source.map(|(name, section)| {
-        let input = Input { path: resolve(folder, &section.path), format: section.format };
-        Source { name, input }
-    });
+    let source = source.map(|(source, section)| check_source(source, section, folder, &name));
+    let source = source.transpose()?;
 
     let event = Event {
         time: raw.event.time,
@@ -92,6 +92,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     if drift.is_some() && model.is_none() {
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
+    let kafka = check_kafka(raw.kafka, &raw.sinks)?;
     let outputs = check_sinks(raw.sinks, folder, &name);
     let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
     Ok(Job {
@@ -107,6 +108,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         epoch_rows_max: raw.job.epoch_rows_max,
         bounds: FlowBounds {
             epochs_in_flight_max: raw.job.epochs_in_flight_max,
+            rows_in_flight_max: raw.job.epochs_in_flight_max.saturating_mul(raw.job.epoch_rows_max as u64),
             gate_rows_max: raw.job.gate_rows_max,
             partition_skew_max_ms: raw.job.partition_skew_max_ms,
         },
@@ -125,6 +127,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         },
         drift,
         outputs,
+        kafka,
         warnings,
     })
 }
@@ -138,8 +141,10 @@ fn resolve(folder: &Path, path: &str) -> PathBuf {
 fn check_sinks(raw: SinksSection, folder: &Path, job: &str) -> Outputs {
     let base = folder.join("out").join(job);
     let output = |name: &str, sink: Option<SinkSection>| match sink {
-        Some(sink) => Output { path: folder.join(&sink.path), format: sink.format },
-        None => Output { path: base.join(name), format: Format::default() },
+        Some(SinkSection { path: Some(path), format, .. }) => {
+            Output { path: folder.join(path), format }
+        }
+        sink => Output { path: base.join(name), format: sink.map(|s| s.format).unwrap_or_default() },
     };
     Outputs {
         predictions: output("predictions", raw.predictions),

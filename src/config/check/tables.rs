@@ -28,9 +28,15 @@ fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, Pr
         let message = format!("has no effect without {}", key("time"));
         return Err(Problem::at(key(set), message));
     }
-    let input = Input { path: resolve(folder, &raw.path), format: raw.format };
+    let input = raw.path.map(|path| Input { path: resolve(folder, &path), format: raw.format });
+    if input.is_none() && raw.topic.is_none() {
+        return Err(Problem::at(format!("tables.{name}"), "say where it is: path = \"...\""));
+    }
     let Some(time) = raw.time else {
-        return Ok(Table { input, key: raw.key, versions: None });
+        if input.is_none() {
+            return Err(Problem::at(format!("tables.{name}"), "say where it is: path = \"...\""));
+        }
+        return Ok(Table { input, topic: None, key: raw.key, versions: None });
     };
     let lateness = raw.allowed_lateness_ms.unwrap_or(0);
     at_least(&key("allowed_lateness_ms"), lateness, 0)?;
@@ -45,5 +51,5 @@ fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, Pr
         idle_timeout_ms: raw.idle_timeout_ms,
         columns: raw.columns.unwrap_or_default(),
     };
-    Ok(Table { input, key: raw.key, versions: Some(versions) })
+    Ok(Table { input, topic: raw.topic, key: raw.key, versions: Some(versions) })
 }

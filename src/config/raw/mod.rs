@@ -5,6 +5,7 @@ mod drift;
 mod event;
 mod features;
 mod job;
+mod kafka;
 mod model;
 mod realtime;
 mod tables;
@@ -14,6 +15,7 @@ pub use drift::{DriftSection, PROFILE_BINS, REVISION_INTERVAL_MS};
 pub use event::EventSection;
 pub use features::{EncodeSection, FeatureSection, LookupSection, WindowSection};
 pub use job::JobSection;
+pub use kafka::KafkaSection;
 pub use model::{ModelSection, OneOrMore};
 pub use realtime::RealtimeSection;
 pub use tables::{SinkSection, SinksSection, SourceSection, TableSection};
@@ -33,6 +35,9 @@ pub struct RawJob {
     pub job: JobSection,
     /// Which columns of an event are its time, id and key; which rows are kept; what late means.
     pub event: EventSection,
+    /// The Kafka cluster of topics that the job names.
+    #[serde(default)]
+    pub kafka: KafkaSection,
     /// Where events come from: one section `[sources.NAME]`, unless the command line or a program
     /// says so.
     #[serde(default)]

@@ -4,17 +4,37 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::model::OneOrMore;
 use super::words::{ColumnType, FileFormat};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSection {
-    /// A file, a folder of files (folders such as `month=1` become columns), or `-` for standard
-    /// input.
-    pub path: String,
+    /// What a replay reads: a file, a folder of files (folders such as `month=1` become columns), or
+    /// `-` for standard input.
+    pub path: Option<String>,
     /// How the files are written. Told by their names where it is not set; standard input is JSON
     /// lines.
     pub format: Option<FileFormat>,
+    /// What a live run reads: a Kafka topic, or several. Messages are JSON objects; their columns
+    /// are declared in `event.columns`.
+    pub topic: Option<OneOrMore>,
+    /// The consumer group that offsets are committed to. The job's name where it is not set.
+    pub group: Option<String>,
+    /// Where a live run begins: `committed` (where the group has committed nothing, the beginning),
+    /// `earliest`, `latest`, or an instant such as `2013-06-15T12:00:00Z`, from whose first message
+    /// on (by the time of messages).
+    #[serde(default = "start")]
+    #[schemars(extend("default" = "committed"))]
+    pub start: String,
+    /// Offsets to begin at, by partition (`"3"`, or `"topic/3"` where there are several
+    /// topics), whatever `start` says.
+    #[serde(default)]
+    pub start_offsets: IndexMap<String, u64>,
+}
+
+fn start() -> String {
+    "committed".to_owned()
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -22,7 +42,11 @@ pub struct SourceSection {
 pub struct TableSection {
     /// A Parquet file; of a table with a `time` also a folder, JSON lines, or `-` for standard
     /// input.
-    pub path: String,
+    pub path: Option<String>,
+    /// What a live run reads in place of `path`: a Kafka topic, from its beginning. A message
+    /// without a value says that the table has nothing for its key from the message's time on. Only
+    /// with `time`.
+    pub topic: Option<String>,
     /// The column that rows are looked up by, of text or integers.
     pub key: String,
     /// How the files are written. Told by their names where it is not set. Only with `time`.
@@ -60,6 +84,7 @@ impl TableSection {
     pub fn set_without_time(&self) -> Option<&'static str> {
         [
             ("format", self.format.is_some()),
+            ("topic", self.topic.is_some()),
             ("sequence", self.sequence.is_some()),
             ("delete", self.delete.is_some()),
             ("max_age_ms", self.max_age_ms.is_some()),
@@ -83,13 +108,17 @@ pub struct SinksSection {
     /// Records that could not be decoded, came too late, lack an input or were refused by the
     /// model.
     pub dead_letters: Option<SinkSection>,
+    /// Of a live run: what exceeds a threshold of the section `[alerts]`.
+    pub alerts: Option<SinkSection>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SinkSection {
     /// The folder to write to.
-    pub path: String,
+    pub path: Option<String>,
+    /// The Kafka topic that a live run writes to. Drift goes to files.
+    pub topic: Option<String>,
     /// How the files are written.
     #[serde(default)]
     pub format: FileFormat,

@@ -14,19 +14,19 @@ use self::sheet::{NO_BREAK, Sheet};
 use super::baseline_file::BaselineFile;
 use super::drift::PreparedDrift;
 use super::numbers::thousands;
-use super::options::RunOptions;
+use super::options::{RunOptions, TopicUse};
 use super::plan::words;
 use super::prepare::{Prepared, inputs};
 use super::scoring::{ScoringParts, describe as describe_dependence};
 use crate::config::Job;
-use crate::config::job::{Drift, Feature, Format, ShardBy, Source};
+use crate::config::job::{Drift, Feature, ShardBy};
 
 /// Opens all that a replay would open, and describes it.
 ///
 /// # Errors
 /// What a replay would fail on.
 pub fn describe(job: &Arc<Job>) -> Result<String> {
-    let options = RunOptions::default();
+    let options = RunOptions { topics: TopicUse::Described, ..RunOptions::default() };
     let all_columns = all_columns(job, &options)?;
     let prepared = Prepared::new(job, &options)?;
     let mut sheet = Sheet::default();
@@ -56,22 +56,14 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
 /// twice; it says nothing here.
 fn all_columns(job: &Job, options: &RunOptions) -> Result<Vec<SchemaRef>> {
     let streams = 1 + inputs::as_of_tables(job).count();
-    let tables = inputs::as_of_tables(job).map(|(_, table, _)| &table.input.path);
-    let events = job.source.iter().map(|source| &source.input.path);
-    if events.chain(tables).any(|path| path.as_os_str() == "-") {
+    let tables = inputs::as_of_tables(job).filter_map(|(_, table, _)| table.input.as_ref());
+    let events = job.source.iter().filter_map(|source| source.input.as_ref());
+    if events.chain(tables).any(|input| input.path.as_os_str() == "-") {
         let unknown: SchemaRef = Arc::new(Schema::empty());
         return Ok(vec![unknown; streams]);
     }
     let inputs = inputs::open(job, options)?;
     Ok((0..streams).map(|stream| inputs.schema(stream)).collect())
-}
-
-/// What a stream is stored as.
-fn stored(prepared: &Prepared, stream: usize) -> String {
-    let partitions = prepared.inputs.partitions();
-    let count = partitions.iter().filter(|partition| partition.stream == stream).count();
-    let format = if prepared.inputs.keeps_raw(stream) { Format::Json } else { Format::Parquet };
-    format!("{}, {}", words::format(format), words::partitions(count))
 }
 
 fn source(sheet: &mut Sheet, prepared: &Prepared, all: &Schema) {
@@ -94,10 +86,10 @@ fn source(sheet: &mut Sheet, prepared: &Prepared, all: &Schema) {
         roles.collect::<Vec<_>>().join(", ")
     };
     let (name, path) = match &job.source {
-        Some(Source { name, input }) => (name.as_str(), words::path(&input.path)),
+        Some(source) => (source.name.as_str(), words::source(source)),
         None => ("", String::new()),
     };
-    let title = format!("source {name}: {path} ({}, {rows})", stored(prepared, EVENTS));
+    let title = format!("source {name}: {path} ({}, {rows})", words::stored(prepared, EVENTS));
     sheet.section(&title, &columns(&schema, all, role));
 }
 

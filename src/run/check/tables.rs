@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::sheet::Sheet;
-use super::{columns, stored};
+use super::columns;
 use crate::config::Job;
 use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
@@ -23,9 +23,9 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
             Some(versions) => {
                 stream += 1;
                 let read = prepared.inputs.schema(stream);
-                let path = words::path(&table.input.path);
+                let path = words::table(table);
                 let eager = if versions.eager { ", eager" } else { "" };
-                let about = format!("{}, as of the event's time{eager}", stored(prepared, stream));
+                let about = format!("{}, as of the event's time{eager}", words::stored(prepared, stream));
                 let rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }
@@ -36,7 +36,7 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
 }
 
 fn static_table(sheet: &mut Sheet, job: &Job, name: &str, table: &Table) -> Result<()> {
-    let path = &table.input.path;
+    let path = table.file();
     let (all, rows) = footer(path).with_context(|| path.display().to_string())?;
     let is_read = |field: &str| field == table.key || !features_of(job, name, field).is_empty();
     let read = all.fields().iter().filter(|field| is_read(field.name())).cloned();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::options::RunOptions;
+use super::options::{RunOptions, TopicUse};
 use super::prepare::Prepared;
 use crate::config::Job;
 
@@ -30,7 +30,10 @@ pub enum Form {
 /// # Errors
 /// If an input cannot be read, or a feature does not fit.
 pub fn describe(job: &Arc<Job>, options: &RunOptions, form: Form) -> Result<String> {
-    let graph = stages::graph(&Prepared::new(job, options)?, options);
+    let graph = {
+        let options = RunOptions { topics: TopicUse::Described, ..options.clone() };
+        stages::graph(&Prepared::new(job, &options)?, &options)
+    };
     Ok(match form {
         Form::Text => text::render(&graph),
         Form::Mermaid => mermaid::render(&graph),

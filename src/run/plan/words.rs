@@ -6,10 +6,14 @@ use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
 use driftline_operators::features::window::Aggregate;
+use driftline_operators::layout::CameAs;
 
 use crate::config::Job;
 use crate::config::duration::length_text;
-use crate::config::job::{DriftMode, Feature, FeatureKind, Figure, Format, Output};
+use crate::config::job::{
+    DriftMode, Feature, FeatureKind, Figure, Format, Input, Output, Source, Table,
+};
+use crate::run::prepare::Prepared;
 
 /// A length of time that is not negative.
 pub fn length(millis: i64) -> String {
@@ -52,7 +56,37 @@ pub fn output(output: &Output) -> String {
     format!("{} ({})", path(&output.path), format(output.format))
 }
 
-pub fn partitions(count: usize) -> String {
+/// Where the source of the events is.
+pub fn source(source: &Source) -> String {
+    let topics = source.topics.as_ref().map(|topics| topics.names.as_slice());
+    place(source.input.as_ref(), topics.unwrap_or_default())
+}
+
+/// Where a table is.
+pub fn table(table: &Table) -> String {
+    place(table.input.as_ref(), table.topic.as_slice())
+}
+
+fn place(input: Option<&Input>, topics: &[String]) -> String {
+    match (input, topics) {
+        (Some(input), _) => path(&input.path),
+        (None, [topic]) => format!("topic {topic}"),
+        (None, topics) => format!("topics {}", topics.join(", ")),
+    }
+}
+
+/// The form and the partitions of a stream.
+pub fn stored(prepared: &Prepared, stream: usize) -> String {
+    let inputs = &prepared.inputs;
+    let count = inputs.partitions().iter().filter(|partition| partition.stream == stream).count();
+    match inputs.came_as(stream) {
+        CameAs::Columns => format!("{}, {}", format(Format::Parquet), partitions(count)),
+        CameAs::Bytes => format!("{}, {}", format(Format::Json), partitions(count)),
+        CameAs::Messages => "JSON messages".to_owned(),
+    }
+}
+
+fn partitions(count: usize) -> String {
     if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") }
 }
 

@@ -81,7 +81,7 @@ fn compile_with<'a>(
     };
     let (id, key) = (named("event.id", &job.event.id)?, named("event.key", &job.event.key)?);
     let event = with_key_types(&schema, [("event.id", id), ("event.key", key)])?;
-    let layout = EventLayout::new(&event, id, key, inputs.keeps_raw(EVENTS));
+    let layout = EventLayout::new(&event, id, key, inputs.came_as(EVENTS));
     let tables = as_of_tables(job).enumerate().map(|(at, (name, table, versions))| {
         compile_table(&inputs.schema(at + 1), name, table, versions, values(at), own)
     });

@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use anyhow::Result;
 use driftline_operators::watermark::StreamBounds;
 
-use crate::config::job::{FeatureKind, Input, TableVersions};
+use crate::config::job::{FeatureKind, Input, Table, TableVersions};
 use crate::config::{Job, Problem};
-use crate::run::options::RunOptions;
+use crate::run::options::{RunOptions, TopicUse};
 use crate::sources::inputs::Inputs;
-use crate::sources::stream::StreamSpec;
+use crate::sources::stream::{StreamSpec, TopicSpec};
 use crate::sources::unreadable;
 
 /// The as-of tables of a job, by name, in the order of their streams.
 pub fn as_of_tables(
     job: &Job,
-) -> impl Iterator<Item = (&String, &crate::config::job::Table, &TableVersions)> {
+) -> impl Iterator<Item = (&String, &Table, &TableVersions)> {
     job.tables.iter().filter_map(|(name, table)| Some((name, table, table.versions.as_ref()?)))
 }
 
@@ -24,22 +24,22 @@ pub fn as_of_tables(
 /// # Errors
 /// If one of them cannot be read, or lacks the column of its time.
 pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
-    let source = match (options.source(job), &options.events) {
-        (Some(source), _) => source,
-        (None, Some(_)) => Input { path: PathBuf::new(), format: None },
-        (None, None) => {
-            let message = "the job has no section [sources.NAME]; add one, or give --input";
-            return Err(job.origin.place(Problem::at("sources", message)).into());
-        }
+    let topics = event_topics(job, options);
+    let source = match (options.source(job), &options.events, &topics) {
+        (_, _, Some(_)) | (None, Some(_), _) => Input { path: PathBuf::new(), format: None },
+        (Some(source), ..) => source,
+        (None, None, None) => return Err(without_source(job)),
     };
     let event = &job.event;
     let keys = [&event.id, &event.key].into_iter().flatten().cloned().collect();
     let events = StreamSpec {
         path: source.path,
         own: options.events.clone(),
+        topics,
         format: source.format,
         time: event.time.clone(),
         time_key: "event.time".to_owned(),
+        columns_key: "[event.columns]".to_owned(),
         columns: event.columns.clone(),
         keys,
         from: warm_up_from(job, options),
@@ -47,12 +47,21 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         idle_timeout_ms: event.idle_timeout_ms,
         allowed_lateness_ms: event.allowed_lateness_ms,
     };
-    let tables = as_of_tables(job).map(|(name, table, versions)| StreamSpec {
-        path: table.input.path.clone(),
+    let table_spec = |(at, (name, table, versions)): (usize, AsOf)| -> Result<StreamSpec> {
+        let topics = table_topic(at, table, versions, options);
+        let input = match (&table.input, &topics) {
+            (_, Some(_)) => Input { path: PathBuf::new(), format: None },
+            (Some(input), None) => input.clone(),
+            (None, None) => return Err(without_path(job, name)),
+        };
+        Ok(StreamSpec {
+        path: input.path,
         own: None,
-        format: table.input.format,
+        topics,
+        format: input.format,
         time: versions.time.clone(),
         time_key: format!("tables.{name}.time"),
+        columns_key: format!("[tables.{name}.columns]"),
         columns: versions.columns.clone(),
         keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
         // A version holds until the next one, however long ago it came.
@@ -63,10 +72,62 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         to: options.to(),
         idle_timeout_ms: versions.idle_timeout_ms,
         allowed_lateness_ms: versions.allowed_lateness_ms,
-    });
-    let tables: Vec<StreamSpec> = tables.collect();
+    })
+    };
+    let tables = as_of_tables(job).enumerate().map(table_spec).collect::<Result<Vec<_>>>()?;
     all_there(job, options, &events, &tables)?;
-    Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?)
+    let topics = options.topics.reading().cloned();
+    Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max, topics)?)
+}
+
+type AsOf<'a> = (&'a String, &'a Table, &'a TableVersions);
+
+/// The topics that events are read from, if they are.
+fn event_topics(job: &Job, options: &RunOptions) -> Option<TopicSpec> {
+    let source = job.source.as_ref()?;
+    let topics = source.topics.as_ref()?;
+    let places = match &options.topics {
+        TopicUse::Read(open) => open.events.clone(),
+        TopicUse::Described if source.input.is_none() && options.input.is_none() => Vec::new(),
+        TopicUse::Described | TopicUse::Never => return None,
+    };
+    Some(TopicSpec { names: topics.names.clone(), places, table_key: None, is_eager: false })
+}
+
+/// The topic that the as-of table of this number is read from, if it is.
+fn table_topic(
+    at: usize,
+    table: &Table,
+    versions: &TableVersions,
+    options: &RunOptions,
+) -> Option<TopicSpec> {
+    let topic = table.topic.as_ref()?;
+    let places = match &options.topics {
+        TopicUse::Read(open) => open.tables.get(at)?.clone()?,
+        TopicUse::Described if table.input.is_none() => Vec::new(),
+        TopicUse::Described | TopicUse::Never => return None,
+    };
+    let table_key = Some(table.key.clone());
+    Some(TopicSpec { names: vec![topic.clone()], places, table_key, is_eager: versions.eager })
+}
+
+fn without_source(job: &Job) -> anyhow::Error {
+    let (at, message) = match &job.source {
+        Some(source) => (
+            format!("sources.{}", source.name),
+            "it has no path, so there is nothing to replay; give --input, or use `driftline run`",
+        ),
+        None => (
+            "sources".to_owned(),
+            "the job has no section [sources.NAME]; add one, or give --input",
+        ),
+    };
+    job.origin.place(Problem::at(at, message)).into()
+}
+
+fn without_path(job: &Job, table: &str) -> anyhow::Error {
+    let message = "it has no path, so only `driftline run` can read it";
+    job.origin.place(Problem::at(format!("tables.{table}"), message)).into()
 }
 
 /// Whether there is something at each path; what names the path is said if not.
@@ -86,6 +147,7 @@ fn all_there(
     let named = as_of_tables(job).map(|(name, ..)| format!("tables.{name}.path")).zip(tables);
     for (key, spec) in std::iter::once((source, events)).chain(named) {
         if spec.own.is_none()
+            && spec.topics.is_none()
             && spec.path.as_os_str() != "-"
             && let Err(error) = std::fs::metadata(&spec.path)
         {

@@ -22,6 +22,7 @@ use driftline_operators::ingest::Intake;
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
 use driftline_operators::run::Run;
+use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use indexmap::IndexMap;
@@ -143,12 +144,18 @@ impl Prepared {
             allowed_lateness_ms: event.allowed_lateness_ms,
             late: event.late,
             late_horizon_ms: (!options.on_request).then_some(event.late_horizon_ms),
-            from: options.from(),
+            warm_up: self.warm_up(options),
             to: options.to(),
             warm_up_from: inputs::warm_up_from(&self.job, options),
             partition_names: self.partition_names.clone(),
             counters: run.counters.clone(),
+            settled: run.settled.clone(),
         }
+    }
+
+    /// Rows that feed windows only.
+    pub fn warm_up(&self, options: &RunOptions) -> WarmUp {
+        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets() }
     }
 
     fn table_admission(
@@ -183,7 +190,7 @@ fn placed(job: &Job, error: anyhow::Error) -> anyhow::Error {
 /// Reads the static tables, whole.
 fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, StaticTable>> {
     let load = |(name, table): (&String, &Table)| {
-        let path = &table.input.path;
+        let path = table.file();
         let rows = read_parquet(path).with_context(|| format!("tables.{name}.path"))?;
         let loaded = StaticTable::new(rows, &table.key);
         let loaded = loaded.with_context(|| format!("tables.{name} ({})", path.display()))?;

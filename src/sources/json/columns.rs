@@ -60,6 +60,10 @@ impl JsonColumns {
         Ok(JsonColumns { schema, columns, rows: 0, places: Vec::new() })
     }
 
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// Adds a row.
     ///
     /// # Errors

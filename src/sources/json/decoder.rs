@@ -44,16 +44,20 @@ pub fn infer(
     };
     let typed = seen.into_iter().filter_map(|(name, types)| Some((name, most(types)?)));
     let mut columns: IndexMap<String, DataType> = typed.collect();
-    for (name, json_type) in declared {
-        let data_type = match json_type {
-            JsonType::Int64 => DataType::Int64,
-            JsonType::Float64 => DataType::Float64,
-            JsonType::Utf8 => DataType::Utf8,
-            JsonType::Boolean => DataType::Boolean,
-        };
-        columns.insert(name.clone(), data_type);
+    for (name, declared_as) in declared {
+        columns.insert(name.clone(), json_type(*declared_as));
     }
     columns.into_iter().map(|(name, found)| Field::new(name, found, true)).collect()
+}
+
+/// What a declared column is read as.
+pub fn json_type(declared: JsonType) -> DataType {
+    match declared {
+        JsonType::Int64 => DataType::Int64,
+        JsonType::Float64 => DataType::Float64,
+        JsonType::Utf8 => DataType::Utf8,
+        JsonType::Boolean => DataType::Boolean,
+    }
 }
 
 /// The schema of events that are read as `read_as`.

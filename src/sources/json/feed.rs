@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, UInt64Array};
 
+use driftline_operators::chunk::Undecoded;
+
 use crate::sources::json::decoder::LineDecoder;
 use crate::sources::json::lines::Line;
 use crate::sources::json::{JsonLines, LineChunk};
@@ -51,11 +53,14 @@ impl JsonReader {
             BinaryArray::from_iter_values(decoded.rows.iter().map(|&line| &lines[line].bytes));
         let undecoded = decoded.bad.into_iter().map(|(at, why)| {
             let Line { bytes, position, file, number, .. } = &lines[at];
-            (*position, format!("{file}, line {number}: {why}"), bytes.clone())
+            let why = format!("{file}, line {number}: {why}");
+            Undecoded { offset: *position, why, bytes: bytes.clone(), envelope: None }
         });
         Ok(Records {
             offsets: UInt64Array::from_iter_values(offsets),
             raw: Some(Arc::new(raw) as ArrayRef),
+            envelopes: None,
+            deleted: None,
             undecoded: undecoded.collect(),
             rows: decoded.events,
         })
@@ -78,6 +83,8 @@ impl Reader for JsonReader {
             rows: RecordBatch::new_empty(self.decoder.schema().clone()),
             offsets: UInt64Array::from_iter_values([]),
             raw: Some(Arc::new(BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()))),
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! A stream of JSON lines: files, plain or compressed, or standard input.
 
-mod columns;
+pub mod columns;
 pub mod decoder;
 pub mod feed;
 pub mod lines;

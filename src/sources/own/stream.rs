@@ -113,6 +113,8 @@ impl OwnReader {
             rows: rows.map_err(|error| failed(NAME, error))?,
             offsets: UInt64Array::from_iter_values(first..self.read),
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
         })
     }
@@ -142,6 +144,8 @@ impl Reader for OwnReader {
             rows: RecordBatch::new_empty(self.columns.schema().clone()),
             offsets: UInt64Array::from_iter_values([]),
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
         }
     }

@@ -88,6 +88,8 @@ impl PieceReader {
             offsets: UInt64Array::from_iter_values(first..first + piece.rows),
             rows,
             raw: None,
+            envelopes: None,
+            deleted: None,
             undecoded: Vec::new(),
             highest_before,
             finished: piece.last_of_partition.then_some(piece.partition).into_iter().collect(),

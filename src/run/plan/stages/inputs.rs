@@ -8,7 +8,7 @@ use super::super::graph::{Graph, Group, Line};
 use super::super::words;
 use super::ids;
 use crate::config::Job;
-use crate::config::job::{Event, Format, Table, TableVersions};
+use crate::config::job::{Event, Table, TableVersions};
 use crate::run::numbers::thousands;
 use crate::run::options::RunOptions;
 use crate::run::prepare::Prepared;
@@ -44,9 +44,12 @@ fn events(prepared: &Prepared, options: &RunOptions) -> Vec<Line> {
         Some(rows) => format!("{} rows", thousands(rows)),
         None => "rows not known beforehand".to_owned(),
     };
-    let source = options.source(job);
-    let mut lines = Vec::from_iter(source.map(|s| Line::new("path", words::path(&s.path))));
-    lines.push(Line::new("holds", format!("{}, {rows}", stored(prepared, EVENTS))));
+    let source = match (&options.input, &job.source) {
+        (Some(path), _) => Some(words::path(path)),
+        (None, source) => source.as_ref().map(words::source),
+    };
+    let mut lines = Vec::from_iter(source.map(|source| Line::new("path", source)));
+    lines.push(Line::new("holds", format!("{}, {rows}", words::stored(prepared, EVENTS))));
     lines.extend(time(&event.time, event.allowed_lateness_ms, event.idle_timeout_ms));
     lines
 }
@@ -58,8 +61,8 @@ fn as_of_table(
     versions: &TableVersions,
 ) -> Vec<Line> {
     let mut lines = vec![
-        Line::new("path", words::path(&table.input.path)),
-        Line::new("holds", stored(prepared, stream)),
+        Line::new("path", words::table(table)),
+        Line::new("holds", words::stored(prepared, stream)),
     ];
     lines.extend(time(&versions.time, versions.allowed_lateness_ms, versions.idle_timeout_ms));
     lines
@@ -67,18 +70,10 @@ fn as_of_table(
 
 fn static_table(table: &Table) -> Vec<Line> {
     vec![
-        Line::new("path", words::path(&table.input.path)),
+        Line::new("path", words::path(table.file())),
         Line::new("key", table.key.as_str()),
         Line::new("read", "once, whole, before the run; shared by all workers, no side trip"),
     ]
-}
-
-/// The format and the partitions of a stream.
-fn stored(prepared: &Prepared, stream: usize) -> String {
-    let partitions = prepared.inputs.partitions();
-    let count = partitions.iter().filter(|partition| partition.stream == stream).count();
-    let format = if prepared.inputs.keeps_raw(stream) { Format::Json } else { Format::Parquet };
-    format!("{}, {}", words::format(format), words::partitions(count))
 }
 
 fn time(column: &str, allowed_lateness_ms: i64, idle_timeout_ms: Option<u64>) -> [Line; 3] {
@@ -163,7 +158,7 @@ pub(super) fn add_dead_letters(graph: &mut Graph, prepared: &Prepared) {
 
 /// Names of reasons; what comes as bytes may also be undecodable.
 fn reasons(prepared: &Prepared, stream: usize, others: impl Iterator<Item = Reason>) -> String {
-    let undecoded = prepared.inputs.keeps_raw(stream).then_some(Reason::DecodeFailed);
+    let undecoded = prepared.inputs.came_as(stream).is_bytes().then_some(Reason::DecodeFailed);
     let names: Vec<&str> = undecoded.into_iter().chain(others).map(Reason::name).collect();
     names.join(", ")
 }

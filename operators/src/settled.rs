@@ -1,0 +1,233 @@
+//! Which records of a partition are settled: their prediction or dead letter is acknowledged, or they
+//! were skipped. What lies before the first that is not need never be read again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+
+use crate::chunk::Chunk;
+use crate::layout::{OFFSET, PARTITION};
+
+/// The records of a run's partitions, shared by its workers. Of partitions that it does not know,
+/// and where it knows none, nothing is kept.
+#[derive(Clone, Default)]
+pub struct Settled(Option<Arc<Mutex<BTreeMap<u32, Records>>>>);
+
+impl Settled {
+    /// Keeps account of partitions, given by number and by the offset of the first record that
+    /// counts.
+    pub fn of(partitions: impl IntoIterator<Item = (u32, u64)>) -> Self {
+        let records = partitions.into_iter().map(|(partition, next)| (partition, Records::new(next)));
+        Settled(Some(Arc::new(Mutex::new(records.collect()))))
+    }
+
+    fn records(&self) -> Option<MutexGuard<'_, BTreeMap<u32, Records>>> {
+        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps account of one more partition, from its beginning.
+    pub fn joined(&self, partition: u32) {
+        if let Some(mut records) = self.records() {
+            records.entry(partition).or_insert_with(|| Records::new(0));
+        }
+    }
+
+    /// The records of a chunk have been read; chunks of a partition come in order.
+    pub fn read(&self, chunk: &Chunk) {
+        let Some(mut records) = self.records() else { return };
+        let Some(records) = records.get_mut(&chunk.partition) else { return };
+        if chunk.undecoded.is_empty() {
+            records.read(chunk.offsets.values().to_vec());
+        } else {
+            let undecoded = chunk.undecoded.iter().map(|record| record.offset);
+            let mut offsets: Vec<u64> =
+                chunk.offsets.values().iter().copied().chain(undecoded).collect();
+            offsets.sort_unstable();
+            records.read(offsets);
+        }
+    }
+
+    /// Records of a partition are settled.
+    pub fn settle(&self, partition: u32, offsets: impl IntoIterator<Item = u64>) {
+        if let Some(mut records) = self.records()
+            && let Some(records) = records.get_mut(&partition)
+        {
+            offsets.into_iter().for_each(|offset| records.settle(offset));
+        }
+    }
+
+    /// The records that rows of a batch came from are settled; it has the columns [`PARTITION`] and
+    /// [`OFFSET`].
+    pub fn settle_rows(&self, batch: &RecordBatch) {
+        let Some(mut records) = self.records() else { return };
+        let columns = (batch.column_by_name(PARTITION), batch.column_by_name(OFFSET));
+        let (Some(partitions), Some(offsets)) = columns else { return };
+        let partitions = partitions.as_primitive::<UInt32Type>().values();
+        let offsets = offsets.as_primitive::<UInt64Type>().values();
+        for (partition, &offset) in partitions.iter().zip(offsets.iter()) {
+            if let Some(records) = records.get_mut(partition) {
+                records.settle(offset);
+            }
+        }
+    }
+
+    /// By partition, the offset before which all is settled.
+    pub fn offsets(&self) -> Vec<(u32, u64)> {
+        let records = self.records();
+        let records = records.iter().flat_map(|records| records.iter());
+        records.map(|(&partition, records)| (partition, records.settled_to())).collect()
+    }
+
+    /// Records that were read and are not settled.
+    pub fn unsettled(&self) -> u64 {
+        let records = self.records();
+        records.iter().flat_map(|records| records.values()).map(Records::unsettled).sum()
+    }
+}
+
+/// The records of one partition.
+#[derive(Debug)]
+struct Records {
+    /// Behind the last one read.
+    next: u64,
+    /// With at least one record that is not settled, in order.
+    pieces: VecDeque<Piece>,
+}
+
+/// Records that were read together.
+#[derive(Debug)]
+struct Piece {
+    /// In order.
+    offsets: Vec<u64>,
+    /// A bit for each.
+    settled: Vec<u64>,
+    left: usize,
+}
+
+impl Piece {
+    fn position(&self, offset: u64) -> Option<usize> {
+        // Nearly always there are no gaps.
+        let guess = offset.checked_sub(*self.offsets.first()?)? as usize;
+        match self.offsets.get(guess) {
+            Some(&there) if there == offset => Some(guess),
+            _ => self.offsets.binary_search(&offset).ok(),
+        }
+    }
+
+    fn is_settled(&self, position: usize) -> bool {
+        self.settled[position / 64] >> (position % 64) & 1 == 1
+    }
+
+    /// The offset of the first record that is not settled.
+    fn first_left(&self) -> Option<u64> {
+        let word = self.settled.iter().position(|word| *word != u64::MAX)?;
+        let position = word * 64 + self.settled[word].trailing_ones() as usize;
+        self.offsets.get(position).copied()
+    }
+}
+
+impl Records {
+    fn new(next: u64) -> Self {
+        Records { next, pieces: VecDeque::new() }
+    }
+
+    fn read(&mut self, mut offsets: Vec<u64>) {
+        let before = offsets.partition_point(|&offset| offset < self.next);
+        offsets.drain(..before);
+        let Some(last) = offsets.last() else { return };
+        self.next = last + 1;
+        let left = offsets.len();
+        let settled = vec![0; left.div_ceil(64)];
+        self.pieces.push_back(Piece { offsets, settled, left });
+    }
+
+    fn settle(&mut self, offset: u64) {
+        let at = self.pieces.partition_point(|piece| piece.offsets[0] <= offset);
+        let Some(piece) = at.checked_sub(1).and_then(|at| self.pieces.get_mut(at)) else { return };
+        let Some(position) = piece.position(offset) else { return };
+        if piece.is_settled(position) {
+            return;
+        }
+        piece.settled[position / 64] |= 1 << (position % 64);
+        piece.left -= 1;
+        // What is settled in the middle is dropped when all before it is.
+        while self.pieces.front().is_some_and(|piece| piece.left == 0) {
+            self.pieces.pop_front();
+        }
+    }
+
+    fn settled_to(&self) -> u64 {
+        self.pieces.front().and_then(Piece::first_left).unwrap_or(self.next)
+    }
+
+    fn unsettled(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.left as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_settled_before_all_that_came_before_is() {
+        let mut records = Records::new(10);
+        assert_eq!(records.settled_to(), 10);
+        records.read((5..13).collect());
+        records.read(vec![15, 16, 20]);
+        assert_eq!((records.settled_to(), records.unsettled()), (10, 6));
+        records.settle(5);
+        records.settle(15);
+        records.settle(11);
+        records.settle(11);
+        assert_eq!((records.settled_to(), records.unsettled()), (10, 4));
+        records.settle(10);
+        assert_eq!(records.settled_to(), 12);
+        records.settle(12);
+        assert_eq!(records.settled_to(), 16);
+        records.settle(20);
+        records.settle(17);
+        assert_eq!((records.settled_to(), records.unsettled()), (16, 1));
+        records.settle(16);
+        assert_eq!((records.settled_to(), records.unsettled()), (21, 0));
+    }
+
+    #[test]
+    fn as_a_set_of_offsets_would_have_it() {
+        for seed in 0..50u64 {
+            let mut state = seed;
+            let mut next = |below: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) % below
+            };
+            let (mut records, mut left) = (Records::new(0), BTreeSet::new());
+            let (mut unread, mut order) = (0, Vec::new());
+            for step in 0..400 {
+                if next(3) == 0 {
+                    let mut offsets = Vec::new();
+                    for _ in 0..next(200) {
+                        unread += 1 + if next(10) == 0 { next(5) } else { 0 };
+                        offsets.push(unread - 1);
+                    }
+                    left.extend(offsets.iter().copied());
+                    order.extend(offsets.iter().copied());
+                    records.read(offsets);
+                } else {
+                    for _ in 0..next(200).min(order.len() as u64) {
+                        let near = next(order.len().min(64) as u64) as usize;
+                        let offset = order.remove(near);
+                        left.remove(&offset);
+                        records.settle(offset);
+                    }
+                }
+                let expected = left.first().copied().unwrap_or(records.next);
+                assert_eq!(records.settled_to(), expected, "seed {seed}, step {step}");
+                assert_eq!(records.unsettled(), left.len() as u64, "seed {seed}, step {step}");
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The main job on topics: the graph of a replay, in and out of Kafka, until it is told to stop.
+
+mod keeper;
+mod open;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use driftline_jobs::enriched::Events;
+use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
+use driftline_operators::drift::snapshot;
+use driftline_operators::settled::Settled;
+use timely::dataflow::{ProbeHandle, Scope};
+
+use self::keeper::Keeper;
+use super::drift::PreparedDrift;
+use super::drift_tally::DriftTally;
+use super::engine::Engine;
+use super::options::{RunOptions, TopicUse};
+use super::outputs::{LiveSinks, Target, Targets, file_metadata};
+use super::prepare::Prepared;
+use super::scoring::ScoringParts;
+use super::summary::Summary;
+use crate::config::{Job, Problem};
+use crate::sinks::kafka::Producer;
+
+/// What a live run is asked for beyond its job file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LiveOptions {
+    /// The run ends when it has read everything and nothing has come for so long.
+    pub until_quiet_for: Option<Duration>,
+}
+
+/// Runs the job on its topics until it is told to stop: predictions, drift and dead letters.
+///
+/// # Errors
+/// Whatever ends the run otherwise.
+pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Result<Summary> {
+    let targets = targets(job)?;
+    let open = open::topics(job, options, live)?;
+    let reading = open.reading.clone();
+    let options = RunOptions {
+        topics: TopicUse::Read(Arc::new(open)),
+        drain: Some(job.kafka.shutdown_timeout),
+        ..options.clone()
+    };
+    let prepared = Arc::new(Prepared::new(job, &options)?);
+    let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
+    let drift = PreparedDrift::new(job, &parts)?.map(Arc::new);
+
+    let mut engine = Engine::new(prepared.clone(), &options);
+    let places = prepared.inputs.event_places();
+    engine.run.settled = Settled::of(places.iter().map(|(number, place)| (*number, place.first)));
+    let producer = Producer::new(&reading.cluster)?;
+    let keeper = Keeper::start(&reading, &job.kafka, &places, &engine.run.settled)?;
+    let sinks = LiveSinks {
+        producer: producer.clone(),
+        settled: engine.run.settled.clone(),
+        job: job.name.clone(),
+        partition_names: prepared.partition_names.clone(),
+        metadata: file_metadata(&prepared, Some(&parts)),
+        file_name: format!("part-{}", started_ms()),
+    };
+    let tally = DriftTally::new(parts.watched.names.len());
+    let build = {
+        let (targets, parts, drift) = (targets.clone(), parts.clone(), drift.clone());
+        let (tally, run) = (tally.clone(), engine.run.clone());
+        move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
+            let drift = match drift.as_ref().zip(targets.drift.as_ref().and_then(Target::files)) {
+                Some((drift, output)) => {
+                    let sink = sinks.drift(output, worker, snapshot::schema())?;
+                    Some((drift.schedule.clone(), drift.format.clone(), tally.watch(sink)))
+                }
+                None => None,
+            };
+            let outputs = Outputs {
+                scoring: parts.worker(&prepared, &run)?,
+                watched: parts.watched.clone(),
+                drift,
+                predictions: sinks.predictions(&targets)?,
+                dead_letters: sinks.dead_letters(&targets)?,
+                latencies: parts.latencies.clone(),
+            };
+            scoring_graph(scope, events, outputs, probe);
+            Ok(())
+        }
+    };
+    let places = places.len();
+    eprintln!("running: {places} partitions of {}, from {}", described(job), reading.cluster.servers());
+    let ended = engine.start(build)?;
+    let committed = keeper.stop();
+    if let Some(failure) = &ended.failure {
+        bail!("{failure}");
+    }
+    committed.context("the last offsets could not be committed; what came after them is read again")?;
+    let mut summary = Summary::of_live(job, &parts, &engine.run.counters, &ended, &targets);
+    if let Some(drift) = drift {
+        summary.drift = tally.lines(drift.windows());
+    }
+    Ok(summary)
+}
+
+fn described(job: &Job) -> String {
+    let topics = job.source.as_ref().and_then(|source| source.topics.as_ref());
+    topics.map_or_else(String::new, |topics| topics.names.join(", "))
+}
+
+fn targets(job: &Job) -> Result<Targets> {
+    let topic = |name: &str, topic: &Option<String>| match topic {
+        Some(topic) => Ok(Target::Topic(topic.clone())),
+        None => {
+            let message = "a live run needs to know where to: topic = \"...\"";
+            let problem = Problem::at(format!("sinks.{name}.topic"), message);
+            Err(anyhow::Error::from(job.origin.place(problem)))
+        }
+    };
+    Ok(Targets {
+        predictions: topic("predictions", &job.kafka.predictions)?,
+        dead_letters: topic("dead_letters", &job.kafka.dead_letters)?,
+        drift: job.drift.is_some().then(|| Target::Files(job.outputs.drift.clone())),
+    })
+}
+
+/// When the run began, in ms since 1970: files of runs have names of their own.
+fn started_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+}

@@ -1,0 +1,102 @@
+//! The topics of a job before a run: their partitions, and where these begin.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arrow::datatypes::{Field, Schema};
+use rdkafka::consumer::BaseConsumer;
+
+use super::LiveOptions;
+use crate::config::job::{FeatureKind, Topics as EventTopics};
+use crate::config::{Job, Problem};
+use crate::kafka::Cluster;
+use crate::kafka::cluster::ANSWER_TIMEOUT;
+use crate::kafka::health::Told;
+use crate::run::options::{OpenTopics, RunOptions};
+use crate::run::prepare::inputs::as_of_tables;
+use crate::sources::inputs::Topics;
+use crate::sources::json::decoder::json_type;
+use crate::sources::kafka::back::{self, Reach};
+use crate::sources::kafka::begin::{self, Place};
+use crate::sources::kafka::live::Live;
+use crate::sources::merge::Epochs;
+
+/// Asks the cluster for all topics that the job names.
+///
+/// # Errors
+/// If one is missing, the cluster does not answer, or the job has no topic of events.
+pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<OpenTopics> {
+    let source = job.source.as_ref();
+    let (name, topics) = match source.map(|source| (&source.name, &source.topics)) {
+        Some((name, Some(topics))) => (name, topics),
+        Some((name, None)) => return Err(without_topic(job, &format!("sources.{name}.topic"))),
+        None => return Err(without_topic(job, "sources")),
+    };
+    let cluster = Cluster::new(&job.kafka, &job.name);
+    let client = cluster.consumer(&topics.group)?;
+    for (sink, topic) in sinks(job) {
+        let found = cluster.partitions(&client, topic, ANSWER_TIMEOUT);
+        found.with_context(|| format!("sinks.{sink}.topic"))?;
+    }
+    let in_source = || format!("sources.{name}.topic");
+    let mut events = begin::events(&cluster, &client, topics).with_context(in_source)?;
+    read_back(job, &cluster, &client, topics, &mut events).with_context(in_source)?;
+    let mut tables = Vec::new();
+    for (name, table, _) in as_of_tables(job) {
+        let places = table.topic.as_ref().map(|topic| {
+            let places = begin::table(&cluster, &client, topic);
+            places.with_context(|| format!("tables.{name}.topic"))
+        });
+        tables.push(places.transpose()?);
+    }
+    let partitions = |tables: &mut dyn Iterator<Item = &Option<Vec<Place>>>| -> usize {
+        tables.flatten().map(Vec::len).sum()
+    };
+    let eager = as_of_tables(job).zip(&tables).filter(|((_, _, versions), _)| versions.eager);
+    let eager = partitions(&mut eager.map(|(_, places)| places));
+    let all = events.len() + partitions(&mut tables.iter());
+    let live = Live::new(cluster.health.clone(), live.until_quiet_for, all, eager);
+    let reading = Topics {
+        cluster,
+        group: topics.group.clone(),
+        live: Arc::new(live),
+        epochs: Epochs::default(),
+        stop: options.interrupt.clone(),
+    };
+    Ok(OpenTopics { reading, events, tables })
+}
+
+fn sinks(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
+    let kafka = &job.kafka;
+    let all = [
+        ("predictions", &kafka.predictions),
+        ("dead_letters", &kafka.dead_letters),
+        ("alerts", &kafka.alerts),
+    ];
+    all.into_iter().filter_map(|(name, topic)| Some((name, topic.as_ref()?)))
+}
+
+fn without_topic(job: &Job, key: &str) -> anyhow::Error {
+    let message = "a live run needs to know where events come from: topic = \"...\"";
+    job.origin.place(Problem::at(key.to_owned(), message)).into()
+}
+
+/// Has places read from far enough back that windows hold what they would have held.
+fn read_back(
+    job: &Job,
+    cluster: &Cluster,
+    client: &BaseConsumer<Told>,
+    _topics: &EventTopics,
+    places: &mut [Place],
+) -> Result<()> {
+    let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(()) };
+    let time = Field::new(&job.event.time, json_type(*declared), true);
+    let lengths = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
+        FeatureKind::Window { length_ms, .. } => Some(*length_ms),
+        _ => None,
+    });
+    let windows_ms = lengths.max().map_or(0, |longest| longest.saturating_add(job.history_ms()));
+    let reach = Reach { windows_ms, allowed_lateness_ms: job.event.allowed_lateness_ms };
+    back::reach_back(cluster, client, places, Arc::new(Schema::new(vec![time])), reach)?;
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Dead letters as messages: what came, as it came, and what was wrong in headers with the names of
+//! KIP-1034.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use driftline_operators::deliver::SinkError;
+use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
+use rdkafka::message::{Header, OwnedHeaders};
+
+use super::producer::{Batch, Handed, Outgoing, Producer};
+use super::{Messages, column, with_header};
+use crate::kafka::envelope::Envelope;
+use crate::sinks::failed;
+
+const REASON: &str = "__streams.errors.exception";
+const MESSAGE: &str = "__streams.errors.message";
+const TOPIC: &str = "__streams.errors.topic";
+const PARTITION_NUMBER: &str = "__streams.errors.partition";
+const OFFSET_NUMBER: &str = "__streams.errors.offset";
+
+pub struct DeadLetters {
+    pub topic: String,
+}
+
+/// What a header can say is wrong with a record, and where it came from.
+struct Fault<'a> {
+    reason: &'a str,
+    detail: &'a str,
+    /// `topic/partition`, or a file.
+    partition: &'a str,
+    offset: u64,
+}
+
+impl Fault<'_> {
+    /// The headers of the record, then those of the fault.
+    fn headers(&self, envelope: Option<Envelope>) -> OwnedHeaders {
+        let mut headers = OwnedHeaders::new_with_capacity(8);
+        for (name, value) in envelope.iter().flat_map(Envelope::headers) {
+            let key = String::from_utf8_lossy(name);
+            headers = headers.insert(Header { key: &key, value });
+        }
+        let numbered = self.partition.rsplit_once('/');
+        let numbered = numbered.filter(|(_, number)| number.parse::<i32>().is_ok());
+        let (topic, number) = numbered.unwrap_or((self.partition, "0"));
+        for (name, value) in [
+            (REASON, self.reason),
+            (MESSAGE, self.detail),
+            (TOPIC, topic),
+            (PARTITION_NUMBER, number),
+            (OFFSET_NUMBER, &self.offset.to_string()),
+        ] {
+            headers = with_header(headers, name, value.as_bytes());
+        }
+        headers
+    }
+}
+
+impl Messages for DeadLetters {
+    fn send(&mut self, rows: &RecordBatch, producer: &Producer, batch: &Arc<Batch>) -> Result<(), SinkError> {
+        let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
+        let (reasons, details) = (text("reason")?, text("detail")?);
+        let partitions = text("partition")?;
+        let offsets = column(rows, "offset")?.as_primitive::<UInt64Type>();
+        let payloads = column(rows, "payload")?.as_binary::<i32>();
+        let envelopes = column(rows, ENVELOPE)?.as_binary::<i32>();
+        for row in 0..rows.num_rows() {
+            let envelope = envelopes.is_valid(row).then(|| envelopes.value(row));
+            let envelope = envelope.and_then(Envelope::of);
+            let mut fault = Fault {
+                reason: reasons.value(row),
+                detail: details.value(row),
+                partition: partitions.value(row),
+                offset: offsets.value(row),
+            };
+            let letter = |fault: &Fault, value| Outgoing {
+                topic: &self.topic,
+                key: envelope.and_then(|envelope| envelope.key),
+                value,
+                headers: fault.headers(envelope),
+                time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
+            };
+            if producer.send(letter(&fault, Some(payloads.value(row))), batch)? == Handed::TooLarge {
+                let detail = format!("{}; its value is left out, as it is too large for a message", fault.detail);
+                fault.detail = &detail;
+                if producer.send(letter(&fault, None), batch)? == Handed::TooLarge {
+                    return Err(failed(&self.topic, "a dead letter without its value is too large for a message"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The dead letter of a prediction that is larger than `topic` takes.
+pub(super) fn too_large<'a>(
+    letters: &'a str,
+    topic: &str,
+    rows: &RecordBatch,
+    row: usize,
+    envelope: Option<Envelope<'a>>,
+    names: &[String],
+) -> Result<Outgoing<'a>, SinkError> {
+    let partition = column(rows, PARTITION)?.as_primitive::<UInt32Type>().value(row);
+    let fault = Fault {
+        reason: "message_too_large",
+        detail: &format!("the prediction is larger than {topic} takes"),
+        partition: names.get(partition as usize).map_or("", String::as_str),
+        offset: column(rows, OFFSET)?.as_primitive::<UInt64Type>().value(row),
+    };
+    Ok(Outgoing {
+        topic: letters,
+        key: envelope.and_then(|envelope| envelope.key),
+        value: None,
+        headers: fault.headers(envelope),
+        time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
+    })
+}

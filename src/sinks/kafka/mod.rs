@@ -1,0 +1,106 @@
+//! Results as messages of topics.
+
+pub mod dead_letters;
+pub mod predictions;
+pub mod producer;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::ingest::Wake;
+use driftline_operators::layout::published;
+use driftline_operators::settled::Settled;
+use rdkafka::message::{Header, OwnedHeaders};
+
+pub use self::producer::Producer;
+use self::producer::Batch;
+use super::failed;
+
+/// What makes messages of the rows of a batch.
+pub trait Messages {
+    /// Hands over a message for each row, as those of `batch`; of a row that needs none it says so
+    /// by [`Batch::done`].
+    ///
+    /// # Errors
+    /// If the rows cannot be written, or the producer can send nothing any more.
+    fn send(&mut self, rows: &RecordBatch, producer: &Producer, batch: &Arc<Batch>) -> Result<(), SinkError>;
+}
+
+/// Sends rows to a topic. What it was given is durable when brokers have acknowledged it.
+pub struct KafkaSink<M> {
+    messages: M,
+    producer: Producer,
+    settled: Settled,
+    wake: Wake,
+    /// With their rows, the oldest first; those in front are not acknowledged.
+    waiting: VecDeque<(Arc<Batch>, u64)>,
+    durable: u64,
+}
+
+impl<M: Messages> KafkaSink<M> {
+    /// `settled` hears of the records whose messages are acknowledged.
+    pub fn new(messages: M, producer: Producer, settled: Settled) -> Self {
+        let wake: Wake = Arc::new(|| {});
+        KafkaSink { messages, producer, settled, wake, waiting: VecDeque::new(), durable: 0 }
+    }
+}
+
+impl<M: Messages> Sink for KafkaSink<M> {
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
+        let count = rows.num_rows();
+        let batch = Batch::new(count, Some(rows.clone()), self.settled.clone(), self.wake.clone());
+        self.messages.send(rows, &self.producer, &batch)?;
+        batch.done();
+        self.waiting.push_back((batch, count as u64));
+        Ok(())
+    }
+
+    fn durable_rows(&mut self) -> u64 {
+        while let Some((batch, rows)) = self.waiting.front()
+            && batch.is_acknowledged()
+        {
+            self.durable += rows;
+            self.waiting.pop_front();
+        }
+        std::mem::take(&mut self.durable)
+    }
+
+    fn unacknowledged(&mut self) -> usize {
+        self.waiting.len()
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        self.wake = wake;
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// The rows of a batch as JSON objects, each a line.
+fn to_lines(rows: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
+    let mut writer =
+        WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(&published(rows))?;
+    writer.finish()?;
+    Ok(writer.into_inner())
+}
+
+fn with_header(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders {
+    headers.insert(Header { key: name, value: Some(value) })
+}
+
+/// A time in ms as RFC 3339.
+fn instant(millis: i64) -> String {
+    let instant = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// A column of a batch by its name.
+fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef, SinkError> {
+    rows.column_by_name(name).ok_or_else(|| failed("kafka", format!("results have no {name}")))
+}

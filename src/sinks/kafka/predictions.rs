@@ -1,0 +1,87 @@
+//! Predictions as CloudEvents in binary mode: the value is the prediction as one JSON object, the key
+//! that of the event.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType};
+use driftline_operators::deliver::SinkError;
+use driftline_operators::layout::ENVELOPE;
+use rdkafka::message::OwnedHeaders;
+
+use super::producer::{Batch, Handed, Outgoing, Producer};
+use super::{Messages, column, dead_letters, instant, to_lines, with_header};
+use crate::kafka::envelope::Envelope;
+use crate::sinks::failed;
+
+/// The type of a prediction as an event.
+const TYPE: &[u8] = b"driftline.prediction";
+
+pub struct Predictions {
+    pub topic: String,
+    /// Of predictions that are larger than the topic takes.
+    pub dead_letters: String,
+    /// What the events are said to come from.
+    pub source: String,
+    /// What partitions are called, by number.
+    pub partition_names: Arc<[String]>,
+}
+
+impl Messages for Predictions {
+    fn send(&mut self, rows: &RecordBatch, producer: &Producer, batch: &Arc<Batch>) -> Result<(), SinkError> {
+        let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
+        let mut values = lines.split(|&byte| byte == b'\n');
+        let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
+        let (ids, models) = (text("event_id")?, text("model_name")?);
+        let (versions, statuses) = (text("model_version")?, text("status")?);
+        let keys = column(rows, "key")?;
+        let times = column(rows, "event_time")?.as_primitive::<TimestampMillisecondType>();
+        let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary::<i32>());
+        for row in 0..rows.num_rows() {
+            let id = ids.value(row).as_bytes();
+            let mut headers = OwnedHeaders::new_with_capacity(12);
+            for (name, value) in [
+                ("content-type", &b"application/json"[..]),
+                ("ce_specversion", b"1.0"),
+                ("ce_type", TYPE),
+                ("ce_source", self.source.as_bytes()),
+                ("ce_id", id),
+                ("ce_time", instant(times.value(row)).as_bytes()),
+                ("id", id),
+                ("model", models.value(row).as_bytes()),
+                ("version", versions.value(row).as_bytes()),
+                ("status", statuses.value(row).as_bytes()),
+            ] {
+                headers = with_header(headers, name, value);
+            }
+            let envelope = envelopes.and_then(|column| Envelope::of(column.value(row)));
+            for name in ["traceparent", "tracestate"] {
+                if let Some(value) = envelope.and_then(|envelope| envelope.header(name)) {
+                    headers = with_header(headers, name, value);
+                }
+            }
+            let key = key(keys, row);
+            let value = values.next().unwrap_or_default();
+            let (topic, key) = (self.topic.as_str(), key.as_deref());
+            let message = Outgoing { topic, key, value: Some(value), headers, time_ms: None };
+            if producer.send(message, batch)? == Handed::TooLarge {
+                let letter = dead_letters::too_large(&self.dead_letters, &self.topic, rows, row, envelope, &self.partition_names)?;
+                if producer.send(letter, batch)? == Handed::TooLarge {
+                    return Err(failed(&self.dead_letters, "a message without a value is too large"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key of a row as text.
+fn key(keys: &ArrayRef, row: usize) -> Option<Vec<u8>> {
+    if keys.is_null(row) {
+        return None;
+    }
+    Some(match keys.data_type() {
+        DataType::Int64 => keys.as_primitive::<Int64Type>().value(row).to_string().into_bytes(),
+        _ => keys.as_string::<i32>().value(row).as_bytes().to_vec(),
+    })
+}

@@ -1,0 +1,125 @@
+//! Results of a run that does not end as Parquet files: the newest is written anew as it grows, so that
+//! readers always find whole files, and not many.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::ingest::Wake;
+
+use super::failed;
+use super::parquet::ParquetSink;
+
+/// A file with so many rows is not written again.
+const FILE_ROWS_MAX: usize = 65_536;
+/// Rows are readable after so long.
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Writes `NAME-00000.parquet`, `NAME-00001.parquet` and so on into a folder.
+pub struct RollingParquet {
+    folder: PathBuf,
+    name: String,
+    schema: SchemaRef,
+    metadata: Vec<(String, String)>,
+    /// Of the newest file.
+    rows: Vec<RecordBatch>,
+    file: usize,
+    /// Rows that no file has.
+    unwritten: u64,
+    written_at: Instant,
+    durable: u64,
+    /// Set when nobody has to wake the sink any more.
+    is_closed: Arc<AtomicBool>,
+}
+
+impl RollingParquet {
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn create(
+        folder: &Path,
+        name: String,
+        schema: SchemaRef,
+        metadata: &[(String, String)],
+    ) -> Result<Self, SinkError> {
+        fs::create_dir_all(folder).map_err(|error| failed(folder.display(), error))?;
+        Ok(RollingParquet {
+            folder: folder.to_owned(),
+            name,
+            schema,
+            metadata: metadata.to_vec(),
+            rows: Vec::new(),
+            file: 0,
+            unwritten: 0,
+            written_at: Instant::now(),
+            durable: 0,
+            is_closed: Arc::default(),
+        })
+    }
+
+    fn is_due(&self) -> bool {
+        self.unwritten > 0 && self.written_at.elapsed() >= WRITE_INTERVAL
+    }
+
+    /// Writes the newest file, under another name until it is whole.
+    fn write_file(&mut self) -> Result<(), SinkError> {
+        let last = self.folder.join(format!("{}-{:05}.parquet", self.name, self.file));
+        let temporary = self.folder.join(format!(".{}-{:05}.tmp", self.name, self.file));
+        let mut sink = ParquetSink::create(temporary.clone(), self.schema.clone(), &self.metadata, &[])?;
+        self.rows.iter().try_for_each(|rows| sink.write(rows))?;
+        sink.finish()?;
+        let moved = fs::rename(&temporary, &last)
+            .and_then(|()| File::open(&self.folder)?.sync_all());
+        moved.map_err(|error| failed(last.display(), error))?;
+        self.durable += std::mem::take(&mut self.unwritten);
+        self.written_at = Instant::now();
+        if self.rows.iter().map(RecordBatch::num_rows).sum::<usize>() >= FILE_ROWS_MAX {
+            self.rows.clear();
+            self.file += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for RollingParquet {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+        if batch.num_rows() > 0 {
+            self.rows.push(batch.clone());
+            self.unwritten += batch.num_rows() as u64;
+        }
+        self.tick()
+    }
+
+    fn durable_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.durable)
+    }
+
+    fn tick(&mut self) -> Result<(), SinkError> {
+        if self.is_due() { self.write_file() } else { Ok(()) }
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        let is_closed = self.is_closed.clone();
+        std::thread::spawn(move || {
+            while !is_closed.load(Relaxed) {
+                std::thread::sleep(WRITE_INTERVAL);
+                wake();
+            }
+        });
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.is_closed.store(true, Relaxed);
+        if self.unwritten > 0 { self.write_file() } else { Ok(()) }
+    }
+}
+
+impl Drop for RollingParquet {
+    fn drop(&mut self) {
+        self.is_closed.store(true, Relaxed);
+    }
+}

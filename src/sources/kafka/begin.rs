@@ -1,0 +1,158 @@
+//! Where a run begins in each partition.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::config::job::{Start, Topics};
+use crate::kafka::Cluster;
+use crate::kafka::cluster::ANSWER_TIMEOUT;
+use crate::kafka::health::Told;
+use crate::sources::SourceError;
+
+/// A partition of a topic, and where a run begins in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub topic: String,
+    pub partition: i32,
+    /// The offset that is read first.
+    pub read_from: u64,
+    /// The offset that is scored first; what is read before it feeds windows.
+    pub first: u64,
+    /// Whether there was something before `first`, of this run or another.
+    pub has_past: bool,
+}
+
+impl Place {
+    /// Of a topic that nobody has been asked about.
+    pub fn unknown(topic: &str) -> Self {
+        Place { topic: topic.to_owned(), partition: 0, read_from: 0, first: 0, has_past: false }
+    }
+
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Where the events begin. What differs from what the job says is told on standard error.
+///
+/// # Errors
+/// If a topic is missing, or the cluster does not answer.
+pub fn events(
+    cluster: &Cluster,
+    client: &BaseConsumer<Told>,
+    topics: &Topics,
+) -> Result<Vec<Place>, SourceError> {
+    let mut list = partitions(cluster, client, topics.names.iter().map(String::as_str))?;
+    let asked = match topics.start {
+        Start::Committed => {
+            let answer = client.committed_offsets(list.clone(), ANSWER_TIMEOUT);
+            answer.map_err(|error| cluster.failed(&error))?
+        }
+        Start::Instant(millis) => {
+            let time = Offset::Offset(millis.max(0));
+            list.set_all_offsets(time).map_err(|error| cluster.failed(&error))?;
+            let answer = client.offsets_for_times(list.clone(), ANSWER_TIMEOUT);
+            answer.map_err(|error| cluster.failed(&error))?
+        }
+        Start::Earliest | Start::Latest => list.clone(),
+    };
+    let mut places = Vec::new();
+    for found in asked.elements() {
+        let (topic, partition) = (found.topic(), found.partition());
+        let (low, high) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
+        let explicit = topics.start_offsets.get(&(topic.to_owned(), partition));
+        let wanted = match (explicit, topics.start, found.offset()) {
+            (Some(&offset), ..) => offset,
+            (None, Start::Latest, _) => high,
+            (None, Start::Committed | Start::Instant(_), Offset::Offset(offset)) => offset as u64,
+            (None, Start::Instant(_), _) => high,
+            (None, Start::Committed | Start::Earliest, _) => low,
+        };
+        let first = within(wanted, low, high, &format!("{topic}/{partition}"));
+        let place = Place {
+            topic: topic.to_owned(),
+            partition,
+            read_from: first,
+            first,
+            has_past: first > 0,
+        };
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// The offset to begin at where `wanted` is: between the ends of the partition.
+fn within(wanted: u64, low: u64, high: u64, name: &str) -> u64 {
+    if wanted < low {
+        let gone = low - wanted;
+        eprintln!("warning: {name}: offsets {wanted} to {} ({gone}) are not there any more; the run begins at {low}", low - 1);
+    } else if wanted > high {
+        eprintln!("warning: {name}: it ends at {high}, before offset {wanted}: it is not the topic that it was; the run begins at {low}");
+        return low;
+    }
+    wanted.max(low)
+}
+
+/// A table is read from its beginning.
+///
+/// # Errors
+/// As [`events`].
+pub fn table(
+    cluster: &Cluster,
+    client: &BaseConsumer<Told>,
+    topic: &str,
+) -> Result<Vec<Place>, SourceError> {
+    let list = partitions(cluster, client, std::iter::once(topic))?;
+    let place = |partition: i32| {
+        let (low, _) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
+        let topic = topic.to_owned();
+        Ok(Place { topic, partition, read_from: low, first: low, has_past: false })
+    };
+    list.elements().iter().map(|found| place(found.partition())).collect()
+}
+
+fn partitions<'a>(
+    cluster: &Cluster,
+    client: &BaseConsumer<Told>,
+    topics: impl Iterator<Item = &'a str>,
+) -> Result<TopicPartitionList, SourceError> {
+    let mut list = TopicPartitionList::new();
+    for topic in topics {
+        for partition in 0..cluster.partitions(client, topic, ANSWER_TIMEOUT)? {
+            list.add_partition(topic, partition as i32);
+        }
+    }
+    Ok(list)
+}
+
+/// The offset of the first message that is there, and the one behind the last.
+///
+/// # Errors
+/// If the cluster does not answer.
+pub fn ends(
+    cluster: &Cluster,
+    client: &BaseConsumer<Told>,
+    topic: &str,
+    partition: i32,
+    timeout: Duration,
+) -> Result<(u64, u64), SourceError> {
+    let ends = client.fetch_watermarks(topic, partition, timeout);
+    let (low, high) = ends.map_err(|error| cluster.failed(&error))?;
+    Ok((low.max(0) as u64, high.max(0) as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_begins_where_there_is_something() {
+        assert_eq!(within(7, 5, 9, "t/0"), 7);
+        assert_eq!(within(9, 5, 9, "t/0"), 9);
+        assert_eq!(within(3, 5, 9, "t/0"), 5);
+        assert_eq!(within(10, 5, 9, "t/0"), 5);
+        assert_eq!(within(0, 0, 0, "t/0"), 0);
+    }
+}

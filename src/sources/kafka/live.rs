@@ -1,0 +1,103 @@
+//! What the sources of a live run share over all workers of the process.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::kafka::Health;
+
+/// Whether the end of the input has come, and whether tables have been read so far that events can
+/// begin.
+pub struct Live {
+    pub health: Arc<Health>,
+    /// The input ends when nothing has come for so long and everything that there is has been read.
+    until_quiet_for: Option<Duration>,
+    /// Partitions that are not known to be read to their end.
+    behind: AtomicUsize,
+    /// Partitions of eager tables that have not been read to their end once.
+    loading: AtomicUsize,
+    last_came: Mutex<Instant>,
+    caught_up: AtomicBool,
+}
+
+impl Live {
+    /// `partitions` are read, of which `eager` are of eager tables.
+    pub fn new(
+        health: Arc<Health>,
+        until_quiet_for: Option<Duration>,
+        partitions: usize,
+        eager: usize,
+    ) -> Self {
+        Live {
+            health,
+            until_quiet_for,
+            behind: AtomicUsize::new(partitions),
+            loading: AtomicUsize::new(eager),
+            last_came: Mutex::new(Instant::now()),
+            caught_up: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether events have to wait for eager tables.
+    pub fn is_loading(&self) -> bool {
+        self.loading.load(Relaxed) > 0
+    }
+
+    pub fn has_caught_up(&self) -> bool {
+        let Some(quiet) = self.until_quiet_for else { return false };
+        if !self.caught_up.load(Relaxed)
+            && self.behind.load(Relaxed) == 0
+            && !self.health.is_away()
+            && self.last_came.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= quiet
+        {
+            self.caught_up.store(true, Relaxed);
+        }
+        self.caught_up.load(Relaxed)
+    }
+
+    fn something_came(&self) {
+        if self.until_quiet_for.is_some() {
+            *self.last_came.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+}
+
+/// How far one partition has been read.
+pub struct Reach {
+    live: Arc<Live>,
+    is_at_end: bool,
+    is_loading: bool,
+}
+
+impl Reach {
+    /// Of a partition that nothing has been read of; `eager` if events wait for its end.
+    pub fn new(live: Arc<Live>, eager: bool) -> Self {
+        Reach { live, is_at_end: false, is_loading: eager }
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    pub fn is_at_end(&self) -> bool {
+        self.is_at_end
+    }
+
+    /// Messages have come.
+    pub fn came(&mut self) {
+        if std::mem::take(&mut self.is_at_end) {
+            self.live.behind.fetch_add(1, Relaxed);
+        }
+        self.live.something_came();
+    }
+
+    /// There are no more messages at the moment.
+    pub fn at_end(&mut self) {
+        if !std::mem::replace(&mut self.is_at_end, true) {
+            self.live.behind.fetch_sub(1, Relaxed);
+        }
+        if std::mem::take(&mut self.is_loading) {
+            self.live.loading.fetch_sub(1, Relaxed);
+        }
+    }
+}

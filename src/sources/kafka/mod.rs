@@ -1,0 +1,157 @@
+//! Streams of Kafka topics: which partitions there are, where each begins, and who reads it.
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | `begin` | where each partition begins: what is committed, an end, an instant, an offset |
+//! | `back` | how far before that windows have to be fed from |
+//! | `queue` | the messages of one partition, without an allocation for each |
+//! | `reader` | messages to rows |
+//! | `live` | what all partitions of a run share: whether the end has come |
+
+pub mod back;
+pub mod begin;
+pub mod live;
+pub mod queue;
+pub mod reader;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::new_empty_array;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use driftline_operators::admit::event_times;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use self::begin::Place;
+use self::live::{Live, Reach};
+use self::queue::Queue;
+use self::reader::{Decoding, KafkaReader, Tombstones};
+use super::json::decoder::{event_schema, json_type};
+use super::one_partition::{OnePartition, Place as InStream};
+use super::stream::{Partition, StreamSpec, TopicSpec};
+use super::{SourceError, failed};
+use crate::kafka::health::Told;
+
+/// A stream of topics. Its columns are those that the job declares: topics are not looked into.
+pub struct KafkaStream {
+    pub partitions: Vec<Partition>,
+    /// Where each partition begins.
+    pub places: Vec<Place>,
+    read_as: Vec<Field>,
+    schema: SchemaRef,
+    time: String,
+    tombstones: Option<Tombstones>,
+    is_eager: bool,
+    idle_timeout: Option<Duration>,
+}
+
+impl KafkaStream {
+    /// # Errors
+    /// If the column of event time is not declared, or cannot be a time.
+    pub fn open(spec: &StreamSpec, topics: &TopicSpec, stream: usize) -> Result<Self, SourceError> {
+        let name = topics.names.join(", ");
+        let declared = spec.columns.iter();
+        let read_as: Vec<Field> =
+            declared.map(|(name, declared)| Field::new(name, json_type(*declared), true)).collect();
+        let time = read_as.iter().find(|field| *field.name() == spec.time).ok_or_else(|| {
+            let columns = &spec.columns_key;
+            let (time, key) = (&spec.time, &spec.time_key);
+            failed(&name, format!("column {time:?} ({key}) is not declared; declare the columns of messages in {columns}, such as {time} = \"int64\" for ms since 1970"))
+        })?;
+        event_times(&new_empty_array(time.data_type())).map_err(|_| {
+            failed(&name, format!("column {:?} ({}) cannot be a time", spec.time, spec.time_key))
+        })?;
+        if matches!(time.data_type(), DataType::Float64 | DataType::Boolean) {
+            let message = format!("column {:?} ({}): a time is int64 (ms since 1970) or utf8 (RFC 3339)", spec.time, spec.time_key);
+            return Err(failed(&name, message));
+        }
+        let schema = event_schema(&read_as, &spec.time);
+        let places = match topics.places.as_slice() {
+            [] => topics.names.iter().map(|topic| Place::unknown(topic)).collect(),
+            places => places.to_vec(),
+        };
+        let partitions = places.iter().map(|place: &Place| Partition {
+            stream,
+            name: place.name(),
+            floor: i64::MIN,
+        });
+        Ok(KafkaStream {
+            partitions: partitions.collect(),
+            places,
+            schema,
+            read_as,
+            time: spec.time.clone(),
+            tombstones: topics
+                .table_key
+                .as_ref()
+                .map(|key| Tombstones { key: key.clone(), time: spec.time.clone() }),
+            is_eager: topics.is_eager,
+            idle_timeout: spec.idle_timeout_ms.map(Duration::from_millis),
+        })
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn is_eager(&self) -> bool {
+        self.is_eager
+    }
+
+    /// Reads only `columns`, by position in the schema.
+    pub fn project(&mut self, columns: &[usize]) {
+        self.read_as = columns.iter().map(|&column| self.read_as[column].clone()).collect();
+        self.schema = event_schema(&self.read_as, &self.time);
+    }
+
+    /// What reads one of the partitions, of which `number` is the number in the run.
+    ///
+    /// # Errors
+    /// If it is not assigned to the client.
+    pub fn feed(
+        &self,
+        at: usize,
+        number: u32,
+        client: &Arc<BaseConsumer<Told>>,
+        live: &Arc<Live>,
+        rows_max: usize,
+    ) -> Result<OnePartition<KafkaReader>, SourceError> {
+        let (place, partition) = (&self.places[at], &self.partitions[at]);
+        let name = partition.name.clone();
+        let queue = Queue::split(client, &place.topic, place.partition)
+            .ok_or_else(|| failed(&name, "it is not assigned to this client"))?;
+        let decoding = Decoding {
+            read_as: Arc::new(Schema::new(self.read_as.clone())),
+            schema: self.schema.clone(),
+            rows_max,
+            tombstones: self.tombstones.clone(),
+        };
+        let in_stream = InStream {
+            time_column: self.schema.index_of(&self.time).map_err(|error| failed(&name, error))?,
+            name: name.clone(),
+            stream: partition.stream,
+            partition: number,
+        };
+        let reach = Reach::new(live.clone(), self.is_eager);
+        let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
+        Ok(OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now()))
+    }
+}
+
+/// Has `client` read partitions, each from where it begins.
+///
+/// # Errors
+/// If the client refuses.
+pub fn assign<'a>(
+    client: &BaseConsumer<Told>,
+    places: impl Iterator<Item = &'a Place>,
+) -> Result<(), SourceError> {
+    let mut list = TopicPartitionList::new();
+    for place in places {
+        let offset = Offset::Offset(place.read_from as i64);
+        let added = list.add_partition_offset(&place.topic, place.partition, offset);
+        added.map_err(|error| failed(place.name(), error))?;
+    }
+    client.assign(&list).map_err(|error| failed("kafka", error))
+}

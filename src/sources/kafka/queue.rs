@@ -1,0 +1,171 @@
+//! The queue of one partition, read many messages at a time and without an allocation for each, which
+//! the safe interface does not offer.
+
+use std::ffi::{CString, c_char, c_void};
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+
+use driftline_operators::ingest::Wake;
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::kafka::health::Told;
+
+/// Messages that are taken at once.
+const TAKEN_AT_ONCE: usize = 1_024;
+
+/// Messages of one partition that a client has fetched.
+pub struct Queue {
+    /// The queue must not outlive its client.
+    _client: Arc<BaseConsumer<Told>>,
+    queue: *mut sys::rd_kafka_queue_t,
+    taken: Vec<*mut sys::rd_kafka_message_t>,
+    /// What is called when there is something, for as long as the queue has it.
+    wake: Option<Box<Wake>>,
+}
+
+/// What comes out of a queue.
+pub enum Item<'a> {
+    Message(Message<'a>),
+    /// There is nothing more at the moment.
+    End,
+    Error(RDKafkaErrorCode),
+}
+
+/// A message, as long as it is looked at.
+pub struct Message<'a>(&'a sys::rd_kafka_message_t);
+
+impl Queue {
+    /// The queue of a partition that `client` is assigned. From now on its messages come here and
+    /// nowhere else. `None` if there is no such partition.
+    pub fn split(client: &Arc<BaseConsumer<Told>>, topic: &str, partition: i32) -> Option<Self> {
+        let topic = CString::new(topic).ok()?;
+        // SAFETY: the client lives as long as the queue, which keeps it; the name is copied.
+        let queue = unsafe {
+            let native = client.client().native_ptr();
+            let queue = sys::rd_kafka_queue_get_partition(native, topic.as_ptr(), partition);
+            if queue.is_null() {
+                return None;
+            }
+            sys::rd_kafka_queue_forward(queue, ptr::null_mut());
+            queue
+        };
+        let taken = Vec::with_capacity(TAKEN_AT_ONCE);
+        Some(Queue { _client: client.clone(), queue, taken, wake: None })
+    }
+
+    /// `wake` is called when there is something in the queue, from any thread.
+    pub fn wake_with(&mut self, wake: Wake) {
+        unsafe extern "C" fn call(_client: *mut sys::rd_kafka_t, wake: *mut c_void) {
+            // SAFETY: it is the box below, which is kept until the queue has no callback any more.
+            let wake = unsafe { &*wake.cast::<Wake>() };
+            wake();
+        }
+        self.without_wake();
+        let wake = Box::new(wake);
+        let opaque = ptr::from_ref::<Wake>(&wake).cast_mut().cast::<c_void>();
+        // SAFETY: the queue is alive, and so is what the box holds, wherever the box is moved.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, Some(call), opaque) };
+        self.wake = Some(wake);
+    }
+
+    fn without_wake(&mut self) {
+        // SAFETY: the queue is alive. Afterwards nothing calls what is dropped next.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut()) };
+        self.wake = None;
+    }
+
+    /// Takes what is there, at most `most` and [`TAKEN_AT_ONCE`], and hands each to `look`. How many.
+    pub fn take(&mut self, most: usize, mut look: impl FnMut(Item)) -> usize {
+        // SAFETY: there is room for as many pointers; so many as it says are written.
+        let count = unsafe {
+            let taken = self.taken.as_mut_ptr();
+            sys::rd_kafka_consume_batch_queue(self.queue, 0, taken, most.min(TAKEN_AT_ONCE))
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        // SAFETY: see above.
+        unsafe { self.taken.set_len(count) };
+        for message in self.taken.drain(..) {
+            // SAFETY: each is a message of ours, destroyed once, after it was looked at.
+            unsafe {
+                look(item(&*message));
+                sys::rd_kafka_message_destroy(message);
+            }
+        }
+        count
+    }
+}
+
+fn item(message: &sys::rd_kafka_message_t) -> Item<'_> {
+    match RDKafkaErrorCode::from(message.err) {
+        RDKafkaErrorCode::NoError => Item::Message(Message(message)),
+        RDKafkaErrorCode::PartitionEOF => Item::End,
+        code => Item::Error(code),
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.without_wake();
+        // SAFETY: it is ours, and nobody uses it afterwards.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+impl<'a> Message<'a> {
+    pub fn offset(&self) -> u64 {
+        self.0.offset.max(0) as u64
+    }
+
+    /// `None` for a message without a value.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: the message owns so many bytes there.
+        unsafe { bytes(self.0.payload, self.0.len) }
+    }
+
+    pub fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: as above.
+        unsafe { bytes(self.0.key, self.0.key_len) }
+    }
+
+    /// In ms since 1970; 0 if the message has no time.
+    pub fn time_ms(&self) -> i64 {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive.
+        unsafe { sys::rd_kafka_message_timestamp(self.0, &mut kind) }.max(0)
+    }
+
+    /// Names and values.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is alive, and its headers live as long as it does.
+        let found = unsafe { sys::rd_kafka_message_headers(self.0, &mut headers) };
+        let are_there = RDKafkaErrorCode::from(found) == RDKafkaErrorCode::NoError;
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
+                (ptr::null(), ptr::null(), 0);
+            if !are_there {
+                return None;
+            }
+            // SAFETY: as above; the name ends with a zero.
+            unsafe {
+                let found = sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
+                if RDKafkaErrorCode::from(found) != RDKafkaErrorCode::NoError {
+                    return None;
+                }
+                next += 1;
+                Some((std::ffi::CStr::from_ptr(name).to_bytes(), bytes(value, size)))
+            }
+        })
+    }
+}
+
+/// # Safety
+/// There are `size` bytes at `start`, unless it is null, for as long as `'a`.
+unsafe fn bytes<'a>(start: *const c_void, size: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller sees to it.
+    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast(), size) })
+}

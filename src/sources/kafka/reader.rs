@@ -1,0 +1,269 @@
+//! Messages of one partition to rows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::buffer::{Buffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use driftline_operators::chunk::Undecoded;
+use driftline_operators::ingest::Wake;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::live::Reach;
+use super::queue::{Item, Message, Queue};
+use crate::kafka::envelope::encode;
+use crate::kafka::health::{Told, note};
+use crate::sources::columns::normalise;
+use crate::sources::json::columns::JsonColumns;
+use crate::sources::one_partition::{Came, Reader, Records};
+use crate::sources::{SourceError, failed};
+
+/// Bytes of messages that are taken at once, but for the last of them.
+const BYTES_MAX: usize = 8 << 20;
+
+/// Of tables: the key of a message without a value is that of the row which it deletes.
+#[derive(Clone, Debug)]
+pub struct Tombstones {
+    /// The column of the key, of text or integers.
+    pub key: String,
+    pub time: String,
+}
+
+/// How messages of a stream become rows.
+#[derive(Clone)]
+pub struct Decoding {
+    /// What JSON is read as.
+    pub read_as: SchemaRef,
+    /// What rows are.
+    pub schema: SchemaRef,
+    pub rows_max: usize,
+    pub tombstones: Option<Tombstones>,
+}
+
+pub struct KafkaReader {
+    /// Topic and partition.
+    name: String,
+    /// Errors that are of no partition come to it.
+    client: Arc<BaseConsumer<Told>>,
+    queue: Queue,
+    decoding: Decoding,
+    columns: JsonColumns,
+    reach: Reach,
+}
+
+/// Messages that become one chunk.
+#[derive(Default)]
+struct Taken {
+    offsets: Vec<u64>,
+    raw: Bytes,
+    envelopes: Bytes,
+    deleted: Vec<bool>,
+    undecoded: Vec<Undecoded>,
+    messages: usize,
+}
+
+/// A column of bytes that grows.
+struct Bytes {
+    values: Vec<u8>,
+    ends: Vec<i32>,
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Bytes { values: Vec::new(), ends: vec![0] }
+    }
+}
+
+impl Bytes {
+    /// What was appended to the values is the next row.
+    fn end_row(&mut self) {
+        self.ends.push(self.values.len() as i32);
+    }
+
+    fn finish(self) -> Result<ArrayRef, ArrowError> {
+        let ends = OffsetBuffer::new(self.ends.into());
+        Ok(Arc::new(BinaryArray::try_new(ends, Buffer::from_vec(self.values), None)?))
+    }
+}
+
+impl KafkaReader {
+    /// # Errors
+    /// If a column has a type that JSON is not read as.
+    pub fn new(
+        name: String,
+        client: Arc<BaseConsumer<Told>>,
+        queue: Queue,
+        decoding: Decoding,
+        reach: Reach,
+    ) -> Result<Self, SourceError> {
+        let columns = JsonColumns::new(decoding.read_as.clone());
+        let columns = columns.map_err(|error| failed(&name, error))?;
+        Ok(KafkaReader { name, client, queue, decoding, columns, reach })
+    }
+
+    /// What is there, up to the bounds of a chunk.
+    fn take(&mut self) -> Result<Taken, SourceError> {
+        let mut taken = Taken::default();
+        let mut error = None;
+        let KafkaReader { queue, columns, decoding, reach, .. } = self;
+        let most = decoding.rows_max;
+        loop {
+            let before = taken.messages;
+            let count = queue.take(most - before, |item| match item {
+                Item::Message(message) => {
+                    reach.came();
+                    taken.add(&message, columns, decoding.tombstones.as_ref());
+                }
+                Item::End => reach.at_end(),
+                Item::Error(code) => error = Some(code),
+            });
+            let is_full = taken.messages >= most || taken.raw.values.len() >= BYTES_MAX;
+            if count == 0 || is_full || error.is_some() || taken.messages == before {
+                break;
+            }
+        }
+        match error {
+            Some(code) => self.failed(code).map_or(Ok(taken), Err),
+            None => Ok(taken),
+        }
+    }
+
+    /// What cannot be overcome.
+    fn failed(&self, code: RDKafkaErrorCode) -> Option<SourceError> {
+        use RDKafkaErrorCode as Code;
+        let why = match code {
+            Code::TopicAuthorizationFailed => "not authorised to read the topic; ask for READ on it",
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                "the topic is not there any more"
+            }
+            Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::NoOffset => {
+                "what was to be read next is not there any more: the topic keeps less than the run is behind"
+            }
+            // Clients go on by themselves.
+            other => {
+                note(&self.reach.live().health, Some(other), &other.to_string());
+                return None;
+            }
+        };
+        Some(failed(&self.name, why))
+    }
+
+    fn records(&mut self, taken: Taken) -> Result<Records, SourceError> {
+        let named = |error: ArrowError| failed(&self.name, error);
+        let rows = self.columns.finish().and_then(|rows| normalise(&rows, &self.decoding.schema));
+        let is_table = self.decoding.tombstones.is_some();
+        Ok(Records {
+            rows: rows.map_err(named)?,
+            offsets: UInt64Array::from(taken.offsets),
+            raw: Some(taken.raw.finish().map_err(named)?),
+            envelopes: Some(taken.envelopes.finish().map_err(named)?),
+            deleted: is_table.then(|| BooleanArray::from(taken.deleted)),
+            undecoded: taken.undecoded,
+        })
+    }
+}
+
+impl Taken {
+    fn add(&mut self, message: &Message, columns: &mut JsonColumns, tombstones: Option<&Tombstones>) {
+        self.messages += 1;
+        let (read, deletes) = match (message.value(), tombstones) {
+            (Some(value), _) => (columns.push(value), false),
+            (None, Some(tombstones)) => {
+                let row = tombstones.row(message, columns.schema());
+                (row.and_then(|row| columns.push(row.as_bytes())), true)
+            }
+            (None, None) => (Err("the message has no value".to_owned()), false),
+        };
+        let value = message.value().unwrap_or_default();
+        match read {
+            Ok(()) => {
+                self.offsets.push(message.offset());
+                self.deleted.push(deletes);
+                self.raw.values.extend(value);
+                self.raw.end_row();
+                let envelope = &mut self.envelopes.values;
+                encode(envelope, message.time_ms(), message.key(), message.headers());
+                self.envelopes.end_row();
+            }
+            Err(why) => {
+                let mut envelope = Vec::new();
+                encode(&mut envelope, message.time_ms(), message.key(), message.headers());
+                let (offset, bytes) = (message.offset(), value.to_vec());
+                self.undecoded.push(Undecoded { offset, why, bytes, envelope: Some(envelope) });
+            }
+        }
+    }
+}
+
+impl Tombstones {
+    /// The row that a message without a value stands for, as JSON: its key, and its time in ms.
+    fn row(&self, message: &Message, read_as: &Schema) -> Result<String, String> {
+        let key = message.key().ok_or("the message has neither a value nor a key")?;
+        let key = std::str::from_utf8(key).map_err(|error| format!("its key is not UTF-8: {error}"))?;
+        let type_of = |name: &str| read_as.field_with_name(name).map(|field| field.data_type().clone());
+        let key = match type_of(&self.key) {
+            Ok(DataType::Int64) => {
+                let number: Result<i64, _> = key.parse();
+                serde_json::json!(number.map_err(|_| format!("its key {key:?} is no integer"))?)
+            }
+            _ => serde_json::json!(key),
+        };
+        let time = match type_of(&self.time) {
+            Ok(DataType::Utf8) => serde_json::json!(instant(message.time_ms())),
+            _ => serde_json::json!(message.time_ms()),
+        };
+        Ok(serde_json::json!({ &self.key: key, &self.time: time }).to_string())
+    }
+}
+
+fn instant(millis: i64) -> String {
+    let instant = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+impl Reader for KafkaReader {
+    fn read(&mut self) -> Result<Came, SourceError> {
+        // Nothing but errors comes here: messages have their own queues.
+        if let Some(Err(error)) = self.client.poll(std::time::Duration::ZERO) {
+            let code = error.rdkafka_error_code();
+            if let Some(error) = code.and_then(|code| self.failed(code)) {
+                return Err(error);
+            }
+        }
+        if let Some(why) = self.reach.live().health.refusal() {
+            return Err(failed(&self.name, why.trim_start_matches("kafka: ")));
+        }
+        let taken = self.take()?;
+        if taken.messages > 0 {
+            return self.records(taken).map(Came::Records);
+        }
+        if self.reach.live().has_caught_up() {
+            return Ok(Came::End);
+        }
+        // Nobody knows what there is while brokers are away.
+        Ok(match self.reach.is_at_end() && !self.reach.live().health.is_away() {
+            true => Came::Nothing,
+            false => Came::Fetching,
+        })
+    }
+
+    fn none(&self) -> Records {
+        let none: ArrayRef = Arc::new(BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()));
+        Records {
+            rows: RecordBatch::new_empty(self.decoding.schema.clone()),
+            offsets: UInt64Array::from_iter_values([]),
+            raw: Some(none.clone()),
+            envelopes: Some(none),
+            deleted: self.decoding.tombstones.as_ref().map(|_| BooleanArray::from(Vec::<bool>::new())),
+            undecoded: Vec::new(),
+        }
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        self.queue.wake_with(wake);
+    }
+
+}
+

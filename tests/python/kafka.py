@@ -1,0 +1,285 @@
+"""A real Kafka for the tests, and runs of the program against it."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from support import ROOT, binary, environment
+
+SCRIPT = ROOT / "scripts" / "kafka.sh"
+TIMEOUT_S = 30
+
+
+class Sent(NamedTuple):
+    """A message to be sent; a value or key that is no bytes is made so, a dict as JSON."""
+
+    key: object
+    value: object
+    headers: list | None = None
+    timestamp: int | None = None  # ms
+    partition: int | None = None
+
+
+class Received(NamedTuple):
+    value: bytes | None
+    key: bytes | None
+    headers: dict  # by name the list of its values
+    partition: int
+    offset: int
+    timestamp: int | None  # ms
+
+    def header(self, name: str) -> str:
+        """The only value of a header, as text."""
+        (value,) = self.headers[name]
+        return value.decode()
+
+    def json(self):
+        return json.loads(self.value)
+
+
+class Broker:
+    """A broker of scripts/kafka.sh with its data in `folder`, or that of KAFKA_BOOTSTRAP."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.external = bool(os.environ.get("KAFKA_BOOTSTRAP"))
+        self.address = self.script("start")
+
+    def script(self, *arguments, check=True) -> str:
+        """Runs scripts/kafka.sh on this broker and returns what it prints."""
+        env = {name: value for name, value in os.environ.items() if name != "KAFKA_PORT"}
+        done = subprocess.run(
+            [SCRIPT, *arguments, self.folder], env=env, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            pytest.fail(f"kafka.sh {' '.join(arguments)}\n{done.stderr}")
+        return done.stdout.strip()
+
+    def own(self):
+        if self.external:
+            pytest.fail("this test disturbs its broker; run it without KAFKA_BOOTSTRAP")
+
+    def kill(self):
+        """Ends it as a crash would."""
+        self.own()
+        os.kill(int((self.folder / "kafka.pid").read_text()), signal.SIGKILL)
+        wait_until(lambda: not self.script("status", check=False), "the broker is gone")
+
+    def stop(self):
+        self.own()
+        self.script("stop")
+
+    def restart(self):
+        """Brings it back with its data at the address that it had."""
+        self.own()
+        self.script("stop")
+        assert self.script("start") == self.address
+
+    @contextmanager
+    def down(self):
+        """Within it, the broker is gone as after a crash."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.restart()
+
+    def discard(self):
+        if not self.external:
+            self.script("stop", "--wipe")
+
+    def client(self, kind, **settings):
+        """A client of confluent_kafka; `a_b` stands for the setting `a.b`."""
+        settings = {name.replace("_", "."): value for name, value in settings.items()}
+        # While the broker is down, a client would tell so on stderr again and again.
+        return kind({"bootstrap.servers": self.address, "log_level": 0} | settings)
+
+    def topic(self, partitions=1, stem="topic", **config) -> str:
+        """The name of a new topic; `cleanup_policy="compact"` sets `cleanup.policy`."""
+        name = f"{stem}-{uuid.uuid4().hex[:12]}"
+        config = {key.replace("_", "."): str(value) for key, value in config.items()}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
+        admin = self.client(AdminClient)
+        admin.create_topics([new], operation_timeout=TIMEOUT_S)[name].result(TIMEOUT_S)
+        return name
+
+    def produce(self, topic: str, messages) -> None:
+        """Sends (key, value, headers, timestamp, partition), of which the last three may be left
+        out, and waits until all are stored; those of a partition in this order."""
+        producer = self.client(Producer, linger_ms=5, enable_idempotence=True)
+        failures = []
+
+        def delivered(error, _):
+            if error:
+                failures.append(error)
+
+        for message in messages:
+            message = Sent(*message)
+            optional = {"headers": message.headers, "timestamp": message.timestamp}
+            optional["partition"] = message.partition
+            optional = {name: value for name, value in optional.items() if value is not None}
+            key, value = as_bytes(message.key), as_bytes(message.value)
+            while True:
+                try:
+                    producer.produce(topic, value, key, on_delivery=delivered, **optional)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        assert producer.flush(TIMEOUT_S) == 0, f"{topic} took not all messages"
+        assert not failures, failures[0]
+
+    def consume(self, topic: str, isolation="read_committed") -> list:
+        """All messages of a topic up to its end, by partition and offset. A topic that is not there
+        has none. Of a transaction that is open, and what follows it, nothing is seen."""
+        consumer = self.client(
+            Consumer, group_id="tests", enable_auto_commit=False, enable_partition_eof=True,
+            isolation_level=isolation, fetch_wait_max_ms=20,
+        )  # fmt: skip
+        try:
+            left = self.partitions(consumer, topic)
+            assigned = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in left]
+            consumer.assign(assigned)
+            found, end = [], time.monotonic() + TIMEOUT_S
+            while left:
+                assert time.monotonic() < end, f"the end of {topic} was not met in {TIMEOUT_S} s"
+                for message in consumer.consume(10_000, timeout=0.1):
+                    error = message.error()
+                    if error is None:
+                        found.append(received(message))
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        left.discard(message.partition())
+                    else:
+                        assert error.retriable() or error.code() < 0, error
+        finally:
+            consumer.close()
+        return sorted(found, key=lambda message: (message.partition, message.offset))
+
+    def committed(self, group: str, topic: str) -> dict:
+        """By partition the offset that a group committed, where it committed any."""
+        consumer = self.client(Consumer, group_id=group)
+        try:
+            asked = [TopicPartition(topic, number) for number in self.partitions(consumer, topic)]
+            answers = consumer.committed(asked, timeout=TIMEOUT_S)
+        finally:
+            consumer.close()
+        return {answer.partition: answer.offset for answer in answers if answer.offset >= 0}
+
+    def partitions(self, consumer, topic: str) -> set:
+        return set(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
+
+
+def as_bytes(content):
+    if isinstance(content, dict | list):
+        content = json.dumps(content)
+    return content.encode() if isinstance(content, str) else content
+
+
+def received(message) -> Received:
+    headers = {}
+    for name, value in message.headers() or []:
+        headers.setdefault(name, []).append(value)
+    kind, timestamp = message.timestamp()
+    return Received(
+        message.value(), message.key(), headers, message.partition(), message.offset(),
+        timestamp if kind else None,
+    )  # fmt: skip
+
+
+def wait_until(condition, what: str, timeout=TIMEOUT_S):
+    """Waits until `condition()` is true, and returns what it gave."""
+    end = time.monotonic() + timeout
+    while not (met := condition()):
+        assert time.monotonic() < end, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
+    return met
+
+
+class Live:
+    """A `driftline run` in the background. Within `with`, it is killed at the end if it still runs.
+
+        with Live(broker, job, "--workers", 2) as live:
+            live.wait_for("caught up")
+            code, words = live.terminate()
+    """
+
+    def __init__(self, broker: Broker, job, *options, cwd=None, **env):
+        self.command = [binary(), "run", *map(str, (job, *options))]
+        env = {"STREAMING_KAFKA__BOOTSTRAP_SERVERS": broker.address} | env
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, env=environment(env), cwd=cwd,
+        )  # fmt: skip
+        self.lines = []
+        self.changed = threading.Condition()
+        self.reader = threading.Thread(target=self.collect, daemon=True)
+        self.reader.start()
+
+    def collect(self):
+        for line in self.process.stderr:
+            with self.changed:
+                self.lines.append(line.decode(errors="replace"))
+                self.changed.notify_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    @property
+    def stderr(self) -> str:
+        """What it said so far."""
+        with self.changed:
+            return "".join(self.lines)
+
+    def fail(self, why: str):
+        pytest.fail(f"{' '.join(self.command[1:])}\n{why}\n{self.stderr}")
+
+    def wait_for(self, text: str, timeout=TIMEOUT_S) -> str:
+        """Waits until it has said `text`, and returns all that it said so far."""
+        end = time.monotonic() + timeout
+        while text not in self.stderr:
+            if not self.reader.is_alive() and text not in self.stderr:
+                self.fail(f"it ended without saying {text!r}")
+            left = end - time.monotonic()
+            if left <= 0:
+                self.fail(f"it did not say {text!r} within {timeout} s")
+            with self.changed:
+                self.changed.wait(min(left, 0.1))
+        return self.stderr
+
+    def wait(self, timeout=TIMEOUT_S):
+        """Waits for its end: (exit code, stderr)."""
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.fail(f"it did not end within {timeout} s")
+        self.reader.join(timeout)
+        if code == -signal.SIGABRT or "panicked" in self.stderr:
+            self.fail(f"exit code {code}")
+        return code, self.stderr
+
+    def terminate(self, by=signal.SIGTERM, timeout=TIMEOUT_S):
+        """Asks it to end, and waits for that: (exit code, stderr)."""
+        self.process.send_signal(by)
+        return self.wait(timeout)
+
+    def kill(self):
+        """Ends it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+        self.reader.join(TIMEOUT_S)
