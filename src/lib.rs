@@ -11,10 +11,11 @@
 pub mod cli;
 pub mod config;
 pub mod kafka;
-mod models;
+pub mod models;
 pub mod pipeline;
 pub mod predict;
 pub mod run;
+pub mod service;
 pub mod sinks;
 pub mod sources;
 

@@ -47,7 +47,8 @@ pub fn run(
     let mut intake = events.intake;
     let mut features = Features::new(&events.plan, &events.layout, events.tables.len());
     let mut scores = Scores::new(scoring, parts.watched.clone(), folder)?;
-    let drift = PreparedDrift::new(job, &parts)?.context("the job watches drift")?;
+    let drift =
+        PreparedDrift::new(job, &parts, (i64::MIN, i64::MAX))?.context("the job watches drift")?;
     let mut drift = Drift::new(drift, folder)?;
     let mut read = 0;
     loop {

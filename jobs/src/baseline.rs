@@ -33,7 +33,7 @@ pub fn baseline<'scope>(
     let watermarks = events.watermarks.clone();
     let prediction_schema = scoring.format.schema.clone();
     let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
-    let Scored { predictions, watched, dead_letters: refused } =
+    let Scored { predictions, watched, dead_letters: refused, .. } =
         score(rows, scoring, columns.clone());
 
     let format = BaselineFormat { names: columns.names.clone() };

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! events ─ enriched ─▶ validate ─ micro-batch ─ model ─┬─▶ predictions
-//!              │           │                           └─▶ panes ─▶ owner: windows ─▶ drift
-//!              └───────────┴─▶ dead letters
+//!              │           │                           ├─▶ panes ─▶ owner: windows ─▶ drift
+//!              └───────────┴─▶ dead letters              └─▶ alerts ◀─────────┘
 //! ```
 
 use arrow::datatypes::SchemaRef;
+use driftline_operators::alert::{self, AlertRules, snapshot_alerts};
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
@@ -28,6 +29,8 @@ pub struct Outputs {
     pub drift: Option<(Schedule, SnapshotFormat, Box<dyn Sink>)>,
     pub predictions: Box<dyn Sink>,
     pub dead_letters: Box<dyn Sink>,
+    /// What exceeds a threshold, if somebody wants to know.
+    pub alerts: Option<(AlertRules, Box<dyn Sink>)>,
     /// From being read to being handed over to the sink, of all workers.
     pub latencies: Latencies,
 }
@@ -58,7 +61,7 @@ pub fn scoring<'scope>(
     let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
 
     let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
-    let Scored { predictions, watched, dead_letters: refused } =
+    let Scored { predictions, watched, alerts, dead_letters: refused } =
         score(rows, outputs.scoring, outputs.watched.clone());
 
     let predictions =
@@ -77,12 +80,23 @@ pub fn scoring<'scope>(
     let delivery = Delivery::dead_letters(outputs.dead_letters, &run);
     deliver(letters, delivery, failure.clone()).probe_with(probe);
 
+    let mut alerts = alerts;
     if let Some((schedule, format, sink)) = outputs.drift {
         let windows =
             DriftWindows { schedule, mode: format.mode(), watched: outputs.watched, watermarks };
         let snapshots = collect_windows(watched, marks, windows, format, &run);
         let schema = snapshot_schema();
+        if let Some((rules, _)) = &outputs.alerts {
+            let (rules, failure) = (rules.clone(), failure.clone());
+            let raised = snapshot_alerts(snapshots.clone(), schema.clone(), rules, failure);
+            alerts = alerts.concat(raised);
+        }
         let delivery = Delivery { name: "Drift", schema, sink, tally: Tally::Nothing };
-        deliver(snapshots, delivery, failure).probe_with(probe);
+        deliver(snapshots, delivery, failure.clone()).probe_with(probe);
+    }
+    if let Some((_, sink)) = outputs.alerts {
+        let (schema, tally) = (alert::SCHEMA.clone(), Tally::Nothing);
+        let delivery = Delivery { name: "Alerts", schema, sink, tally };
+        deliver(alerts, delivery, failure).probe_with(probe);
     }
 }

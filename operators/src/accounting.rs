@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::latency::Latencies;
+
 /// Counters of a run, shared by its workers; one method per thing that happens.
 ///
 /// Each term is counted where rows enter or where their output is durable, never by subtraction.
@@ -23,6 +25,7 @@ struct Inner {
     batches: Mutex<BatchSizes>,
     longest_wait_us: AtomicU64,
     inference_us: AtomicU64,
+    stages: StageDurations,
     event_time_reached: EventTime,
     scored_by_worker: Mutex<Vec<u64>>,
     gate_rows: AtomicI64,
@@ -40,6 +43,13 @@ impl Default for EventTime {
     }
 }
 
+/// What micro-batches take, one value a batch.
+#[derive(Default)]
+struct StageDurations {
+    wait: Latencies,
+    inference: Latencies,
+}
+
 /// State of the windows by one key on one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowState {
@@ -47,6 +57,10 @@ pub struct WindowState {
     pub keys_most: u64,
     /// Most rows held at once.
     pub rows_most: u64,
+    /// Keys held now.
+    pub keys: u64,
+    /// Rows held now.
+    pub rows: u64,
 }
 
 /// What has been read of an as-of table, and how many versions are held.
@@ -57,6 +71,8 @@ pub struct TableState {
     pub rows_late: u64,
     /// Most versions held at once, by worker.
     pub versions_most: BTreeMap<usize, u64>,
+    /// Versions held now, by worker.
+    pub versions: BTreeMap<usize, u64>,
 }
 
 /// Late rows that drift windows miss, because they were final.
@@ -167,6 +183,8 @@ impl Counters {
         drop(batches);
         self.0.longest_wait_us.fetch_max(wait.as_micros() as u64, Relaxed);
         self.0.inference_us.fetch_add(inference.as_micros() as u64, Relaxed);
+        self.0.stages.wait.record(wait);
+        self.0.stages.inference.record(inference);
         let mut scored = self.0.scored_by_worker.lock().unwrap_or_else(|p| p.into_inner());
         if scored.len() <= worker {
             scored.resize(worker + 1, 0);
@@ -186,6 +204,7 @@ impl Counters {
         let state = held.entry((key.to_owned(), worker)).or_default();
         state.keys_most = state.keys_most.max(keys as u64);
         state.rows_most = state.rows_most.max(rows as u64);
+        (state.keys, state.rows) = (keys as u64, rows as u64);
     }
 
     pub fn table_rows_read(&self, table: &str, rows: u64, late: u64) {
@@ -200,6 +219,7 @@ impl Counters {
         self.table(table, |state| {
             let most = state.versions_most.entry(worker).or_default();
             *most = versions.max(*most);
+            state.versions.insert(worker, versions);
         });
     }
 
@@ -243,6 +263,12 @@ impl Counters {
     /// Time spent inside the model, summed over the workers.
     pub fn inference_time(&self) -> Duration {
         Duration::from_micros(self.0.inference_us.load(Relaxed))
+    }
+
+    /// What micro-batches took: the wait of the oldest row, and the model.
+    pub fn stage_durations(&self) -> [(&'static str, Latencies); 2] {
+        let StageDurations { wait, inference } = &self.0.stages;
+        [("wait", wait.clone()), ("inference", inference.clone())]
     }
 
     /// The highest event time (ms) released for scoring, if any was.

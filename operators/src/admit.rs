@@ -309,8 +309,8 @@ mod tests {
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
-    use crate::layout::CameAs;
     use crate::accounting::Account;
+    use crate::layout::CameAs;
     use crate::watermark::{EVENTS, Reached};
 
     fn admission(late: LatePolicy, from: i64, to: i64) -> Admission {
@@ -331,6 +331,7 @@ mod tests {
             warm_up_from: from.saturating_sub(20),
             partition_names: ["p".to_owned()].into(),
             counters: Counters::default(),
+            settled: Settled::default(),
         }
     }
 

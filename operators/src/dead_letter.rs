@@ -118,12 +118,8 @@ impl DeadLetters {
         self.event_id.append_null();
         self.event_time.append_null();
         let Undecoded { offset, why, bytes, envelope } = record;
-        let record = Record {
-            partition,
-            offset: *offset,
-            payload: bytes,
-            envelope: envelope.as_deref(),
-        };
+        let record =
+            Record { partition, offset: *offset, payload: bytes, envelope: envelope.as_deref() };
         self.push(Reason::DecodeFailed, why, record);
     }
 

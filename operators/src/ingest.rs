@@ -251,7 +251,8 @@ impl Reader {
 
     fn is_full(&self, epoch: u64) -> bool {
         let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
-        let in_flight = || self.run.settled.unsettled().saturating_sub(self.run.counters.gate_rows());
+        let in_flight =
+            || self.run.settled.unsettled().saturating_sub(self.run.counters.gate_rows());
         self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
             || in_flight() > rows_in_flight_max
     }
@@ -277,9 +278,9 @@ impl Reader {
             only: is_full.then(|| watermarks.holding()),
             ahead: ahead.unwrap_or_default(),
             event_time: watermarks.highest(EVENTS),
-            complete_before: self.probe.with_frontier(|frontier| {
-                frontier.first().copied().unwrap_or(u64::MAX)
-            }),
+            complete_before: self
+                .probe
+                .with_frontier(|frontier| frontier.first().copied().unwrap_or(u64::MAX)),
         }
     }
 

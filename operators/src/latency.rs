@@ -56,22 +56,45 @@ impl Latencies {
         }
     }
 
-    pub fn figures(&self) -> LatencyFigures {
+    /// Something took so long.
+    pub fn record(&self, took: Duration) {
+        let mut inner = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        inner.record(took.as_micros() as u64, 1);
+    }
+
+    /// How many took no longer than each of `bounds`, and the figures of the same moment.
+    pub fn cumulative(&self, bounds: &[Duration]) -> (Vec<u64>, LatencyFigures) {
         let inner = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let quantile = |q| Duration::from_micros(inner.histogram.value_at_quantile(q));
-        LatencyFigures {
-            rows: inner.rows,
-            mean: Duration::from_micros((inner.total_us / u128::from(inner.rows.max(1))) as u64),
-            p50: quantile(0.5),
-            p95: quantile(0.95),
-            p99: quantile(0.99),
-            max: Duration::from_micros(inner.histogram.max()),
-            beyond_target: inner.beyond_target,
-        }
+        let within = |bound: &Duration| inner.histogram.count_between(0, bound.as_micros() as u64);
+        (bounds.iter().map(within).collect(), inner.figures())
+    }
+
+    pub fn figures(&self) -> LatencyFigures {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).figures()
+    }
+}
+
+impl Default for Latencies {
+    /// Without a target.
+    fn default() -> Self {
+        Latencies::new(HIGHEST)
     }
 }
 
 impl Inner {
+    fn figures(&self) -> LatencyFigures {
+        let quantile = |q| Duration::from_micros(self.histogram.value_at_quantile(q));
+        LatencyFigures {
+            rows: self.rows,
+            mean: Duration::from_micros((self.total_us / u128::from(self.rows.max(1))) as u64),
+            p50: quantile(0.5),
+            p95: quantile(0.95),
+            p99: quantile(0.99),
+            max: Duration::from_micros(self.histogram.max()),
+            beyond_target: self.beyond_target,
+        }
+    }
+
     fn record(&mut self, latency_us: u64, rows: u64) {
         self.histogram.saturating_record_n(latency_us, rows);
         self.rows += rows;

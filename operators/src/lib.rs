@@ -7,6 +7,7 @@
 
 pub mod accounting;
 pub mod admit;
+pub mod alert;
 pub mod as_of;
 pub mod batch_probe;
 pub mod chunk;

@@ -13,6 +13,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
+use crate::alert::AlertRules;
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::plan::FeaturePlan;
@@ -48,6 +49,8 @@ pub struct Scoring {
     pub warm_up: WarmUp,
     pub keep_inputs: bool,
     pub partition_names: Arc<[String]>,
+    /// What is told of single rows, if anything is.
+    pub alerts: Option<Arc<AlertRules>>,
     pub run: Run,
 }
 
@@ -121,6 +124,8 @@ pub struct Scored<'scope> {
     pub predictions: Stream<'scope, u64, Rows>,
     /// Rows of [`Watched::schema`].
     pub watched: Stream<'scope, u64, Rows>,
+    /// Rows of [`crate::alert::SCHEMA`].
+    pub alerts: Stream<'scope, u64, Rows>,
     pub dead_letters: Stream<'scope, u64, Rows>,
 }
 
@@ -137,10 +142,12 @@ pub fn score<'scope>(
     let (predictions_out, predictions) = builder.new_output();
     let (watched_out, watched_rows) = builder.new_output();
     let (dead_out, dead_letters) = builder.new_output();
+    let (alerts_out, alerts) = builder.new_output();
     type Out = CapacityContainerBuilder<Rows>;
     let mut predictions_out = OutputBuilder::<_, Out>::from(predictions_out);
     let mut watched_out = OutputBuilder::<_, Out>::from(watched_out);
     let mut dead_out = OutputBuilder::<_, Out>::from(dead_out);
+    let mut alerts_out = OutputBuilder::<_, Out>::from(alerts_out);
 
     builder.build(move |_capabilities| {
         let Run { counters, failure, clock, .. } = scoring.run.clone();
@@ -151,14 +158,14 @@ pub fn score<'scope>(
             let mut received = false;
             input.for_each(|capability, container| {
                 received = true;
-                let ports = [0, 1, 2].map(|port| capability.retain_least(port));
-                let [Some(a), Some(b), Some(c)] = ports else { return };
+                let ports = [0, 1, 2, 3].map(|port| capability.retain_least(port));
+                let [Some(a), Some(b), Some(c), Some(d)] = ports else { return };
                 let batch = container.take(&scorer.scoring.enriched);
                 let valid = batch.and_then(|batch| scorer.validate(batch));
                 let Some((batch, letters)) = failure.check(valid) else { return };
                 scorer.letters.extend(letters.map(|letters| (c.clone(), letters)));
                 counters.rows_held(batch.num_rows() as i64);
-                batcher.push([a, b, c], batch, clock.now());
+                batcher.push([a, b, c, d], batch, clock.now());
             });
             // 2. Score full batches; the rest once nothing else has come since the last time.
             let mut groups: Vec<Group> = Vec::new();
@@ -176,9 +183,13 @@ pub fn score<'scope>(
             let mut predictions_out = predictions_out.activate();
             let mut watched_out = watched_out.activate();
             for (part, columns) in groups {
-                let [first, second, _] = &part.tag;
+                let [first, second, _, last] = &part.tag;
                 let results = scorer.results(&part.slice(), columns, &watched);
                 if let Some((prediction, seen)) = failure.check(results) {
+                    let raised = scorer.alerts(&prediction, &seen);
+                    if let Some(raised) = failure.check(raised).flatten() {
+                        alerts_out.activate().session(last).give_container(&mut Rows::new(raised));
+                    }
                     predictions_out.session(first).give_container(&mut Rows::new(prediction));
                     watched_out.session(second).give_container(&mut Rows::new(seen));
                 }
@@ -192,10 +203,10 @@ pub fn score<'scope>(
             }
         }
     });
-    Scored { predictions, watched: watched_rows, dead_letters }
+    Scored { predictions, watched: watched_rows, alerts, dead_letters }
 }
 
-type Capabilities = [Capability<u64>; 3];
+type Capabilities = [Capability<u64>; 4];
 type Group = (Part<Capabilities>, ScoredColumns);
 
 /// The model and what goes on around one run of it.
@@ -331,6 +342,15 @@ impl Scorer {
         if self.scoring.run.failure.check(row).is_some() {
             self.letters.push((part.tag[2].clone(), letters.finish()));
         }
+    }
+
+    fn alerts(
+        &self,
+        predictions: &RecordBatch,
+        watched: &RecordBatch,
+    ) -> Result<Option<RecordBatch>, ArrowError> {
+        let rules = self.scoring.alerts.as_ref();
+        rules.map_or(Ok(None), |rules| rules.of_rows(predictions, watched))
     }
 
     /// Predictions, and what drift watches, of rows that were scored.

@@ -19,7 +19,8 @@ impl Settled {
     /// Keeps account of partitions, given by number and by the offset of the first record that
     /// counts.
     pub fn of(partitions: impl IntoIterator<Item = (u32, u64)>) -> Self {
-        let records = partitions.into_iter().map(|(partition, next)| (partition, Records::new(next)));
+        let records =
+            partitions.into_iter().map(|(partition, next)| (partition, Records::new(next)));
         Settled(Some(Arc::new(Mutex::new(records.collect()))))
     }
 

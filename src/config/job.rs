@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ pub struct Job {
     pub drift: Option<Drift>,
     pub outputs: Outputs,
     pub kafka: Kafka,
+    pub alerts: Alerts,
+    /// Where a live run answers over HTTP.
+    pub listen: SocketAddr,
     /// What the user should know and nothing fails on.
     pub warnings: Vec<String>,
 }
@@ -86,6 +90,14 @@ pub enum Start {
     Latest,
     /// The first message at or after it (ms), by the time of messages.
     Instant(i64),
+}
+
+/// Thresholds beyond which something is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Alerts {
+    pub score_over: Option<f64>,
+    pub z_over: f64,
+    pub ks_p_under: f64,
 }
 
 /// The cluster of the job's topics, and where results of a live run go.

@@ -92,9 +92,10 @@ impl Cluster {
         let error = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
         match (found, error) {
             (Some(found), None) if !found.partitions().is_empty() => Ok(found.partitions().len()),
-            (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                Err(failed(topic, "not authorised to read what the topic is; ask for DESCRIBE on it"))
-            }
+            (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => Err(failed(
+                topic,
+                "not authorised to read what the topic is; ask for DESCRIBE on it",
+            )),
             _ => {
                 let servers = &self.kafka.bootstrap_servers;
                 Err(failed(topic, format!("there is no such topic at {servers}; create it first")))

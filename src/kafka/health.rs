@@ -28,7 +28,9 @@ impl Health {
         if !self.is_away.swap(true, Relaxed) {
             self.outages.fetch_add(1, Relaxed);
             let servers = &self.servers;
-            eprintln!("warning: kafka: no broker of {servers} can be reached ({why}); trying again");
+            eprintln!(
+                "warning: kafka: no broker of {servers} can be reached ({why}); trying again"
+            );
         }
     }
 

@@ -22,11 +22,12 @@ pub struct PreparedDrift {
 }
 
 impl PreparedDrift {
-    /// `None` if the job has no drift section.
+    /// `None` if the job has no drift section. `scored`: the event times (ms) that are scored, from and
+    /// to; windows that reach beyond them are partial.
     ///
     /// # Errors
     /// If the baseline cannot be read, or lacks a column.
-    pub fn new(job: &Job, parts: &ScoringParts) -> Result<Option<Self>> {
+    pub fn new(job: &Job, parts: &ScoringParts, scored: (i64, i64)) -> Result<Option<Self>> {
         let Some(drift) = &job.drift else { return Ok(None) };
         let file = BaselineFile::read(&drift.baseline)?;
         let names = parts.watched.names.clone();
@@ -54,6 +55,7 @@ impl PreparedDrift {
                 thresholds: drift.thresholds,
                 reference_kind: file.kind,
                 reference_id: file.id,
+                scored,
             },
         }))
     }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, TimestampMillisecondType, UInt64Type};
 use driftline_operators::accounting::LateForDrift;
-use driftline_operators::ingest::Wake;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::ingest::Wake;
 
 use crate::config::duration::date_text;
 

@@ -15,6 +15,7 @@ use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
+use crate::sinks::kafka::alerts::Alerts;
 use crate::sinks::kafka::dead_letters::DeadLetters;
 use crate::sinks::kafka::predictions::Predictions;
 use crate::sinks::kafka::{KafkaSink, Messages, Producer};
@@ -148,13 +149,23 @@ impl LiveSinks {
         Ok(self.sink(DeadLetters { topic: topic(&targets.dead_letters)? }))
     }
 
+    /// Where alerts go, if the job says so.
+    pub fn alerts(&self, topic: &str) -> Box<dyn Sink> {
+        self.sink(Alerts { topic: topic.to_owned(), source: self.job.clone() })
+    }
+
     fn sink(&self, messages: impl Messages + 'static) -> Box<dyn Sink> {
         Box::new(KafkaSink::new(messages, self.producer.clone(), self.settled.clone()))
     }
 
     /// # Errors
     /// If the folder cannot be made.
-    pub fn drift(&self, output: &Output, worker: usize, schema: SchemaRef) -> Result<Box<dyn Sink>> {
+    pub fn drift(
+        &self,
+        output: &Output,
+        worker: usize,
+        schema: SchemaRef,
+    ) -> Result<Box<dyn Sink>> {
         let name = format!("{}-{worker:05}", self.file_name);
         Ok(Box::new(RollingParquet::create(&output.path, name, schema, &self.metadata)?))
     }

@@ -31,7 +31,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
     let targets = Targets::new(job, options);
     let drift = match targets.drift {
-        Some(_) => PreparedDrift::new(job, &parts)?.map(Arc::new),
+        Some(_) => PreparedDrift::new(job, &parts, (options.from(), options.to()))?.map(Arc::new),
         None => None,
     };
     let publication = Publication::prepare(&targets.folders(drift.is_some()), options.overwrite)?;
@@ -59,6 +59,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
                 drift,
                 predictions: sinks.sink(&targets.predictions, worker, schema, UNIQUE)?,
                 dead_letters: sinks.sink(&targets.dead_letters, worker, letters, &["event_id"])?,
+                alerts: None,
                 latencies: parts.latencies.clone(),
             };
             scoring_graph(scope, events, outputs, probe);

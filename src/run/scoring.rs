@@ -127,6 +127,7 @@ impl ScoringParts {
             warm_up: self.warm_up.clone(),
             keep_inputs: self.keep_inputs,
             partition_names: prepared.partition_names.clone(),
+            alerts: None,
             run: run.clone(),
         })
     }

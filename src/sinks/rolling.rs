@@ -69,11 +69,12 @@ impl RollingParquet {
     fn write_file(&mut self) -> Result<(), SinkError> {
         let last = self.folder.join(format!("{}-{:05}.parquet", self.name, self.file));
         let temporary = self.folder.join(format!(".{}-{:05}.tmp", self.name, self.file));
-        let mut sink = ParquetSink::create(temporary.clone(), self.schema.clone(), &self.metadata, &[])?;
+        let mut sink =
+            ParquetSink::create(temporary.clone(), self.schema.clone(), &self.metadata, &[])?;
         self.rows.iter().try_for_each(|rows| sink.write(rows))?;
         sink.finish()?;
-        let moved = fs::rename(&temporary, &last)
-            .and_then(|()| File::open(&self.folder)?.sync_all());
+        let moved =
+            fs::rename(&temporary, &last).and_then(|()| File::open(&self.folder)?.sync_all());
         moved.map_err(|error| failed(last.display(), error))?;
         self.durable += std::mem::take(&mut self.unwritten);
         self.written_at = Instant::now();

@@ -79,7 +79,6 @@ impl Inputs {
         tables: Vec<StreamSpec>,
         limit: Option<u64>,
         epoch_rows_max: usize,
-        topics: Option<Topics>,
     ) -> Result<Self, SourceError> {
         let specs: Vec<StreamSpec> = std::iter::once(events).chain(tables).collect();
         if specs.iter().filter(|spec| spec.is_standard_input()).count() > 1 {
@@ -99,7 +98,13 @@ impl Inputs {
             let of_stream = |stream: &Stream| schedule(stream.lanes(), epoch_rows_max, limit);
             Plan::Merge(streams.iter().map(of_stream).map(Arc::from).collect())
         };
-        Ok(Inputs { streams, plan, limit, epoch_rows_max, topics })
+        Ok(Inputs { streams, plan, limit, epoch_rows_max, topics: None })
+    }
+
+    /// The same inputs, with what it takes to read those of them that are topics.
+    #[must_use]
+    pub fn with_topics(self, topics: Option<Topics>) -> Self {
+        Inputs { topics, ..self }
     }
 
     /// A stream's own columns, after normalisation; what each of its chunks has.

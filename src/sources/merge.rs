@@ -106,7 +106,11 @@ pub struct Merge {
 
 impl Merge {
     /// `progress`: by stream.
-    pub fn new(feeds: Vec<MergedFeed>, mut progress: Vec<Progress>, without_rows: Vec<u32>) -> Self {
+    pub fn new(
+        feeds: Vec<MergedFeed>,
+        mut progress: Vec<Progress>,
+        without_rows: Vec<u32>,
+    ) -> Self {
         for progress in &mut progress {
             without_rows.iter().for_each(|&partition| progress.finished(partition));
         }
@@ -122,7 +126,12 @@ impl Merge {
     }
 
     /// A merge of live input, with the epochs of all workers of the process.
-    pub fn live(feeds: Vec<MergedFeed>, progress: Vec<Progress>, epochs: Epochs, live: LiveInput) -> Self {
+    pub fn live(
+        feeds: Vec<MergedFeed>,
+        progress: Vec<Progress>,
+        epochs: Epochs,
+        live: LiveInput,
+    ) -> Self {
         Merge { epochs, live: Some(live), ..Merge::new(feeds, progress, Vec::new()) }
     }
 
@@ -246,8 +255,7 @@ fn choose(
         true => allowance.allows(partition),
         false => allowance.holds_back(partition),
     };
-    let is_needed =
-        |feed: usize| (silent.is_empty() && !is_live) || needed(offers[feed].stream);
+    let is_needed = |feed: usize| (silent.is_empty() && !is_live) || needed(offers[feed].stream);
     let allowed = || rows.iter().filter(|(.., feed, partition)| is_allowed(*feed, *partition));
     if let Some((_, _, feed, _)) = allowed().find(|(_, _, feed, _)| is_needed(*feed)) {
         return Choice::Take(*feed);
@@ -390,8 +398,8 @@ mod tests {
                 rows: RecordBatch::try_from_iter([("time", times)]).unwrap(),
                 offsets: UInt64Array::from(vec![0]),
                 raw: None,
-            envelopes: None,
-            deleted: None,
+                envelopes: None,
+                deleted: None,
                 undecoded: Vec::new(),
                 highest_before: i64::MIN,
                 finished: Vec::new(),

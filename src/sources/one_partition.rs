@@ -28,7 +28,7 @@ pub trait Reader {
 }
 
 pub enum Came {
-    Records(Records),
+    Records(Box<Records>),
     /// Nothing yet, but it will not be long.
     Pending,
     /// Nothing yet of live input that has more.
@@ -136,7 +136,7 @@ impl<R: Reader> Feed for OnePartition<R> {
         }
         let partition = self.place.partition;
         let waiting = match self.reader.read()? {
-            Came::Records(records) => self.rows(records, now),
+            Came::Records(records) => self.rows(*records, now),
             Came::Pending => return Ok(Offer::Pending),
             Came::Fetching => {
                 if let Some(silence) = &mut self.silence {

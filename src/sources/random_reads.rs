@@ -114,7 +114,7 @@ fn random_allowance(random: &mut Random, partitions: u64, denials: usize) -> All
     };
     let only = random.one_in(2).then(|| some(random));
     let ahead = if random.one_in(2) { some(random) } else { Vec::new() };
-    Allowance { only, ahead }
+    Allowance { only, ahead, ..Allowance::default() }
 }
 
 /// Reads all workers' shares to their ends, a poll of one of them at a time; what each gave.

@@ -43,7 +43,12 @@ fn setting(event_partitions: usize, bounds: FlowBounds) -> Setting {
 }
 
 fn tiny(gate_rows_max: u64) -> FlowBounds {
-    FlowBounds { epochs_in_flight_max: 1, gate_rows_max, partition_skew_max_ms: None }
+    FlowBounds {
+        epochs_in_flight_max: 1,
+        rows_in_flight_max: u64::MAX,
+        gate_rows_max,
+        partition_skew_max_ms: None,
+    }
 }
 
 /// Runs the graph until it is done or fails; what it delivered, and the failure.

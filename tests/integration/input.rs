@@ -143,14 +143,12 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
     let inside = || (start..end).map(|at| (at as u64, &records[at]));
     let read: Vec<(u64, &Event)> =
         inside().filter_map(|(offset, record)| Some((offset, record.as_ref()?))).collect();
-    let undecoded = inside()
-        .filter(|(_, record)| record.is_none())
-        .map(|(offset, _)| Undecoded {
-            offset,
-            why: "not an event".to_owned(),
-            bytes: damaged((partition, offset)),
-            envelope: None,
-        });
+    let undecoded = inside().filter(|(_, record)| record.is_none()).map(|(offset, _)| Undecoded {
+        offset,
+        why: "not an event".to_owned(),
+        bytes: damaged((partition, offset)),
+        envelope: None,
+    });
     let before = records[..start].iter().flatten().filter_map(|event| event.time).max();
     let finished = if end == records.len() { vec![partition] } else { vec![] };
     Chunk {
@@ -161,7 +159,7 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
         offsets: UInt64Array::from_iter_values(read.iter().map(|(offset, _)| *offset)),
         raw: None,
         envelopes: None,
-            deleted: None,
+        deleted: None,
         undecoded: undecoded.collect(),
         highest_before: before.unwrap_or(i64::MIN),
         finished,

@@ -19,6 +19,7 @@ use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::{Model, ModelIdentity};
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scored, Scoring, Watched, model_inputs, score};
+use driftline_operators::warm_up::WarmUp;
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 
@@ -114,6 +115,7 @@ impl Job {
             warm_up: WarmUp::before(self.from),
             keep_inputs: true,
             partition_names: self.setting.partition_names(),
+            alerts: None,
             run: self.setting.run(),
         };
         (scoring, watched)
@@ -132,7 +134,7 @@ impl Job {
         let predicted = scoring.format.schema.clone();
         let Enriched { rows, dead_letters, .. } =
             enriched(scope, self.events(source), probe.clone());
-        let Scored { predictions, watched, dead_letters: refused } =
+        let Scored { predictions, watched, dead_letters: refused, .. } =
             score(rows, scoring, columns.clone());
         results.watched.edge(watched, columns.schema).probe_with(probe);
         let predictions = results.predictions.edge(predictions, predicted.clone());

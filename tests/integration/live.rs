@@ -11,6 +11,7 @@ use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scoring, Watched, model_inputs};
+use driftline_operators::warm_up::WarmUp;
 use timely::dataflow::ProbeHandle;
 
 use crate::support::{FirstFeature, Memory, Setting, Ticking, config, layout};
@@ -48,7 +49,8 @@ fn no_row_waits_longer_than_the_timeout() {
                 dependence: BatchDependence::Invariant,
                 format: PredictionFormat::new(layout(), identity, Default::default(), false, false),
                 bounds: BatchBounds { max_rows: 1_024, timeout },
-                from: i64::MIN,
+                warm_up: WarmUp::none(),
+                alerts: None,
                 keep_inputs: false,
                 partition_names: ["p".to_owned()].into(),
                 run: shared.run(),
@@ -60,6 +62,7 @@ fn no_row_waits_longer_than_the_timeout() {
                 drift: None,
                 predictions: Box::new(sink.clone()),
                 dead_letters: Box::new(Memory::default()),
+                alerts: None,
                 latencies: measured.clone(),
             };
             scoring(scope, events, outputs, &probe);

@@ -24,11 +24,11 @@ use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Allowance, FlowBounds, Intake, Polled, Source, SourceError};
-use driftline_operators::settled::Settled;
-use driftline_operators::warm_up::WarmUp;
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
+use driftline_operators::settled::Settled;
+use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use timely::dataflow::ProbeHandle;
@@ -344,6 +344,7 @@ impl Setting {
             tables: Vec::new(),
             bounds: FlowBounds {
                 epochs_in_flight_max: 3,
+                rows_in_flight_max: u64::MAX,
                 gate_rows_max: 1_000_000,
                 partition_skew_max_ms: None,
             },

@@ -96,6 +96,17 @@ class Broker:
         finally:
             self.restart()
 
+    @contextmanager
+    def stopped(self):
+        """Within it, the broker stands still: connections stay, and nothing is answered."""
+        self.own()
+        pid = int((self.folder / "kafka.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def discard(self):
         if not self.external:
             self.script("stop", "--wipe")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{cast, filter_record_batch, or, prep_null_mask_filter};
+use arrow::compute::{cast, filter_record_batch, or};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -131,7 +131,8 @@ impl TableAdmission {
         let by_predicate = match &self.delete {
             Some(delete) => {
                 let deleted = delete.evaluate(chunk.rows.columns(), rows)?;
-                prep_null_mask_filter(deleted.as_boolean())
+                let deleted = deleted.as_boolean();
+                deleted.iter().map(|deleted| Some(deleted == Some(true))).collect()
             }
             None => BooleanArray::from(vec![false; rows]),
         };

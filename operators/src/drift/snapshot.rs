@@ -31,6 +31,8 @@ pub struct SnapshotFormat {
     pub reference_kind: ReferenceKind,
     /// Identifies the baseline.
     pub reference_id: String,
+    /// The event times (ms) that the run scores: [from, to).
+    pub scored: (i64, i64),
 }
 
 type Window = Issued<Figures>;
@@ -57,12 +59,14 @@ impl SnapshotFormat {
             Mode::Profile(_) => "profile",
         };
         let same = |value: &str| text(windows.iter().map(|_| value));
+        let (from, to) = self.scored;
         vec![
             text(windows.iter().map(|w| self.label(w.length))),
             instant(|w| w.start),
             instant(|w| w.end),
             Arc::new(Int32Array::from_iter_values(windows.iter().map(|w| w.revision))),
             flags(windows.iter().map(|w| w.is_final)),
+            flags(windows.iter().map(|w| w.start < from || w.end > to)),
             same(&self.model.name),
             same(&self.model.version),
             text(windows.iter().map(|w| self.names[w.column].as_str())),
@@ -180,6 +184,8 @@ pub fn schema() -> SchemaRef {
         instant("window_end"),
         Field::new("revision", DataType::Int32, false),
         flag("final"),
+        // Of a window that the run saw only a part of.
+        flag("partial"),
         text("model_name"),
         text("model_version"),
         text("feature"),

@@ -23,11 +23,15 @@ pub(super) fn check_source(
     let input = raw.path.map(|path| Input { path: resolve(folder, &path), format: raw.format });
     let Some(topic) = raw.topic else {
         if input.is_none() {
-            let message = "say where events are: path = \"...\" for a replay, topic = \"...\" for a live run";
+            let message =
+                "say where events are: path = \"...\" for a replay, topic = \"...\" for a live run";
             return Err(Problem::at(format!("sources.{name}"), message));
         }
         if raw.group.is_some() {
-            return Err(Problem::at(key("group"), format!("has no effect without {}", key("topic"))));
+            return Err(Problem::at(
+                key("group"),
+                format!("has no effect without {}", key("topic")),
+            ));
         }
         if !raw.start_offsets.is_empty() {
             let message = format!("has no effect without {}", key("topic"));
@@ -108,10 +112,9 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
     }
     let topic = |name: &str, sink: &Option<SinkSection>| {
         let topic = sink.as_ref().and_then(|sink| sink.topic.clone());
-        match &topic {
-            Some(topic) => check_topic(&format!("sinks.{name}.topic"), topic).map(|()| ()),
-            None => Ok(()),
-        }?;
+        if let Some(topic) = &topic {
+            check_topic(&format!("sinks.{name}.topic"), topic)?;
+        }
         Ok::<_, Problem>(topic)
     };
     if sinks.drift.as_ref().is_some_and(|sink| sink.topic.is_some()) {

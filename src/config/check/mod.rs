@@ -7,6 +7,7 @@ mod model;
 pub mod problem;
 mod tables;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,9 +22,9 @@ use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
 use self::problem::{Problem, at_least};
 use self::tables::check_tables;
-use super::job::{Event, Job, Output, Outputs, Realtime, ShardBy};
+use super::job::{Alerts, Event, Job, Output, Outputs, Realtime, ShardBy};
 use super::origin::Origin;
-use super::raw::{RawJob, SinkSection, SinksSection};
+use super::raw::{AlertsSection, RawJob, SinkSection, SinksSection};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -108,7 +109,10 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         epoch_rows_max: raw.job.epoch_rows_max,
         bounds: FlowBounds {
             epochs_in_flight_max: raw.job.epochs_in_flight_max,
-            rows_in_flight_max: raw.job.epochs_in_flight_max.saturating_mul(raw.job.epoch_rows_max as u64),
+            rows_in_flight_max: raw
+                .job
+                .epochs_in_flight_max
+                .saturating_mul(raw.job.epoch_rows_max as u64),
             gate_rows_max: raw.job.gate_rows_max,
             partition_skew_max_ms: raw.job.partition_skew_max_ms,
         },
@@ -128,8 +132,26 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         drift,
         outputs,
         kafka,
+        alerts: check_alerts(&raw.alerts)?,
+        listen: check_listen(&raw.service.listen)?,
         warnings,
     })
+}
+
+fn check_alerts(raw: &AlertsSection) -> Result<Alerts, Problem> {
+    let AlertsSection { score_over, z_over, ks_p_under } = *raw;
+    if !(z_over >= 0.0 && z_over.is_finite()) {
+        return Err(Problem::at("alerts.z_over", "it must be a number of standard deviations"));
+    }
+    if !(0.0..=1.0).contains(&ks_p_under) {
+        return Err(Problem::at("alerts.ks_p_under", "it must be a p-value, from 0 to 1"));
+    }
+    Ok(Alerts { score_over, z_over, ks_p_under })
+}
+
+fn check_listen(text: &str) -> Result<SocketAddr, Problem> {
+    let message = "it must be an address and a port, such as 127.0.0.1:9464";
+    text.parse().map_err(|_| Problem::at("service.listen", message))
 }
 
 /// `-` is standard input; any other path is relative to the job file.
@@ -144,7 +166,9 @@ fn check_sinks(raw: SinksSection, folder: &Path, job: &str) -> Outputs {
         Some(SinkSection { path: Some(path), format, .. }) => {
             Output { path: folder.join(path), format }
         }
-        sink => Output { path: base.join(name), format: sink.map(|s| s.format).unwrap_or_default() },
+        sink => {
+            Output { path: base.join(name), format: sink.map(|s| s.format).unwrap_or_default() }
+        }
     };
     Outputs {
         predictions: output("predictions", raw.predictions),

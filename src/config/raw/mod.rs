@@ -1,6 +1,7 @@
 //! The job file as it is typed. Names, words, defaults and limits stand here, in one place; the
 //! descriptions are those of the job file's JSON Schema. `check` sees to the rest.
 
+mod alerts;
 mod drift;
 mod event;
 mod features;
@@ -8,9 +9,11 @@ mod job;
 mod kafka;
 mod model;
 mod realtime;
+mod service;
 mod tables;
 pub mod words;
 
+pub use alerts::AlertsSection;
 pub use drift::{DriftSection, PROFILE_BINS, REVISION_INTERVAL_MS};
 pub use event::EventSection;
 pub use features::{EncodeSection, FeatureSection, LookupSection, WindowSection};
@@ -18,6 +21,7 @@ pub use job::JobSection;
 pub use kafka::KafkaSection;
 pub use model::{ModelSection, OneOrMore};
 pub use realtime::RealtimeSection;
+pub use service::ServiceSection;
 pub use tables::{SinkSection, SinksSection, SourceSection, TableSection};
 
 use indexmap::IndexMap;
@@ -59,6 +63,12 @@ pub struct RawJob {
     /// What the model's inputs and its predictions are compared with, over which windows, and what
     /// counts as drift.
     pub drift: Option<DriftSection>,
+    /// What a live run tells in the topic of `sinks.alerts`.
+    #[serde(default)]
+    pub alerts: AlertsSection,
+    /// What a live run answers over HTTP.
+    #[serde(default)]
+    pub service: ServiceSection,
     /// Where results go. What is not named goes to `out/JOB/` beside the job file, as Parquet.
     #[serde(default)]
     pub sinks: SinksSection,

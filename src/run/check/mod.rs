@@ -40,7 +40,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         Some(parts) => {
             add_model(&mut sheet, &prepared, parts);
             if let Some(drift) = &job.drift {
-                PreparedDrift::new(job, parts)?;
+                PreparedDrift::new(job, parts, (i64::MIN, i64::MAX))?;
                 add_drift(&mut sheet, drift, &parts.watched.names)?;
             }
             outputs(&mut sheet, job);

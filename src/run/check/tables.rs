@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::sheet::Sheet;
 use super::columns;
+use super::sheet::Sheet;
 use crate::config::Job;
 use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
@@ -25,7 +25,8 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
                 let read = prepared.inputs.schema(stream);
                 let path = words::table(table);
                 let eager = if versions.eager { ", eager" } else { "" };
-                let about = format!("{}, as of the event's time{eager}", words::stored(prepared, stream));
+                let about =
+                    format!("{}, as of the event's time{eager}", words::stored(prepared, stream));
                 let rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }

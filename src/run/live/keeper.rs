@@ -15,6 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::config::job::Kafka;
 use crate::kafka::Health;
 use crate::kafka::health::{Told, note};
+use crate::service::Lags;
 use crate::sources::SourceError;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::begin::Place;
@@ -37,6 +38,9 @@ struct Kept {
     settled: Settled,
     committed: BTreeMap<u32, u64>,
     commit_interval: Duration,
+    refresh_interval: Duration,
+    refreshed_at: Option<Instant>,
+    lags: Lags,
 }
 
 impl Keeper {
@@ -47,6 +51,7 @@ impl Keeper {
         kafka: &Kafka,
         places: &[(u32, Place)],
         settled: &Settled,
+        lags: &Lags,
     ) -> Result<Self, SourceError> {
         let mut kept = Kept {
             client: reading.cluster.consumer(&reading.group)?,
@@ -55,17 +60,22 @@ impl Keeper {
             settled: settled.clone(),
             committed: BTreeMap::new(),
             commit_interval: kafka.commit_interval,
+            refresh_interval: kafka.refresh_interval,
+            refreshed_at: None,
+            lags: lags.clone(),
         };
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             let mut committed_at = Instant::now();
-            while stopped.recv_timeout(kept.next_in(committed_at)) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(kept.next_in(committed_at)) == Err(RecvTimeoutError::Timeout)
+            {
                 if kept.health.is_away() {
                     kept.ask();
                 } else {
                     // What could not be committed is tried again.
                     let _ = kept.commit();
                     committed_at = Instant::now();
+                    kept.refresh();
                 }
             }
             kept.commit()
@@ -98,6 +108,21 @@ impl Kept {
             self.health.back();
         }
         self.serve();
+    }
+
+    /// Finds out how far behind the run is, and whether there are new partitions.
+    fn refresh(&mut self) {
+        if self.refreshed_at.is_some_and(|at| at.elapsed() < self.refresh_interval) {
+            return;
+        }
+        self.refreshed_at = Some(Instant::now());
+        for (number, offset) in self.settled.offsets() {
+            let Some(place) = self.places.get(&number) else { continue };
+            let ends = self.client.fetch_watermarks(&place.topic, place.partition, ANSWER_TIMEOUT);
+            let Ok((_, high)) = ends else { return };
+            let lag = u64::try_from(high).unwrap_or(0).saturating_sub(offset);
+            self.lags.set(&place.topic, place.partition, lag);
+        }
     }
 
     /// Has the client tell of errors.

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use driftline_jobs::enriched::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
+use driftline_operators::alert::AlertRules;
 use driftline_operators::drift::snapshot;
+use driftline_operators::score::Scoring;
 use driftline_operators::settled::Settled;
 use timely::dataflow::{ProbeHandle, Scope};
 
@@ -22,7 +24,9 @@ use super::outputs::{LiveSinks, Target, Targets, file_metadata};
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
+use crate::config::job::Alerts;
 use crate::config::{Job, Problem};
+use crate::service::{Lags, Metrics, Service};
 use crate::sinks::kafka::Producer;
 
 /// What a live run is asked for beyond its job file.
@@ -38,7 +42,7 @@ pub struct LiveOptions {
 /// Whatever ends the run otherwise.
 pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Result<Summary> {
     let targets = targets(job)?;
-    let open = open::topics(job, options, live)?;
+    let open::Opened { topics: open, complete_from } = open::topics(job, options, live)?;
     let reading = open.reading.clone();
     let options = RunOptions {
         topics: TopicUse::Read(Arc::new(open)),
@@ -47,13 +51,28 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
-    let drift = PreparedDrift::new(job, &parts)?.map(Arc::new);
+    let drift = PreparedDrift::new(job, &parts, (complete_from, i64::MAX))?.map(Arc::new);
+    let rules = drift.as_ref().zip(job.kafka.alerts.as_ref());
+    let rules = rules.map(|(drift, topic)| (alert_rules(job, &parts, drift), topic.clone()));
 
     let mut engine = Engine::new(prepared.clone(), &options);
     let places = prepared.inputs.event_places();
     engine.run.settled = Settled::of(places.iter().map(|(number, place)| (*number, place.first)));
     let producer = Producer::new(&reading.cluster)?;
-    let keeper = Keeper::start(&reading, &job.kafka, &places, &engine.run.settled)?;
+    let lags = Lags::default();
+    let keeper = Keeper::start(&reading, &job.kafka, &places, &engine.run.settled, &lags)?;
+    let service = Service::start(
+        job.listen,
+        Metrics {
+            run: engine.run.clone(),
+            model: parts.identity.clone(),
+            digest: parts.digest.clone().unwrap_or_default(),
+            latencies: parts.latencies.clone(),
+            lags,
+            live: reading.live.clone(),
+            producer: producer.clone(),
+        },
+    )?;
     let sinks = LiveSinks {
         producer: producer.clone(),
         settled: engine.run.settled.clone(),
@@ -74,8 +93,12 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
                 }
                 None => None,
             };
+            let scoring = parts.worker(&prepared, &run)?;
+            let of_rows = rules.as_ref().map(|(rules, _)| Arc::new(rules.clone()));
+            let alerts = rules.as_ref().map(|(rules, topic)| (rules.clone(), sinks.alerts(topic)));
             let outputs = Outputs {
-                scoring: parts.worker(&prepared, &run)?,
+                scoring: Scoring { alerts: of_rows, ..scoring },
+                alerts,
                 watched: parts.watched.clone(),
                 drift,
                 predictions: sinks.predictions(&targets)?,
@@ -86,19 +109,37 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             Ok(())
         }
     };
-    let places = places.len();
-    eprintln!("running: {places} partitions of {}, from {}", described(job), reading.cluster.servers());
+    let (count, servers) = (places.len(), reading.cluster.servers());
+    eprintln!("running: {count} partitions of {} at {servers}", described(job));
+    eprintln!("metrics: http://{}/metrics", service.address);
     let ended = engine.start(build)?;
     let committed = keeper.stop();
     if let Some(failure) = &ended.failure {
         bail!("{failure}");
     }
-    committed.context("the last offsets could not be committed; what came after them is read again")?;
+    committed
+        .context("the last offsets could not be committed; what came after them is read again")?;
     let mut summary = Summary::of_live(job, &parts, &engine.run.counters, &ended, &targets);
     if let Some(drift) = drift {
         summary.drift = tally.lines(drift.windows());
     }
     Ok(summary)
+}
+
+/// When alerts are raised, with the reference that drift is measured against.
+fn alert_rules(job: &Job, parts: &ScoringParts, drift: &PreparedDrift) -> AlertRules {
+    let moments = drift.format.comparisons.iter().map(|comparison| {
+        let moments = comparison.moments;
+        moments.mean.zip(moments.std).filter(|(_, std)| *std > 0.0)
+    });
+    let Alerts { score_over, z_over, ks_p_under } = job.alerts;
+    AlertRules {
+        model: parts.identity.clone(),
+        score_over,
+        z_over: Some(z_over),
+        ks_p_under: Some(ks_p_under),
+        columns: drift.format.names.iter().cloned().zip(moments).collect(),
+    }
 }
 
 fn described(job: &Job) -> String {

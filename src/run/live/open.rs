@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema};
 use rdkafka::consumer::BaseConsumer;
 
 use super::LiveOptions;
-use crate::config::job::{FeatureKind, Topics as EventTopics};
+use crate::config::job::FeatureKind;
 use crate::config::{Job, Problem};
 use crate::kafka::Cluster;
 use crate::kafka::cluster::ANSWER_TIMEOUT;
@@ -21,11 +21,18 @@ use crate::sources::kafka::begin::{self, Place};
 use crate::sources::kafka::live::Live;
 use crate::sources::merge::Epochs;
 
+/// What is known of a job's topics before a run.
+pub struct Opened {
+    pub topics: OpenTopics,
+    /// No record with this event time (ms) or a later one is before the beginning.
+    pub complete_from: i64,
+}
+
 /// Asks the cluster for all topics that the job names.
 ///
 /// # Errors
 /// If one is missing, the cluster does not answer, or the job has no topic of events.
-pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<OpenTopics> {
+pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Opened> {
     let source = job.source.as_ref();
     let (name, topics) = match source.map(|source| (&source.name, &source.topics)) {
         Some((name, Some(topics))) => (name, topics),
@@ -40,7 +47,7 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
     }
     let in_source = || format!("sources.{name}.topic");
     let mut events = begin::events(&cluster, &client, topics).with_context(in_source)?;
-    read_back(job, &cluster, &client, topics, &mut events).with_context(in_source)?;
+    let complete_from = read_back(job, &cluster, &client, &mut events).with_context(in_source)?;
     let mut tables = Vec::new();
     for (name, table, _) in as_of_tables(job) {
         let places = table.topic.as_ref().map(|topic| {
@@ -63,7 +70,7 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
         epochs: Epochs::default(),
         stop: options.interrupt.clone(),
     };
-    Ok(OpenTopics { reading, events, tables })
+    Ok(Opened { topics: OpenTopics { reading, events, tables }, complete_from })
 }
 
 fn sinks(job: &Job) -> impl Iterator<Item = (&'static str, &String)> {
@@ -81,15 +88,15 @@ fn without_topic(job: &Job, key: &str) -> anyhow::Error {
     job.origin.place(Problem::at(key.to_owned(), message)).into()
 }
 
-/// Has places read from far enough back that windows hold what they would have held.
+/// Has places read from far enough back that windows hold what they would have held. From which event
+/// time (ms) on nothing is before the beginning.
 fn read_back(
     job: &Job,
     cluster: &Cluster,
     client: &BaseConsumer<Told>,
-    _topics: &EventTopics,
     places: &mut [Place],
-) -> Result<()> {
-    let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(()) };
+) -> Result<i64> {
+    let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(i64::MIN) };
     let time = Field::new(&job.event.time, json_type(*declared), true);
     let lengths = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
         FeatureKind::Window { length_ms, .. } => Some(*length_ms),
@@ -97,6 +104,8 @@ fn read_back(
     });
     let windows_ms = lengths.max().map_or(0, |longest| longest.saturating_add(job.history_ms()));
     let reach = Reach { windows_ms, allowed_lateness_ms: job.event.allowed_lateness_ms };
-    back::reach_back(cluster, client, places, Arc::new(Schema::new(vec![time])), reach)?;
-    Ok(())
+    let time = Arc::new(Schema::new(vec![time]));
+    let reached = back::reach_back(cluster, client, places, time, reach)?;
+    let highest = reached.into_iter().flatten().max();
+    Ok(highest.map_or(i64::MIN, |highest| highest.saturating_add(1)))
 }

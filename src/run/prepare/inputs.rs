@@ -13,9 +13,7 @@ use crate::sources::stream::{StreamSpec, TopicSpec};
 use crate::sources::unreadable;
 
 /// The as-of tables of a job, by name, in the order of their streams.
-pub fn as_of_tables(
-    job: &Job,
-) -> impl Iterator<Item = (&String, &Table, &TableVersions)> {
+pub fn as_of_tables(job: &Job) -> impl Iterator<Item = (&String, &Table, &TableVersions)> {
     job.tables.iter().filter_map(|(name, table)| Some((name, table, table.versions.as_ref()?)))
 }
 
@@ -55,29 +53,29 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
             (None, None) => return Err(without_path(job, name)),
         };
         Ok(StreamSpec {
-        path: input.path,
-        own: None,
-        topics,
-        format: input.format,
-        time: versions.time.clone(),
-        time_key: format!("tables.{name}.time"),
-        columns_key: format!("[tables.{name}.columns]"),
-        columns: versions.columns.clone(),
-        keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
-        // A version holds until the next one, however long ago it came.
-        from: match versions.max_age_ms {
-            Some(age) => warm_up_from(job, options).saturating_sub(age),
-            None => i64::MIN,
-        },
-        to: options.to(),
-        idle_timeout_ms: versions.idle_timeout_ms,
-        allowed_lateness_ms: versions.allowed_lateness_ms,
-    })
+            path: input.path,
+            own: None,
+            topics,
+            format: input.format,
+            time: versions.time.clone(),
+            time_key: format!("tables.{name}.time"),
+            columns_key: format!("[tables.{name}.columns]"),
+            columns: versions.columns.clone(),
+            keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
+            // A version holds until the next one, however long ago it came.
+            from: match versions.max_age_ms {
+                Some(age) => warm_up_from(job, options).saturating_sub(age),
+                None => i64::MIN,
+            },
+            to: options.to(),
+            idle_timeout_ms: versions.idle_timeout_ms,
+            allowed_lateness_ms: versions.allowed_lateness_ms,
+        })
     };
     let tables = as_of_tables(job).enumerate().map(table_spec).collect::<Result<Vec<_>>>()?;
     all_there(job, options, &events, &tables)?;
     let topics = options.topics.reading().cloned();
-    Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max, topics)?)
+    Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?.with_topics(topics))
 }
 
 type AsOf<'a> = (&'a String, &'a Table, &'a TableVersions);

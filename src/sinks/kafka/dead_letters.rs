@@ -58,7 +58,12 @@ impl Fault<'_> {
 }
 
 impl Messages for DeadLetters {
-    fn send(&mut self, rows: &RecordBatch, producer: &Producer, batch: &Arc<Batch>) -> Result<(), SinkError> {
+    fn send(
+        &mut self,
+        rows: &RecordBatch,
+        producer: &Producer,
+        batch: &Arc<Batch>,
+    ) -> Result<(), SinkError> {
         let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
         let (reasons, details) = (text("reason")?, text("detail")?);
         let partitions = text("partition")?;
@@ -81,11 +86,18 @@ impl Messages for DeadLetters {
                 headers: fault.headers(envelope),
                 time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
             };
-            if producer.send(letter(&fault, Some(payloads.value(row))), batch)? == Handed::TooLarge {
-                let detail = format!("{}; its value is left out, as it is too large for a message", fault.detail);
+            if producer.send(letter(&fault, Some(payloads.value(row))), batch)? == Handed::TooLarge
+            {
+                let detail = format!(
+                    "{}; its value is left out, as it is too large for a message",
+                    fault.detail
+                );
                 fault.detail = &detail;
                 if producer.send(letter(&fault, None), batch)? == Handed::TooLarge {
-                    return Err(failed(&self.topic, "a dead letter without its value is too large for a message"));
+                    return Err(failed(
+                        &self.topic,
+                        "a dead letter without its value is too large for a message",
+                    ));
                 }
             }
         }

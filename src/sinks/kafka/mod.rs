@@ -1,5 +1,6 @@
 //! Results as messages of topics.
 
+pub mod alerts;
 pub mod dead_letters;
 pub mod predictions;
 pub mod producer;
@@ -15,8 +16,8 @@ use driftline_operators::layout::published;
 use driftline_operators::settled::Settled;
 use rdkafka::message::{Header, OwnedHeaders};
 
-pub use self::producer::Producer;
 use self::producer::Batch;
+pub use self::producer::Producer;
 use super::failed;
 
 /// What makes messages of the rows of a batch.
@@ -26,7 +27,12 @@ pub trait Messages {
     ///
     /// # Errors
     /// If the rows cannot be written, or the producer can send nothing any more.
-    fn send(&mut self, rows: &RecordBatch, producer: &Producer, batch: &Arc<Batch>) -> Result<(), SinkError>;
+    fn send(
+        &mut self,
+        rows: &RecordBatch,
+        producer: &Producer,
+        batch: &Arc<Batch>,
+    ) -> Result<(), SinkError>;
 }
 
 /// Sends rows to a topic. What it was given is durable when brokers have acknowledged it.

@@ -28,7 +28,12 @@ pub struct Predictions {
 }
 
 impl Messages for Predictions {
-    fn send(&mut self, rows: &RecordBatch, producer: &Producer, batch: &Arc<Batch>) -> Result<(), SinkError> {
+    fn send(
+        &mut self,
+        rows: &RecordBatch,
+        producer: &Producer,
+        batch: &Arc<Batch>,
+    ) -> Result<(), SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
@@ -65,9 +70,19 @@ impl Messages for Predictions {
             let (topic, key) = (self.topic.as_str(), key.as_deref());
             let message = Outgoing { topic, key, value: Some(value), headers, time_ms: None };
             if producer.send(message, batch)? == Handed::TooLarge {
-                let letter = dead_letters::too_large(&self.dead_letters, &self.topic, rows, row, envelope, &self.partition_names)?;
+                let letter = dead_letters::too_large(
+                    &self.dead_letters,
+                    &self.topic,
+                    rows,
+                    row,
+                    envelope,
+                    &self.partition_names,
+                )?;
                 if producer.send(letter, batch)? == Handed::TooLarge {
-                    return Err(failed(&self.dead_letters, "a message without a value is too large"));
+                    return Err(failed(
+                        &self.dead_letters,
+                        "a message without a value is too large",
+                    ));
                 }
             }
         }

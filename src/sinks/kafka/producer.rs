@@ -11,7 +11,9 @@ use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+};
 
 use crate::kafka::health::{Told, note};
 use crate::kafka::{Cluster, Health};
@@ -57,7 +59,12 @@ pub struct Batch {
 impl Batch {
     /// One more than `messages` has to be done, so that it is not acknowledged before all of them
     /// were handed over.
-    pub fn new(messages: usize, records: Option<RecordBatch>, settled: Settled, wake: Wake) -> Arc<Self> {
+    pub fn new(
+        messages: usize,
+        records: Option<RecordBatch>,
+        settled: Settled,
+        wake: Wake,
+    ) -> Arc<Self> {
         Arc::new(Batch { left: AtomicUsize::new(messages + 1), records, settled, wake })
     }
 

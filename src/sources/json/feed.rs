@@ -71,7 +71,7 @@ impl Reader for JsonReader {
     fn read(&mut self) -> Result<Came, SourceError> {
         let Some(lines) = &self.lines else { return Ok(Came::End) };
         match lines.try_recv() {
-            Ok(lines) => Ok(Came::Records(self.decode(&lines?)?)),
+            Ok(lines) => Ok(Came::Records(Box::new(self.decode(&lines?)?))),
             Err(TryRecvError::Empty) if self.live => Ok(Came::Nothing),
             Err(TryRecvError::Empty) => Ok(Came::Pending),
             Err(TryRecvError::Disconnected) => Ok(Came::End),

@@ -87,9 +87,14 @@ pub fn events(
 fn within(wanted: u64, low: u64, high: u64, name: &str) -> u64 {
     if wanted < low {
         let gone = low - wanted;
-        eprintln!("warning: {name}: offsets {wanted} to {} ({gone}) are not there any more; the run begins at {low}", low - 1);
+        eprintln!(
+            "warning: {name}: offsets {wanted} to {} ({gone}) are not there any more; the run begins at {low}",
+            low - 1
+        );
     } else if wanted > high {
-        eprintln!("warning: {name}: it ends at {high}, before offset {wanted}: it is not the topic that it was; the run begins at {low}");
+        eprintln!(
+            "warning: {name}: it ends at {high}, before offset {wanted}: it is not the topic that it was; the run begins at {low}"
+        );
         return low;
     }
     wanted.max(low)

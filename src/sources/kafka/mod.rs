@@ -63,7 +63,10 @@ impl KafkaStream {
             failed(&name, format!("column {:?} ({}) cannot be a time", spec.time, spec.time_key))
         })?;
         if matches!(time.data_type(), DataType::Float64 | DataType::Boolean) {
-            let message = format!("column {:?} ({}): a time is int64 (ms since 1970) or utf8 (RFC 3339)", spec.time, spec.time_key);
+            let message = format!(
+                "column {:?} ({}): a time is int64 (ms since 1970) or utf8 (RFC 3339)",
+                spec.time, spec.time_key
+            );
             return Err(failed(&name, message));
         }
         let schema = event_schema(&read_as, &spec.time);

@@ -152,7 +152,8 @@ impl<'a> Message<'a> {
             }
             // SAFETY: as above; the name ends with a zero.
             unsafe {
-                let found = sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
+                let found =
+                    sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
                 if RDKafkaErrorCode::from(found) != RDKafkaErrorCode::NoError {
                     return None;
                 }

@@ -134,7 +134,9 @@ impl KafkaReader {
     fn failed(&self, code: RDKafkaErrorCode) -> Option<SourceError> {
         use RDKafkaErrorCode as Code;
         let why = match code {
-            Code::TopicAuthorizationFailed => "not authorised to read the topic; ask for READ on it",
+            Code::TopicAuthorizationFailed => {
+                "not authorised to read the topic; ask for READ on it"
+            }
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                 "the topic is not there any more"
             }
@@ -166,7 +168,12 @@ impl KafkaReader {
 }
 
 impl Taken {
-    fn add(&mut self, message: &Message, columns: &mut JsonColumns, tombstones: Option<&Tombstones>) {
+    fn add(
+        &mut self,
+        message: &Message,
+        columns: &mut JsonColumns,
+        tombstones: Option<&Tombstones>,
+    ) {
         self.messages += 1;
         let (read, deletes) = match (message.value(), tombstones) {
             (Some(value), _) => (columns.push(value), false),
@@ -201,8 +208,10 @@ impl Tombstones {
     /// The row that a message without a value stands for, as JSON: its key, and its time in ms.
     fn row(&self, message: &Message, read_as: &Schema) -> Result<String, String> {
         let key = message.key().ok_or("the message has neither a value nor a key")?;
-        let key = std::str::from_utf8(key).map_err(|error| format!("its key is not UTF-8: {error}"))?;
-        let type_of = |name: &str| read_as.field_with_name(name).map(|field| field.data_type().clone());
+        let key =
+            std::str::from_utf8(key).map_err(|error| format!("its key is not UTF-8: {error}"))?;
+        let type_of =
+            |name: &str| read_as.field_with_name(name).map(|field| field.data_type().clone());
         let key = match type_of(&self.key) {
             Ok(DataType::Int64) => {
                 let number: Result<i64, _> = key.parse();
@@ -237,7 +246,7 @@ impl Reader for KafkaReader {
         }
         let taken = self.take()?;
         if taken.messages > 0 {
-            return self.records(taken).map(Came::Records);
+            return self.records(taken).map(|records| Came::Records(Box::new(records)));
         }
         if self.reach.live().has_caught_up() {
             return Ok(Came::End);
@@ -256,7 +265,11 @@ impl Reader for KafkaReader {
             offsets: UInt64Array::from_iter_values([]),
             raw: Some(none.clone()),
             envelopes: Some(none),
-            deleted: self.decoding.tombstones.as_ref().map(|_| BooleanArray::from(Vec::<bool>::new())),
+            deleted: self
+                .decoding
+                .tombstones
+                .as_ref()
+                .map(|_| BooleanArray::from(Vec::<bool>::new())),
             undecoded: Vec::new(),
         }
     }
@@ -264,6 +277,4 @@ impl Reader for KafkaReader {
     fn wake_with(&mut self, wake: Wake) {
         self.queue.wake_with(wake);
     }
-
 }
-

@@ -126,13 +126,13 @@ impl Reader for OwnReader {
             return Ok(Came::End);
         }
         if let Some(rest) = self.rest.take() {
-            return self.chunk(&rest).map(Came::Records);
+            return self.chunk(&rest).map(|records| Came::Records(Box::new(records)));
         }
         match self.source.next().map_err(|error| failed(NAME, error))? {
             Next::Events(batch) if batch.num_rows() == 0 => Ok(Came::Nothing),
             Next::Events(batch) => {
                 self.check(&batch)?;
-                self.chunk(&batch).map(Came::Records)
+                self.chunk(&batch).map(|records| Came::Records(Box::new(records)))
             }
             Next::Nothing => Ok(Came::Nothing),
             Next::End => Ok(Came::End),

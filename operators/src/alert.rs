@@ -1,0 +1,374 @@
+//! Alerts: what exceeds a threshold of the job, a row each.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, RecordBatch, StringArray,
+    StringBuilder, TimestampMillisecondBuilder,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMillisecondType,
+};
+use arrow::error::ArrowError;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Operator;
+
+use crate::failure::Failure;
+use crate::model::ModelIdentity;
+use crate::prediction::SCORE;
+use crate::rows::Rows;
+use crate::score::{PREDICTION, Watched};
+
+/// What an alert is about. The names appear in the `kind` column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A score is over `score_over`.
+    Score,
+    /// A value of one event is more than `z_over` standard deviations of the reference from its mean.
+    ZScore,
+    /// The p-value of a window's Kolmogorov–Smirnov test is under `ks_p_under`.
+    Ks,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Score => "score",
+            Kind::ZScore => "z_score",
+            Kind::Ks => "ks",
+        }
+    }
+}
+
+/// When an alert is raised.
+#[derive(Clone, Debug)]
+pub struct AlertRules {
+    pub model: ModelIdentity,
+    pub score_over: Option<f64>,
+    pub z_over: Option<f64>,
+    pub ks_p_under: Option<f64>,
+    /// Names of the watched columns, and mean and standard deviation of the reference where both are
+    /// known and the latter is not 0.
+    pub columns: Vec<(String, Option<(f64, f64)>)>,
+}
+
+/// Columns of an alert.
+pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
+    let number = |name, nullable| Field::new(name, DataType::Float64, nullable);
+    let instant = |name| {
+        Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true)
+    };
+    Arc::new(Schema::new(vec![
+        text("kind", false),
+        text("model_name", false),
+        text("model_version", false),
+        text("feature", false),
+        // The score, the value of the feature, or the p-value.
+        number("value", false),
+        // z, or the KS statistic.
+        number("statistic", true),
+        number("threshold", false),
+        text("event_id", true),
+        text("key", true),
+        instant("event_time"),
+        text("window", true),
+        instant("window_start"),
+        instant("window_end"),
+    ]))
+});
+
+impl AlertRules {
+    /// Alerts of scored rows: `predictions` and `watched` have the same rows.
+    ///
+    /// # Errors
+    /// If a column is not what it should be.
+    pub fn of_rows(
+        &self,
+        predictions: &RecordBatch,
+        watched: &RecordBatch,
+    ) -> Result<Option<RecordBatch>, ArrowError> {
+        let mut alerts = Alerts::new(&self.model);
+        let of_event = |row| Event { predictions, row };
+        if let Some(threshold) = self.score_over {
+            let scores = predictions.column(SCORE).as_primitive::<Float32Type>().values();
+            for (row, &score) in scores.iter().enumerate() {
+                if f64::from(score) > threshold {
+                    let raised = Raised {
+                        kind: Kind::Score,
+                        feature: PREDICTION,
+                        value: f64::from(score),
+                        statistic: None,
+                        threshold,
+                    };
+                    alerts.of_event(raised, of_event(row))?;
+                }
+            }
+        }
+        for (at, (name, reference)) in self.columns.iter().enumerate() {
+            let Some(((mean, std), threshold)) = reference.zip(self.z_over) else { continue };
+            let values = watched.column(Watched::FIRST + at).as_primitive::<Float64Type>();
+            let (low, high) = (mean - threshold * std, mean + threshold * std);
+            for row in beyond(values, low, high) {
+                let value = values.value(row);
+                let raised = Raised {
+                    kind: Kind::ZScore,
+                    feature: name,
+                    value,
+                    statistic: Some((value - mean) / std),
+                    threshold,
+                };
+                alerts.of_event(raised, of_event(row))?;
+            }
+        }
+        alerts.finish()
+    }
+
+    /// Alerts of drift snapshots.
+    ///
+    /// # Errors
+    /// If a column is not what it should be.
+    pub fn of_snapshots(&self, snapshots: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
+        let Some(threshold) = self.ks_p_under else { return Ok(None) };
+        let column = |name: &str| {
+            let missing = || ArrowError::SchemaError(format!("snapshots have no {name}"));
+            snapshots.column_by_name(name).ok_or_else(missing)
+        };
+        let numbers = |name: &str| Ok::<_, ArrowError>(column(name)?.as_primitive::<Float64Type>());
+        let texts = |name: &str| Ok::<_, ArrowError>(column(name)?.as_string::<i32>());
+        let instants = |name: &str| {
+            Ok::<_, ArrowError>(column(name)?.as_primitive::<TimestampMillisecondType>())
+        };
+        let (p_values, statistics) = (numbers("ks_p_value")?, numbers("ks_statistic")?);
+        let (features, windows) = (texts("feature")?, texts("window")?);
+        let (starts, ends) = (instants("window_start")?, instants("window_end")?);
+        let mut alerts = Alerts::new(&self.model);
+        for row in 0..snapshots.num_rows() {
+            if p_values.is_valid(row) && p_values.value(row) < threshold {
+                let raised = Raised {
+                    kind: Kind::Ks,
+                    feature: features.value(row),
+                    value: p_values.value(row),
+                    statistic: statistics.is_valid(row).then(|| statistics.value(row)),
+                    threshold,
+                };
+                alerts.of_window(raised, windows.value(row), starts.value(row), ends.value(row));
+            }
+        }
+        alerts.finish()
+    }
+}
+
+/// The rows whose value is neither null nor within the bounds.
+fn beyond(values: &Float64Array, low: f64, high: f64) -> impl Iterator<Item = usize> + '_ {
+    let outside = move |value: f64| value < low || value > high;
+    let rows = values.values().iter().enumerate();
+    rows.filter(move |(row, value)| outside(**value) && values.is_valid(*row)).map(|(row, _)| row)
+}
+
+struct Raised<'a> {
+    kind: Kind,
+    feature: &'a str,
+    value: f64,
+    statistic: Option<f64>,
+    threshold: f64,
+}
+
+struct Event<'a> {
+    predictions: &'a RecordBatch,
+    row: usize,
+}
+
+struct Alerts<'a> {
+    model: &'a ModelIdentity,
+    kind: StringBuilder,
+    feature: StringBuilder,
+    value: Float64Builder,
+    statistic: Float64Builder,
+    threshold: Float64Builder,
+    event_id: StringBuilder,
+    key: StringBuilder,
+    event_time: TimestampMillisecondBuilder,
+    window: StringBuilder,
+    window_start: TimestampMillisecondBuilder,
+    window_end: TimestampMillisecondBuilder,
+    rows: usize,
+}
+
+impl<'a> Alerts<'a> {
+    fn new(model: &'a ModelIdentity) -> Self {
+        let instants = || TimestampMillisecondBuilder::new().with_timezone("UTC");
+        Alerts {
+            model,
+            kind: StringBuilder::new(),
+            feature: StringBuilder::new(),
+            value: Float64Builder::new(),
+            statistic: Float64Builder::new(),
+            threshold: Float64Builder::new(),
+            event_id: StringBuilder::new(),
+            key: StringBuilder::new(),
+            event_time: instants(),
+            window: StringBuilder::new(),
+            window_start: instants(),
+            window_end: instants(),
+            rows: 0,
+        }
+    }
+
+    fn raise(&mut self, raised: Raised) {
+        self.kind.append_value(raised.kind.name());
+        self.feature.append_value(raised.feature);
+        self.value.append_value(raised.value);
+        self.statistic.append_option(raised.statistic);
+        self.threshold.append_value(raised.threshold);
+        self.rows += 1;
+    }
+
+    fn of_event(&mut self, raised: Raised, event: Event) -> Result<(), ArrowError> {
+        self.raise(raised);
+        let cell = |column: usize| event.predictions.column(column).slice(event.row, 1);
+        self.event_id.append_value(cell(0).as_string::<i32>().value(0));
+        let key = cast(&cell(1), &DataType::Utf8)?;
+        let key = key.as_string::<i32>();
+        self.key.append_option(key.is_valid(0).then(|| key.value(0)));
+        self.event_time.append_value(cell(2).as_primitive::<TimestampMillisecondType>().value(0));
+        self.window.append_null();
+        self.window_start.append_null();
+        self.window_end.append_null();
+        Ok(())
+    }
+
+    fn of_window(&mut self, raised: Raised, window: &str, start: i64, end: i64) {
+        self.raise(raised);
+        self.event_id.append_null();
+        self.key.append_null();
+        self.event_time.append_null();
+        self.window.append_value(window);
+        self.window_start.append_value(start);
+        self.window_end.append_value(end);
+    }
+
+    fn finish(mut self) -> Result<Option<RecordBatch>, ArrowError> {
+        if self.rows == 0 {
+            return Ok(None);
+        }
+        let same = |text: &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, self.rows)))
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.kind.finish()),
+            same(&self.model.name),
+            same(&self.model.version),
+            Arc::new(self.feature.finish()),
+            Arc::new(self.value.finish()),
+            Arc::new(self.statistic.finish()),
+            Arc::new(self.threshold.finish()),
+            Arc::new(self.event_id.finish()),
+            Arc::new(self.key.finish()),
+            Arc::new(self.event_time.finish()),
+            Arc::new(self.window.finish()),
+            Arc::new(self.window_start.finish()),
+            Arc::new(self.window_end.finish()),
+        ];
+        RecordBatch::try_new(SCHEMA.clone(), columns).map(Some)
+    }
+}
+
+/// Alerts of drift snapshots as they are issued.
+pub fn snapshot_alerts<'scope>(
+    snapshots: Stream<'scope, u64, Rows>,
+    schema: SchemaRef,
+    rules: AlertRules,
+    failure: Failure,
+) -> Stream<'scope, u64, Rows> {
+    snapshots.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
+        Pipeline,
+        "SnapshotAlerts",
+        move |_capability, _info| {
+            move |input, output| {
+                input.for_each(|capability, container| {
+                    let alerts = container.take(&schema).and_then(|rows| rules.of_snapshots(&rows));
+                    if let Some(alerts) = failure.check(alerts).flatten() {
+                        output.session(&capability).give_container(&mut Rows::new(alerts));
+                    }
+                });
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BooleanArray, Float32Array, Int64Array, TimestampMillisecondArray};
+
+    use super::*;
+
+    fn rules() -> AlertRules {
+        AlertRules {
+            model: ModelIdentity { name: "m".to_owned(), version: "3".to_owned() },
+            score_over: Some(0.5),
+            z_over: Some(3.0),
+            ks_p_under: Some(0.05),
+            columns: vec![
+                ("x".to_owned(), Some((10.0, 2.0))),
+                ("y".to_owned(), None),
+                (PREDICTION.to_owned(), None),
+            ],
+        }
+    }
+
+    /// A batch whose first columns are those of a prediction.
+    fn predictions(scores: &[f32]) -> RecordBatch {
+        let rows = scores.len();
+        let none: ArrayRef = Arc::new(StringArray::new_null(rows));
+        let times = TimestampMillisecondArray::from_iter_values(0..rows as i64);
+        let ids = StringArray::from_iter_values((0..rows).map(|row| format!("e{row}")));
+        let columns: Vec<(String, ArrayRef)> = vec![
+            ("event_id".to_owned(), Arc::new(ids)),
+            ("key".to_owned(), Arc::new(Int64Array::from_iter_values(7..7 + rows as i64))),
+            ("event_time".to_owned(), Arc::new(times.with_timezone("UTC"))),
+        ];
+        let between = (3..SCORE).map(|at| (format!("c{at}"), none.clone()));
+        let scores: ArrayRef = Arc::new(Float32Array::from(scores.to_vec()));
+        let columns = columns.into_iter().chain(between).chain([("score".to_owned(), scores)]);
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, c)| (name, c, true))).unwrap()
+    }
+
+    fn watched(x: &[Option<f64>]) -> RecordBatch {
+        let rows = x.len();
+        let far: ArrayRef = Arc::new(Float64Array::from(vec![1e9; rows]));
+        let columns: [(&str, ArrayRef); 5] = [
+            ("time", Arc::new(Int64Array::from(vec![0; rows]))),
+            ("late", Arc::new(BooleanArray::from(vec![false; rows]))),
+            ("x", Arc::new(Float64Array::from(x.to_vec()))),
+            ("y", far.clone()),
+            ("prediction", far),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn what_is_over_a_threshold_is_told_and_what_is_at_it_is_not() {
+        let x = [Some(16.0), Some(16.1), Some(3.9), None, Some(f64::NAN)];
+        let alerts = rules().of_rows(&predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
+        let alerts = alerts.unwrap().unwrap();
+        let texts = |name: &str| {
+            let column = alerts.column_by_name(name).unwrap().as_string::<i32>();
+            column.iter().map(|text| text.unwrap_or("-").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(texts("kind"), ["score", "z_score", "z_score"]);
+        assert_eq!(texts("feature"), ["prediction", "x", "x"]);
+        assert_eq!(texts("event_id"), ["e1", "e1", "e2"]);
+        assert_eq!(texts("key"), ["8", "8", "9"]);
+        let z = alerts.column_by_name("statistic").unwrap().as_primitive::<Float64Type>();
+        assert!(
+            z.is_null(0) && (z.value(1) - 3.05).abs() < 1e-9 && (z.value(2) + 3.05).abs() < 1e-9
+        );
+        let none = rules().of_rows(&predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
+        assert!(none.is_none());
+    }
+}

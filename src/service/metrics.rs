@@ -1,0 +1,353 @@
+//! What a live run counts and measures, in the form of Prometheus. Names are set here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use driftline_operators::latency::Latencies;
+use driftline_operators::model::ModelIdentity;
+use driftline_operators::run::Run;
+use prometheus::core::Collector;
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
+
+use crate::sinks::kafka::Producer;
+use crate::sources::kafka::live::Live;
+
+/// Upper bounds of latencies.
+const BUCKETS: [Duration; 14] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// By topic and partition, how many records have been sent to it that are not settled.
+#[derive(Clone, Default)]
+pub struct Lags(Arc<Mutex<BTreeMap<(String, i32), u64>>>);
+
+impl Lags {
+    pub fn set(&self, topic: &str, partition: i32, records: u64) {
+        let mut lags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.insert((topic.to_owned(), partition), records);
+    }
+
+    fn all(&self) -> Vec<((String, i32), u64)> {
+        let lags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.iter().map(|(place, records)| (place.clone(), *records)).collect()
+    }
+}
+
+/// Where the figures come from.
+#[derive(Clone)]
+pub struct Metrics {
+    pub run: Run,
+    pub model: ModelIdentity,
+    pub digest: String,
+    /// From being read to being handed over to the producer.
+    pub latencies: Latencies,
+    pub lags: Lags,
+    pub live: Arc<Live>,
+    pub producer: Producer,
+}
+
+/// A metric whose value is known elsewhere.
+struct Family {
+    kind: MetricType,
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    values: Vec<(Vec<String>, f64)>,
+}
+
+impl Metrics {
+    /// All metrics in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// If a name or a label is not fit for that, which the tests see to.
+    pub fn text(&self) -> Result<String> {
+        let mut families = Vec::new();
+        for family in self.totals().into_iter().chain(self.sizes()).chain(self.cluster()) {
+            families.extend(family.collect()?);
+        }
+        families.extend(self.durations());
+        families.extend(process());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Why the run cannot go on.
+    pub fn sickness(&self) -> Option<String> {
+        self.run.failure.message().or_else(|| self.live.health.refusal())
+    }
+
+    /// Why it scores nothing at the moment.
+    pub fn unreadiness(&self) -> Option<String> {
+        if self.live.health.is_away() {
+            return Some("no broker can be reached".to_owned());
+        }
+        self.live.is_loading().then(|| "tables are being read".to_owned())
+    }
+
+    fn totals(&self) -> Vec<Family> {
+        let counters = &self.run.counters;
+        let account = counters.account();
+        let of_model =
+            |total: u64| (vec![self.model.name.clone(), self.model.version.clone()], total as f64);
+        let alone = |total: u64| vec![(Vec::new(), total as f64)];
+        let total = |name, help, labels, values| Family {
+            kind: MetricType::COUNTER,
+            name,
+            help,
+            labels,
+            values,
+        };
+        const MODEL: &[&str] = &["model", "version"];
+        vec![
+            total(
+                "driftline_events_total",
+                "Records of the events that were read.",
+                &[],
+                alone(account.read),
+            ),
+            total(
+                "driftline_predictions_total",
+                "Predictions that were acknowledged.",
+                MODEL,
+                vec![of_model(account.predictions)],
+            ),
+            total(
+                "driftline_dead_letters_total",
+                "Dead letters that were acknowledged.",
+                &[],
+                alone(account.dead_letters),
+            ),
+            total(
+                "driftline_skipped_events_total",
+                "Events that the job leaves out.",
+                &[],
+                alone(account.skipped),
+            ),
+            total(
+                "driftline_late_events_total",
+                "Events that came later than the job allows and were scored.",
+                &[],
+                alone(counters.late()),
+            ),
+            total(
+                "driftline_inference_rows_total",
+                "Rows that the model has scored.",
+                MODEL,
+                vec![of_model(counters.scored_rows())],
+            ),
+            total(
+                "driftline_inference_batches_total",
+                "Micro-batches that the model has scored.",
+                MODEL,
+                vec![of_model(counters.batch_sizes().batches())],
+            ),
+            total(
+                "driftline_kafka_outages_total",
+                "How often no broker could be reached.",
+                &[],
+                alone(self.live.health.outages()),
+            ),
+        ]
+    }
+
+    fn sizes(&self) -> Vec<Family> {
+        let counters = &self.run.counters;
+        let size = |name, help, labels, values| Family {
+            kind: MetricType::GAUGE,
+            name,
+            help,
+            labels,
+            values,
+        };
+        let alone = |value: f64| vec![(Vec::new(), value)];
+        let windows = counters.window_states();
+        let of_windows = |figure: fn(&driftline_operators::accounting::WindowState) -> u64| {
+            let values = windows.iter().map(|(key, worker, state)| {
+                (vec![key.clone(), worker.to_string()], figure(state) as f64)
+            });
+            values.collect::<Vec<_>>()
+        };
+        let tables = counters.table_states().into_iter().flat_map(|(name, state)| {
+            let held = state.versions.into_iter();
+            held.map(move |(worker, versions)| {
+                (vec![name.clone(), worker.to_string()], versions as f64)
+            })
+        });
+        let reached = counters.highest_event_time().map(|reached| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.as_secs_f64() - reached as f64 / 1e3
+        });
+        vec![
+            size(
+                "driftline_gate_rows",
+                "Rows that wait for their turn in event time.",
+                &[],
+                alone(counters.gate_rows() as f64),
+            ),
+            size(
+                "driftline_unsettled_records",
+                "Records that were read and are neither acknowledged nor skipped.",
+                &[],
+                alone(self.run.settled.unsettled() as f64),
+            ),
+            size(
+                "driftline_produce_queue_messages",
+                "Messages that brokers have not acknowledged.",
+                &[],
+                alone(self.producer.in_flight() as f64),
+            ),
+            size(
+                "driftline_window_rows",
+                "Rows that windows hold.",
+                &["key", "worker"],
+                of_windows(|state| state.rows),
+            ),
+            size(
+                "driftline_window_keys",
+                "Keys that windows hold rows of.",
+                &["key", "worker"],
+                of_windows(|state| state.keys),
+            ),
+            size(
+                "driftline_table_versions",
+                "Versions that as-of tables hold.",
+                &["table", "worker"],
+                tables.collect(),
+            ),
+            size(
+                "driftline_watermark_lag_seconds",
+                "How far event time is behind the clock.",
+                &[],
+                reached.into_iter().flat_map(alone).collect(),
+            ),
+        ]
+    }
+
+    fn cluster(&self) -> Vec<Family> {
+        let size = |name, help, labels, values| Family {
+            kind: MetricType::GAUGE,
+            name,
+            help,
+            labels,
+            values,
+        };
+        let lags = self.lags.all().into_iter();
+        let lags = lags.map(|((topic, partition), records)| {
+            (vec![topic, partition.to_string()], records as f64)
+        });
+        let ModelIdentity { name, version } = self.model.clone();
+        vec![
+            size(
+                "driftline_consumer_lag_records",
+                "Records of a partition that are not settled.",
+                &["topic", "partition"],
+                lags.collect(),
+            ),
+            size(
+                "driftline_kafka_up",
+                "Whether a broker can be reached.",
+                &[],
+                vec![(Vec::new(), f64::from(u8::from(!self.live.health.is_away())))],
+            ),
+            size(
+                "driftline_model_info",
+                "The model that scores.",
+                &["model", "version", "digest"],
+                vec![(vec![name, version, self.digest.clone()], 1.0)],
+            ),
+        ]
+    }
+
+    fn durations(&self) -> Vec<MetricFamily> {
+        let stages = self.run.counters.stage_durations();
+        let stages = stages.iter().map(|(stage, durations)| {
+            let mut label = LabelPair::default();
+            label.set_name("stage".to_owned());
+            label.set_value((*stage).to_owned());
+            histogram(durations, vec![label])
+        });
+        vec![
+            family(
+                "driftline_prediction_latency_seconds",
+                "From being read to being handed over to the producer.",
+                vec![histogram(&self.latencies, Vec::new())],
+            ),
+            family(
+                "driftline_stage_duration_seconds",
+                "What a micro-batch takes: its oldest row's wait, and the model.",
+                stages.collect(),
+            ),
+        ]
+    }
+}
+
+impl Family {
+    fn collect(self) -> Result<Vec<MetricFamily>> {
+        let options = Opts::new(self.name, self.help);
+        if self.kind == MetricType::COUNTER {
+            let counter = IntCounterVec::new(options, self.labels)?;
+            for (labels, value) in &self.values {
+                let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+                counter.get_metric_with_label_values(&labels)?.inc_by(*value as u64);
+            }
+            return Ok(counter.collect());
+        }
+        let gauge = GaugeVec::new(options, self.labels)?;
+        for (labels, value) in &self.values {
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            gauge.get_metric_with_label_values(&labels)?.set(*value);
+        }
+        Ok(gauge.collect())
+    }
+}
+
+fn family(name: &str, help: &str, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(MetricType::HISTOGRAM);
+    family.set_metric(metrics);
+    family
+}
+
+fn histogram(latencies: &Latencies, labels: Vec<LabelPair>) -> Metric {
+    let (counts, figures) = latencies.cumulative(&BUCKETS);
+    let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound.as_secs_f64());
+        bucket.set_cumulative_count(count);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(figures.rows);
+    histogram.set_sample_sum(figures.mean.as_secs_f64() * figures.rows as f64);
+    let mut metric = Metric::default();
+    metric.set_label(labels);
+    metric.set_histogram(histogram);
+    metric
+}
+
+/// Of the process itself, where the system tells.
+fn process() -> Vec<MetricFamily> {
+    #[cfg(target_os = "linux")]
+    return prometheus::process_collector::ProcessCollector::for_self().collect();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}

@@ -1,0 +1,86 @@
+//! The HTTP end: a thread of its own, so that no client slows the dataflow.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::metrics::Metrics;
+
+/// Serves `/metrics`, `/healthz` and `/readyz` until it is dropped.
+pub struct Service {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// # Errors
+    /// If nothing can listen at the address.
+    pub fn start(address: SocketAddr, metrics: Metrics) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind(address));
+        let listener = listener.with_context(|| format!("service.listen: {address}"))?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let served = axum::serve(listener, router(Arc::new(metrics)));
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = served.into_future() => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Ok(Service { address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn router(metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(is_healthy))
+        .route("/readyz", get(is_ready))
+        .with_state(metrics)
+}
+
+async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.text() {
+        Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn is_healthy(State(metrics): State<Arc<Metrics>>) -> Response {
+    answer(metrics.sickness())
+}
+
+async fn is_ready(State(metrics): State<Arc<Metrics>>) -> Response {
+    answer(metrics.sickness().or_else(|| metrics.unreadiness()))
+}
+
+/// 200, or 503 and why.
+fn answer(trouble: Option<String>) -> Response {
+    match trouble {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}

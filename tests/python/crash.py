@@ -1,0 +1,253 @@
+"""A job that is killed again and again, with a broker that goes away and one that stands still.
+
+Whatever happens, each event comes to a prediction or a dead letter; what comes twice is the same,
+and is nothing that was committed when the job was killed.
+
+    crash.py --events 1000000 --kills 10 --restarts 3 --stalls 3 --seed 7
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+
+from kafka import TIMEOUT_S, Broker, Live, wait_until
+from numbered import Numbered, Sending, Topics
+
+QUIET_S = 3
+STALL_S = 4.0
+# Between the start of a job and what happens to it next, at most.
+ALIVE_S = 1.5
+
+
+class Killed(NamedTuple):
+    """What was there when the job had been killed."""
+
+    committed: dict  # by partition of the events
+    ends: dict  # of outputs, by (topic, partition)
+
+
+class Campaign:
+    def __init__(self, broker: Broker, folder: Path, options):
+        self.broker = broker
+        self.options = options
+        self.random = random.Random(options.seed)
+        self.numbered = Numbered(options.events, seed=options.seed)
+        self.topics = Topics.new(broker)
+        self.job = self.topics.job(folder / "numbered.toml")
+        self.killed = []
+        self.live = None
+
+    def run(self):
+        sending = Sending(
+            self.broker, self.topics.events, self.numbered, self.options.per_second
+        )
+        try:
+            self.start()
+            for share, what in self.plan():
+                sending.reaches(int(share * self.numbered.count))
+                what()
+            sending.finish(600)
+            self.end()
+        finally:
+            sending.stop()
+            self.live.kill()
+        self.check()
+
+    def plan(self):
+        """What happens after which share of the events, in order."""
+        wanted = [
+            (self.kill, self.options.kills),
+            (self.restart_broker, self.options.restarts),
+            (self.stall_broker, self.options.stalls),
+        ]
+        happenings = [what for what, times in wanted for _ in range(times)]
+        self.random.shuffle(happenings)
+        return zip(sorted(self.random.uniform(0.02, 0.98) for _ in happenings), happenings)
+
+    def start(self, *options):
+        self.live = Live(
+            self.broker, self.job, "--workers", self.options.workers, "--with-inputs", *options
+        )
+
+    def kill(self):
+        # Not always when it is well under way.
+        time.sleep(self.random.choice([0, 1]) * self.random.uniform(0, ALIVE_S))
+        assert self.live.process.poll() is None, self.live.stderr
+        self.live.kill()
+        outputs = (self.topics.predictions, self.topics.dead_letters)
+        ends = stable(lambda: self.ends(*outputs))
+        committed = self.broker.committed(self.topics.group(), self.topics.events)
+        self.killed.append(Killed(committed, ends))
+        self.say(f"killed; committed {sum(committed.values()):,}")
+        self.start()
+
+    def restart_broker(self):
+        self.say("the broker is killed")
+        with self.broker.down():
+            time.sleep(self.random.uniform(0, 2))
+
+    def stall_broker(self):
+        self.say("the broker stands still")
+        with self.broker.stopped():
+            time.sleep(STALL_S)
+
+    def end(self):
+        """The last job reads to the end."""
+        self.live.kill()
+        self.start(f"--until-caught-up={QUIET_S}s")
+        code, words = self.live.wait(600)
+        assert code == 0, words
+        self.say("done")
+
+    def ends(self, *topics) -> dict:
+        """By topic and partition the offset behind the last message."""
+        consumer = self.broker.client(Consumer, group_id="ends")
+        try:
+            return {
+                (topic, number): consumer.get_watermark_offsets(
+                    TopicPartition(topic, number), timeout=TIMEOUT_S
+                )[1]
+                for topic in topics
+                for number in self.broker.partitions(consumer, topic)
+            }  # fmt: skip
+        finally:
+            consumer.close()
+
+    def check(self):
+        predicted = self.broker.consume(self.topics.predictions)
+        letters = self.broker.consume(self.topics.dead_letters)
+        found = [(self.topics.predictions, message) for message in predicted]
+        found += [(self.topics.dead_letters, message) for message in letters]
+        results = [(topic, message, message.json()) for topic, message in found]
+        self.check_all_there(results)
+        self.check_same(results)
+        self.check_repeats(results)
+
+    def check_all_there(self, results):
+        numbers = {topic: set() for topic in (self.topics.predictions, self.topics.dead_letters)}
+        for topic, _, value in results:
+            numbers[topic].add(number_of(value))
+        letters = self.numbered.letters()
+        wanted = {
+            self.topics.predictions: set(range(self.numbered.count)) - letters,
+            self.topics.dead_letters: letters,
+        }
+        for topic, found in numbers.items():
+            lost, made_up = wanted[topic] - found, found - wanted[topic]
+            assert not lost and not made_up, (
+                f"{topic}: {len(lost)} lost, such as {sorted(lost)[:5]}; "
+                f"{len(made_up)} that should not be there, such as {sorted(made_up)[:5]}"
+            )
+
+    def check_same(self, results):
+        """What comes again is the same, and the model was given what it had to be."""
+        inputs = self.numbered.inputs()
+        scores = {}
+        for topic, message, value in results:
+            if topic == self.topics.dead_letters:
+                continue
+            number = number_of(value)
+            given = tuple(np.float32(x) for x in value["model_input"])
+            assert given == inputs[number], f"event {number}: {given}, not {inputs[number]}"
+            again = scores.setdefault(number, value)
+            assert again == value, f"event {number}: {value}, and before {again}"
+            assert message.header("ce_id") == message.header("id") == str(number)
+            assert message.key.decode() == value["key"] == self.numbered.key(number)
+
+    def check_repeats(self, results):
+        """What came after a kill was not committed by then; what was committed had come."""
+        numbered = self.numbered
+        for kill, (committed, ends) in enumerate(self.killed, 1):
+            before = set()
+            for topic, message, value in results:
+                number = number_of(value)
+                place = numbered.partition[number], numbered.offset[number]
+                if message.offset < ends[topic, message.partition]:
+                    before.add(number)
+                    continue
+                least = committed.get(place[0], 0)
+                assert place[1] >= least, (
+                    f"event {number}, offset {place[1]} of partition {place[0]}, came again after "
+                    f"kill {kill}, by when {least} was committed"
+                )
+            for number in range(numbered.count):
+                is_committed = numbered.offset[number] < committed.get(numbered.partition[number], 0)
+                assert number in before or not is_committed, (
+                    f"event {number} was committed by kill {kill}, but nothing had come of it"
+                )
+        times = Counter(number_of(value) for _, _, value in results)
+        self.say(f"{sum(times.values()) - len(times):,} repeats of {len(times):,} events")
+
+    def say(self, text):
+        if self.options.verbose:
+            print(f"seed {self.options.seed}: {text}", flush=True)
+
+
+def number_of(value: dict) -> int:
+    """Of a prediction, or of an event that became a dead letter."""
+    return int(value["event_id"]) if "event_id" in value else value["number"]
+
+
+def stable(look):
+    """What `look` finds once it finds the same twice: requests of the dead may be under way."""
+    found = [look()]
+
+    def is_same():
+        time.sleep(0.2)
+        found.append(look())
+        return found[-1] == found[-2]
+
+    wait_until(is_same, "the ends of topics stand still")
+    return found[-1]
+
+
+def parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--events", type=int, default=1_000_000, metavar="N")
+    add("--kills", type=int, default=10, metavar="K", help="of the job")
+    add("--restarts", type=int, default=2, metavar="R", help="of the broker, after kill -9")
+    add("--stalls", type=int, default=2, metavar="S", help="of the broker, by SIGSTOP")
+    add("--seed", type=int, default=None, metavar="S", help="of all that happens")
+    add("--workers", type=int, default=2, metavar="W")
+    add("--per-second", type=float, default=4_000, metavar="E", help="events sent in a second")
+    add("--verbose", action="store_true")
+    return parser
+
+
+def campaign(broker, folder, *arguments):
+    options = parser().parse_args([str(argument) for argument in arguments])
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1_000_000)
+    try:
+        Campaign(broker, folder, options).run()
+    except BaseException as error:
+        error.add_note(f"seed {options.seed}")
+        raise
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        broker = Broker(folder / "kafka")
+        try:
+            campaign(broker, folder, *sys.argv[1:], "--verbose")
+        finally:
+            broker.discard()
+
+
+if __name__ == "__main__":
+    main()
