@@ -16,5 +16,16 @@ replay)
     shift
     cargo bench --workspace --locked --bench replay -- "$@"
     ;;
+kafka)
+    # A broker on this machine, or that of KAFKA_BOOTSTRAP.
+    setup_onnxruntime
+    build_release
+    shift
+    folder=$(mktemp -d)
+    trap '"$ROOT/scripts/kafka.sh" stop --wipe "$folder" && rm -rf "$folder"' EXIT
+    KAFKA_BOOTSTRAP=$("$ROOT/scripts/kafka.sh" start "$folder")
+    export KAFKA_BOOTSTRAP DRIFTLINE_BIN=$DRIFTLINE
+    cargo bench --workspace --locked --bench kafka -- "$@"
+    ;;
 *) die "usage: scripts/bench.sh replay [--runs N | stages]" ;;
 esac

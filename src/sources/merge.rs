@@ -90,6 +90,13 @@ impl Progress {
     }
 }
 
+impl LiveInput {
+    /// Whether a table is read whatever events have come.
+    fn needs(&self, stream: usize) -> bool {
+        self.eager[stream] || self.live.has_caught_up()
+    }
+}
+
 /// Reads the feeds of a worker in turn.
 pub struct Merge {
     feeds: Vec<MergedFeed>,
@@ -191,7 +198,7 @@ impl Source for Merge {
         let highest_event = self.highest_event.max(allowance.event_time);
         let needed = |stream: usize| {
             stream == EVENTS
-                || self.live.as_ref().is_some_and(|live| live.eager[stream])
+                || self.live.as_ref().is_some_and(|live| live.needs(stream))
                 || self.progress[stream].watermark() <= highest_event
         };
         match choose(&offers, needed, allowance, self.live.is_some()) {

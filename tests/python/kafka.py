@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition,
+)  # fmt: skip
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from support import ROOT, binary, environment
@@ -181,12 +183,21 @@ class Broker:
     def committed(self, group: str, topic: str) -> dict:
         """By partition the offset that a group committed, where it committed any."""
         consumer = self.client(Consumer, group_id=group)
+
+        def answers():
+            """A broker that has just come back may not know yet."""
+            try:
+                answers = consumer.committed(asked, timeout=TIMEOUT_S)
+            except KafkaException:
+                return None
+            return None if any(answer.error for answer in answers) else answers
+
         try:
             asked = [TopicPartition(topic, number) for number in self.partitions(consumer, topic)]
-            answers = consumer.committed(asked, timeout=TIMEOUT_S)
+            found = wait_until(answers, f"what {group} has committed")
         finally:
             consumer.close()
-        return {answer.partition: answer.offset for answer in answers if answer.offset >= 0}
+        return {answer.partition: answer.offset for answer in found if answer.offset >= 0}
 
     def partitions(self, consumer, topic: str) -> set:
         return set(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)

@@ -5,7 +5,7 @@ import math
 import random
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,16 +87,6 @@ class Numbered:
         drawn = [values.randrange(-400, 8_000) / 8 for _ in range(self.count)]
         return [None if n % WITHOUT_X == WITHOUT_X - 1 else x for n, x in enumerate(drawn)]
 
-    @cached_property
-    def offset(self) -> list:
-        """By number its position in its partition."""
-        ends = [0] * self.partitions
-        offsets = []
-        for partition in self.partition:
-            offsets.append(ends[partition])
-            ends[partition] += 1
-        return offsets
-
     def time(self, number: int) -> int:
         return BEGIN_MS + number * STEP_MS
 
@@ -117,20 +107,24 @@ class Numbered:
         """The numbers of those that are dead letters."""
         return {number for number, x in enumerate(self.x) if x is None}
 
-    def inputs(self) -> dict:
-        """By number what the model has to be given, where events come in order of time."""
-        windows = [deque() for _ in range(KEYS)]
-        found = {}
-        for number, x in enumerate(self.x):
-            window = windows[number * 7 % KEYS]
-            while window and window[0][0] <= self.time(number) - WINDOW_MS:
-                window.popleft()
-            if x is None:
-                continue
-            window.append((self.time(number), x))
-            mean = math.fsum(value for _, value in window) / len(window)
-            found[number] = (np.float32(x), np.float32(mean))
-        return found
+
+def inputs(events) -> dict:
+    """By number all that the model may be given for it, where events come in order of time. `events`
+    are the messages of the topic, in which one may be twice: then each is a row of its own."""
+    rows = [(message.json(), message.partition, message.offset) for message in events]
+    rows.sort(key=lambda row: (row[0]["at"], row[0]["number"], *row[1:]))
+    windows = defaultdict(deque)
+    found = defaultdict(set)
+    for event, _, _ in rows:
+        if event["x"] is None:
+            continue
+        window = windows[event["key"]]
+        while window and window[0][0] <= event["at"] - WINDOW_MS:
+            window.popleft()
+        window.append((event["at"], event["x"]))
+        mean = math.fsum(value for _, value in window) / len(window)
+        found[event["number"]].add((np.float32(event["x"]), np.float32(mean)))
+    return found
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         .iter()
         .map(|knob| format!("realtime_ml.{knob} has no effect in this version"))
         .collect();
-    if raw.job.partition_skew_max_ms.is_some() {
-        warnings.push("job.partition_skew_max_ms has no effect in this version".to_owned());
+    let has_topic = raw.sources.values().any(|source| source.topic.is_some());
+    if raw.job.partition_skew_max_ms.is_some() && !has_topic {
+        warnings.push("job.partition_skew_max_ms has no effect on files".to_owned());
     }
     let late = LatePolicy::from(raw.event.late);
     at_least("event.allowed_lateness_ms", raw.event.allowed_lateness_ms, 0)?;

@@ -56,13 +56,9 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
         });
         tables.push(places.transpose()?);
     }
-    let partitions = |tables: &mut dyn Iterator<Item = &Option<Vec<Place>>>| -> usize {
-        tables.flatten().map(Vec::len).sum()
-    };
     let eager = as_of_tables(job).zip(&tables).filter(|((_, _, versions), _)| versions.eager);
-    let eager = partitions(&mut eager.map(|(_, places)| places));
-    let all = events.len() + partitions(&mut tables.iter());
-    let live = Live::new(cluster.health.clone(), live.until_quiet_for, all, eager);
+    let eager = eager.filter_map(|(_, places)| Some(places.as_ref()?.len())).sum();
+    let live = Live::new(cluster.health.clone(), live.until_quiet_for, events.len(), eager);
     let reading = Topics {
         cluster,
         group: topics.group.clone(),

@@ -18,7 +18,7 @@ use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::features::table::StaticTable;
 use driftline_operators::gate::Order;
-use driftline_operators::ingest::Intake;
+use driftline_operators::ingest::{FlowBounds, Intake};
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
 use driftline_operators::run::Run;
@@ -36,6 +36,9 @@ use crate::sources::inputs::Inputs;
 use crate::sources::parquet::guard::{self, guarded};
 use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::{damaged, failed, unreadable};
+
+/// Epochs of a live run that may be under way, if the job does not say more.
+const LIVE_EPOCHS_IN_FLIGHT: u64 = 256;
 
 /// A job whose data is open and whose features are compiled against it.
 pub struct Prepared {
@@ -102,6 +105,7 @@ impl Prepared {
         run: &Run,
     ) -> Result<Events> {
         let job = &self.job;
+        let bounds = bounds(job, options);
         let watermarks = Watermarks::new(&self.bounds);
         let tables = self.tables.iter().zip(&self.bounds[1..]);
         let intake = Intake {
@@ -110,7 +114,7 @@ impl Prepared {
             tables: tables
                 .map(|(table, bounds)| self.table_admission(table, bounds, run))
                 .collect(),
-            bounds: job.bounds,
+            bounds,
             gate: Progress::new(watermarks.clone()),
         };
         let late_are_scored = job.event.late == LatePolicy::Score;
@@ -118,7 +122,7 @@ impl Prepared {
             history_ms: if late_are_scored { job.event.late_horizon_ms } else { 0 },
             // In arrival order a lookup is not bound to its epoch.
             epochs: match job.order {
-                Order::Arrival => job.bounds.epochs_in_flight_max as usize + 1,
+                Order::Arrival => bounds.epochs_in_flight_max as usize + 1,
                 Order::Epoch | Order::EventTime => 0,
             },
         };
@@ -176,6 +180,17 @@ impl Prepared {
             partition_names: self.partition_names.clone(),
             counters: run.counters.clone(),
         }
+    }
+}
+
+/// Epochs of a live run are as large as what has come at once: it is their rows that are bounded.
+fn bounds(job: &Job, options: &RunOptions) -> FlowBounds {
+    let epochs = job.bounds.epochs_in_flight_max;
+    match options.topics.reading() {
+        Some(_) => {
+            FlowBounds { epochs_in_flight_max: epochs.max(LIVE_EPOCHS_IN_FLIGHT), ..job.bounds }
+        }
+        None => job.bounds,
     }
 }
 

@@ -68,6 +68,11 @@ impl Batch {
         Arc::new(Batch { left: AtomicUsize::new(messages + 1), records, settled, wake })
     }
 
+    /// One more message is handed over.
+    pub fn expect_one_more(&self) {
+        self.left.fetch_add(1, AcqRel);
+    }
+
     /// One message is acknowledged, or there was none.
     pub fn done(&self) {
         if self.left.fetch_sub(1, AcqRel) == 1 {

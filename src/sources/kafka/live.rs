@@ -12,7 +12,8 @@ pub struct Live {
     pub health: Arc<Health>,
     /// The input ends when nothing has come for so long and everything that there is has been read.
     until_quiet_for: Option<Duration>,
-    /// Partitions that are not known to be read to their end.
+    /// Partitions of the events that are not known to be read to their end. Tables are read as far as
+    /// events need them.
     behind: AtomicUsize,
     /// Partitions of eager tables that have not been read to their end once.
     loading: AtomicUsize,
@@ -21,17 +22,17 @@ pub struct Live {
 }
 
 impl Live {
-    /// `partitions` are read, of which `eager` are of eager tables.
+    /// `events` partitions are of the events, `eager` of eager tables.
     pub fn new(
         health: Arc<Health>,
         until_quiet_for: Option<Duration>,
-        partitions: usize,
+        events: usize,
         eager: usize,
     ) -> Self {
         Live {
             health,
             until_quiet_for,
-            behind: AtomicUsize::new(partitions),
+            behind: AtomicUsize::new(events),
             loading: AtomicUsize::new(eager),
             last_came: Mutex::new(Instant::now()),
             caught_up: AtomicBool::new(false),
@@ -65,14 +66,23 @@ impl Live {
 /// How far one partition has been read.
 pub struct Reach {
     live: Arc<Live>,
+    of: Of,
     is_at_end: bool,
-    is_loading: bool,
+}
+
+/// What a partition is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    Events,
+    Table,
+    /// A table that events begin behind.
+    EagerTable,
 }
 
 impl Reach {
-    /// Of a partition that nothing has been read of; `eager` if events wait for its end.
-    pub fn new(live: Arc<Live>, eager: bool) -> Self {
-        Reach { live, is_at_end: false, is_loading: eager }
+    /// Of a partition that nothing has been read of.
+    pub fn new(live: Arc<Live>, of: Of) -> Self {
+        Reach { live, of, is_at_end: false }
     }
 
     pub fn live(&self) -> &Live {
@@ -85,7 +95,7 @@ impl Reach {
 
     /// Messages have come.
     pub fn came(&mut self) {
-        if std::mem::take(&mut self.is_at_end) {
+        if std::mem::take(&mut self.is_at_end) && self.of == Of::Events {
             self.live.behind.fetch_add(1, Relaxed);
         }
         self.live.something_came();
@@ -93,11 +103,19 @@ impl Reach {
 
     /// There are no more messages at the moment.
     pub fn at_end(&mut self) {
-        if !std::mem::replace(&mut self.is_at_end, true) {
-            self.live.behind.fetch_sub(1, Relaxed);
+        if std::mem::replace(&mut self.is_at_end, true) {
+            return;
         }
-        if std::mem::take(&mut self.is_loading) {
-            self.live.loading.fetch_sub(1, Relaxed);
+        match self.of {
+            Of::Events => {
+                self.live.behind.fetch_sub(1, Relaxed);
+            }
+            Of::Table => {}
+            // Events wait for the first time only.
+            Of::EagerTable => {
+                self.of = Of::Table;
+                self.live.loading.fetch_sub(1, Relaxed);
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use self::begin::Place;
-use self::live::{Live, Reach};
+use self::live::{Live, Of, Reach};
 use self::queue::Queue;
 use self::reader::{Decoding, KafkaReader, Tombstones};
 use super::json::decoder::{event_schema, json_type};
@@ -136,7 +136,12 @@ impl KafkaStream {
             stream: partition.stream,
             partition: number,
         };
-        let reach = Reach::new(live.clone(), self.is_eager);
+        let of = match (&self.tombstones, self.is_eager) {
+            (None, _) => Of::Events,
+            (Some(_), false) => Of::Table,
+            (Some(_), true) => Of::EagerTable,
+        };
+        let reach = Reach::new(live.clone(), of);
         let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
         Ok(OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now()))
     }

@@ -248,7 +248,7 @@ impl Reader for KafkaReader {
         if taken.messages > 0 {
             return self.records(taken).map(|records| Came::Records(Box::new(records)));
         }
-        if self.reach.live().has_caught_up() {
+        if self.reach.is_at_end() && self.reach.live().has_caught_up() {
             return Ok(Came::End);
         }
         // Nobody knows what there is while brokers are away.

@@ -1,0 +1,103 @@
+//! A loop that reads messages and writes others, and does nothing else: what Kafka costs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use driftline::config::Job;
+use driftline::kafka::Cluster;
+use driftline::sinks::kafka::Producer;
+use driftline::sinks::kafka::producer::{Batch, Outgoing};
+use driftline::sources::kafka;
+use driftline::sources::kafka::begin::Place;
+use driftline::sources::kafka::queue::{Item, Queue};
+use driftline_operators::settled::Settled;
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::broker::Broker;
+use crate::{PARTITIONS, root};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Written {
+    Values,
+    /// The headers of a prediction.
+    WithHeaders,
+}
+
+/// The bytes of a prediction's value.
+const VALUE_BYTES: usize = 320;
+/// Messages that are taken at once.
+const MOST: usize = 1_024;
+const HEADERS: [(&str, &str); 10] = [
+    ("content-type", "application/json"),
+    ("ce_specversion", "1.0"),
+    ("ce_type", "driftline.prediction"),
+    ("ce_source", "flights-live"),
+    ("ce_id", "AA-301-2013-01-01T11:00Z"),
+    ("ce_time", "2013-01-01T10:58:00.000Z"),
+    ("id", "AA-301-2013-01-01T11:00Z"),
+    ("model", "arrival-delay"),
+    ("version", "1"),
+    ("status", "ok"),
+];
+
+/// Reads all of a topic, and for each message writes one. How many.
+pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> Result<u64> {
+    let mut job = Job::load(&root().join("jobs/flights-live.toml"))?;
+    job.kafka.bootstrap_servers = broker.servers.clone();
+    let cluster = Cluster::new(&job.kafka, "bench");
+    let client = Arc::new(cluster.consumer("bench")?);
+    let places: Vec<Place> =
+        (0..PARTITIONS).map(|partition| Place { partition, ..Place::unknown(from) }).collect();
+    kafka::assign(&client, places.iter())?;
+    let queues = places.iter().map(|place| Queue::split(&client, from, place.partition));
+    let mut queues = queues.collect::<Option<Vec<_>>>().context("a queue")?;
+    let producer = Producer::new(&cluster)?;
+    let value = vec![b'x'; VALUE_BYTES];
+    let (mut messages, mut ended) = (0, 0);
+    let mut sent: Vec<Arc<Batch>> = Vec::new();
+    while ended < queues.len() {
+        let mut none = true;
+        for queue in &mut queues {
+            let batch = Batch::new(0, None, Settled::default(), Arc::new(|| {}));
+            let mut keys: Vec<Option<Vec<u8>>> = Vec::new();
+            queue.take(MOST, |item| match item {
+                Item::Message(message) => {
+                    messages += 1;
+                    none = false;
+                    if written.is_some() {
+                        keys.push(message.key().map(<[u8]>::to_vec));
+                    }
+                }
+                Item::End => ended += 1,
+                Item::Error(_) => {}
+            });
+            for key in &keys {
+                let mut headers = OwnedHeaders::new_with_capacity(HEADERS.len());
+                if written == Some(Written::WithHeaders) {
+                    for (key, value) in HEADERS {
+                        headers = headers.insert(Header { key, value: Some(value) });
+                    }
+                }
+                let message = Outgoing {
+                    topic: to,
+                    key: key.as_deref(),
+                    value: Some(&value),
+                    headers,
+                    time_ms: None,
+                };
+                batch.expect_one_more();
+                producer.send(message, &batch)?;
+            }
+            batch.done();
+            sent.push(batch);
+        }
+        if none {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    while !sent.iter().all(|batch| batch.is_acknowledged()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(messages)
+}

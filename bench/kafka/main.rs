@@ -1,0 +1,52 @@
+//! What a live run takes from Kafka to Kafka, beside a bare loop that reads and writes the same, and how
+//! long an event takes at a given rate. The broker is `KAFKA_BOOTSTRAP`. `scripts/bench.sh kafka`
+
+mod bare;
+mod broker;
+mod events;
+mod latency;
+mod memory;
+mod run;
+mod throughput;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use broker::Broker;
+
+/// As the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const MODELS: [&str; 2] = ["trees", "logistic"];
+/// Of the topics of events and predictions.
+const PARTITIONS: i32 = 4;
+
+fn main() -> Result<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Cargo tells every benchmark that it is one.
+    arguments.retain(|argument| argument != "--bench");
+    let servers = std::env::var("KAFKA_BOOTSTRAP").context("KAFKA_BOOTSTRAP names no broker")?;
+    let broker = Broker::new(&servers)?;
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["throughput"] => throughput::measure(&broker, 3).map(|_| ()),
+        ["throughput", "--runs", runs] => throughput::measure(&broker, runs.parse()?).map(|_| ()),
+        ["latency", rates @ ..] => {
+            let rates = rates.iter().map(|rate| Ok(rate.parse()?)).collect::<Result<Vec<u64>>>()?;
+            latency::measure(&broker, &rates)
+        }
+        ["memory", seconds] => memory::measure(&broker, seconds.parse()?),
+        [] => {
+            let peak = throughput::measure(&broker, 3)?;
+            let shares = [0.1, 0.5, 0.8].map(|share| (peak * share) as u64);
+            latency::measure(&broker, &[&[1_000], shares.as_slice()].concat())?;
+            memory::measure(&broker, 600)
+        }
+        _ => bail!("there are throughput [--runs N], latency RATE…, memory SECONDS"),
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,37 @@
+//! Resident memory of a live run over time, and with a broker that stands still.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::PARTITIONS;
+use crate::broker::Broker;
+use crate::events::Messages;
+use crate::run::{EVENTS, Run, WEATHER, empty_results, memory_mib};
+
+/// How often it is looked at.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Sends years to a run for so many seconds, and prints what it holds.
+pub fn measure(broker: &Broker, seconds: u64) -> Result<()> {
+    broker.empty_topic(EVENTS, PARTITIONS)?;
+    broker.empty_topic(WEATHER, 1)?;
+    empty_results(broker)?;
+    let run = Run::start(broker, "trees", "earliest", &["--workers", "2"])?;
+    let (begun, mut seen) = (Instant::now(), Instant::now());
+    println!("| seconds | MiB |");
+    println!("| --- | --- |");
+    let mut year = 0;
+    while begun.elapsed().as_secs() < seconds {
+        broker.send(EVENTS, &Messages::of_year(year, false)?)?;
+        year += 1;
+        if seen.elapsed() >= INTERVAL {
+            seen = Instant::now();
+            println!("| {} | {:.0} |", begun.elapsed().as_secs(), memory_mib(run.id())?.0);
+        }
+    }
+    let (now, most) = memory_mib(run.id())?;
+    println!("\n{year} years of events sent; {now:.0} MiB at the end, {most:.0} at most");
+    run.stop()?;
+    Ok(())
+}
