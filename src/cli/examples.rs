@@ -29,8 +29,10 @@ Example:
   $ driftline replay jobs/flights.toml --limit 2 --out - > out/two.jsonl";
 
 pub const RUN: &str = "\
-Example, with the broker that scripts/kafka.sh starts (scripts/demo-live.sh does all of it):
-  driftline run jobs/flights-live.toml --workers 2";
+Example; `driftline run jobs/flights-live.toml` needs a broker, which scripts/demo-live.sh brings:
+  $ driftline check jobs/flights-live.toml
+  source departures: topic analytics-events (JSON messages, rows not known beforehand)
+  the job is sound";
 
 pub const EXPORT: &str = "\
 Example, the features of January:

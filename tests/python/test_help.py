@@ -8,7 +8,9 @@ import pytest
 
 from support import ROOT, binary, driftline, environment
 
-COMMANDS = ("check", "plan", "replay", "export", "baseline", "schema", "completions")
+COMMANDS = (
+    "check", "plan", "replay", "run", "export", "baseline", "schema", "completions",
+)  # fmt: skip
 
 
 def help_of(*command) -> str:
