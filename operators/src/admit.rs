@@ -17,6 +17,7 @@ use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
 use crate::layout::EventLayout;
+use crate::partition_names::PartitionNames;
 use crate::settled::Settled;
 use crate::warm_up::WarmUp;
 use crate::watermark::Mark;
@@ -46,7 +47,7 @@ pub struct Admission {
     pub warm_up: WarmUp,
     pub to: i64,
     pub warm_up_from: i64,
-    pub partition_names: Arc<[String]>,
+    pub partition_names: PartitionNames,
     pub counters: Counters,
     pub settled: Settled,
 }
@@ -351,6 +352,7 @@ mod tests {
             finished: Vec::new(),
             idle: Vec::new(),
             was_idle: false,
+            joined: false,
         }
     }
 

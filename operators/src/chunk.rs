@@ -42,6 +42,8 @@ pub struct Chunk {
     pub idle: Vec<u32>,
     /// The partition was idle before this chunk.
     pub was_idle: bool,
+    /// The partition is new to the run, and this is its first chunk.
+    pub joined: bool,
 }
 
 impl Chunk {
@@ -50,7 +52,12 @@ impl Chunk {
     pub fn marks(&self, highest: i64) -> Vec<Mark> {
         let mark = |reached| move |&partition: &u32| Mark { partition, reached };
         let own = Mark { partition: self.partition, reached: Reached::Time(highest) };
-        std::iter::once(own)
+        let stream = self.stream as u32;
+        let joined = Mark { partition: self.partition, reached: Reached::Joined { stream } };
+        let joined = self.joined.then_some(joined);
+        joined
+            .into_iter()
+            .chain(std::iter::once(own))
             .chain(self.idle.iter().map(mark(Reached::Idle)))
             .chain(self.finished.iter().map(mark(Reached::Finished)))
             .collect()

@@ -12,6 +12,7 @@ use arrow::json::writer::{LineDelimited, WriterBuilder};
 
 use crate::chunk::{Chunk, Undecoded};
 use crate::layout::{ENVELOPE, EventLayout, OFFSET, PARTITION};
+use crate::partition_names::PartitionNames;
 
 /// Why a record is a dead letter. The names appear in the `reason` column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// Collects dead letters into a batch of [`SCHEMA`].
 pub struct DeadLetters {
-    partition_names: Arc<[String]>,
+    partition_names: PartitionNames,
     event_id: StringBuilder,
     event_time: TimestampMillisecondBuilder,
     reason: StringBuilder,
@@ -93,7 +94,7 @@ struct Record<'a> {
 
 impl DeadLetters {
     /// `partition_names`: what partition `i` is called (a path, a topic and its partition).
-    pub fn new(partition_names: Arc<[String]>) -> Self {
+    pub fn new(partition_names: PartitionNames) -> Self {
         DeadLetters {
             partition_names,
             event_id: StringBuilder::new(),
@@ -182,8 +183,7 @@ impl DeadLetters {
         let Record { partition, offset, payload, envelope } = record;
         self.reason.append_value(reason.name());
         self.detail.append_value(detail);
-        let name = self.partition_names.get(partition as usize).map_or("", String::as_str);
-        self.partition.append_value(name);
+        self.partition.append_value(self.partition_names.get(partition).unwrap_or_default());
         self.offset.append_value(offset);
         self.payload.append_value(payload);
         self.number.append_value(partition);

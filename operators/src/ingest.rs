@@ -291,7 +291,7 @@ impl Reader {
         }
         let names = &self.intake.events.partition_names;
         let name = |partition: &u32| {
-            names.get(*partition as usize).map_or("an unknown partition", String::as_str)
+            names.get(*partition).unwrap_or_else(|| "an unknown partition".to_owned())
         };
         let holding = allowance.only.iter().flatten().map(name).collect::<Vec<_>>().join(", ");
         self.run.failure.report(format!(

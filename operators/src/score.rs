@@ -20,6 +20,7 @@ use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::model::{Model, ModelError, Scores, score_rows};
+use crate::partition_names::PartitionNames;
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
 use crate::run::Run;
@@ -48,7 +49,7 @@ pub struct Scoring {
     pub bounds: BatchBounds,
     pub warm_up: WarmUp,
     pub keep_inputs: bool,
-    pub partition_names: Arc<[String]>,
+    pub partition_names: PartitionNames,
     /// What is told of single rows, if anything is.
     pub alerts: Option<Arc<AlertRules>>,
     pub run: Run,

@@ -5,6 +5,7 @@ mod epochs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub enum Reached {
     Idle,
     /// Nothing more will come from the partition.
     Finished,
+    /// The partition is new, and one of this stream.
+    Joined { stream: u32 },
 }
 
 /// A stream of the job, as far as watermarks are concerned.
@@ -123,6 +126,9 @@ impl Watermarks {
     }
 
     pub fn apply(&mut self, mark: Mark) {
+        if let Reached::Joined { stream } = mark.reached {
+            return self.join(mark.partition, stream as usize);
+        }
         let Some(partition) = self.open.get_mut(&mark.partition) else { return };
         let stream = partition.stream;
         let state = &mut self.streams[stream];
@@ -133,13 +139,22 @@ impl Watermarks {
                 state.highest = time.max(state.highest);
                 state.active.insert((partition.highest, mark.partition));
             }
-            Reached::Idle => {}
+            Reached::Idle | Reached::Joined { .. } => {}
             Reached::Finished => {
                 state.open -= 1;
                 self.open.remove(&mark.partition);
             }
         }
         self.raise(stream);
+    }
+
+    fn join(&mut self, number: u32, stream: usize) {
+        if let Entry::Vacant(vacant) = self.open.entry(number) {
+            vacant.insert(Partition { stream, highest: i64::MIN });
+            let state = &mut self.streams[stream];
+            state.open += 1;
+            state.active.insert((i64::MIN, number));
+        }
     }
 
     fn raise(&mut self, stream: usize) {

@@ -1,11 +1,11 @@
 //! Where the results of a run go.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
 use driftline_operators::deliver::Sink;
+use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::settled::Settled;
 
 use super::options::RunOptions;
@@ -125,7 +125,7 @@ pub struct LiveSinks {
     pub settled: Settled,
     pub job: String,
     /// By number.
-    pub partition_names: Arc<[String]>,
+    pub partition_names: PartitionNames,
     pub metadata: Vec<(String, String)>,
     /// What the names of files begin with.
     pub file_name: String,

@@ -13,9 +13,10 @@ use super::files::{self, InputFile};
 use super::json::JsonLines;
 use super::json::feed::json_feed;
 use super::kafka::begin::Place;
+use super::kafka::joins::Joins;
 use super::kafka::live::Live;
 use super::kafka::{self, KafkaStream};
-use super::merge::{Epochs, LiveInput, Merge, MergedFeed, Progress};
+use super::merge::{Epochs, Join, LiveInput, Merge, MergedFeed, Progress};
 use super::own::stream::OwnStream;
 use super::parquet::ParquetStream;
 use super::parquet::feed::ParquetFeed;
@@ -58,6 +59,7 @@ pub struct Topics {
     pub group: String,
     pub live: Arc<Live>,
     pub epochs: Epochs,
+    pub joins: Joins,
     pub stop: Interrupt,
 }
 
@@ -113,7 +115,7 @@ impl Inputs {
             Kind::Parquet(parquet) => parquet.columns.schema().clone(),
             Kind::Json(json) => json.schema().clone(),
             Kind::Own(own) => own.columns.schema().clone(),
-            Kind::Kafka(kafka) => kafka.schema().clone(),
+            Kind::Kafka(kafka) => kafka.form.schema().clone(),
         }
     }
 
@@ -124,7 +126,7 @@ impl Inputs {
             Kind::Parquet(parquet) => parquet.columns.project(columns),
             Kind::Json(json) => json.project(columns),
             Kind::Own(own) => own.columns.project(columns),
-            Kind::Kafka(kafka) => kafka.project(columns),
+            Kind::Kafka(kafka) => kafka.form.project(columns),
         }
     }
 
@@ -221,12 +223,30 @@ impl Inputs {
         };
         let progress = self.streams.iter().map(|s| s.progress(|number| is_mine(s, number)));
         let eager = self.streams.iter().map(|stream| match &stream.kind {
-            Kind::Kafka(kafka) => kafka.is_eager(),
+            Kind::Kafka(kafka) => kafka.form.is_eager(),
             _ => false,
         });
-        let Topics { stop, live, epochs, .. } = topics.clone();
-        let live = LiveInput { stop, live, eager: eager.collect() };
+        let Topics { stop, live, epochs, joins, .. } = topics.clone();
+        let join = self.joining(topics, worker, workers);
+        let live = LiveInput { stop, live, eager: eager.collect(), joins, join };
         Ok(Box::new(Merge::live(feeds, progress.collect(), epochs, live)))
+    }
+
+    /// What reads a partition of the events that has come since, if it falls to the worker.
+    fn joining(&self, topics: &Topics, worker: usize, workers: usize) -> Join {
+        let (topics, rows_max) = (topics.clone(), self.epoch_rows_max);
+        let form = match &self.streams[EVENTS].kind {
+            Kind::Kafka(kafka) => Some(kafka.form.clone()),
+            _ => None,
+        };
+        Box::new(move |number, place| {
+            let mine = number as usize % workers == worker;
+            let Some(form) = form.as_ref().filter(|_| mine) else { return Ok(None) };
+            let client = Arc::new(topics.cluster.consumer(&topics.group)?);
+            kafka::assign(&client, std::iter::once(place))?;
+            let feed = form.feed(place, number, &client, &topics.live, rows_max)?.joining();
+            Ok(Some(MergedFeed { stream: EVENTS, feed: Box::new(feed), is_free: true }))
+        })
     }
 
     /// A worker's partitions of topics, with a client for them.
@@ -251,8 +271,9 @@ impl Inputs {
         let client = Arc::new(topics.cluster.consumer(&topics.group)?);
         kafka::assign(&client, mine.iter().map(|(_, kafka, at)| &kafka.places[*at]))?;
         let feed = |(number, kafka, at): (u32, &KafkaStream, usize)| {
-            let feed = kafka.feed(at, number, &client, &topics.live, self.epoch_rows_max)?;
-            let stream = kafka.partitions[at].stream;
+            let (place, stream) = (&kafka.places[at], kafka.partitions[at].stream);
+            let feed =
+                kafka.form.feed(place, number, &client, &topics.live, self.epoch_rows_max)?;
             Ok(MergedFeed { stream, feed: Box::new(feed), is_free: true })
         };
         mine.into_iter().map(feed).collect()

@@ -16,6 +16,8 @@ use driftline_operators::ingest::{Allowance, Polled, Source, Wake};
 use driftline_operators::watermark::EVENTS;
 
 use super::feed::{Feed, Offer, Taken};
+use super::kafka::begin::Place;
+use super::kafka::joins::Joins;
 use super::kafka::live::Live;
 use super::{Partition, SourceError};
 use crate::run::options::Interrupt;
@@ -55,7 +57,13 @@ pub struct LiveInput {
     pub live: Arc<Live>,
     /// Streams of eager tables; they are read as soon as there is something.
     pub eager: Vec<bool>,
+    /// Partitions of the events that come while the run is under way.
+    pub joins: Joins,
+    pub join: Join,
 }
+
+/// Opens one of them, if this worker is to read it.
+pub type Join = Box<dyn Fn(u32, &Place) -> Result<Option<MergedFeed>, SourceError>>;
 
 /// How far event time has come in a stream.
 pub struct Progress {
@@ -78,6 +86,10 @@ impl Progress {
         if let Some(highest) = self.open.get_mut(&partition) {
             *highest = time.max(*highest);
         }
+    }
+
+    fn joined(&mut self, partition: u32) {
+        self.open.entry(partition).or_insert(i64::MIN);
     }
 
     fn finished(&mut self, partition: u32) {
@@ -109,6 +121,10 @@ pub struct Merge {
     live: Option<LiveInput>,
     /// The epoch that eager tables had been read by when the first event could be.
     loaded_by: Option<u64>,
+    /// Partitions that have come and were looked at.
+    joins_seen: usize,
+    wake: Option<Wake>,
+    has_ended: bool,
 }
 
 impl Merge {
@@ -129,6 +145,9 @@ impl Merge {
             without_rows,
             live: None,
             loaded_by: None,
+            joins_seen: 0,
+            wake: None,
+            has_ended: false,
         }
     }
 
@@ -155,6 +174,33 @@ impl Merge {
         Ok(Polled::Chunk(Box::new(chunk)))
     }
 
+    fn end(&mut self) -> Polled {
+        self.feeds.clear();
+        self.has_ended = true;
+        Polled::End
+    }
+
+    /// Takes up partitions that have come.
+    fn join(&mut self) -> Result<(), SourceError> {
+        let Some(live) = &self.live else { return Ok(()) };
+        for (number, place) in live.joins.after(self.joins_seen) {
+            self.joins_seen += 1;
+            let Some(mut joined) = (live.join)(number, &place)? else { continue };
+            if let Some(wake) = &self.wake {
+                joined.feed.wake_with(wake.clone());
+            }
+            self.progress[EVENTS].joined(number);
+            self.feeds.push(joined);
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing more, and will not be.
+    fn is_over(&self) -> bool {
+        let live_goes_on = self.live.as_ref().is_some_and(|live| !live.live.has_caught_up());
+        self.has_ended || (self.feeds.is_empty() && !live_goes_on)
+    }
+
     fn is_stopped(&self) -> bool {
         self.live.as_ref().is_some_and(|live| live.stop.is_set())
     }
@@ -172,18 +218,19 @@ impl Merge {
 
 impl Source for Merge {
     fn next_epoch(&self) -> Option<u64> {
-        (!self.feeds.is_empty()).then(|| self.epochs.next())
+        (!self.is_over()).then(|| self.epochs.next())
     }
 
     fn wake_with(&mut self, wake: Wake) {
         self.feeds.iter_mut().for_each(|merged| merged.feed.wake_with(wake.clone()));
+        self.wake = Some(wake);
     }
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
         if self.is_stopped() {
-            self.feeds.clear();
-            return Ok(Polled::End);
+            return Ok(self.end());
         }
+        self.join()?;
         let now = Instant::now();
         let waits = self.waits_for_tables(allowance);
         let offers = self.feeds.iter_mut().map(|merged| {
@@ -205,10 +252,10 @@ impl Source for Merge {
             Choice::Take(feed) => self.take(feed),
             Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
             Choice::Held(partition) => Ok(Polled::Held(partition)),
-            Choice::End => {
-                self.feeds.clear();
-                Ok(Polled::End)
+            Choice::End if self.live.as_ref().is_some_and(|live| !live.live.has_caught_up()) => {
+                Ok(Polled::Wait(POLL_INTERVAL))
             }
+            Choice::End => Ok(self.end()),
         }
     }
 }
@@ -412,6 +459,7 @@ mod tests {
                 finished: Vec::new(),
                 idle: Vec::new(),
                 was_idle: false,
+                joined: false,
             };
             Ok(Taken { chunk, highest })
         }

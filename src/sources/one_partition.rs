@@ -72,6 +72,8 @@ pub struct OnePartition<R> {
     silence: Option<Silence>,
     highest: i64,
     waiting: Option<Waiting>,
+    /// It is new to the run, and that has to be said.
+    has_joined: bool,
 }
 
 /// A chunk that is offered.
@@ -90,7 +92,14 @@ impl<R: Reader> OnePartition<R> {
             silence: idle_timeout.map(|timeout| Silence::new(timeout, now)),
             highest: i64::MIN,
             waiting: None,
+            has_joined: false,
         }
+    }
+
+    /// The same partition, which joins a run that is under way.
+    #[must_use]
+    pub fn joining(self) -> Self {
+        OnePartition { has_joined: true, ..self }
     }
 
     fn rows(&mut self, records: Records, now: Instant) -> Waiting {
@@ -122,6 +131,7 @@ impl<R: Reader> OnePartition<R> {
             finished: Vec::new(),
             idle: Vec::new(),
             was_idle: false,
+            joined: false,
         }
     }
 }
@@ -135,6 +145,10 @@ impl<R: Reader> Feed for OnePartition<R> {
             return Ok(Offer::End);
         }
         let partition = self.place.partition;
+        if std::mem::take(&mut self.has_joined) {
+            let chunk = Chunk { joined: true, ..self.chunk(self.reader.none()) };
+            return Ok(self.waiting.insert(Waiting { offer: Offer::News, chunk }).offer);
+        }
         let waiting = match self.reader.read()? {
             Came::Records(records) => self.rows(*records, now),
             Came::Pending => return Ok(Offer::Pending),

@@ -165,6 +165,7 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
         finished,
         idle: Vec::new(),
         was_idle: false,
+        joined: false,
     }
 }
 

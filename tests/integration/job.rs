@@ -114,7 +114,7 @@ impl Job {
             bounds: self.bounds,
             warm_up: WarmUp::before(self.from),
             keep_inputs: true,
-            partition_names: self.setting.partition_names(),
+            partition_names: self.setting.partition_names().to_vec().into(),
             alerts: None,
             run: self.setting.run(),
         };

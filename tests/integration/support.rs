@@ -169,6 +169,7 @@ impl Partition {
             finished: if end == self.len() { vec![number as u32] } else { vec![] },
             idle: Vec::new(),
             was_idle: false,
+            joined: false,
         }
     }
 }
@@ -292,6 +293,7 @@ impl Source for Ticking {
             finished: if self.left == 0 { vec![0] } else { vec![] },
             idle: Vec::new(),
             was_idle: false,
+            joined: false,
         })))
     }
 }
@@ -394,7 +396,7 @@ impl Setting {
             delete: Some(Expression::compile("deleted", &columns, &Functions::default()).unwrap()),
             values: vec![4],
             allowed_lateness_ms: table.allowed_lateness_ms,
-            partition_names: self.partition_names(),
+            partition_names: self.partition_names().to_vec().into(),
             counters: self.counters.clone(),
         }
     }
@@ -435,7 +437,7 @@ impl Setting {
             warm_up: WarmUp::none(),
             to: i64::MAX,
             warm_up_from: i64::MIN,
-            partition_names: self.partition_names(),
+            partition_names: self.partition_names().to_vec().into(),
             counters: self.counters.clone(),
             settled: Settled::default(),
         };

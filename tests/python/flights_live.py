@@ -31,6 +31,7 @@ class Flights:
     weather: str
     predictions: str
     dead_letters: str
+    alerts: str
 
     @classmethod
     def new(cls, broker: Broker, folder: Path):
@@ -40,6 +41,7 @@ class Flights:
             broker.topic(1, "weather", **HISTORY),
             broker.topic(PARTITIONS, "predictions"),
             broker.topic(1, "dead-letters"),
+            broker.topic(1, "alerts"),
         )  # fmt: skip
 
     @property
@@ -60,6 +62,7 @@ class Flights:
             "STREAMING_TABLES__WEATHER__IDLE_TIMEOUT_MS": "2000",
             "STREAMING_SINKS__PREDICTIONS__TOPIC": self.predictions,
             "STREAMING_SINKS__DEAD_LETTERS__TOPIC": self.dead_letters,
+            "STREAMING_SINKS__ALERTS__TOPIC": self.alerts,
             "STREAMING_SINKS__DRIFT__PATH": str(self.drift),
         } | changes
 

@@ -13,6 +13,7 @@ use crate::chunk::Chunk;
 use crate::dead_letter::DeadLetters;
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
+use crate::partition_names::PartitionNames;
 
 /// Columns of a batch of versions, by position; the values come after them.
 pub const KEY: usize = 0;
@@ -66,7 +67,7 @@ pub struct TableAdmission {
     /// The columns of `table.values`.
     pub values: Vec<usize>,
     pub allowed_lateness_ms: i64,
-    pub partition_names: Arc<[String]>,
+    pub partition_names: PartitionNames,
     pub counters: Counters,
 }
 
@@ -228,6 +229,7 @@ mod tests {
             finished: Vec::new(),
             idle: Vec::new(),
             was_idle: false,
+            joined: false,
         };
         let Admitted { rows, dead_letters, .. } = admission.admit(&chunk).unwrap();
         let sequences = rows.column(SEQUENCE).as_primitive::<Int64Type>();

@@ -112,6 +112,10 @@ impl Naive {
     }
 
     fn apply(&mut self, mark: Mark) {
+        if let Reached::Joined { stream } = mark.reached {
+            self.open.entry(mark.partition).or_insert((stream as usize, i64::MIN, false));
+            return self.raise();
+        }
         let Some((stream, highest, idle)) = self.open.get_mut(&mark.partition) else { return };
         match mark.reached {
             Reached::Time(time) => {
@@ -120,6 +124,7 @@ impl Naive {
             }
             Reached::Idle => *idle = true,
             Reached::Finished => drop(self.open.remove(&mark.partition)),
+            Reached::Joined { .. } => unreachable!("see above"),
         }
         self.raise();
     }
@@ -203,10 +208,13 @@ fn random_marks_move_the_watermarks_as_defined() {
             let reached = match below(40) {
                 0 if step > 100 => Reached::Finished,
                 1..=8 => Reached::Idle,
+                9 if step > 150 => Reached::Joined { stream: below(4) as u32 },
                 // Ties, and times that fall back.
                 _ => Reached::Time((step + below(60)) as i64 / 7 * 7),
             };
-            let mark = Mark { partition: below(partitions + 1) as u32, reached };
+            let joins = matches!(reached, Reached::Joined { .. });
+            let partition = if joins { partitions + below(4) } else { below(partitions + 4) };
+            let mark = Mark { partition: partition as u32, reached };
             found.apply(mark);
             wanted.apply(mark);
             let what = format!("seed {seed}, step {step}, {mark:?}");
@@ -218,4 +226,18 @@ fn random_marks_move_the_watermarks_as_defined() {
             assert_eq!(found.ahead(25), wanted.ahead(25), "{what}");
         }
     }
+}
+
+#[test]
+fn a_partition_that_joins_holds_the_watermark_where_it_is() {
+    let mut marks = Watermarks::new(&[events(&[0])]);
+    marks.apply(reached(0, 100));
+    marks.apply(Mark { partition: 7, reached: Reached::Joined { stream: 0 } });
+    marks.apply(reached(0, 200));
+    assert_eq!((marks.of_job(), marks.holding()), (90, vec![7]));
+    marks.apply(reached(7, 150));
+    assert_eq!(marks.of_job(), 140);
+    marks.apply(finished(0));
+    marks.apply(idle(7));
+    assert_eq!(marks.of_job(), 201);
 }

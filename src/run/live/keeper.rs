@@ -1,13 +1,14 @@
 //! What goes on beside the dataflow of a live run: offsets are committed, and it is looked after the
 //! cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::settled::Settled;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -36,6 +37,8 @@ struct Kept {
     health: Arc<Health>,
     places: BTreeMap<u32, Place>,
     settled: Settled,
+    topics: Topics,
+    names: PartitionNames,
     committed: BTreeMap<u32, u64>,
     commit_interval: Duration,
     refresh_interval: Duration,
@@ -51,6 +54,7 @@ impl Keeper {
         kafka: &Kafka,
         places: &[(u32, Place)],
         settled: &Settled,
+        names: &PartitionNames,
         lags: &Lags,
     ) -> Result<Self, SourceError> {
         let mut kept = Kept {
@@ -58,6 +62,8 @@ impl Keeper {
             health: reading.cluster.health.clone(),
             places: places.iter().cloned().collect(),
             settled: settled.clone(),
+            topics: reading.clone(),
+            names: names.clone(),
             committed: BTreeMap::new(),
             commit_interval: kafka.commit_interval,
             refresh_interval: kafka.refresh_interval,
@@ -116,12 +122,32 @@ impl Kept {
             return;
         }
         self.refreshed_at = Some(Instant::now());
+        self.look_for_partitions();
         for (number, offset) in self.settled.offsets() {
             let Some(place) = self.places.get(&number) else { continue };
             let ends = self.client.fetch_watermarks(&place.topic, place.partition, ANSWER_TIMEOUT);
             let Ok((_, high)) = ends else { return };
             let lag = u64::try_from(high).unwrap_or(0).saturating_sub(offset);
             self.lags.set(&place.topic, place.partition, lag);
+        }
+    }
+
+    /// Has partitions that topics have got since read from their beginning.
+    fn look_for_partitions(&mut self) {
+        let topics: BTreeSet<String> =
+            self.places.values().map(|place| place.topic.clone()).collect();
+        for topic in topics {
+            let count = self.topics.cluster.partitions(&self.client, &topic, ANSWER_TIMEOUT);
+            let known = self.places.values().filter(|place| place.topic == topic).count();
+            for partition in known..count.unwrap_or(0) {
+                let place = Place { partition: partition as i32, ..Place::unknown(&topic) };
+                let number = self.names.joined(place.name());
+                eprintln!("{}: a new partition, read from its beginning", place.name());
+                self.settled.joined(number);
+                self.topics.live.joined();
+                self.places.insert(number, place.clone());
+                self.topics.joins.add(number, place);
+            }
         }
     }
 

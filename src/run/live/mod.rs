@@ -60,7 +60,10 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     engine.run.settled = Settled::of(places.iter().map(|(number, place)| (*number, place.first)));
     let producer = Producer::new(&reading.cluster)?;
     let lags = Lags::default();
-    let keeper = Keeper::start(&reading, &job.kafka, &places, &engine.run.settled, &lags)?;
+    let keeper = {
+        let names = &prepared.partition_names;
+        Keeper::start(&reading, &job.kafka, &places, &engine.run.settled, names, &lags)?
+    };
     let service = Service::start(
         job.listen,
         Metrics {

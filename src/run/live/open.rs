@@ -18,6 +18,7 @@ use crate::sources::inputs::Topics;
 use crate::sources::json::decoder::json_type;
 use crate::sources::kafka::back::{self, Reach};
 use crate::sources::kafka::begin::{self, Place};
+use crate::sources::kafka::joins::Joins;
 use crate::sources::kafka::live::Live;
 use crate::sources::merge::Epochs;
 
@@ -64,6 +65,7 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
         group: topics.group.clone(),
         live: Arc::new(live),
         epochs: Epochs::default(),
+        joins: Joins::default(),
         stop: options.interrupt.clone(),
     };
     Ok(Opened { topics: OpenTopics { reading, events, tables }, complete_from })

@@ -21,6 +21,7 @@ use driftline_operators::gate::Order;
 use driftline_operators::ingest::{FlowBounds, Intake};
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
+use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::run::Run;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
@@ -47,7 +48,7 @@ pub struct Prepared {
     pub layout: EventLayout,
     pub plan: Arc<FeaturePlan>,
     pub tables: Vec<CompiledTable>,
-    pub partition_names: Arc<[String]>,
+    pub partition_names: PartitionNames,
     bounds: Vec<StreamBounds>,
     filter: Option<Expression>,
     shard_by: Option<usize>,

@@ -7,6 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
+use driftline_operators::partition_names::PartitionNames;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
@@ -112,13 +113,14 @@ pub(super) fn too_large<'a>(
     rows: &RecordBatch,
     row: usize,
     envelope: Option<Envelope<'a>>,
-    names: &[String],
+    names: &PartitionNames,
 ) -> Result<Outgoing<'a>, SinkError> {
     let partition = column(rows, PARTITION)?.as_primitive::<UInt32Type>().value(row);
+    let name = names.get(partition).unwrap_or_default();
     let fault = Fault {
         reason: "message_too_large",
         detail: &format!("the prediction is larger than {topic} takes"),
-        partition: names.get(partition as usize).map_or("", String::as_str),
+        partition: &name,
         offset: column(rows, OFFSET)?.as_primitive::<UInt64Type>().value(row),
     };
     Ok(Outgoing {

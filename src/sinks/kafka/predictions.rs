@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType};
 use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::ENVELOPE;
+use driftline_operators::partition_names::PartitionNames;
 use rdkafka::message::OwnedHeaders;
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
@@ -24,7 +25,7 @@ pub struct Predictions {
     /// What the events are said to come from.
     pub source: String,
     /// What partitions are called, by number.
-    pub partition_names: Arc<[String]>,
+    pub partition_names: PartitionNames,
 }
 
 impl Messages for Predictions {

@@ -39,6 +39,11 @@ impl Live {
         }
     }
 
+    /// One more partition of the events is read.
+    pub fn joined(&self) {
+        self.behind.fetch_add(1, Relaxed);
+    }
+
     /// Whether events have to wait for eager tables.
     pub fn is_loading(&self) -> bool {
         self.loading.load(Relaxed) > 0

@@ -6,10 +6,12 @@
 //! | `back` | how far before that windows have to be fed from |
 //! | `queue` | the messages of one partition, without an allocation for each |
 //! | `reader` | messages to rows |
+//! | `joins` | partitions that come while a run reads the topic |
 //! | `live` | what all partitions of a run share: whether the end has come |
 
 pub mod back;
 pub mod begin;
+pub mod joins;
 pub mod live;
 pub mod queue;
 pub mod reader;
@@ -38,6 +40,13 @@ pub struct KafkaStream {
     pub partitions: Vec<Partition>,
     /// Where each partition begins.
     pub places: Vec<Place>,
+    pub form: Form,
+}
+
+/// What all partitions of a stream have in common.
+#[derive(Clone)]
+pub struct Form {
+    stream: usize,
     read_as: Vec<Field>,
     schema: SchemaRef,
     time: String,
@@ -79,21 +88,22 @@ impl KafkaStream {
             name: place.name(),
             floor: i64::MIN,
         });
-        Ok(KafkaStream {
-            partitions: partitions.collect(),
-            places,
+        let tombstones = topics.table_key.as_ref();
+        let form = Form {
+            stream,
             schema,
             read_as,
             time: spec.time.clone(),
-            tombstones: topics
-                .table_key
-                .as_ref()
+            tombstones: tombstones
                 .map(|key| Tombstones { key: key.clone(), time: spec.time.clone() }),
             is_eager: topics.is_eager,
             idle_timeout: spec.idle_timeout_ms.map(Duration::from_millis),
-        })
+        };
+        Ok(KafkaStream { partitions: partitions.collect(), places, form })
     }
+}
 
+impl Form {
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -108,20 +118,19 @@ impl KafkaStream {
         self.schema = event_schema(&self.read_as, &self.time);
     }
 
-    /// What reads one of the partitions, of which `number` is the number in the run.
+    /// What reads a partition of the stream, whose number in the run is `number`.
     ///
     /// # Errors
     /// If it is not assigned to the client.
     pub fn feed(
         &self,
-        at: usize,
+        place: &Place,
         number: u32,
         client: &Arc<BaseConsumer<Told>>,
         live: &Arc<Live>,
         rows_max: usize,
     ) -> Result<OnePartition<KafkaReader>, SourceError> {
-        let (place, partition) = (&self.places[at], &self.partitions[at]);
-        let name = partition.name.clone();
+        let name = place.name();
         let queue = Queue::split(client, &place.topic, place.partition)
             .ok_or_else(|| failed(&name, "it is not assigned to this client"))?;
         let decoding = Decoding {
@@ -133,7 +142,7 @@ impl KafkaStream {
         let in_stream = InStream {
             time_column: self.schema.index_of(&self.time).map_err(|error| failed(&name, error))?,
             name: name.clone(),
-            stream: partition.stream,
+            stream: self.stream,
             partition: number,
         };
         let of = match (&self.tombstones, self.is_eager) {

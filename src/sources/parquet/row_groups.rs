@@ -95,6 +95,7 @@ impl PieceReader {
             finished: piece.last_of_partition.then_some(piece.partition).into_iter().collect(),
             idle: Vec::new(),
             was_idle: false,
+            joined: false,
         };
         Ok(Taken { chunk, highest })
     }
