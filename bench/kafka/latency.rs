@@ -48,7 +48,7 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     let run = Run::start(broker, model, "latest", &[])?;
     let count = (WARM_UP + MEASURED).as_secs() * rate;
     let begins = Instant::now() + Duration::from_secs(2);
-    let due = |event: u64| begins + Duration::from_secs_f64(event as f64 / rate as f64);
+    let due = move |event: u64| begins + Duration::from_secs_f64(event as f64 / rate as f64);
 
     let stop = Arc::new(AtomicBool::new(false));
     let consumer = broker.consumer()?;
