@@ -49,9 +49,9 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
     let client = Arc::new(cluster.consumer("bench")?);
     let places: Vec<Place> =
         (0..PARTITIONS).map(|partition| Place { partition, ..Place::unknown(from) }).collect();
-    kafka::assign(&client, places.iter())?;
     let queues = places.iter().map(|place| Queue::split(&client, from, place.partition));
     let mut queues = queues.collect::<Option<Vec<_>>>().context("a queue")?;
+    kafka::assign(&client, places.iter())?;
     let producer = Producer::new(&cluster)?;
     let value = vec![b'x'; VALUE_BYTES];
     let (mut messages, mut ended) = (0, 0);

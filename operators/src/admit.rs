@@ -213,7 +213,8 @@ impl Admission {
                 Reason::NoEventTime => {
                     "the record has no event time, or it is not a time".to_owned()
                 }
-                _ => format!("behind the partition by more than {} ms", self.allowed_lateness_ms),
+                Reason::TooLate => behind_by(self.late_horizon_ms.unwrap_or(0)),
+                _ => behind_by(self.allowed_lateness_ms),
             };
             letters.row(reason, &detail, rows, &self.layout, row)?;
         }
@@ -256,6 +257,10 @@ impl Admission {
         self.counters.rows_skipped(skipped);
         self.counters.rows_late(late);
     }
+}
+
+fn behind_by(millis: i64) -> String {
+    format!("behind the partition by more than {millis} ms")
 }
 
 /// The highest event time, if there is any. The end of time is none, as no row can be there.

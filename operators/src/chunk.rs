@@ -11,7 +11,8 @@ pub struct Undecoded {
     pub offset: u64,
     /// What is wrong.
     pub why: String,
-    pub bytes: Vec<u8>,
+    /// None of a message without a value.
+    pub bytes: Option<Vec<u8>>,
     /// What came around the bytes, of a message.
     pub envelope: Option<Vec<u8>>,
 }

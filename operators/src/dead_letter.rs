@@ -88,7 +88,7 @@ pub struct DeadLetters {
 struct Record<'a> {
     partition: u32,
     offset: u64,
-    payload: &'a [u8],
+    payload: Option<&'a [u8]>,
     envelope: Option<&'a [u8]>,
 }
 
@@ -119,8 +119,12 @@ impl DeadLetters {
         self.event_id.append_null();
         self.event_time.append_null();
         let Undecoded { offset, why, bytes, envelope } = record;
-        let record =
-            Record { partition, offset: *offset, payload: bytes, envelope: envelope.as_deref() };
+        let record = Record {
+            partition,
+            offset: *offset,
+            payload: bytes.as_deref(),
+            envelope: envelope.as_deref(),
+        };
         self.push(Reason::DecodeFailed, why, record);
     }
 
@@ -153,7 +157,7 @@ impl DeadLetters {
             }
         };
         let envelope = layout.envelope.and_then(|at| bytes_at(batch.column(at), row));
-        self.push(reason, detail, Record { partition, offset, payload, envelope });
+        self.push(reason, detail, Record { partition, offset, payload: Some(payload), envelope });
         Ok(())
     }
 
@@ -175,7 +179,11 @@ impl DeadLetters {
         };
         let (partition, offset) = (chunk.partition, chunk.offsets.value(row));
         let envelope = chunk.envelopes.as_ref().and_then(|column| bytes_at(column, row));
-        self.push(Reason::TableRow, detail, Record { partition, offset, payload, envelope });
+        self.push(
+            Reason::TableRow,
+            detail,
+            Record { partition, offset, payload: Some(payload), envelope },
+        );
         Ok(())
     }
 
@@ -185,7 +193,7 @@ impl DeadLetters {
         self.detail.append_value(detail);
         self.partition.append_value(self.partition_names.get(partition).unwrap_or_default());
         self.offset.append_value(offset);
-        self.payload.append_value(payload);
+        self.payload.append_option(payload);
         self.number.append_value(partition);
         self.envelope.append_option(envelope);
         self.rows += 1;

@@ -30,6 +30,12 @@ pub trait Sink {
     /// Rows that have become durable since the last call.
     fn durable_rows(&mut self) -> u64;
 
+    /// Rows that have become durable since the last call as dead letters, as they could not be written
+    /// as what they are.
+    fn refused_rows(&mut self) -> u64 {
+        0
+    }
+
     /// How many of the last batches may still be refused, or have to be waited for before the next
     /// ones can be taken. The epochs of those before them are over.
     fn unacknowledged(&mut self) -> usize {
@@ -82,6 +88,15 @@ impl Tally {
             && let Some(read_at) = batch.column_by_name(READ_AT)
         {
             latencies.handed_over(read_at.as_primitive::<Int64Type>().values(), clock.now());
+        }
+    }
+
+    fn refused(&self, rows: u64) {
+        match self {
+            Tally::Nothing => {}
+            Tally::DeadLetters(counters)
+            | Tally::Rows(counters)
+            | Tally::Predictions { counters, .. } => counters.dead_letters_durable(rows),
         }
     }
 
@@ -151,6 +166,7 @@ pub fn deliver<'scope>(
                 let Some(open) = sink.as_mut() else { return };
                 failure.check(open.tick());
                 tally.durable(open.durable_rows());
+                tally.refused(open.refused_rows());
                 held.drain(..held.len().saturating_sub(open.unacknowledged()));
                 if frontier.is_empty()
                     && held.is_empty()

@@ -15,8 +15,8 @@ use crate::sources::{SourceError, failed};
 /// How long a question to the cluster may take before a run.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Bytes of fetched messages that may wait in a client, of all its partitions.
-const FETCHED_KB_MAX: u32 = 64 << 10;
+/// KiB of fetched messages of a partition that may wait in a client.
+const FETCHED_KB_MAX: u32 = 16 << 10;
 
 /// The cluster that a job names.
 #[derive(Clone)]

@@ -2,16 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// What the clients of a run know of the cluster. Changes are told on standard error.
 #[derive(Default)]
 pub struct Health {
     servers: String,
+    /// A client has lost its brokers; it goes on trying. Nobody has asked yet whether that is so.
+    is_in_doubt: AtomicBool,
     is_away: AtomicBool,
     outages: AtomicU64,
     /// Why the run cannot go on, if it cannot.
@@ -23,24 +26,34 @@ impl Health {
         Health { servers: servers.to_owned(), ..Health::default() }
     }
 
-    /// No broker can be reached. Clients go on trying.
-    pub fn away(&self, why: &str) {
+    fn doubt(&self) {
+        self.is_in_doubt.store(true, Relaxed);
+    }
+
+    /// Whether the cluster may be away.
+    pub fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Relaxed)
+    }
+
+    /// No broker has answered.
+    pub fn away(&self) {
+        self.doubt();
         if !self.is_away.swap(true, Relaxed) {
             self.outages.fetch_add(1, Relaxed);
             let servers = &self.servers;
-            eprintln!(
-                "warning: kafka: no broker of {servers} can be reached ({why}); trying again"
-            );
+            eprintln!("warning: kafka: no broker of {servers} can be reached; trying again");
         }
     }
 
     /// A broker has answered.
     pub fn back(&self) {
+        self.is_in_doubt.store(false, Relaxed);
         if self.is_away.swap(false, Relaxed) {
             eprintln!("kafka: {} can be reached again", self.servers);
         }
     }
 
+    /// Whether no broker has answered when it was asked.
     pub fn is_away(&self) -> bool {
         self.is_away.load(Relaxed)
     }
@@ -79,7 +92,7 @@ impl ConsumerContext for Told {}
 pub fn note(health: &Health, code: Option<RDKafkaErrorCode>, reason: &str) {
     use RDKafkaErrorCode as Code;
     match code {
-        Some(Code::AllBrokersDown) => health.away(reason),
+        Some(Code::AllBrokersDown | Code::BrokerTransportFailure) => health.doubt(),
         Some(
             Code::Authentication
             | Code::SaslAuthenticationFailed
@@ -91,5 +104,14 @@ pub fn note(health: &Health, code: Option<RDKafkaErrorCode>, reason: &str) {
         ) => health.refused(format!("kafka: {reason}")),
         // Of single brokers and connections: clients go on by themselves.
         _ => {}
+    }
+}
+
+/// Has a client tell of errors that are of no single record.
+pub fn serve(client: &BaseConsumer<Told>) {
+    while let Some(event) = client.poll(Duration::ZERO) {
+        if let Err(error) = event {
+            note(&client.context().0, error.rdkafka_error_code(), &error.to_string());
+        }
     }
 }

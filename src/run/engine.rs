@@ -122,19 +122,20 @@ impl Engine {
         }
     }
 
-    /// Whether the run is interrupted and what is under way not worth waiting for. `drain_until` is
-    /// when that is, once it was interrupted.
-    fn is_over(&self, drain_until: &mut Option<Instant>) -> bool {
+    /// Whether the run is interrupted, and what is under way not worth waiting for.
+    fn is_over(&self) -> bool {
         if let Some(why) = self.options.topics.reading().and_then(|r| r.cluster.health.refusal()) {
             self.run.failure.report(why);
         }
-        let Some(drain) = self.options.drain.filter(|_| self.options.interrupt.is_set()) else {
-            return self.options.interrupt.is_set();
-        };
-        let is_over = Instant::now() >= *drain_until.get_or_insert_with(|| Instant::now() + drain);
+        let Some(since) = self.options.interrupt.since() else { return false };
+        let Some(drain) = self.options.drain else { return true };
+        let is_over = since.elapsed() >= drain;
         if is_over {
-            let unsettled = self.run.settled.unsettled();
-            self.run.failure.report(format!("stopped with {unsettled} records not acknowledged within {} s (kafka.shutdown_timeout_ms); they will be read again", drain.as_secs_f64()));
+            self.run.failure.report(format!(
+                "stopped with {} records not acknowledged within {} s (kafka.shutdown_timeout_ms); they will be read again",
+                self.run.settled.unsettled(),
+                drain.as_secs_f64()
+            ));
         }
         is_over
     }
@@ -148,8 +149,7 @@ impl Engine {
             build(scope, index, &probe, events)
         });
         self.run.failure.check(built.map_err(|error| format!("{error:#}")));
-        let mut drain_until = None;
-        while !probe.done() && !self.run.failure.is_set() && !self.is_over(&mut drain_until) {
+        while !probe.done() && !self.run.failure.is_set() && !self.is_over() {
             worker.step_or_park(Some(PARK));
         }
         if !probe.done() {

@@ -1,9 +1,8 @@
 //! What a run is asked for beyond its job file.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use driftline_operators::fault::Faults;
 
@@ -94,15 +93,20 @@ impl TopicUse {
 
 /// Set when the user asks the run to stop.
 #[derive(Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<OnceLock<Instant>>);
 
 impl Interrupt {
     pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.get_or_init(Instant::now);
     }
 
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.get().is_some()
+    }
+
+    /// When it was set.
+    pub fn since(&self) -> Option<Instant> {
+        self.0.get().copied()
     }
 }
 

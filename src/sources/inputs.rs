@@ -243,8 +243,8 @@ impl Inputs {
             let mine = number as usize % workers == worker;
             let Some(form) = form.as_ref().filter(|_| mine) else { return Ok(None) };
             let client = Arc::new(topics.cluster.consumer(&topics.group)?);
-            kafka::assign(&client, std::iter::once(place))?;
             let feed = form.feed(place, number, &client, &topics.live, rows_max)?.joining();
+            kafka::assign(&client, std::iter::once(place))?;
             Ok(Some(MergedFeed { stream: EVENTS, feed: Box::new(feed), is_free: true }))
         })
     }
@@ -269,14 +269,16 @@ impl Inputs {
             return Ok(Vec::new());
         }
         let client = Arc::new(topics.cluster.consumer(&topics.group)?);
-        kafka::assign(&client, mine.iter().map(|(_, kafka, at)| &kafka.places[*at]))?;
         let feed = |(number, kafka, at): (u32, &KafkaStream, usize)| {
             let (place, stream) = (&kafka.places[at], kafka.partitions[at].stream);
             let feed =
                 kafka.form.feed(place, number, &client, &topics.live, self.epoch_rows_max)?;
             Ok(MergedFeed { stream, feed: Box::new(feed), is_free: true })
         };
-        mine.into_iter().map(feed).collect()
+        // Queues first: what is fetched before its queue is split would go to the client's own.
+        let feeds = mine.iter().copied().map(feed).collect::<Result<Vec<_>, _>>()?;
+        kafka::assign(&client, mine.iter().map(|(_, kafka, at)| &kafka.places[*at]))?;
+        Ok(feeds)
     }
 }
 

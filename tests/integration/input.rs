@@ -146,7 +146,7 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
     let undecoded = inside().filter(|(_, record)| record.is_none()).map(|(offset, _)| Undecoded {
         offset,
         why: "not an event".to_owned(),
-        bytes: damaged((partition, offset)),
+        bytes: Some(damaged((partition, offset))),
         envelope: None,
     });
     let before = records[..start].iter().flatten().filter_map(|event| event.time).max();

@@ -1,7 +1,9 @@
 //! The main job on topics: the graph of a replay, in and out of Kafka, until it is told to stop.
 
-mod keeper;
+mod committer;
 mod open;
+mod places;
+mod watcher;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,13 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use driftline_jobs::enriched::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
+use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
 use driftline_operators::drift::snapshot;
 use driftline_operators::score::Scoring;
 use driftline_operators::settled::Settled;
 use timely::dataflow::{ProbeHandle, Scope};
 
-use self::keeper::Keeper;
+use self::committer::Committer;
+use self::places::Places;
+use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
 use super::engine::Engine;
@@ -28,6 +33,9 @@ use crate::config::job::Alerts;
 use crate::config::{Job, Problem};
 use crate::service::{Lags, Metrics, Service};
 use crate::sinks::kafka::Producer;
+
+/// What is left at least of the time to stop for the last offsets to be committed.
+const COMMIT_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 /// What a live run is asked for beyond its job file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,10 +68,17 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     engine.run.settled = Settled::of(places.iter().map(|(number, place)| (*number, place.first)));
     let producer = Producer::new(&reading.cluster)?;
     let lags = Lags::default();
-    let keeper = {
-        let names = &prepared.partition_names;
-        Keeper::start(&reading, &job.kafka, &places, &engine.run.settled, names, &lags)?
-    };
+    let known = Places::new(places.iter().cloned());
+    let settled = &engine.run.settled;
+    let committer = Committer::start(&reading, job.kafka.commit_interval, &known, settled)?;
+    let _watcher = Watcher::start(Watching {
+        topics: reading.clone(),
+        places: known,
+        names: prepared.partition_names.clone(),
+        settled: settled.clone(),
+        lags: lags.clone(),
+        refresh_interval: job.kafka.refresh_interval,
+    })?;
     let service = Service::start(
         job.listen,
         Metrics {
@@ -116,10 +131,13 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     eprintln!("running: {count} partitions of {} at {servers}", described(job));
     eprintln!("metrics: http://{}/metrics", service.address);
     let ended = engine.start(build)?;
-    let committed = keeper.stop();
+    let stopping_for = options.interrupt.since().map_or(Duration::ZERO, |since| since.elapsed());
+    let left = job.kafka.shutdown_timeout.saturating_sub(stopping_for).max(COMMIT_TIMEOUT_MIN);
+    let committed = committer.stop(left);
     if let Some(failure) = &ended.failure {
         bail!("{failure}");
     }
+    check_account(&engine.run.counters)?;
     committed
         .context("the last offsets could not be committed; what came after them is read again")?;
     let mut summary = Summary::of_live(job, &parts, &engine.run.counters, &ended, &targets);
@@ -127,6 +145,16 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         summary.drift = tally.lines(drift.windows());
     }
     Ok(summary)
+}
+
+/// Whether every record that was read is accounted for; those that wait in the order gate are pending.
+fn check_account(counters: &Counters) -> Result<()> {
+    let account = counters.account();
+    if account.missing() != 0 {
+        let (read, missing) = (account.read, account.missing());
+        bail!("the account does not balance: of {read} records read {missing} are missing");
+    }
+    Ok(())
 }
 
 /// When alerts are raised, with the reference that drift is measured against.

@@ -25,7 +25,7 @@ impl Messages for Alerts {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<u64, SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
@@ -65,6 +65,6 @@ impl Messages for Alerts {
                 return Err(failed(&self.topic, "an alert is larger than a message may be"));
             }
         }
-        Ok(())
+        Ok(0)
     }
 }

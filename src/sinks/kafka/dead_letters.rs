@@ -64,7 +64,7 @@ impl Messages for DeadLetters {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<u64, SinkError> {
         let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
         let (reasons, details) = (text("reason")?, text("detail")?);
         let partitions = text("partition")?;
@@ -87,8 +87,8 @@ impl Messages for DeadLetters {
                 headers: fault.headers(envelope),
                 time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
             };
-            if producer.send(letter(&fault, Some(payloads.value(row))), batch)? == Handed::TooLarge
-            {
+            let value = payloads.is_valid(row).then(|| payloads.value(row));
+            if producer.send(letter(&fault, value), batch)? == Handed::TooLarge {
                 let detail = format!(
                     "{}; its value is left out, as it is too large for a message",
                     fault.detail
@@ -102,7 +102,7 @@ impl Messages for DeadLetters {
                 }
             }
         }
-        Ok(())
+        Ok(0)
     }
 }
 

@@ -22,8 +22,8 @@ use super::failed;
 
 /// What makes messages of the rows of a batch.
 pub trait Messages {
-    /// Hands over a message for each row, as those of `batch`; of a row that needs none it says so
-    /// by [`Batch::done`].
+    /// Hands over a message for each row, as those of `batch`. How many of them are dead letters, as
+    /// what they were to be is too large.
     ///
     /// # Errors
     /// If the rows cannot be written, or the producer can send nothing any more.
@@ -32,7 +32,7 @@ pub trait Messages {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<(), SinkError>;
+    ) -> Result<u64, SinkError>;
 }
 
 /// Sends rows to a topic. What it was given is durable when brokers have acknowledged it.
@@ -42,15 +42,31 @@ pub struct KafkaSink<M> {
     settled: Settled,
     wake: Wake,
     /// With their rows, the oldest first; those in front are not acknowledged.
-    waiting: VecDeque<(Arc<Batch>, u64)>,
+    waiting: VecDeque<Waiting>,
     durable: u64,
+    refused: u64,
+}
+
+/// A batch, and how many of its rows are what they were to be, and dead letters.
+struct Waiting {
+    batch: Arc<Batch>,
+    rows: u64,
+    refused: u64,
 }
 
 impl<M: Messages> KafkaSink<M> {
     /// `settled` hears of the records whose messages are acknowledged.
     pub fn new(messages: M, producer: Producer, settled: Settled) -> Self {
         let wake: Wake = Arc::new(|| {});
-        KafkaSink { messages, producer, settled, wake, waiting: VecDeque::new(), durable: 0 }
+        KafkaSink {
+            messages,
+            producer,
+            settled,
+            wake,
+            waiting: VecDeque::new(),
+            durable: 0,
+            refused: 0,
+        }
     }
 }
 
@@ -58,20 +74,22 @@ impl<M: Messages> Sink for KafkaSink<M> {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
         let count = rows.num_rows();
         let batch = Batch::new(count, Some(rows.clone()), self.settled.clone(), self.wake.clone());
-        self.messages.send(rows, &self.producer, &batch)?;
+        let refused = self.messages.send(rows, &self.producer, &batch)?;
         batch.done();
-        self.waiting.push_back((batch, count as u64));
+        self.waiting.push_back(Waiting { batch, rows: count as u64 - refused, refused });
         Ok(())
     }
 
     fn durable_rows(&mut self) -> u64 {
-        while let Some((batch, rows)) = self.waiting.front()
-            && batch.is_acknowledged()
-        {
-            self.durable += rows;
-            self.waiting.pop_front();
+        while let Some(first) = self.waiting.pop_front_if(|first| first.batch.is_acknowledged()) {
+            self.durable += first.rows;
+            self.refused += first.refused;
         }
         std::mem::take(&mut self.durable)
+    }
+
+    fn refused_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     fn unacknowledged(&mut self) -> usize {

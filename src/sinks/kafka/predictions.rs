@@ -34,7 +34,7 @@ impl Messages for Predictions {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<u64, SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
@@ -43,6 +43,7 @@ impl Messages for Predictions {
         let keys = column(rows, "key")?;
         let times = column(rows, "event_time")?.as_primitive::<TimestampMillisecondType>();
         let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary::<i32>());
+        let mut refused = 0;
         for row in 0..rows.num_rows() {
             let id = ids.value(row).as_bytes();
             let mut headers = OwnedHeaders::new_with_capacity(12);
@@ -71,6 +72,7 @@ impl Messages for Predictions {
             let (topic, key) = (self.topic.as_str(), key.as_deref());
             let message = Outgoing { topic, key, value: Some(value), headers, time_ms: None };
             if producer.send(message, batch)? == Handed::TooLarge {
+                refused += 1;
                 let letter = dead_letters::too_large(
                     &self.dead_letters,
                     &self.topic,
@@ -87,7 +89,7 @@ impl Messages for Predictions {
                 }
             }
         }
-        Ok(())
+        Ok(refused)
     }
 }
 

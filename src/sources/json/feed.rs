@@ -54,7 +54,7 @@ impl JsonReader {
         let undecoded = decoded.bad.into_iter().map(|(at, why)| {
             let Line { bytes, position, file, number, .. } = &lines[at];
             let why = format!("{file}, line {number}: {why}");
-            Undecoded { offset: *position, why, bytes: bytes.clone(), envelope: None }
+            Undecoded { offset: *position, why, bytes: Some(bytes.clone()), envelope: None }
         });
         Ok(Records {
             offsets: UInt64Array::from_iter_values(offsets),

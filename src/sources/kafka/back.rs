@@ -5,11 +5,14 @@
 //! times themselves are looked at: rows of a partition are in order but for the lateness that the job
 //! allows, and the offset is found by halving.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use driftline_operators::admit::{event_times, highest};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -55,92 +58,142 @@ pub fn reach_back(
     time: SchemaRef,
     reach: Reach,
 ) -> Result<Vec<Option<i64>>, SourceError> {
-    let mut reached = Vec::new();
-    for place in places {
+    let looking = Looking { cluster, client, time };
+    let mut halvings = Vec::new();
+    for place in places.iter() {
         let (low, _) = ends(cluster, client, &place.topic, place.partition, ANSWER_TIMEOUT)?;
-        let mut looking = Looking { cluster, client, place, time: &time };
-        let at_beginning = looking.highest(low.max(place_before(place.first)), place.first)?;
-        if let Some(at_beginning) = at_beginning {
-            let of_use_from = reach.of_use_from(at_beginning);
-            let read_from = first_of_use(low, place.first, |offset| {
-                let first = looking.place.first;
-                let highest = looking.highest(offset, first.min(offset + LOOKED_AT))?;
-                Ok(highest.is_some_and(|highest| reach.all_before(highest, of_use_from)))
-            })?;
-            place.read_from = read_from;
+        halvings.push(Halving { behind: low, of_use: place.first });
+    }
+    let last = halvings.iter().map(|halving| Stretch {
+        from: halving.behind.max(halving.of_use.saturating_sub(LOOKED_AT)),
+        to: halving.of_use,
+    });
+    let reached = looking.highest(places, &last.collect::<Vec<_>>())?;
+    // All partitions take each step together: a step is one answer of the cluster.
+    while halvings.iter().zip(&reached).any(|(halving, reached)| halving.next(*reached).is_some()) {
+        let steps = halvings.iter().zip(&reached).zip(places.iter());
+        let stretches = steps.map(|((halving, reached), place)| match halving.next(*reached) {
+            Some(middle) => Stretch { from: middle, to: place.first.min(middle + LOOKED_AT) },
+            None => Stretch { from: 0, to: 0 },
+        });
+        let stretches: Vec<Stretch> = stretches.collect();
+        let found = looking.highest(places, &stretches)?;
+        for ((halving, reached), found) in halvings.iter_mut().zip(&reached).zip(found) {
+            let (Some(middle), Some(reached)) = (halving.next(*reached), *reached) else {
+                continue;
+            };
+            let of_use_from = reach.of_use_from(reached);
+            halving.narrow(middle, found.is_some_and(|at| reach.all_before(at, of_use_from)));
         }
-        reached.push(at_beginning);
+    }
+    for ((place, halving), reached) in places.iter_mut().zip(&halvings).zip(&reached) {
+        if reached.is_some() {
+            place.read_from = halving.behind;
+        }
     }
     client.unassign().map_err(|error| cluster.failed(&error))?;
     Ok(reached)
 }
 
-fn place_before(first: u64) -> u64 {
-    first.saturating_sub(LOOKED_AT)
+/// The search for the highest offset before which nothing is of use.
+#[derive(Clone, Copy, Debug)]
+struct Halving {
+    /// Nothing before it is of use.
+    behind: u64,
+    /// Something before it may be.
+    of_use: u64,
 }
 
-/// The highest offset found in [low, first] before which nothing is of use, where `is_behind` says of
-/// an offset whether that is so.
-fn first_of_use(
-    low: u64,
-    first: u64,
-    mut is_behind: impl FnMut(u64) -> Result<bool, SourceError>,
-) -> Result<u64, SourceError> {
-    let (mut behind, mut of_use) = (low, first);
-    while of_use - behind > LOOKED_AT {
-        let middle = behind + (of_use - behind) / 2;
-        if is_behind(middle)? {
-            behind = middle;
-        } else {
-            of_use = middle;
+impl Halving {
+    /// The offset to look at next, if there is something before the beginning and it is worth it.
+    fn next(&self, reached: Option<i64>) -> Option<u64> {
+        let is_wide = self.of_use.saturating_sub(self.behind) > LOOKED_AT;
+        (reached.is_some() && is_wide).then(|| self.behind + (self.of_use - self.behind) / 2)
+    }
+
+    fn narrow(&mut self, middle: u64, is_behind: bool) {
+        match is_behind {
+            true => self.behind = middle,
+            false => self.of_use = middle,
         }
     }
-    Ok(behind)
+}
+
+/// Offsets of a partition, [from, to).
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: u64,
+    to: u64,
 }
 
 struct Looking<'a> {
     cluster: &'a Cluster,
     client: &'a BaseConsumer<Told>,
-    place: &'a Place,
     /// The column of event time, as JSON has it.
-    time: &'a SchemaRef,
+    time: SchemaRef,
 }
 
 impl Looking<'_> {
-    /// The highest event time of messages with an offset in [from, to), if one has any.
-    fn highest(&mut self, from: u64, to: u64) -> Result<Option<i64>, SourceError> {
-        let named = |error: &dyn std::fmt::Display| failed(self.place.name(), error);
-        let mut columns = JsonColumns::new(self.time.clone()).map_err(|e| named(&e))?;
-        if from >= to {
-            return Ok(None);
-        }
+    /// The highest event time of the messages of a stretch of each place, if one has any.
+    fn highest(
+        &self,
+        places: &[Place],
+        stretches: &[Stretch],
+    ) -> Result<Vec<Option<i64>>, SourceError> {
+        let named = |error: &dyn std::fmt::Display| failed("reading back", error);
+        let mut columns = Vec::new();
         let mut list = TopicPartitionList::new();
-        let offset = Offset::Offset(from as i64);
-        let added = list.add_partition_offset(&self.place.topic, self.place.partition, offset);
-        added.and_then(|()| self.client.assign(&list)).map_err(|e| self.cluster.failed(&e))?;
-        let asked = Instant::now();
-        loop {
-            if asked.elapsed() > ANSWER_TIMEOUT {
-                return Err(named(&"the messages before the beginning could not be read in time"));
-            }
-            match self.client.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    if message.offset() as u64 >= to {
-                        break;
-                    }
-                    // What is no event has no time.
-                    let _ = columns.push(message.payload().unwrap_or_default());
-                    if message.offset() as u64 + 1 >= to {
-                        break;
-                    }
-                }
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => break,
-                _ => {}
+        let mut missing = BTreeSet::new();
+        for (at, (place, stretch)) in places.iter().zip(stretches).enumerate() {
+            columns.push(JsonColumns::new(self.time.clone()).map_err(|e| named(&e))?);
+            if stretch.from < stretch.to {
+                let offset = Offset::Offset(stretch.from as i64);
+                let added = list.add_partition_offset(&place.topic, place.partition, offset);
+                added.map_err(|e| named(&e))?;
+                missing.insert(at);
             }
         }
-        let rows = columns.finish().map_err(|e| named(&e))?;
-        let times = event_times(rows.column(0)).map_err(|e| named(&e))?;
-        Ok(highest(&times))
+        if !missing.is_empty() {
+            self.client.assign(&list).map_err(|e| self.cluster.failed(&e))?;
+        }
+        let asked = Instant::now();
+        while !missing.is_empty() {
+            if asked.elapsed() > ANSWER_TIMEOUT {
+                return Err(named(&"messages before the beginning could not be read in time"));
+            }
+            let message = match self.client.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    // What is last need not be a message. The topic is not told.
+                    let is_of = |at: &&usize| places[**at].partition == partition;
+                    let ended: Vec<usize> = missing.iter().filter(is_of).copied().collect();
+                    if let [only] = ended.as_slice() {
+                        missing.remove(only);
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            let of = |at: &usize| {
+                let place = &places[*at];
+                (place.topic.as_str(), place.partition) == (message.topic(), message.partition())
+            };
+            let Some(at) = missing.iter().copied().find(of) else { continue };
+            let offset = message.offset() as u64;
+            if offset < stretches[at].to {
+                // What is no event has no time.
+                let _ = columns[at].push(message.payload().unwrap_or_default());
+            }
+            if offset + 1 >= stretches[at].to {
+                missing.remove(&at);
+            }
+        }
+        let of = |mut columns: JsonColumns| {
+            let rows = columns.finish()?;
+            Ok(highest(&event_times(rows.column(0))?))
+        };
+        let found: Result<Vec<_>, ArrowError> = columns.into_iter().map(of).collect();
+        found.map_err(|error| named(&error))
     }
 }
 
@@ -152,16 +205,17 @@ mod tests {
     fn the_offset_is_found_by_halving_and_nothing_of_use_is_left_out() {
         for (low, first) in [(0, 0), (0, 10), (5, 1_000), (0, 100_000), (99_000, 100_000)] {
             for of_use in [low, (low + first) / 2, first] {
-                let mut asked = 0;
-                let found = first_of_use(low, first, |offset| {
+                let (mut asked, mut halving) = (0, Halving { behind: low, of_use: first });
+                while let Some(middle) = halving.next(Some(0)) {
                     asked += 1;
-                    Ok(offset <= of_use)
-                });
-                let found = found.unwrap();
+                    halving.narrow(middle, middle <= of_use);
+                }
+                let found = halving.behind;
                 assert!(found <= of_use.max(low), "{low}..{first}: {found} for {of_use}");
                 assert!(of_use - found <= LOOKED_AT, "{low}..{first}: {found} for {of_use}");
                 assert!(asked <= 17);
             }
         }
+        assert_eq!(Halving { behind: 0, of_use: 1_000 }.next(None), None);
     }
 }

@@ -1,15 +1,19 @@
 //! Where a run begins in each partition.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::job::{Start, Topics};
 use crate::kafka::Cluster;
 use crate::kafka::cluster::ANSWER_TIMEOUT;
 use crate::kafka::health::Told;
-use crate::sources::SourceError;
+use crate::sources::{SourceError, failed};
+
+/// How often a coordinator that comes up is asked.
+const COORDINATOR_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A partition of a topic, and where a run begins in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +50,7 @@ pub fn events(
 ) -> Result<Vec<Place>, SourceError> {
     let mut list = partitions(cluster, client, topics.names.iter().map(String::as_str))?;
     let asked = match topics.start {
-        Start::Committed => {
-            let answer = client.committed_offsets(list.clone(), ANSWER_TIMEOUT);
-            answer.map_err(|error| cluster.failed(&error))?
-        }
+        Start::Committed => committed(client, &list).map_err(|error| cluster.failed(&error))?,
         Start::Instant(millis) => {
             let time = Offset::Offset(millis.max(0));
             list.set_all_offsets(time).map_err(|error| cluster.failed(&error))?;
@@ -58,11 +59,16 @@ pub fn events(
         }
         Start::Earliest | Start::Latest => list.clone(),
     };
+    check_offsets(topics, &list)?;
     let mut places = Vec::new();
     for found in asked.elements() {
         let (topic, partition) = (found.topic(), found.partition());
         let (low, high) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
         let explicit = topics.start_offsets.get(&(topic.to_owned(), partition));
+        if let Some(&offset) = explicit.filter(|&&offset| offset > high) {
+            let message = format!("offset {offset} (start_offsets) is behind its end, {high}");
+            return Err(failed(format!("{topic}/{partition}"), message));
+        }
         let wanted = match (explicit, topics.start, found.offset()) {
             (Some(&offset), ..) => offset,
             (None, Start::Latest, _) => high,
@@ -81,6 +87,42 @@ pub fn events(
         places.push(place);
     }
     Ok(places)
+}
+
+/// What the group has committed. A coordinator that is about to come up is waited for.
+fn committed(
+    client: &BaseConsumer<Told>,
+    list: &TopicPartitionList,
+) -> KafkaResult<TopicPartitionList> {
+    use RDKafkaErrorCode as Code;
+    let asked = Instant::now();
+    loop {
+        let answer = client.committed_offsets(list.clone(), ANSWER_TIMEOUT);
+        let code = answer.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        let comes_up = matches!(
+            code,
+            Some(
+                Code::NotCoordinator
+                    | Code::CoordinatorLoadInProgress
+                    | Code::CoordinatorNotAvailable
+            )
+        );
+        if !comes_up || asked.elapsed() > ANSWER_TIMEOUT {
+            return answer;
+        }
+        std::thread::sleep(COORDINATOR_INTERVAL);
+    }
+}
+
+/// Whether there is a partition for each offset that the job names.
+fn check_offsets(topics: &Topics, list: &TopicPartitionList) -> Result<(), SourceError> {
+    for (topic, partition) in topics.start_offsets.keys() {
+        if list.find_partition(topic, *partition).is_none() {
+            let message = "start_offsets names it, and there is no such partition";
+            return Err(failed(format!("{topic}/{partition}"), message));
+        }
+    }
+    Ok(())
 }
 
 /// The offset to begin at where `wanted` is: between the ends of the partition.

@@ -53,7 +53,7 @@ impl Live {
         let Some(quiet) = self.until_quiet_for else { return false };
         if !self.caught_up.load(Relaxed)
             && self.behind.load(Relaxed) == 0
-            && !self.health.is_away()
+            && !self.health.is_in_doubt()
             && self.last_came.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= quiet
         {
             self.caught_up.store(true, Relaxed);

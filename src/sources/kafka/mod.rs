@@ -121,7 +121,7 @@ impl Form {
     /// What reads a partition of the stream, whose number in the run is `number`.
     ///
     /// # Errors
-    /// If it is not assigned to the client.
+    /// If there can be no queue of it.
     pub fn feed(
         &self,
         place: &Place,
@@ -132,7 +132,7 @@ impl Form {
     ) -> Result<OnePartition<KafkaReader>, SourceError> {
         let name = place.name();
         let queue = Queue::split(client, &place.topic, place.partition)
-            .ok_or_else(|| failed(&name, "it is not assigned to this client"))?;
+            .ok_or_else(|| failed(&name, "there can be no queue of it"))?;
         let decoding = Decoding {
             read_as: Arc::new(Schema::new(self.read_as.clone())),
             schema: self.schema.clone(),

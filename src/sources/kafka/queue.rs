@@ -38,8 +38,8 @@ pub enum Item<'a> {
 pub struct Message<'a>(&'a sys::rd_kafka_message_t);
 
 impl Queue {
-    /// The queue of a partition that `client` is assigned. From now on its messages come here and
-    /// nowhere else. `None` if there is no such partition.
+    /// The queue of a partition that `client` will be assigned: its messages come here and nowhere
+    /// else.
     pub fn split(client: &Arc<BaseConsumer<Told>>, topic: &str, partition: i32) -> Option<Self> {
         let topic = CString::new(topic).ok()?;
         // SAFETY: the client lives as long as the queue, which keeps it; the name is copied.

@@ -1,6 +1,7 @@
 //! Messages of one partition to rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::{Buffer, OffsetBuffer};
@@ -197,7 +198,7 @@ impl Taken {
             Err(why) => {
                 let mut envelope = Vec::new();
                 encode(&mut envelope, message.time_ms(), message.key(), message.headers());
-                let (offset, bytes) = (message.offset(), value.to_vec());
+                let (offset, bytes) = (message.offset(), message.value().map(<[u8]>::to_vec));
                 self.undecoded.push(Undecoded { offset, why, bytes, envelope: Some(envelope) });
             }
         }
@@ -234,12 +235,17 @@ fn instant(millis: i64) -> String {
 
 impl Reader for KafkaReader {
     fn read(&mut self) -> Result<Came, SourceError> {
-        // Nothing but errors comes here: messages have their own queues.
-        if let Some(Err(error)) = self.client.poll(std::time::Duration::ZERO) {
-            let code = error.rdkafka_error_code();
-            if let Some(error) = code.and_then(|code| self.failed(code)) {
-                return Err(error);
+        match self.client.poll(Duration::ZERO) {
+            Some(Ok(_)) => {
+                return Err(failed(&self.name, "a message came beside the queue of its partition"));
             }
+            Some(Err(error)) => {
+                let code = error.rdkafka_error_code();
+                if let Some(error) = code.and_then(|code| self.failed(code)) {
+                    return Err(error);
+                }
+            }
+            None => {}
         }
         if let Some(why) = self.reach.live().health.refusal() {
             return Err(failed(&self.name, why.trim_start_matches("kafka: ")));
@@ -252,7 +258,7 @@ impl Reader for KafkaReader {
             return Ok(Came::End);
         }
         // Nobody knows what there is while brokers are away.
-        Ok(match self.reach.is_at_end() && !self.reach.live().health.is_away() {
+        Ok(match self.reach.is_at_end() && !self.reach.live().health.is_in_doubt() {
             true => Came::Nothing,
             false => Came::Fetching,
         })
