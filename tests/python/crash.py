@@ -1,4 +1,5 @@
-"""A job that is killed again and again, with a broker that goes away and one that stands still.
+"""A job that is killed again and again, with a broker that goes away, one that stands still, and a
+sink that takes nothing.
 
 Whatever happens, each event comes to a prediction or a dead letter; what comes twice is the same,
 and is nothing that was committed when the job was killed.
@@ -19,15 +20,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
 
-from kafka import TIMEOUT_S, Broker, Live, wait_until
+from kafka import Broker, Live, wait_until
 from numbered import Numbered, Sending, Topics, inputs
 
 QUIET_S = 3
 STALL_S = 4.0
-# Between the start of a job and what happens to it next, at most.
-ALIVE_S = 1.5
+# Between a job's first results, or its start, and its end, at most.
+ALIVE_S = 1.0
+# How many of those that are killed have to have given something first.
+UNDER_WAY = 0.75
+# What the job of some thousand rows under way may need.
+MEMORY_MIB = 400
 
 
 class Killed(NamedTuple):
@@ -45,6 +49,7 @@ class Campaign:
         self.numbered = Numbered(options.events, seed=options.seed)
         self.topics = Topics.new(broker)
         self.job = self.topics.job(folder / "numbered.toml")
+        self.outputs = (self.topics.predictions, self.topics.dead_letters)
         self.killed = []
         self.live = None
 
@@ -70,6 +75,7 @@ class Campaign:
             (self.kill, self.options.kills),
             (self.restart_broker, self.options.restarts),
             (self.stall_broker, self.options.stalls),
+            (self.stall_sink, self.options.stalls),
         ]
         happenings = [what for what, times in wanted for _ in range(times)]
         self.random.shuffle(happenings)
@@ -82,12 +88,14 @@ class Campaign:
 
     def kill(self, *options):
         """It is killed, and another one is started."""
-        # Not always when it is well under way.
-        time.sleep(self.random.choice([0, 1]) * self.random.uniform(0, ALIVE_S))
+        if self.random.random() < UNDER_WAY:
+            ends = self.broker.ends(*self.outputs)
+            wait_until(lambda: self.broker.ends(*self.outputs) != ends, "there are results", 60)
+        time.sleep(self.random.uniform(0, ALIVE_S))
         assert self.live.process.poll() is None, self.live.stderr
+        self.check_memory()
         self.live.kill()
-        outputs = (self.topics.predictions, self.topics.dead_letters)
-        ends = stable(lambda: self.ends(*outputs))
+        ends = stable(lambda: self.broker.ends(*self.outputs))
         committed = self.broker.committed(self.topics.group(), self.topics.events)
         self.killed.append(Killed(committed, ends))
         self.say(f"killed; committed {sum(committed.values()):,}")
@@ -102,6 +110,18 @@ class Campaign:
         self.say("the broker stands still")
         with self.broker.stopped():
             time.sleep(STALL_S)
+            self.check_memory()
+
+    def stall_sink(self):
+        """Events go on, and predictions are not taken."""
+        self.say("predictions are not taken")
+        with self.broker.refusing(self.topics.predictions):
+            time.sleep(STALL_S)
+            self.check_memory()
+
+    def check_memory(self):
+        used = self.live.memory_mib()
+        assert used < MEMORY_MIB, f"the job takes {used:.0f} MiB"
 
     def end(self):
         """The last job reads to the end."""
@@ -110,37 +130,20 @@ class Campaign:
         assert code == 0, words
         self.say("done")
 
-    def ends(self, *topics) -> dict:
-        """By topic and partition the offset behind the last message."""
-        consumer = self.broker.client(Consumer, group_id="ends")
-        try:
-            return {
-                (topic, number): consumer.get_watermark_offsets(
-                    TopicPartition(topic, number), timeout=TIMEOUT_S
-                )[1]
-                for topic in topics
-                for number in self.broker.partitions(consumer, topic)
-            }  # fmt: skip
-        finally:
-            consumer.close()
-
     def check(self):
         events = self.broker.consume(self.topics.events)
-        numbers = Counter(message.json()["number"] for message in events)
+        sent = [message.json() for message in events]
+        numbers = Counter(event["number"] for event in sent)
         assert set(numbers) == set(range(self.numbered.count)), "not all events were sent"
-        # A producer may do so when a broker is killed.
-        twice = {number for number, times in numbers.items() if times > 1}
-        predicted = self.broker.consume(self.topics.predictions)
-        letters = self.broker.consume(self.topics.dead_letters)
-        found = [(self.topics.predictions, message) for message in predicted]
-        found += [(self.topics.dead_letters, message) for message in letters]
+        assert max(numbers.values()) == 1, "events were sent twice"
+        found = [(topic, message) for topic in self.outputs for message in self.broker.consume(topic)]
         results = [(topic, message, message.json()) for topic, message in found]
         self.check_all_there(results)
-        self.check_same(results, inputs(events), twice)
+        self.check_same(results, inputs(sent))
         self.check_repeats(results, events)
 
     def check_all_there(self, results):
-        numbers = {topic: set() for topic in (self.topics.predictions, self.topics.dead_letters)}
+        numbers = {topic: set() for topic in self.outputs}
         for topic, _, value in results:
             numbers[topic].add(number_of(value))
         letters = self.numbered.letters()
@@ -155,18 +158,17 @@ class Campaign:
                 f"{len(made_up)} that should not be there, such as {sorted(made_up)[:5]}"
             )
 
-    def check_same(self, results, inputs, twice):
-        """What comes again is the same, and the model was given what it had to be; but for what was
-        sent `twice`."""
+    def check_same(self, results, inputs):
+        """What comes again is the same, and the model was given what it had to be."""
         values = {}
         for topic, message, value in results:
             if topic == self.topics.dead_letters:
                 continue
             number = number_of(value)
             given = tuple(np.float32(x) for x in value["model_input"])
-            assert given in inputs[number], f"event {number}: {given}, not {inputs[number]}"
+            assert given == inputs[number], f"event {number}: {given}, not {inputs[number]}"
             before = values.setdefault(number, value)
-            assert before == value or number in twice, f"event {number}: {value}, before {before}"
+            assert before == value, f"event {number}: {value}, before {before}"
             assert message.header("ce_id") == message.header("id") == str(number)
             assert message.key.decode() == value["key"] == self.numbered.key(number)
 
@@ -225,7 +227,7 @@ def parser():
     add("--events", type=int, default=1_000_000, metavar="N")
     add("--kills", type=int, default=10, metavar="K", help="of the job")
     add("--restarts", type=int, default=2, metavar="R", help="of the broker, after kill -9")
-    add("--stalls", type=int, default=2, metavar="S", help="of the broker, by SIGSTOP")
+    add("--stalls", type=int, default=2, metavar="S", help="of the broker, and of a sink")
     add("--seed", type=int, default=None, metavar="S", help="of all that happens")
     add("--workers", type=int, default=2, metavar="W")
     add("--per-second", type=float, default=4_000, metavar="E", help="events sent in a second")

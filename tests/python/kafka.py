@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +18,10 @@ import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition,
 )  # fmt: skip
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic,
+    ResourceType,
+)  # fmt: skip
 
 from support import ROOT, binary, environment
 
@@ -108,6 +114,27 @@ class Broker:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def refusing(self, topic: str):
+        """Within it, the topic takes nothing that is to be acknowledged, and producers try again;
+        everything else goes on."""
+        self.configure(topic, "min.insync.replicas", 2)
+        try:
+            yield
+        finally:
+            self.configure(topic, "min.insync.replicas", 1)
+
+    def configure(self, topic: str, name: str, value):
+        entry = ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        admin = self.client(AdminClient)
+        admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
+
+    def grow(self, topic: str, partitions: int):
+        """Gives a topic so many partitions in all."""
+        admin = self.client(AdminClient)
+        admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TIMEOUT_S)
 
     def discard(self):
         if not self.external:
@@ -208,6 +235,31 @@ class Broker:
             consumer.close()
         return {answer.partition: answer.offset for answer in found if answer.offset >= 0}
 
+    def ends(self, *topics) -> dict:
+        """By topic and partition the offset behind the last message."""
+        consumer = self.client(Consumer, group_id="ends")
+        try:
+            return {
+                (topic, number): consumer.get_watermark_offsets(
+                    TopicPartition(topic, number), timeout=TIMEOUT_S
+                )[1]
+                for topic in topics
+                for number in self.partitions(consumer, topic)
+            }  # fmt: skip
+        finally:
+            consumer.close()
+
+    def count(self, *topics) -> int:
+        """How many messages were sent to topics."""
+        return sum(self.ends(*topics).values())
+
+    def topics(self) -> set:
+        consumer = self.client(Consumer, group_id="topics")
+        try:
+            return set(consumer.list_topics(timeout=TIMEOUT_S).topics)
+        finally:
+            consumer.close()
+
     def partitions(self, consumer, topic: str) -> set:
         return set(consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions)
 
@@ -303,6 +355,35 @@ class Live:
         if code == -signal.SIGABRT or "panicked" in self.stderr:
             self.fail(f"exit code {code}")
         return code, self.stderr
+
+    def ask(self, path: str):
+        """What it answers over HTTP: (status, text)."""
+        address = re.search(r"metrics: http://(\S+)/metrics", self.wait_for("metrics: http://"))[1]
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=TIMEOUT_S) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metrics(self) -> dict:
+        """What it measures, by the name with its labels as they are written."""
+        status, text = self.ask("/metrics")
+        assert status == 200, text
+        lines = (line for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def measured(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        found = [
+            value for labelled, value in self.metrics().items() if labelled.split("{")[0] == name
+        ]
+        assert found, f"{name} is not measured"
+        return sum(found)
+
+    def memory_mib(self) -> float:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
 
     def terminate(self, by=signal.SIGTERM, timeout=TIMEOUT_S):
         """Asks it to end, and waits for that: (exit code, stderr)."""

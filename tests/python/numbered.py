@@ -109,13 +109,11 @@ class Numbered:
 
 
 def inputs(events) -> dict:
-    """By number all that the model may be given for it, where events come in order of time. `events`
-    are the messages of the topic, in which one may be twice: then each is a row of its own."""
-    rows = [(message.json(), message.partition, message.offset) for message in events]
-    rows.sort(key=lambda row: (row[0]["at"], row[0]["number"], *row[1:]))
+    """By number what the model has to be given for each of these events, which are JSON objects, in
+    order of time."""
     windows = defaultdict(deque)
-    found = defaultdict(set)
-    for event, _, _ in rows:
+    found = {}
+    for event in sorted(events, key=lambda event: (event["at"], event["number"])):
         if event["x"] is None:
             continue
         window = windows[event["key"]]
@@ -123,7 +121,7 @@ def inputs(events) -> dict:
             window.popleft()
         window.append((event["at"], event["x"]))
         mean = math.fsum(value for _, value in window) / len(window)
-        found[event["number"]].add((np.float32(event["x"]), np.float32(mean)))
+        found[event["number"]] = (np.float32(event["x"]), np.float32(mean))
     return found
 
 
@@ -158,7 +156,11 @@ class Topics:
 
 
 class Sending:
-    """Sends numbered events in the background, at a pace; an outage of the broker delays them."""
+    """Sends numbered events in the background, at a pace; an outage of the broker delays them.
+
+    The time of a message is that of sending: of a producer whose messages are of long ago a broker
+    that comes back has forgotten which it has already, and takes them twice.
+    """
 
     def __init__(self, broker: Broker, topic: str, numbered: Numbered, per_second: float):
         self.numbered = numbered
@@ -187,7 +189,7 @@ class Sending:
                 try:
                     self.producer.produce(
                         self.topic, value, message.key, message.partition,
-                        on_delivery=self.delivered, timestamp=message.timestamp,
+                        on_delivery=self.delivered,
                     )  # fmt: skip
                     break
                 except BufferError:

@@ -77,8 +77,8 @@ impl Queue {
         self.wake = None;
     }
 
-    /// Takes what is there, at most `most` and [`TAKEN_AT_ONCE`], and hands each to `look`. How many.
-    pub fn take(&mut self, most: usize, mut look: impl FnMut(Item)) -> usize {
+    /// Takes what is there, at most `most` and [`TAKEN_AT_ONCE`], and hands each to `look`.
+    pub fn take(&mut self, most: usize, mut look: impl FnMut(Item)) {
         // SAFETY: there is room for as many pointers; so many as it says are written.
         let count = unsafe {
             let taken = self.taken.as_mut_ptr();
@@ -94,7 +94,6 @@ impl Queue {
                 sys::rd_kafka_message_destroy(message);
             }
         }
-        count
     }
 }
 

@@ -108,22 +108,29 @@ impl KafkaReader {
     fn take(&mut self) -> Result<Taken, SourceError> {
         let mut taken = Taken::default();
         let mut error = None;
+        // How many messages there were when there were no more.
+        let mut ended_behind = None;
         let KafkaReader { queue, columns, decoding, reach, .. } = self;
         let most = decoding.rows_max;
         loop {
             let before = taken.messages;
-            let count = queue.take(most - before, |item| match item {
+            queue.take(most - before, |item| match item {
                 Item::Message(message) => {
-                    reach.came();
                     taken.add(&message, columns, decoding.tombstones.as_ref());
                 }
-                Item::End => reach.at_end(),
+                Item::End => ended_behind = Some(taken.messages),
                 Item::Error(code) => error = Some(code),
             });
             let is_full = taken.messages >= most || taken.raw.values.len() >= BYTES_MAX;
-            if count == 0 || is_full || error.is_some() || taken.messages == before {
+            if is_full || error.is_some() || taken.messages == before {
                 break;
             }
+        }
+        if taken.messages > 0 {
+            reach.came();
+        }
+        if ended_behind == Some(taken.messages) {
+            reach.at_end();
         }
         match error {
             Some(code) => self.failed(code).map_or(Ok(taken), Err),

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Kills a job on a Kafka of its own again and again, and its broker, and looks whether anything is lost:
+#
+#     scripts/crash.sh [--events 1000000] [--kills 10] [--restarts 2] [--stalls 2] [--seed S]
+#
+# tests/python/crash.py says what is looked at; the tests run it for a short while.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+
+if [ -n "${KAFKA_BOOTSTRAP:-}" ]; then
+    die "the broker is killed, too: unset KAFKA_BOOTSTRAP"
+fi
+setup_python
+setup_onnxruntime
+build_release
+export DRIFTLINE_BIN=$DRIFTLINE
+exec "$PYTHON" "$ROOT/tests/python/crash.py" "$@"
