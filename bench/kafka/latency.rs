@@ -21,6 +21,9 @@ use crate::run::{EVENTS, PATIENCE, PREDICTIONS, Run, WEATHER, empty_results};
 const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURED: Duration = Duration::from_secs(20);
 
+/// Events a second above which the sender waits for others to join.
+const LINGER_ABOVE: u64 = 5_000;
+
 pub fn measure(broker: &Broker, rates: &[u64]) -> Result<()> {
     println!("| events/s | model | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | in all |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
@@ -44,9 +47,12 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     broker.empty_topic(EVENTS, PARTITIONS)?;
     broker.empty_topic(WEATHER, 1)?;
     empty_results(broker)?;
-    let year = Messages::of_year(0, true)?;
-    let run = Run::start(broker, model, "latest", &[])?;
     let count = (WARM_UP + MEASURED).as_secs() * rate;
+    // Event time goes on, so that no event is late.
+    let in_year = Messages::of_year(0, true)?.len() as u64;
+    let years = (0..count.div_ceil(in_year)).map(|year| Messages::of_year(year as i64, true));
+    let years = years.collect::<Result<Vec<_>>>()?;
+    let run = Run::start(broker, model, "latest", &[])?;
     let begins = Instant::now() + Duration::from_secs(2);
     let due = move |event: u64| begins + Duration::from_secs_f64(event as f64 / rate as f64);
 
@@ -57,7 +63,6 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
         list.add_partition_offset(PREDICTIONS, partition, Offset::Beginning)?;
     }
     consumer.assign(&list)?;
-    let in_year = year.len() as u64;
     let reader = {
         let stop = stop.clone();
         std::thread::spawn(move || -> Result<Histogram<u64>> {
@@ -84,7 +89,9 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     };
 
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &broker.servers).set("linger.ms", "0");
+    // A sender of many events a second sends them together, if they come within a millisecond.
+    let linger_ms = if rate > LINGER_ABOVE { "1" } else { "0" };
+    config.set("bootstrap.servers", &broker.servers).set("linger.ms", linger_ms);
     config.set("queue.buffering.max.messages", "10000000").set("compression.type", "lz4");
     let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> = config.create()?;
     for event in 0..count {
@@ -92,7 +99,7 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
         if wait > Duration::from_micros(50) {
             std::thread::sleep(wait);
         }
-        let at = (event % in_year) as usize;
+        let (year, at) = (&years[(event / in_year) as usize], (event % in_year) as usize);
         let mut record = BaseRecord::to(EVENTS).payload(year.value(at));
         record.key = year.key(at);
         producer.send(record).map_err(|(error, _)| error)?;

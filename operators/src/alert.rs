@@ -371,4 +371,34 @@ mod tests {
         let none = rules().of_rows(&predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
         assert!(none.is_none());
     }
+
+    #[test]
+    fn windows_with_a_small_p_value_are_told() {
+        let instants = |millis: i64| -> ArrayRef {
+            Arc::new(TimestampMillisecondArray::from(vec![millis; 3]).with_timezone("UTC"))
+        };
+        let numbers = |values: [Option<f64>; 3]| -> ArrayRef {
+            Arc::new(Float64Array::from(values.to_vec()))
+        };
+        let columns: [(&str, ArrayRef); 6] = [
+            ("window", Arc::new(StringArray::from(vec!["1d"; 3]))),
+            ("window_start", instants(0)),
+            ("window_end", instants(86_400_000)),
+            ("feature", Arc::new(StringArray::from(vec!["x", "y", "z"]))),
+            ("ks_p_value", numbers([Some(0.049), Some(0.05), None])),
+            ("ks_statistic", numbers([Some(0.3), Some(0.2), None])),
+        ];
+        let snapshots = RecordBatch::try_from_iter_with_nullable(
+            columns.map(|(name, column)| (name, column, true)),
+        );
+        let alerts = rules().of_snapshots(&snapshots.unwrap()).unwrap().unwrap();
+        assert_eq!(alerts.num_rows(), 1);
+        let number = |name: &str| {
+            alerts.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(0)
+        };
+        assert_eq!((number("value"), number("statistic"), number("threshold")), (0.049, 0.3, 0.05));
+        let end = alerts.column_by_name("window_end").unwrap();
+        assert_eq!(end.as_primitive::<TimestampMillisecondType>().value(0), 86_400_000);
+        assert!(alerts.column_by_name("event_id").unwrap().is_null(0));
+    }
 }

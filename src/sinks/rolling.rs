@@ -124,3 +124,64 @@ impl Drop for RollingParquet {
         self.is_closed.store(true, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    fn rows(from: i64, count: i64) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + count));
+        RecordBatch::try_from_iter([("n", numbers)]).unwrap()
+    }
+
+    /// Rows by file.
+    fn written(folder: &Path) -> Vec<(String, usize)> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let count = |path: PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let file = File::open(path).unwrap();
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+            (name, reader.map(|rows| rows.unwrap().num_rows()).sum())
+        };
+        let mut files: Vec<(String, usize)> = entries.map(count).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn the_newest_file_is_whole_at_any_time_and_full_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let schema = rows(0, 0).schema();
+        let mut sink = RollingParquet::create(path, "part-1".to_owned(), schema, &[]).unwrap();
+        let first = "part-1-00000.parquet".to_owned();
+        sink.write(&rows(0, 10)).unwrap();
+        assert!(written(path).is_empty() && sink.durable_rows() == 0);
+        sink.written_at -= WRITE_INTERVAL;
+        sink.tick().unwrap();
+        assert_eq!((written(path), sink.durable_rows()), (vec![(first.clone(), 10)], 10));
+        sink.write(&rows(10, FILE_ROWS_MAX as i64)).unwrap();
+        sink.written_at -= WRITE_INTERVAL;
+        sink.write(&rows(0, 5)).unwrap();
+        let full = FILE_ROWS_MAX + 15;
+        assert_eq!(written(path), [(first.clone(), full)]);
+        sink.write(&rows(0, 3)).unwrap();
+        sink.finish().unwrap();
+        assert_eq!(written(path), [(first, full), ("part-1-00001.parquet".to_owned(), 3)]);
+        assert_eq!(sink.durable_rows(), FILE_ROWS_MAX as u64 + 8);
+    }
+
+    #[test]
+    fn a_run_without_rows_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = rows(0, 0).schema();
+        let mut sink =
+            RollingParquet::create(folder.path(), "part-1".to_owned(), schema, &[]).unwrap();
+        sink.write(&rows(0, 0)).unwrap();
+        sink.finish().unwrap();
+        assert!(written(folder.path()).is_empty());
+    }
+}

@@ -114,6 +114,15 @@ class Broker:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+            # It may have been taken for dead.
+            wait_until(self.makes_topics, "the broker is itself again", 60)
+
+    def makes_topics(self) -> bool:
+        try:
+            self.topic(stem="probe", timeout=3)
+        except (KafkaException, TimeoutError):
+            return False
+        return True
 
     @contextmanager
     def refusing(self, topic: str):
@@ -146,13 +155,13 @@ class Broker:
         # While the broker is down, a client would tell so on stderr again and again.
         return kind({"bootstrap.servers": self.address, "log_level": 0} | settings)
 
-    def topic(self, partitions=1, stem="topic", **config) -> str:
+    def topic(self, partitions=1, stem="topic", timeout=TIMEOUT_S, **config) -> str:
         """The name of a new topic; `cleanup_policy="compact"` sets `cleanup.policy`."""
         name = f"{stem}-{uuid.uuid4().hex[:12]}"
         config = {key.replace("_", "."): str(value) for key, value in config.items()}
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
         admin = self.client(AdminClient)
-        admin.create_topics([new], operation_timeout=TIMEOUT_S)[name].result(TIMEOUT_S)
+        admin.create_topics([new], operation_timeout=timeout)[name].result(timeout)
         return name
 
     def produce(self, topic: str, messages) -> None:

@@ -124,3 +124,60 @@ impl Reach {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(quiet: Option<Duration>, events: usize, eager: usize) -> Arc<Live> {
+        Arc::new(Live::new(Arc::new(Health::new("b:1")), quiet, events, eager))
+    }
+
+    #[test]
+    fn the_end_has_come_when_all_events_are_read_and_none_has_come_for_long() {
+        let live = live(Some(Duration::ZERO), 2, 0);
+        let mut reaches = [0, 1].map(|_| Reach::new(live.clone(), Of::Events));
+        let mut table = Reach::new(live.clone(), Of::Table);
+        table.at_end();
+        reaches[0].at_end();
+        reaches[0].at_end();
+        assert!(!live.has_caught_up());
+        reaches[1].at_end();
+        reaches[0].came();
+        assert!(!live.has_caught_up());
+        table.came();
+        reaches[0].at_end();
+        assert!(live.has_caught_up());
+        // What comes afterwards is too late.
+        reaches[0].came();
+        assert!(live.has_caught_up());
+    }
+
+    #[test]
+    fn there_is_no_end_without_quiet_or_while_brokers_may_be_away() {
+        let endless = live(None, 0, 0);
+        assert!(!endless.has_caught_up());
+        let busy = live(Some(Duration::from_secs(3_600)), 0, 0);
+        assert!(!busy.has_caught_up());
+        let cut_off = live(Some(Duration::ZERO), 0, 0);
+        cut_off.health.away();
+        assert!(!cut_off.has_caught_up());
+        cut_off.health.back();
+        assert!(cut_off.has_caught_up());
+    }
+
+    #[test]
+    fn events_wait_for_the_first_end_of_each_partition_of_an_eager_table() {
+        let live = live(None, 1, 2);
+        let mut tables = [0, 1].map(|_| Reach::new(live.clone(), Of::EagerTable));
+        tables[0].at_end();
+        tables[0].came();
+        tables[0].at_end();
+        assert!(live.is_loading());
+        tables[1].came();
+        tables[1].at_end();
+        assert!(!live.is_loading());
+        tables[1].came();
+        assert!(!live.is_loading());
+    }
+}
