@@ -28,6 +28,9 @@ TICK_S = 0.005
 KAFKA_TIMEOUT_S = 30
 STOPPED_FLUSH_S = 5
 LOG_ERRORS = 3  # and nothing less: what a client retries by itself is no news
+# Messages that carry times of long ago make segments of their own, which would be compacted at once:
+# of a history only its last versions would be left.
+COMPACT = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(24 * 3600 * 1000)}
 
 PARTITION, CLOCK = "__partition", "__clock"
 
@@ -135,7 +138,7 @@ def partitions_of(topic: str, options) -> int:
             sys.exit(f"error: {topic} has {len(found.partitions)} partitions, not {options.partitions}")
         return len(found.partitions)
     wanted = options.partitions or 1
-    config = {"cleanup.policy": "compact"} if options.compact else {}
+    config = COMPACT if options.compact else {}
     new = NewTopic(topic, num_partitions=wanted, replication_factor=1, config=config)
     admin = AdminClient(client)
     try:

@@ -150,13 +150,13 @@ fn fate(event: &Event, highest: Option<i64>, rules: &Rules) -> Fate {
         return Fate::Skipped;
     }
     let late = highest.is_some_and(|highest| time < highest - LATENESS_MS);
-    let behind = format!("behind the partition by more than {LATENESS_MS} ms");
+    let behind = |millis: i64| format!("behind the partition by more than {millis} ms");
     if highest.is_some_and(|highest| time < highest - HORIZON_MS) {
-        return Fate::Dead("too_late", behind);
+        return Fate::Dead("too_late", behind(HORIZON_MS));
     }
     match rules.late {
         LatePolicy::Skip if late => return Fate::Skipped,
-        LatePolicy::DeadLetter if late => return Fate::Dead("late", behind),
+        LatePolicy::DeadLetter if late => return Fate::Dead("late", behind(LATENESS_MS)),
         _ => {}
     }
     let lacks = |name| format!("feature {name:?} is null and has no default");

@@ -1,5 +1,4 @@
-"""A job that is killed again and again, with a broker that goes away, one that stands still, and a
-sink that takes nothing.
+"""A job that is killed again and again, with a broker that goes away and one that stands still.
 
 Whatever happens, each event comes to a prediction or a dead letter; what comes twice is the same,
 and is nothing that was committed when the job was killed.
@@ -75,7 +74,6 @@ class Campaign:
             (self.kill, self.options.kills),
             (self.restart_broker, self.options.restarts),
             (self.stall_broker, self.options.stalls),
-            (self.stall_sink, self.options.stalls),
         ]
         happenings = [what for what, times in wanted for _ in range(times)]
         self.random.shuffle(happenings)
@@ -109,13 +107,6 @@ class Campaign:
     def stall_broker(self):
         self.say("the broker stands still")
         with self.broker.stopped():
-            time.sleep(STALL_S)
-            self.check_memory()
-
-    def stall_sink(self):
-        """Events go on, and predictions are not taken."""
-        self.say("predictions are not taken")
-        with self.broker.refusing(self.topics.predictions):
             time.sleep(STALL_S)
             self.check_memory()
 
@@ -227,7 +218,7 @@ def parser():
     add("--events", type=int, default=1_000_000, metavar="N")
     add("--kills", type=int, default=10, metavar="K", help="of the job")
     add("--restarts", type=int, default=2, metavar="R", help="of the broker, after kill -9")
-    add("--stalls", type=int, default=2, metavar="S", help="of the broker, and of a sink")
+    add("--stalls", type=int, default=2, metavar="S", help="of the broker, by SIGSTOP")
     add("--seed", type=int, default=None, metavar="S", help="of all that happens")
     add("--workers", type=int, default=2, metavar="W")
     add("--per-second", type=float, default=4_000, metavar="E", help="events sent in a second")

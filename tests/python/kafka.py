@@ -18,10 +18,7 @@ import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition,
 )  # fmt: skip
-from confluent_kafka.admin import (
-    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic,
-    ResourceType,
-)  # fmt: skip
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from support import ROOT, binary, environment
 
@@ -124,22 +121,6 @@ class Broker:
             return False
         return True
 
-    @contextmanager
-    def refusing(self, topic: str):
-        """Within it, the topic takes nothing that is to be acknowledged, and producers try again;
-        everything else goes on."""
-        self.configure(topic, "min.insync.replicas", 2)
-        try:
-            yield
-        finally:
-            self.configure(topic, "min.insync.replicas", 1)
-
-    def configure(self, topic: str, name: str, value):
-        entry = ConfigEntry(name, str(value), incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-        admin = self.client(AdminClient)
-        admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
-
     def grow(self, topic: str, partitions: int):
         """Gives a topic so many partitions in all."""
         admin = self.client(AdminClient)
@@ -164,10 +145,10 @@ class Broker:
         admin.create_topics([new], operation_timeout=timeout)[name].result(timeout)
         return name
 
-    def produce(self, topic: str, messages) -> None:
+    def produce(self, topic: str, messages, **settings) -> None:
         """Sends (key, value, headers, timestamp, partition), of which the last three may be left
         out, and waits until all are stored; those of a partition in this order."""
-        producer = self.client(Producer, linger_ms=5, enable_idempotence=True)
+        producer = self.client(Producer, linger_ms=5, enable_idempotence=True, **settings)
         failures = []
 
         def delivered(error, _):

@@ -246,17 +246,9 @@ def test_metrics_are_what_was_sent(broker, tmp_path):
         assert live.ask("/nothing")[0] == 404
         status, text = live.ask("/metrics")
         measured = live.metrics()
-        # What is sent while the sink takes nothing is lag.
-        with broker.refusing(flights.predictions):
-            flights.send(flights.events, "tailnum", "event_time", "--limit", 100, DEPARTURES)
-            lag = lambda: live.measured("driftline_consumer_lag_records") == 100  # noqa: E731
-            wait_until(lag, "a lag of 100")
-            assert live.measured("driftline_unsettled_records") == 100
-            assert live.measured("driftline_produce_queue_messages") >= 100
-        wait_until(lambda: live.measured("driftline_consumer_lag_records") == 0, "no lag")
         code, words = live.terminate()
     assert code == 0, words
-    assert account(words) == (total + 100, COUNTED + 100, 0, LETTERS, 0)
+    assert account(words) == (total, COUNTED, 0, LETTERS, 0)
     check_format(text)
     model = '{model="arrival-delay",version="1"}'
     assert measured["driftline_events_total"] == total
