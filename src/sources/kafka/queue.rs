@@ -77,7 +77,7 @@ impl Queue {
         self.wake = None;
     }
 
-    /// Takes what is there, at most `most` and [`TAKEN_AT_ONCE`], and hands each to `look`.
+    /// Takes what is there, at most `most` messages, and hands each to `look`; a call may take fewer.
     pub fn take(&mut self, most: usize, mut look: impl FnMut(Item)) {
         // SAFETY: there is room for as many pointers; so many as it says are written.
         let count = unsafe {
