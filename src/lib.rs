@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod interrupt;
 pub mod kafka;
 pub mod models;
 pub mod pipeline;

@@ -11,8 +11,9 @@ use driftline_operators::features::window::WindowFunction;
 use driftline_operators::model::{Model, ModelError};
 
 use crate::config::Job;
+use crate::interrupt::Interrupt;
 use crate::predict::Predictor;
-use crate::run::options::{Interrupt, RunOptions};
+use crate::run::options::RunOptions;
 use crate::run::summary::Summary;
 use crate::run::{export_features, make_baseline, replay};
 use crate::sinks::own::SinkFactory;

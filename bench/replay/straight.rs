@@ -26,7 +26,8 @@ use driftline_operators::features::window::{KeyedWindows, Place};
 use driftline_operators::ingest::{Allowance, Polled};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::prediction::{self, ScoredColumns};
-use driftline_operators::score::{Scoring, Watched};
+use driftline_operators::score::Scoring;
+use driftline_operators::watched::Watched;
 use driftline_operators::watermark::EVENTS;
 
 use crate::stages::Stages;

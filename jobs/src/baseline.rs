@@ -6,7 +6,8 @@ use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::sample::Mode;
 use driftline_operators::drift::windows::{Revisions, Schedule};
-use driftline_operators::score::{Scored, Scoring, Watched, score};
+use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::watched::Watched;
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 

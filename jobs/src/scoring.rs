@@ -15,7 +15,8 @@ use driftline_operators::drift::snapshot::{SnapshotFormat, schema as snapshot_sc
 use driftline_operators::drift::windows::Schedule;
 use driftline_operators::latency::Latencies;
 use driftline_operators::run::Run;
-use driftline_operators::score::{Scored, Scoring, Watched, score};
+use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::watched::Watched;
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 

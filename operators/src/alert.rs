@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::model::ModelIdentity;
 use crate::prediction::SCORE;
 use crate::rows::Rows;
-use crate::score::{PREDICTION, Watched};
+use crate::watched::{PREDICTION, Watched};
 
 /// What an alert is about. The names appear in the `kind` column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{cast, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -16,27 +16,19 @@ use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBu
 use crate::alert::AlertRules;
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::dead_letter::{DeadLetters, Reason};
-use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::model::{Model, ModelError, Scores, score_rows};
+use crate::model_input::ModelInput;
 use crate::partition_names::PartitionNames;
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::warm_up::WarmUp;
+use crate::watched::Watched;
 
 /// Rows scored before the operator lets others run, unless one micro-batch has more.
 const ROWS_PER_ACTIVATION: usize = 8_192;
-
-/// A feature that the model reads.
-#[derive(Clone)]
-pub struct ModelInput {
-    /// Its position among the columns of an enriched batch.
-    pub column: usize,
-    pub name: String,
-    pub allow_null: bool,
-}
 
 /// What a worker needs to score enriched rows.
 pub struct Scoring {
@@ -53,72 +45,6 @@ pub struct Scoring {
     /// What is told of single rows, if anything is.
     pub alerts: Option<Arc<AlertRules>>,
     pub run: Run,
-}
-
-/// The model's inputs of an enriched batch: positions and names in tensor order.
-///
-/// # Errors
-/// The name that is not a feature of the plan.
-pub fn model_inputs(
-    plan: &FeaturePlan,
-    layout: &EventLayout,
-    names: &[String],
-) -> Result<Vec<ModelInput>, String> {
-    let first = layout.schema.fields().len();
-    let position = |name: &String| {
-        let feature = plan.fields().iter().position(|field| field.name() == name);
-        let feature = feature.ok_or_else(|| name.clone())?;
-        let allow_null = plan.allows_null(feature);
-        Ok(ModelInput { column: first + feature, name: name.clone(), allow_null })
-    };
-    names.iter().map(position).collect()
-}
-
-/// What drift watches of a scored row: event time, late flag, the model's numeric inputs, the score.
-#[derive(Clone)]
-pub struct Watched {
-    pub schema: SchemaRef,
-    /// Names of the watched columns: numeric inputs in order, then `prediction`.
-    pub names: Vec<String>,
-    columns: Vec<usize>,
-}
-
-/// The name that the score goes by in drift figures.
-pub const PREDICTION: &str = "prediction";
-
-impl Watched {
-    pub const TIME: usize = 0;
-    pub const LATE: usize = 1;
-    pub const FIRST: usize = 2;
-
-    pub fn new(enriched: &Schema, inputs: &[ModelInput]) -> Self {
-        let numeric: Vec<&ModelInput> = inputs
-            .iter()
-            .filter(|input| *enriched.field(input.column).data_type() == DataType::Float64)
-            .collect();
-        let mut names: Vec<String> = numeric.iter().map(|input| input.name.clone()).collect();
-        names.push(PREDICTION.to_owned());
-        let mut fields = vec![
-            Field::new("time", DataType::Int64, false),
-            Field::new("late", DataType::Boolean, false),
-        ];
-        fields.extend(names.iter().map(|name| Field::new(name, DataType::Float64, true)));
-        let columns = numeric.iter().map(|input| input.column).collect();
-        Watched { schema: Arc::new(Schema::new(fields)), names, columns }
-    }
-
-    fn batch(
-        &self,
-        events: &RecordBatch,
-        layout: &EventLayout,
-        scores: &ArrayRef,
-    ) -> Result<RecordBatch, ArrowError> {
-        let mut columns =
-            vec![events.column(layout.time).clone(), events.column(layout.late).clone()];
-        columns.extend(self.columns.iter().map(|&at| events.column(at).clone()));
-        columns.push(cast(scores, &DataType::Float64)?);
-        RecordBatch::try_new(self.schema.clone(), columns)
-    }
 }
 
 pub struct Scored<'scope> {

@@ -18,8 +18,9 @@ use self::arguments::{Cli, Command, EventArgs};
 use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
 use crate::config::{Job, on_one_line};
+use crate::interrupt::Interrupt;
 use crate::run::live::LiveOptions;
-use crate::run::options::{Interrupt, RunOptions};
+use crate::run::options::RunOptions;
 use crate::run::{self, check, plan};
 use crate::sources::parquet::guard;
 

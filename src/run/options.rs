@@ -1,14 +1,15 @@
 //! What a run is asked for beyond its job file.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use driftline_operators::fault::Faults;
 
 use super::extensions::Extensions;
 use crate::config::Job;
 use crate::config::job::{Input, Outputs};
+use crate::interrupt::Interrupt;
 use crate::models::own::ModelFactory;
 use crate::sinks::own::OwnSinks;
 use crate::sources::inputs::Topics;
@@ -88,25 +89,6 @@ impl TopicUse {
             TopicUse::Read(open) => Some(&open.reading),
             TopicUse::Never | TopicUse::Described => None,
         }
-    }
-}
-
-/// Set when the user asks the run to stop.
-#[derive(Clone, Default)]
-pub struct Interrupt(Arc<OnceLock<Instant>>);
-
-impl Interrupt {
-    pub fn set(&self) {
-        self.0.get_or_init(Instant::now);
-    }
-
-    pub fn is_set(&self) -> bool {
-        self.0.get().is_some()
-    }
-
-    /// When it was set.
-    pub fn since(&self) -> Option<Instant> {
-        self.0.get().copied()
     }
 }
 

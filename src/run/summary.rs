@@ -112,22 +112,15 @@ impl Summary {
         summary
     }
 
-    /// As of a replay; rows that wait for others are not lost.
-    pub fn of_live(
-        job: &Job,
-        parts: &ScoringParts,
-        counters: &Counters,
-        ended: &Ended,
-        targets: &Targets,
-    ) -> Self {
-        Self::of_replay(job, parts, counters, ended, targets)
-    }
-
-    /// The files of an output, if it goes to files, and how to look at them.
+    /// Where an output is: its topic, or its files and how to look at them.
     fn output(&mut self, name: &'static str, target: Option<&Target>) {
-        if let Some(output) = target.and_then(Target::files) {
-            self.lines.push((name, shown(&output.path)));
-            self.next.push(look_at(&output.path, output.format));
+        match target {
+            Some(Target::Files(output)) => {
+                self.lines.push((name, shown(&output.path)));
+                self.next.push(look_at(&output.path, output.format));
+            }
+            Some(Target::Topic(topic)) => self.lines.push((name, format!("topic {topic}"))),
+            _ => {}
         }
     }
 

@@ -26,8 +26,8 @@ use super::replay::Replay;
 use super::stream::{Partition, StreamSpec};
 use super::{SourceError, failed};
 use crate::config::job::Format;
+use crate::interrupt::Interrupt;
 use crate::kafka::Cluster;
-use crate::run::options::Interrupt;
 
 /// The streams of a job, opened as far as needed to know their columns and partitions.
 pub struct Inputs {

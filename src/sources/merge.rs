@@ -20,7 +20,7 @@ use super::kafka::begin::Place;
 use super::kafka::joins::Joins;
 use super::kafka::live::Live;
 use super::{Partition, SourceError};
-use crate::run::options::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// How long the dataflow leaves a source alone that has nothing yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);

@@ -17,9 +17,11 @@ use driftline_operators::features::sql::Expression;
 use driftline_operators::ingest::Source;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::{Model, ModelIdentity};
+use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
-use driftline_operators::score::{Scored, Scoring, Watched, model_inputs, score};
+use driftline_operators::score::{Scored, Scoring, score};
 use driftline_operators::warm_up::WarmUp;
+use driftline_operators::watched::Watched;
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 

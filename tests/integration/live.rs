@@ -9,9 +9,11 @@ use driftline_operators::gate::Order;
 use driftline_operators::latency::Latencies;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::ModelIdentity;
+use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
-use driftline_operators::score::{Scoring, Watched, model_inputs};
+use driftline_operators::score::Scoring;
 use driftline_operators::warm_up::WarmUp;
+use driftline_operators::watched::Watched;
 use timely::dataflow::ProbeHandle;
 
 use crate::support::{FirstFeature, Memory, Setting, Ticking, config, layout};

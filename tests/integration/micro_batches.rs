@@ -12,7 +12,7 @@ use driftline_operators::features::declaration::{Definition, FeatureDeclaration}
 use driftline_operators::gate::Order;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::Task;
-use driftline_operators::score::Watched;
+use driftline_operators::watched::Watched;
 
 use crate::input::{Event, Input, Shape};
 use crate::job::{Job, Results, place, place_of, required, vectors};

@@ -15,7 +15,7 @@ use crate::exchange::{Route, RowDistributor};
 use crate::failure::Failure;
 use crate::rows::Rows;
 use crate::run::Run;
-use crate::score::Watched;
+use crate::watched::Watched;
 use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Watermarks};
 
 type RowsBuilder = CapacityContainerBuilder<Rows>;

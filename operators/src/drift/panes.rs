@@ -16,7 +16,7 @@ use crate::drift::profile::{Bins, Profile};
 use crate::drift::runs::Runs;
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::windows::Schedule;
-use crate::score::Watched;
+use crate::watched::Watched;
 
 /// The open panes of one worker, by column.
 pub struct OpenPanes {

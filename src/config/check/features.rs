@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use driftline_operators::features::window::Aggregate;
-use driftline_operators::score::PREDICTION;
+use driftline_operators::watched::PREDICTION;
 use indexmap::IndexMap;
 
 use super::problem::{Problem, suggestion};

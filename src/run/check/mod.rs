@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use driftline_operators::score::ModelInput;
+use driftline_operators::model_input::ModelInput;
 use driftline_operators::watermark::EVENTS;
 
 use self::sheet::{NO_BREAK, Sheet};

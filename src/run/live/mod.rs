@@ -14,6 +14,7 @@ use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
 use driftline_operators::drift::snapshot;
+use driftline_operators::run::Run;
 use driftline_operators::score::Scoring;
 use driftline_operators::settled::Settled;
 use timely::dataflow::{ProbeHandle, Scope};
@@ -23,7 +24,7 @@ use self::places::Places;
 use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
-use super::engine::Engine;
+use super::engine::{Ended, Engine};
 use super::options::{RunOptions, TopicUse};
 use super::outputs::{LiveSinks, Target, Targets, file_metadata};
 use super::prepare::Prepared;
@@ -91,38 +92,21 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             producer: producer.clone(),
         },
     )?;
+    let tally = DriftTally::new(parts.watched.names.len());
     let sinks = LiveSinks {
-        producer: producer.clone(),
+        producer,
         settled: engine.run.settled.clone(),
         job: job.name.clone(),
         partition_names: prepared.partition_names.clone(),
         metadata: file_metadata(&prepared, Some(&parts)),
         file_name: format!("part-{}", started_ms()),
     };
-    let tally = DriftTally::new(parts.watched.names.len());
+    let parts = LiveParts { prepared, scoring: parts, drift, rules, targets, sinks, tally };
+    let (parts, run) = (Arc::new(parts), engine.run.clone());
     let build = {
-        let (targets, parts, drift) = (targets.clone(), parts.clone(), drift.clone());
-        let (tally, run) = (tally.clone(), engine.run.clone());
+        let parts = parts.clone();
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
-            let drift = match drift.as_ref().zip(targets.drift.as_ref().and_then(Target::files)) {
-                Some((drift, output)) => {
-                    let sink = sinks.drift(output, worker, snapshot::schema())?;
-                    Some((drift.schedule.clone(), drift.format.clone(), tally.watch(sink)))
-                }
-                None => None,
-            };
-            let scoring = parts.worker(&prepared, &run)?;
-            let of_rows = rules.as_ref().map(|(rules, _)| Arc::new(rules.clone()));
-            let alerts = rules.as_ref().map(|(rules, topic)| (rules.clone(), sinks.alerts(topic)));
-            let outputs = Outputs {
-                scoring: Scoring { alerts: of_rows, ..scoring },
-                alerts,
-                watched: parts.watched.clone(),
-                drift,
-                predictions: sinks.predictions(&targets)?,
-                dead_letters: sinks.dead_letters(&targets)?,
-                latencies: parts.latencies.clone(),
-            };
+            let outputs = parts.outputs(worker, &run)?;
             scoring_graph(scope, events, outputs, probe);
             Ok(())
         }
@@ -140,11 +124,53 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     check_account(&engine.run.counters)?;
     committed
         .context("the last offsets could not be committed; what came after them is read again")?;
-    let mut summary = Summary::of_live(job, &parts, &engine.run.counters, &ended, &targets);
-    if let Some(drift) = drift {
-        summary.drift = tally.lines(drift.windows());
+    Ok(parts.summary(job, &engine.run.counters, &ended))
+}
+
+/// What all workers make their ends of the graph of.
+struct LiveParts {
+    prepared: Arc<Prepared>,
+    scoring: Arc<ScoringParts>,
+    drift: Option<Arc<PreparedDrift>>,
+    /// And the topic of alerts.
+    rules: Option<(AlertRules, String)>,
+    targets: Targets,
+    sinks: LiveSinks,
+    tally: DriftTally,
+}
+
+impl LiveParts {
+    /// One worker's parts behind the features.
+    fn outputs(&self, worker: usize, run: &Run) -> Result<Outputs> {
+        let files = self.targets.drift.as_ref().and_then(Target::files);
+        let drift = match self.drift.as_ref().zip(files) {
+            Some((drift, output)) => {
+                let sink = self.sinks.drift(output, worker, snapshot::schema())?;
+                let sink = self.tally.watch(sink);
+                Some((drift.schedule.clone(), drift.format.clone(), sink))
+            }
+            None => None,
+        };
+        let rules = self.rules.as_ref();
+        let of_rows = rules.map(|(rules, _)| Arc::new(rules.clone()));
+        Ok(Outputs {
+            scoring: Scoring { alerts: of_rows, ..self.scoring.worker(&self.prepared, run)? },
+            alerts: rules.map(|(rules, topic)| (rules.clone(), self.sinks.alerts(topic))),
+            watched: self.scoring.watched.clone(),
+            drift,
+            predictions: self.sinks.predictions(&self.targets)?,
+            dead_letters: self.sinks.dead_letters(&self.targets)?,
+            latencies: self.scoring.latencies.clone(),
+        })
     }
-    Ok(summary)
+
+    fn summary(&self, job: &Job, counters: &Counters, ended: &Ended) -> Summary {
+        let mut summary = Summary::of_replay(job, &self.scoring, counters, ended, &self.targets);
+        if let Some(drift) = &self.drift {
+            summary.drift = self.tally.lines(drift.windows());
+        }
+        summary
+    }
 }
 
 /// Whether every record that was read is accounted for; those that wait in the order gate are pending.

@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::score::PREDICTION;
+use driftline_operators::watched::PREDICTION;
 
 use super::super::graph::{Graph, Group, Line};
 use super::super::words;

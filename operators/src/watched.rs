@@ -1,0 +1,62 @@
+//! What drift and alerts look at of a row that was scored.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::layout::EventLayout;
+use crate::model_input::ModelInput;
+
+/// What drift watches of a scored row: event time, late flag, the model's numeric inputs, the score.
+#[derive(Clone)]
+pub struct Watched {
+    pub schema: SchemaRef,
+    /// Names of the watched columns: numeric inputs in order, then `prediction`.
+    pub names: Vec<String>,
+    columns: Vec<usize>,
+}
+
+/// The name that the score goes by in drift figures.
+pub const PREDICTION: &str = "prediction";
+
+impl Watched {
+    pub const TIME: usize = 0;
+    pub const LATE: usize = 1;
+    pub const FIRST: usize = 2;
+
+    pub fn new(enriched: &Schema, inputs: &[ModelInput]) -> Self {
+        let numeric: Vec<&ModelInput> = inputs
+            .iter()
+            .filter(|input| *enriched.field(input.column).data_type() == DataType::Float64)
+            .collect();
+        let mut names: Vec<String> = numeric.iter().map(|input| input.name.clone()).collect();
+        names.push(PREDICTION.to_owned());
+        let mut fields = vec![
+            Field::new("time", DataType::Int64, false),
+            Field::new("late", DataType::Boolean, false),
+        ];
+        fields.extend(names.iter().map(|name| Field::new(name, DataType::Float64, true)));
+        let columns = numeric.iter().map(|input| input.column).collect();
+        Watched { schema: Arc::new(Schema::new(fields)), names, columns }
+    }
+
+    /// What is watched of rows that were scored, `[rows]`.
+    ///
+    /// # Errors
+    /// If there are not as many scores as rows.
+    pub fn batch(
+        &self,
+        events: &RecordBatch,
+        layout: &EventLayout,
+        scores: &ArrayRef,
+    ) -> Result<RecordBatch, ArrowError> {
+        let mut columns =
+            vec![events.column(layout.time).clone(), events.column(layout.late).clone()];
+        columns.extend(self.columns.iter().map(|&at| events.column(at).clone()));
+        columns.push(cast(scores, &DataType::Float64)?);
+        RecordBatch::try_new(self.schema.clone(), columns)
+    }
+}
