@@ -59,8 +59,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 partitions = {"analytics-events": 4, "ml-predictions": 4, "ml-dead-letters": 1, "ml-alerts": 1}
 topics = [NewTopic(name, number, 1) for name, number in partitions.items()]
-# Of the history of the weather nothing is left out while it is read.
-compact = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(24 * 3600 * 1000)}
+# As scripts/produce.py --compact does it.
+compact = {"cleanup.policy": "compact", "segment.ms": str(100 * 365 * 24 * 3600 * 1000)}
 topics.append(NewTopic("weather", 1, 1, config=compact))
 admin = AdminClient({"bootstrap.servers": sys.argv[1]})
 for created in admin.create_topics(topics).values():

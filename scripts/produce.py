@@ -28,9 +28,10 @@ TICK_S = 0.005
 KAFKA_TIMEOUT_S = 30
 STOPPED_FLUSH_S = 5
 LOG_ERRORS = 3  # and nothing less: what a client retries by itself is no news
-# Messages that carry times of long ago make segments of their own, which would be compacted at once:
-# of a history only its last versions would be left.
-COMPACT = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(24 * 3600 * 1000)}
+# Only what is behind the newest segment is compacted, and min.compaction.lag.ms goes by the times of
+# messages. Those of long ago would begin a segment each week of theirs, and of a history only the last
+# versions would be left.
+COMPACT = {"cleanup.policy": "compact", "segment.ms": str(100 * 365 * 24 * 3600 * 1000)}
 
 PARTITION, CLOCK = "__partition", "__clock"
 

@@ -72,7 +72,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", on_one_line(&format!("{error:#}")));
-            if interrupt.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+            match error.is::<run::Interrupted>() {
+                true => ExitCode::from(INTERRUPTED),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -31,6 +31,11 @@ use driftline_operators::accounting::Counters;
 use crate::sinks::folder::Publication;
 use engine::Ended;
 
+/// A signal has ended the run.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; nothing was written")]
+pub struct Interrupted;
+
 fn publish(publication: &Publication) -> Result<()> {
     publication.publish().context("the results are complete but could not be put in place")
 }
@@ -41,7 +46,7 @@ fn check_end(counters: &Counters, ended: &Ended) -> Result<()> {
         bail!("{failure}");
     }
     if ended.interrupted {
-        bail!("interrupted; nothing was written");
+        bail!(Interrupted);
     }
     let account = counters.account();
     if account.missing() != 0 || account.pending != 0 {

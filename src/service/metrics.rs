@@ -82,6 +82,8 @@ impl Metrics {
         }
         families.extend(self.durations());
         families.extend(process());
+        // The encoder refuses families without a value.
+        families.retain(|family| !family.get_metric().is_empty());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())

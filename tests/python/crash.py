@@ -27,6 +27,8 @@ QUIET_S = 3
 STALL_S = 4.0
 # Between a job's first results, or its start, and its end, at most.
 ALIVE_S = 1.0
+# A job has given something by then.
+RESULTS_S = 10
 # How many of those that are killed have to have given something first.
 UNDER_WAY = 0.75
 # What the job of some thousand rows under way may need.
@@ -87,8 +89,7 @@ class Campaign:
     def kill(self, *options):
         """It is killed, and another one is started."""
         if self.random.random() < UNDER_WAY:
-            ends = self.broker.ends(*self.outputs)
-            wait_until(lambda: self.broker.ends(*self.outputs) != ends, "there are results", 60)
+            self.wait_for_results()
         time.sleep(self.random.uniform(0, ALIVE_S))
         assert self.live.process.poll() is None, self.live.stderr
         self.check_memory()
@@ -98,6 +99,12 @@ class Campaign:
         self.killed.append(Killed(committed, ends))
         self.say(f"killed; committed {sum(committed.values()):,}")
         self.start(*options)
+
+    def wait_for_results(self):
+        """Unless there will be none, as everything is done."""
+        ends, until = self.broker.ends(*self.outputs), time.monotonic() + RESULTS_S
+        while self.broker.ends(*self.outputs) == ends and time.monotonic() < until:
+            time.sleep(0.05)
 
     def restart_broker(self):
         self.say("the broker is killed")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from flights_live import HISTORY
 from kafka import Live, Sent, wait_until
 from numbered import BEGIN_MS, STEP_MS, Numbered, Sending, Topics, inputs
 from support import account, driftline
@@ -275,7 +276,7 @@ def price(key, at, value) -> Sent:
 
 def test_a_compacted_table_has_updates_and_deletions(broker, topics, tmp_path):
     numbered = Numbered(4_000)
-    prices = broker.topic(2, "prices", cleanup_policy="compact", min_compaction_lag_ms=86_400_000)
+    prices = broker.topic(2, "prices", **HISTORY)
     job = priced_job(topics, tmp_path / "numbered.toml", prices, "event_time", eager=False)
     # Between the times of two events.
     times = [numbered.time(number) - 3 for number in range(100, 4_000, 40)]
@@ -305,7 +306,7 @@ def test_a_compacted_table_has_updates_and_deletions(broker, topics, tmp_path):
 
 def test_events_wait_for_an_eager_table_and_then_take_what_has_come(broker, topics, tmp_path):
     numbered = Numbered(4, partitions=1)
-    prices = broker.topic(1, "prices", cleanup_policy="compact", min_compaction_lag_ms=86_400_000)
+    prices = broker.topic(1, "prices", **HISTORY)
     job = priced_job(topics, tmp_path / "numbered.toml", prices, "arrival", eager=True)
     key, wanted = numbered.key(0), {}
     # Many versions, of which the last counts.
