@@ -90,6 +90,9 @@ class Schema:
     def rule_minimum(self, value, wanted, at, _):
         return [f"{at}: below {wanted}"] if is_of(value, "number") and value < wanted else []
 
+    def rule_maximum(self, value, wanted, at, _):
+        return [f"{at}: above {wanted}"] if is_of(value, "number") and value > wanted else []
+
     def rule_minItems(self, value, wanted, at, _):
         return [f"{at}: too few"] if isinstance(value, list) and len(value) < wanted else []
 
