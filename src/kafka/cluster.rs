@@ -1,7 +1,7 @@
 //! Clients of a cluster, and what is asked of it before a run.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
@@ -14,6 +14,10 @@ use crate::sources::{SourceError, failed};
 
 /// How long a question to the cluster may take before a run.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a topic that was made may be unknown, and how often it is looked again.
+const TOPIC_TIMEOUT: Duration = Duration::from_secs(2);
+const TOPIC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// KiB of fetched messages of a partition that may wait in a client.
 const FETCHED_KB_MAX: u32 = 16 << 10;
@@ -74,6 +78,26 @@ impl Cluster {
         ]);
         BaseConsumer::from_config_and_context(&config, Told(self.health.clone()))
             .map_err(|error| self.failed(&error))
+    }
+
+    /// As [`Cluster::partitions`], of a topic that may have been made a moment ago: not all brokers
+    /// have heard of it then.
+    ///
+    /// # Errors
+    /// As [`Cluster::partitions`].
+    pub fn new_partitions(
+        &self,
+        client: &BaseConsumer<Told>,
+        topic: &str,
+    ) -> Result<usize, SourceError> {
+        let asked = Instant::now();
+        loop {
+            let found = self.partitions(client, topic, ANSWER_TIMEOUT);
+            if found.is_ok() || asked.elapsed() >= TOPIC_TIMEOUT {
+                return found;
+            }
+            std::thread::sleep(TOPIC_INTERVAL);
+        }
     }
 
     /// How many partitions a topic has.

@@ -110,9 +110,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         epoch_rows_max: raw.job.epoch_rows_max,
         bounds: FlowBounds {
             epochs_in_flight_max: raw.job.epochs_in_flight_max,
-            rows_in_flight_max: raw
-                .job
-                .epochs_in_flight_max
+            // One more epoch is read when there are no more rows.
+            rows_in_flight_max: (raw.job.epochs_in_flight_max - 1)
                 .saturating_mul(raw.job.epoch_rows_max as u64),
             gate_rows_max: raw.job.gate_rows_max,
             partition_skew_max_ms: raw.job.partition_skew_max_ms,

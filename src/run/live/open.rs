@@ -10,7 +10,6 @@ use super::LiveOptions;
 use crate::config::job::FeatureKind;
 use crate::config::{Job, Problem};
 use crate::kafka::Cluster;
-use crate::kafka::cluster::ANSWER_TIMEOUT;
 use crate::kafka::health::Told;
 use crate::run::options::{OpenTopics, RunOptions};
 use crate::run::prepare::inputs::as_of_tables;
@@ -43,7 +42,7 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
     let cluster = Cluster::new(&job.kafka, &job.name);
     let client = cluster.consumer(&topics.group)?;
     for (sink, topic) in sinks(job) {
-        let found = cluster.partitions(&client, topic, ANSWER_TIMEOUT);
+        let found = cluster.new_partitions(&client, topic);
         found.with_context(|| format!("sinks.{sink}.topic"))?;
     }
     let in_source = || format!("sources.{name}.topic");

@@ -167,7 +167,7 @@ fn partitions<'a>(
 ) -> Result<TopicPartitionList, SourceError> {
     let mut list = TopicPartitionList::new();
     for topic in topics {
-        for partition in 0..cluster.partitions(client, topic, ANSWER_TIMEOUT)? {
+        for partition in 0..cluster.new_partitions(client, topic)? {
             list.add_partition(topic, partition as i32);
         }
     }
