@@ -20,7 +20,7 @@ const TOPIC_TIMEOUT: Duration = Duration::from_secs(2);
 const TOPIC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// KiB of fetched messages of a partition that may wait in a client.
-const FETCHED_KB_MAX: u32 = 16 << 10;
+const FETCHED_KB_MAX: u32 = 8 << 10;
 
 /// The cluster that a job names.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use super::failed;
 use super::parquet::ParquetSink;
 
 /// A file with so many rows is not written again.
-const FILE_ROWS_MAX: usize = 65_536;
+const FILE_ROWS_MAX: usize = 16_384;
 /// Rows are readable after so long.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -135,7 +135,8 @@ impl Producer {
         let config = cluster.config(&[
             ("enable.idempotence", "true"),
             ("message.timeout.ms", "0"),
-            ("linger.ms", "2"),
+            // Messages of a batch are handed over together: nothing is gained by waiting for more.
+            ("linger.ms", "0"),
             ("compression.type", "lz4"),
             ("batch.num.messages", "10000"),
             // What is under way is bounded by the run: the producer never has to say no.
