@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
@@ -17,6 +18,8 @@ use super::parquet::ParquetSink;
 
 /// A file with so many rows is not written again.
 const FILE_ROWS_MAX: usize = 16_384;
+/// Batches that are kept as they came.
+const BATCHES_MAX: usize = 64;
 /// Rows are readable after so long.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -61,6 +64,17 @@ impl RollingParquet {
         })
     }
 
+    /// Makes one batch of many: windows come a few rows at a time, and a small batch takes more than
+    /// its rows.
+    fn join(&mut self) -> Result<(), SinkError> {
+        if self.rows.len() >= BATCHES_MAX {
+            let schema = self.rows[0].schema();
+            let joined = concat_batches(&schema, &self.rows);
+            self.rows = vec![joined.map_err(|error| failed(self.folder.display(), error))?];
+        }
+        Ok(())
+    }
+
     fn is_due(&self) -> bool {
         self.unwritten > 0 && self.written_at.elapsed() >= WRITE_INTERVAL
     }
@@ -92,6 +106,7 @@ impl Sink for RollingParquet {
             self.rows.push(batch.clone());
             self.unwritten += batch.num_rows() as u64;
         }
+        self.join()?;
         self.tick()
     }
 
@@ -127,7 +142,8 @@ impl Drop for RollingParquet {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;
@@ -172,6 +188,24 @@ mod tests {
         sink.finish().unwrap();
         assert_eq!(written(path), [(first, full), ("part-1-00001.parquet".to_owned(), 3)]);
         assert_eq!(sink.durable_rows(), FILE_ROWS_MAX as u64 + 8);
+    }
+
+    #[test]
+    fn many_small_batches_are_written_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = rows(0, 0).schema();
+        let mut sink =
+            RollingParquet::create(folder.path(), "part-1".to_owned(), schema, &[]).unwrap();
+        (0..1_000).for_each(|n| sink.write(&rows(3 * n, 3)).unwrap());
+        assert!(sink.rows.len() < BATCHES_MAX);
+        sink.finish().unwrap();
+        let file = File::open(folder.path().join("part-1-00000.parquet")).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let numbers = reader.flat_map(|rows| {
+            let rows = rows.unwrap();
+            rows.column(0).as_primitive::<Int64Type>().values().to_vec()
+        });
+        assert!(numbers.eq(0..3_000));
     }
 
     #[test]
