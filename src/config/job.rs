@@ -51,6 +51,15 @@ pub struct Job {
 }
 
 impl Job {
+    /// How far back (ms) from the first row that is scored rows are of use to windows.
+    pub fn windows_reach_ms(&self) -> i64 {
+        let lengths = self.features.iter().filter_map(|(_, feature)| match &feature.kind {
+            FeatureKind::Window { length_ms, .. } => Some(*length_ms),
+            _ => None,
+        });
+        lengths.max().map_or(0, |longest| longest.saturating_add(self.history_ms()))
+    }
+
     /// How far (ms) behind the newest row of its key a row may come that reads its windows.
     pub fn history_ms(&self) -> i64 {
         // In order of event time only late rows come behind others; else whatever is not late may.

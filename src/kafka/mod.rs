@@ -7,3 +7,9 @@ pub mod health;
 
 pub use cluster::Cluster;
 pub use health::Health;
+
+/// A time in ms since 1970 as RFC 3339.
+pub fn instant(millis: i64) -> String {
+    let instant = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -50,7 +50,7 @@ impl JsonLinesSink {
 }
 
 /// The rows of a batch as JSON lines.
-fn to_lines(batch: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
+pub(super) fn to_lines(batch: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
     let mut writer: LineDelimitedWriter<Vec<u8>> =
         WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(&published(batch))?;

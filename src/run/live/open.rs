@@ -7,7 +7,6 @@ use arrow::datatypes::{Field, Schema};
 use rdkafka::consumer::BaseConsumer;
 
 use super::LiveOptions;
-use crate::config::job::FeatureKind;
 use crate::config::{Job, Problem};
 use crate::kafka::Cluster;
 use crate::kafka::health::Told;
@@ -95,12 +94,10 @@ fn read_back(
 ) -> Result<i64> {
     let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(i64::MIN) };
     let time = Field::new(&job.event.time, json_type(*declared), true);
-    let lengths = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
-        FeatureKind::Window { length_ms, .. } => Some(*length_ms),
-        _ => None,
-    });
-    let windows_ms = lengths.max().map_or(0, |longest| longest.saturating_add(job.history_ms()));
-    let reach = Reach { windows_ms, allowed_lateness_ms: job.event.allowed_lateness_ms };
+    let reach = Reach {
+        windows_ms: job.windows_reach_ms(),
+        allowed_lateness_ms: job.event.allowed_lateness_ms,
+    };
     let time = Arc::new(Schema::new(vec![time]));
     let reached = back::reach_back(cluster, client, places, time, reach)?;
     let highest = reached.into_iter().flatten().max();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use driftline_operators::watermark::StreamBounds;
 
-use crate::config::job::{FeatureKind, Input, Table, TableVersions};
+use crate::config::job::{Input, Table, TableVersions};
 use crate::config::{Job, Problem};
 use crate::run::options::{RunOptions, TopicUse};
 use crate::sources::inputs::Inputs;
@@ -176,10 +176,5 @@ pub fn bounds(job: &Job, inputs: &Inputs) -> Vec<StreamBounds> {
 
 /// How far back windows have to be fed for rows from `--from` on to see all they would have seen.
 pub fn warm_up_from(job: &Job, options: &RunOptions) -> i64 {
-    let lengths = job.features.iter().filter_map(|(_, feature)| match &feature.kind {
-        FeatureKind::Window { length_ms, .. } => Some(*length_ms),
-        _ => None,
-    });
-    let reach = lengths.max().map_or(0, |longest| longest.saturating_add(job.history_ms()));
-    options.from().saturating_sub(reach)
+    options.from().saturating_sub(job.windows_reach_ms())
 }

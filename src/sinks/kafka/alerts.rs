@@ -7,8 +7,9 @@ use driftline_operators::deliver::SinkError;
 use rdkafka::message::OwnedHeaders;
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
-use super::{Messages, column, to_lines, with_header};
+use super::{Messages, column, with_header};
 use crate::sinks::failed;
+use crate::sinks::json_lines::to_lines;
 
 /// The type of an alert as an event.
 const TYPE: &[u8] = b"driftline.alert";

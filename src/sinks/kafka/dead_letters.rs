@@ -35,6 +35,22 @@ struct Fault<'a> {
 }
 
 impl Fault<'_> {
+    /// The record as a message of `topic`, with `value`.
+    fn letter<'a>(
+        &self,
+        topic: &'a str,
+        envelope: Option<Envelope<'a>>,
+        value: Option<&'a [u8]>,
+    ) -> Outgoing<'a> {
+        Outgoing {
+            topic,
+            key: envelope.and_then(|envelope| envelope.key),
+            value,
+            headers: self.headers(envelope),
+            time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
+        }
+    }
+
     /// The headers of the record, then those of the fault.
     fn headers(&self, envelope: Option<Envelope>) -> OwnedHeaders {
         let mut headers = OwnedHeaders::new_with_capacity(8);
@@ -80,21 +96,17 @@ impl Messages for DeadLetters {
                 partition: partitions.value(row),
                 offset: offsets.value(row),
             };
-            let letter = |fault: &Fault, value| Outgoing {
-                topic: &self.topic,
-                key: envelope.and_then(|envelope| envelope.key),
-                value,
-                headers: fault.headers(envelope),
-                time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
-            };
             let value = payloads.is_valid(row).then(|| payloads.value(row));
-            if producer.send(letter(&fault, value), batch)? == Handed::TooLarge {
+            if producer.send(fault.letter(&self.topic, envelope, value), batch)? == Handed::TooLarge
+            {
                 let detail = format!(
                     "{}; its value is left out, as it is too large for a message",
                     fault.detail
                 );
                 fault.detail = &detail;
-                if producer.send(letter(&fault, None), batch)? == Handed::TooLarge {
+                if producer.send(fault.letter(&self.topic, envelope, None), batch)?
+                    == Handed::TooLarge
+                {
                     return Err(failed(
                         &self.topic,
                         "a dead letter without its value is too large for a message",
@@ -123,11 +135,5 @@ pub(super) fn too_large<'a>(
         partition: &name,
         offset: column(rows, OFFSET)?.as_primitive::<UInt64Type>().value(row),
     };
-    Ok(Outgoing {
-        topic: letters,
-        key: envelope.and_then(|envelope| envelope.key),
-        value: None,
-        headers: fault.headers(envelope),
-        time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
-    })
+    Ok(fault.letter(letters, envelope, None))
 }

@@ -9,10 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
-use driftline_operators::layout::published;
 use driftline_operators::settled::Settled;
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -105,23 +103,8 @@ impl<M: Messages> Sink for KafkaSink<M> {
     }
 }
 
-/// The rows of a batch as JSON objects, each a line.
-fn to_lines(rows: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
-    let mut writer =
-        WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&published(rows))?;
-    writer.finish()?;
-    Ok(writer.into_inner())
-}
-
 fn with_header(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders {
     headers.insert(Header { key: name, value: Some(value) })
-}
-
-/// A time in ms as RFC 3339.
-fn instant(millis: i64) -> String {
-    let instant = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
-    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 /// A column of a batch by its name.

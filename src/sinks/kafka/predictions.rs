@@ -11,9 +11,11 @@ use driftline_operators::partition_names::PartitionNames;
 use rdkafka::message::OwnedHeaders;
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
-use super::{Messages, column, dead_letters, instant, to_lines, with_header};
+use super::{Messages, column, dead_letters, with_header};
 use crate::kafka::envelope::Envelope;
+use crate::kafka::instant;
 use crate::sinks::failed;
+use crate::sinks::json_lines::to_lines;
 
 /// The type of a prediction as an event.
 const TYPE: &[u8] = b"driftline.prediction";

@@ -16,7 +16,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::begin::{Place, ends};
+use super::begin::Place;
 use crate::kafka::Cluster;
 use crate::kafka::cluster::ANSWER_TIMEOUT;
 use crate::kafka::health::Told;
@@ -59,11 +59,8 @@ pub fn reach_back(
     reach: Reach,
 ) -> Result<Vec<Option<i64>>, SourceError> {
     let looking = Looking { cluster, client, time };
-    let mut halvings = Vec::new();
-    for place in places.iter() {
-        let (low, _) = ends(cluster, client, &place.topic, place.partition, ANSWER_TIMEOUT)?;
-        halvings.push(Halving { behind: low, of_use: place.first });
-    }
+    let halvings = places.iter().map(|place| Halving { behind: place.low, of_use: place.first });
+    let mut halvings: Vec<Halving> = halvings.collect();
     let last = halvings.iter().map(|halving| Stretch {
         from: halving.behind.max(halving.of_use.saturating_sub(LOOKED_AT)),
         to: halving.of_use,

@@ -24,14 +24,14 @@ pub struct Place {
     pub read_from: u64,
     /// The offset that is scored first; what is read before it feeds windows.
     pub first: u64,
-    /// Whether there was something before `first`, of this run or another.
-    pub has_past: bool,
+    /// The offset of the first record that was there.
+    pub low: u64,
 }
 
 impl Place {
     /// Of a topic that nobody has been asked about.
     pub fn unknown(topic: &str) -> Self {
-        Place { topic: topic.to_owned(), partition: 0, read_from: 0, first: 0, has_past: false }
+        Place { topic: topic.to_owned(), partition: 0, read_from: 0, first: 0, low: 0 }
     }
 
     pub fn name(&self) -> String {
@@ -77,13 +77,7 @@ pub fn events(
             (None, Start::Committed | Start::Earliest, _) => low,
         };
         let first = within(wanted, low, high, &format!("{topic}/{partition}"));
-        let place = Place {
-            topic: topic.to_owned(),
-            partition,
-            read_from: first,
-            first,
-            has_past: first > 0,
-        };
+        let place = Place { topic: topic.to_owned(), partition, read_from: first, first, low };
         places.push(place);
     }
     Ok(places)
@@ -155,7 +149,7 @@ pub fn table(
     let place = |partition: i32| {
         let (low, _) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
         let topic = topic.to_owned();
-        Ok(Place { topic, partition, read_from: low, first: low, has_past: false })
+        Ok(Place { topic, partition, read_from: low, first: low, low })
     };
     list.elements().iter().map(|found| place(found.partition())).collect()
 }
@@ -178,7 +172,7 @@ fn partitions<'a>(
 ///
 /// # Errors
 /// If the cluster does not answer.
-pub fn ends(
+fn ends(
     cluster: &Cluster,
     client: &BaseConsumer<Told>,
     topic: &str,

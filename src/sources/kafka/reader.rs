@@ -16,6 +16,7 @@ use super::live::Reach;
 use super::queue::{Item, Message, Queue};
 use crate::kafka::envelope::encode;
 use crate::kafka::health::{Told, note};
+use crate::kafka::instant;
 use crate::sources::columns::normalise;
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::one_partition::{Came, Reader, Records};
@@ -233,11 +234,6 @@ impl Tombstones {
         };
         Ok(serde_json::json!({ &self.key: key, &self.time: time }).to_string())
     }
-}
-
-fn instant(millis: i64) -> String {
-    let instant = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
-    instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 impl Reader for KafkaReader {
