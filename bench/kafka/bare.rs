@@ -59,7 +59,7 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
     while ended < queues.len() {
         let mut none = true;
         for queue in &mut queues {
-            let batch = Batch::new(0, None, Settled::default(), Arc::new(|| {}));
+            let batch = Batch::new(None, Settled::default(), Arc::new(|| {}));
             let mut keys: Vec<Option<Vec<u8>>> = Vec::new();
             queue.take(MOST, |item| match item {
                 Item::Message(message) => {
@@ -86,7 +86,6 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
                     headers,
                     time_ms: None,
                 };
-                batch.expect_one_more();
                 producer.send(message, &batch)?;
             }
             batch.done();

@@ -7,7 +7,7 @@
 //! ```
 
 use arrow::datatypes::SchemaRef;
-use driftline_operators::alert::{self, AlertRules, snapshot_alerts};
+use driftline_operators::alert::{self, snapshot_alerts};
 use driftline_operators::dead_letter;
 use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
@@ -30,8 +30,8 @@ pub struct Outputs {
     pub drift: Option<(Schedule, SnapshotFormat, Box<dyn Sink>)>,
     pub predictions: Box<dyn Sink>,
     pub dead_letters: Box<dyn Sink>,
-    /// What exceeds a threshold, if somebody wants to know.
-    pub alerts: Option<(AlertRules, Box<dyn Sink>)>,
+    /// What exceeds a threshold of `scoring.alerts`, if somebody wants to know.
+    pub alerts: Option<Box<dyn Sink>>,
     /// From being read to being handed over to the sink, of all workers.
     pub latencies: Latencies,
 }
@@ -60,6 +60,7 @@ pub fn scoring<'scope>(
     let Run { counters, failure, faults, clock, .. } = run.clone();
     let watermarks = events.watermarks.clone();
     let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
+    let rules = outputs.scoring.alerts.clone();
 
     let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
     let Scored { predictions, watched, alerts, dead_letters: refused } =
@@ -87,15 +88,15 @@ pub fn scoring<'scope>(
             DriftWindows { schedule, mode: format.mode(), watched: outputs.watched, watermarks };
         let snapshots = collect_windows(watched, marks, windows, format, &run);
         let schema = snapshot_schema();
-        if let Some((rules, _)) = &outputs.alerts {
-            let (rules, failure) = (rules.clone(), failure.clone());
-            let raised = snapshot_alerts(snapshots.clone(), schema.clone(), rules, failure);
+        if let Some(rules) = rules {
+            let (snapshots, schema) = (snapshots.clone(), schema.clone());
+            let raised = snapshot_alerts(snapshots, schema, rules, failure.clone());
             alerts = alerts.concat(raised);
         }
         let delivery = Delivery { name: "Drift", schema, sink, tally: Tally::Nothing };
         deliver(snapshots, delivery, failure.clone()).probe_with(probe);
     }
-    if let Some((_, sink)) = outputs.alerts {
+    if let Some(sink) = outputs.alerts {
         let (schema, tally) = (alert::SCHEMA.clone(), Tally::Nothing);
         let delivery = Delivery { name: "Alerts", schema, sink, tally };
         deliver(alerts, delivery, failure).probe_with(probe);

@@ -222,11 +222,9 @@ impl Admission {
     }
 
     /// Records of the chunk that are no events, without those that are warm-up.
-    fn undecoded<'a>(&self, chunk: &'a Chunk) -> impl Iterator<Item = &'a Undecoded> {
-        let warm_up = self.warm_up.clone();
-        let partition = chunk.partition;
-        let records = chunk.undecoded.iter();
-        records.filter(move |record| !warm_up.is_before_offset(partition, record.offset))
+    fn undecoded<'a>(&'a self, chunk: &'a Chunk) -> impl Iterator<Item = &'a Undecoded> {
+        let is_warm_up = |offset| self.warm_up.is_before_offset(chunk.partition, offset);
+        chunk.undecoded.iter().filter(move |record| !is_warm_up(record.offset))
     }
 
     fn is_warm_up(&self, time: Option<i64>, chunk: &Chunk, row: usize) -> bool {
@@ -237,7 +235,8 @@ impl Admission {
     /// Counts what is scored or skipped, and settles what is skipped; warm-up rows are read for the
     /// windows' sake.
     fn count(&self, chunk: &Chunk, times: &Int64Array, fates: &[Fate]) {
-        let (mut read, mut skipped, mut late) = (0, 0, 0);
+        let (mut read, mut late) = (0, 0);
+        let mut skipped = Vec::new();
         for (row, fate) in fates.iter().enumerate() {
             let time = times.is_valid(row).then(|| times.value(row));
             if *fate == Fate::Outside || self.is_warm_up(time, chunk, row) {
@@ -245,8 +244,7 @@ impl Admission {
             }
             read += 1;
             if *fate == Fate::Skip {
-                skipped += 1;
-                self.settled.settle(chunk.partition, [chunk.offsets.value(row)]);
+                skipped.push(chunk.offsets.value(row));
             }
             late += u64::from(*fate == Fate::Keep { late: true });
         }
@@ -254,7 +252,8 @@ impl Admission {
             read += self.undecoded(chunk).count() as u64;
         }
         self.counters.rows_read(read);
-        self.counters.rows_skipped(skipped);
+        self.counters.rows_skipped(skipped.len() as u64);
+        self.settled.settle(chunk.partition, skipped);
         self.counters.rows_late(late);
     }
 }

@@ -49,8 +49,8 @@ impl Kind {
 pub struct AlertRules {
     pub model: ModelIdentity,
     pub score_over: Option<f64>,
-    pub z_over: Option<f64>,
-    pub ks_p_under: Option<f64>,
+    pub z_over: f64,
+    pub ks_p_under: f64,
     /// Names of the watched columns, and mean and standard deviation of the reference where both are
     /// known and the latter is not 0.
     pub columns: Vec<(String, Option<(f64, f64)>)>,
@@ -110,7 +110,7 @@ impl AlertRules {
             }
         }
         for (at, (name, reference)) in self.columns.iter().enumerate() {
-            let Some(((mean, std), threshold)) = reference.zip(self.z_over) else { continue };
+            let (Some((mean, std)), threshold) = (*reference, self.z_over) else { continue };
             let values = watched.column(Watched::FIRST + at).as_primitive::<Float64Type>();
             let (low, high) = (mean - threshold * std, mean + threshold * std);
             for row in beyond(values, low, high) {
@@ -133,7 +133,7 @@ impl AlertRules {
     /// # Errors
     /// If a column is not what it should be.
     pub fn of_snapshots(&self, snapshots: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
-        let Some(threshold) = self.ks_p_under else { return Ok(None) };
+        let threshold = self.ks_p_under;
         let column = |name: &str| {
             let missing = || ArrowError::SchemaError(format!("snapshots have no {name}"));
             snapshots.column_by_name(name).ok_or_else(missing)
@@ -282,7 +282,7 @@ impl<'a> Alerts<'a> {
 pub fn snapshot_alerts<'scope>(
     snapshots: Stream<'scope, u64, Rows>,
     schema: SchemaRef,
-    rules: AlertRules,
+    rules: Arc<AlertRules>,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
     snapshots.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
@@ -311,8 +311,8 @@ mod tests {
         AlertRules {
             model: ModelIdentity { name: "m".to_owned(), version: "3".to_owned() },
             score_over: Some(0.5),
-            z_over: Some(3.0),
-            ks_p_under: Some(0.05),
+            z_over: 3.0,
+            ks_p_under: 0.05,
             columns: vec![
                 ("x".to_owned(), Some((10.0, 2.0))),
                 ("y".to_owned(), None),

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -15,18 +14,19 @@ use crate::failure::Failure;
 use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
+use crate::warm_up::WarmUp;
 
 /// Columns of an export: event id, event time, then the features as declared, nulls as they are.
 pub struct ExportFormat {
     pub schema: SchemaRef,
     layout: EventLayout,
     enriched: SchemaRef,
-    from: i64,
+    warm_up: WarmUp,
 }
 
 impl ExportFormat {
-    /// Rows before `from` (ms) have fed the windows and are left out.
-    pub fn new(plan: &FeaturePlan, layout: &EventLayout, from: i64) -> Self {
+    /// Rows of the warm-up are left out.
+    pub fn new(plan: &FeaturePlan, layout: &EventLayout, warm_up: WarmUp) -> Self {
         let mut fields = vec![
             Field::new("event_id", DataType::Utf8, false),
             Field::new(
@@ -40,15 +40,12 @@ impl ExportFormat {
             schema: Arc::new(Schema::new(fields)),
             layout: layout.clone(),
             enriched: plan.enriched_schema(layout),
-            from,
+            warm_up,
         }
     }
 
-    fn batch(&self, enriched: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let times = enriched.column(self.layout.time).as_primitive::<Int64Type>();
-        let inside: BooleanArray =
-            times.values().iter().map(|&time| Some(time >= self.from)).collect();
-        let rows = filter_record_batch(enriched, &inside)?;
+    fn batch(&self, enriched: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let rows = self.warm_up.without(enriched, &self.layout)?;
         let ids = (0..rows.num_rows()).map(|row| self.layout.request_id(&rows, row));
         let times = self.layout.times(&rows).values().clone();
         let first_feature = self.layout.schema.fields().len();
@@ -74,7 +71,7 @@ pub fn export_rows<'scope>(
             move |input, output| {
                 input.for_each(|capability, container| {
                     let batch =
-                        container.take(&format.enriched).and_then(|batch| format.batch(&batch));
+                        container.take(&format.enriched).and_then(|batch| format.batch(batch));
                     if let Some(batch) = failure.check(batch) {
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     }

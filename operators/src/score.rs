@@ -150,7 +150,7 @@ impl Scorer {
         &self,
         batch: RecordBatch,
     ) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
-        let batch = self.without_warm_up(batch)?;
+        let batch = self.scoring.warm_up.without(batch, &self.scoring.layout)?;
         let required = self.scoring.inputs.iter().filter(|input| !input.allow_null);
         let lacking: Vec<&ModelInput> =
             required.filter(|input| batch.column(input.column).null_count() > 0).collect();
@@ -169,13 +169,6 @@ impl Scorer {
         }
         let batch = filter_record_batch(&batch, &BooleanArray::from(complete))?;
         Ok((batch, Some(letters.finish())))
-    }
-
-    fn without_warm_up(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-        match self.scoring.warm_up.scored(&batch, &self.scoring.layout) {
-            Some(scored) => filter_record_batch(&batch, &scored),
-            None => Ok(batch),
-        }
     }
 
     /// Scores one micro-batch and adds each part's columns to its group. A batch that the model

@@ -84,7 +84,7 @@ impl Settled {
     /// Records that were read and are not settled.
     pub fn unsettled(&self) -> u64 {
         let records = self.records();
-        records.iter().flat_map(|records| records.values()).map(Records::unsettled).sum()
+        records.iter().flat_map(|records| records.values()).map(|records| records.left).sum()
     }
 }
 
@@ -95,6 +95,8 @@ struct Records {
     next: u64,
     /// With at least one record that is not settled, in order.
     pieces: VecDeque<Piece>,
+    /// Records of all pieces that are not settled.
+    left: u64,
 }
 
 /// Records that were read together.
@@ -131,7 +133,7 @@ impl Piece {
 
 impl Records {
     fn new(next: u64) -> Self {
-        Records { next, pieces: VecDeque::new() }
+        Records { next, pieces: VecDeque::new(), left: 0 }
     }
 
     fn read(&mut self, mut offsets: Vec<u64>) {
@@ -141,6 +143,7 @@ impl Records {
         self.next = last + 1;
         let left = offsets.len();
         let settled = vec![0; left.div_ceil(64)];
+        self.left += left as u64;
         self.pieces.push_back(Piece { offsets, settled, left });
     }
 
@@ -153,6 +156,7 @@ impl Records {
         }
         piece.settled[position / 64] |= 1 << (position % 64);
         piece.left -= 1;
+        self.left -= 1;
         // What is settled in the middle is dropped when all before it is.
         while self.pieces.front().is_some_and(|piece| piece.left == 0) {
             self.pieces.pop_front();
@@ -161,10 +165,6 @@ impl Records {
 
     fn settled_to(&self) -> u64 {
         self.pieces.front().and_then(Piece::first_left).unwrap_or(self.next)
-    }
-
-    fn unsettled(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.left as u64).sum()
     }
 }
 
@@ -180,21 +180,21 @@ mod tests {
         assert_eq!(records.settled_to(), 10);
         records.read((5..13).collect());
         records.read(vec![15, 16, 20]);
-        assert_eq!((records.settled_to(), records.unsettled()), (10, 6));
+        assert_eq!((records.settled_to(), records.left), (10, 6));
         records.settle(5);
         records.settle(15);
         records.settle(11);
         records.settle(11);
-        assert_eq!((records.settled_to(), records.unsettled()), (10, 4));
+        assert_eq!((records.settled_to(), records.left), (10, 4));
         records.settle(10);
         assert_eq!(records.settled_to(), 12);
         records.settle(12);
         assert_eq!(records.settled_to(), 16);
         records.settle(20);
         records.settle(17);
-        assert_eq!((records.settled_to(), records.unsettled()), (16, 1));
+        assert_eq!((records.settled_to(), records.left), (16, 1));
         records.settle(16);
-        assert_eq!((records.settled_to(), records.unsettled()), (21, 0));
+        assert_eq!((records.settled_to(), records.left), (21, 0));
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
                 }
                 let expected = left.first().copied().unwrap_or(records.next);
                 assert_eq!(records.settled_to(), expected, "seed {seed}, step {step}");
-                assert_eq!(records.unsettled(), left.len() as u64, "seed {seed}, step {step}");
+                assert_eq!(records.left, left.len() as u64, "seed {seed}, step {step}");
             }
         }
     }

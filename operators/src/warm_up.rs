@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::error::ArrowError;
 
 use crate::layout::EventLayout;
 
@@ -34,19 +36,29 @@ impl WarmUp {
         time < self.before
     }
 
-    /// Which rows of a batch with the columns of `layout` are not; none if all are scored.
-    pub fn scored(&self, batch: &RecordBatch, layout: &EventLayout) -> Option<BooleanArray> {
-        let times = layout.times(batch).values();
+    /// The rows of a batch with the columns of `layout` that are not.
+    ///
+    /// # Errors
+    /// If the batch cannot be filtered.
+    pub fn without(
+        &self,
+        batch: RecordBatch,
+        layout: &EventLayout,
+    ) -> Result<RecordBatch, ArrowError> {
+        let times = layout.times(&batch).values();
         let in_time = times.iter().all(|&time| !self.is_before_time(time));
         if in_time && self.first_offsets.is_empty() {
-            return None;
+            return Ok(batch);
         }
-        let partitions = layout.partitions(batch).values().iter();
-        let places = partitions.zip(layout.offsets(batch).values());
+        let partitions = layout.partitions(&batch).values().iter();
+        let places = partitions.zip(layout.offsets(&batch).values());
         let rows = times.iter().zip(places).map(|(&time, (&partition, &offset))| {
             Some(!self.is_before_time(time) && !self.is_before_offset(partition, offset))
         });
         let scored: BooleanArray = rows.collect();
-        (scored.true_count() < scored.len()).then_some(scored)
+        match scored.true_count() < scored.len() {
+            true => filter_record_batch(&batch, &scored),
+            false => Ok(batch),
+        }
     }
 }

@@ -33,10 +33,10 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let (features, letters) = (files(folder), files(&letters_folder));
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, None));
-    let from = options.from();
+    let warm_up = prepared.warm_up(options);
     let build =
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
-            let format = ExportFormat::new(&prepared.plan, &prepared.layout, from);
+            let format = ExportFormat::new(&prepared.plan, &prepared.layout, warm_up.clone());
             let rows = sinks.sink(&features, worker, format.schema.clone(), &["event_id"])?;
             let letters =
                 sinks.sink(&letters, worker, dead_letter::SCHEMA.clone(), &["event_id"])?;

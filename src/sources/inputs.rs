@@ -210,18 +210,18 @@ impl Inputs {
                 }
             }
         }
-        let Some(topics) = &self.topics else {
-            let progress = self.streams.iter().map(|stream| stream.progress(|_| worker == 0));
-            let unread = self.streams.iter().zip(pieces);
-            let unread = unread.flat_map(|(stream, pieces)| without_rows(stream.lanes(), pieces));
-            return Ok(Box::new(Merge::new(feeds, progress.collect(), unread.collect())));
-        };
-        feeds.extend(self.shared_out(topics, worker, workers)?);
         let is_mine = |stream: &Stream, number: u32| match stream.kind {
             Kind::Kafka(_) => number as usize % workers == worker,
             _ => worker == 0,
         };
         let progress = self.streams.iter().map(|s| s.progress(|number| is_mine(s, number)));
+        let progress = progress.collect();
+        let Some(topics) = &self.topics else {
+            let unread = self.streams.iter().zip(pieces);
+            let unread = unread.flat_map(|(stream, pieces)| without_rows(stream.lanes(), pieces));
+            return Ok(Box::new(Merge::new(feeds, progress, unread.collect())));
+        };
+        feeds.extend(self.shared_out(topics, worker, workers)?);
         let eager = self.streams.iter().map(|stream| match &stream.kind {
             Kind::Kafka(kafka) => kafka.form.is_eager(),
             _ => false,
@@ -229,7 +229,7 @@ impl Inputs {
         let Topics { stop, live, epochs, joins, .. } = topics.clone();
         let join = self.joining(topics, worker, workers);
         let live = LiveInput { stop, live, eager: eager.collect(), joins, join };
-        Ok(Box::new(Merge::live(feeds, progress.collect(), epochs, live)))
+        Ok(Box::new(Merge::live(feeds, progress, epochs, live)))
     }
 
     /// What reads a partition of the events that has come since, if it falls to the worker.

@@ -195,10 +195,14 @@ impl Merge {
         Ok(())
     }
 
+    /// Whether more may come, however little there is.
+    fn goes_on(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| !live.live.has_caught_up())
+    }
+
     /// Whether there is nothing more, and will not be.
     fn is_over(&self) -> bool {
-        let live_goes_on = self.live.as_ref().is_some_and(|live| !live.live.has_caught_up());
-        self.has_ended || (self.feeds.is_empty() && !live_goes_on)
+        self.has_ended || (self.feeds.is_empty() && !self.goes_on())
     }
 
     fn is_stopped(&self) -> bool {
@@ -250,12 +254,9 @@ impl Source for Merge {
         };
         match choose(&offers, needed, allowance, self.live.is_some()) {
             Choice::Take(feed) => self.take(feed),
-            Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
             Choice::Held(partition) => Ok(Polled::Held(partition)),
-            Choice::End if self.live.as_ref().is_some_and(|live| !live.live.has_caught_up()) => {
-                Ok(Polled::Wait(POLL_INTERVAL))
-            }
-            Choice::End => Ok(self.end()),
+            Choice::End if !self.goes_on() => Ok(self.end()),
+            Choice::End | Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
         }
     }
 }

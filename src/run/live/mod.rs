@@ -62,7 +62,8 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
     let drift = PreparedDrift::new(job, &parts, (complete_from, i64::MAX))?.map(Arc::new);
     let rules = drift.as_ref().zip(job.kafka.alerts.as_ref());
-    let rules = rules.map(|(drift, topic)| (alert_rules(job, &parts, drift), topic.clone()));
+    let rules =
+        rules.map(|(drift, topic)| (Arc::new(alert_rules(job, &parts, drift)), topic.clone()));
 
     let mut engine = Engine::new(prepared.clone(), &options);
     let places = prepared.inputs.event_places();
@@ -133,7 +134,7 @@ struct LiveParts {
     scoring: Arc<ScoringParts>,
     drift: Option<Arc<PreparedDrift>>,
     /// And the topic of alerts.
-    rules: Option<(AlertRules, String)>,
+    rules: Option<(Arc<AlertRules>, String)>,
     targets: Targets,
     sinks: LiveSinks,
     tally: DriftTally,
@@ -152,10 +153,10 @@ impl LiveParts {
             None => None,
         };
         let rules = self.rules.as_ref();
-        let of_rows = rules.map(|(rules, _)| Arc::new(rules.clone()));
+        let scoring = self.scoring.worker(&self.prepared, run)?;
         Ok(Outputs {
-            scoring: Scoring { alerts: of_rows, ..self.scoring.worker(&self.prepared, run)? },
-            alerts: rules.map(|(rules, topic)| (rules.clone(), self.sinks.alerts(topic))),
+            scoring: Scoring { alerts: rules.map(|(rules, _)| rules.clone()), ..scoring },
+            alerts: rules.map(|(_, topic)| self.sinks.alerts(topic)),
             watched: self.scoring.watched.clone(),
             drift,
             predictions: self.sinks.predictions(&self.targets)?,
@@ -193,8 +194,8 @@ fn alert_rules(job: &Job, parts: &ScoringParts, drift: &PreparedDrift) -> AlertR
     AlertRules {
         model: parts.identity.clone(),
         score_over,
-        z_over: Some(z_over),
-        ks_p_under: Some(ks_p_under),
+        z_over,
+        ks_p_under,
         columns: drift.format.names.iter().cloned().zip(moments).collect(),
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
+use driftline_operators::layout::{OFFSET, PARTITION};
 use driftline_operators::settled::Settled;
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -20,7 +21,7 @@ use super::failed;
 
 /// What makes messages of the rows of a batch.
 pub trait Messages {
-    /// Hands over a message for each row, as those of `batch`. How many of them are dead letters, as
+    /// Hands a message over for each row, as those of `batch`. How many of them are dead letters, as
     /// what they were to be is too large.
     ///
     /// # Errors
@@ -71,7 +72,7 @@ impl<M: Messages> KafkaSink<M> {
 impl<M: Messages> Sink for KafkaSink<M> {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
         let count = rows.num_rows();
-        let batch = Batch::new(count, Some(rows.clone()), self.settled.clone(), self.wake.clone());
+        let batch = Batch::new(origins(rows), self.settled.clone(), self.wake.clone());
         let refused = self.messages.send(rows, &self.producer, &batch)?;
         batch.done();
         self.waiting.push_back(Waiting { batch, rows: count as u64 - refused, refused });
@@ -101,6 +102,13 @@ impl<M: Messages> Sink for KafkaSink<M> {
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
+}
+
+/// Where rows came from, if they are rows of records: what is kept of them until they are acknowledged.
+fn origins(rows: &RecordBatch) -> Option<RecordBatch> {
+    let columns = [PARTITION, OFFSET].map(|name| rows.schema_ref().index_of(name).ok());
+    let [Some(partition), Some(offset)] = columns else { return None };
+    rows.project(&[partition, offset]).ok()
 }
 
 fn with_header(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders {

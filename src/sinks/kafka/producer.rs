@@ -15,7 +15,7 @@ use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
 };
 
-use crate::kafka::health::{Told, note};
+use crate::kafka::health::Told;
 use crate::kafka::{Cluster, Health};
 use crate::sinks::{SinkError, failed};
 
@@ -57,23 +57,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One more than `messages` has to be done, so that it is not acknowledged before all of them
-    /// were handed over.
-    pub fn new(
-        messages: usize,
-        records: Option<RecordBatch>,
-        settled: Settled,
-        wake: Wake,
-    ) -> Arc<Self> {
-        Arc::new(Batch { left: AtomicUsize::new(messages + 1), records, settled, wake })
+    /// One to which messages are handed over until [`Batch::done`] says that these are all.
+    pub fn new(records: Option<RecordBatch>, settled: Settled, wake: Wake) -> Arc<Self> {
+        Arc::new(Batch { left: AtomicUsize::new(1), records, settled, wake })
     }
 
-    /// One more message is handed over.
-    pub fn expect_one_more(&self) {
-        self.left.fetch_add(1, AcqRel);
-    }
-
-    /// One message is acknowledged, or there was none.
+    /// One message is acknowledged, or all have been handed over.
     pub fn done(&self) {
         if self.left.fetch_sub(1, AcqRel) == 1 {
             if let Some(records) = &self.records {
@@ -124,7 +113,6 @@ impl ProducerContext for Deliveries {
             }
             _ => format!("{topic}: a message was not taken: {error}"),
         });
-        note(&self.told.0, code, &error.to_string());
     }
 }
 
@@ -158,7 +146,9 @@ impl Producer {
         let mut record = BaseRecord::with_opaque_to(topic, batch.clone()).headers(headers);
         (record.key, record.payload, record.timestamp) = (key, value, time_ms);
         loop {
+            batch.left.fetch_add(1, AcqRel);
             let Err((error, given_back)) = self.inner.send(record) else { return Ok(Handed::Over) };
+            batch.left.fetch_sub(1, AcqRel);
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => {
                     if let Some(why) = self.health.refusal() {
