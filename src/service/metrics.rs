@@ -61,13 +61,21 @@ pub struct Metrics {
     pub producer: Producer,
 }
 
+type Labels = &'static [&'static str];
+type Values = Vec<(Vec<String>, f64)>;
+
+/// A value without labels.
+fn alone(value: f64) -> Values {
+    vec![(Vec::new(), value)]
+}
+
 /// A metric whose value is known elsewhere.
 struct Family {
     kind: MetricType,
     name: &'static str,
     help: &'static str,
-    labels: &'static [&'static str],
-    values: Vec<(Vec<String>, f64)>,
+    labels: Labels,
+    values: Values,
 }
 
 impl Metrics {
@@ -107,21 +115,14 @@ impl Metrics {
         let account = counters.account();
         let of_model =
             |total: u64| (vec![self.model.name.clone(), self.model.version.clone()], total as f64);
-        let alone = |total: u64| vec![(Vec::new(), total as f64)];
-        let total = |name, help, labels, values| Family {
-            kind: MetricType::COUNTER,
-            name,
-            help,
-            labels,
-            values,
-        };
+        let total = Family::new(MetricType::COUNTER);
         const MODEL: &[&str] = &["model", "version"];
         vec![
             total(
                 "driftline_events_total",
                 "Records of the events that were read.",
                 &[],
-                alone(account.read),
+                alone(account.read as f64),
             ),
             total(
                 "driftline_predictions_total",
@@ -133,19 +134,19 @@ impl Metrics {
                 "driftline_dead_letters_total",
                 "Dead letters that were acknowledged.",
                 &[],
-                alone(account.dead_letters),
+                alone(account.dead_letters as f64),
             ),
             total(
                 "driftline_skipped_events_total",
                 "Events that the job leaves out.",
                 &[],
-                alone(account.skipped),
+                alone(account.skipped as f64),
             ),
             total(
                 "driftline_late_events_total",
                 "Events that came later than the job allows and were scored.",
                 &[],
-                alone(counters.late()),
+                alone(counters.late() as f64),
             ),
             total(
                 "driftline_inference_rows_total",
@@ -163,21 +164,14 @@ impl Metrics {
                 "driftline_kafka_outages_total",
                 "How often no broker could be reached.",
                 &[],
-                alone(self.live.health.outages()),
+                alone(self.live.health.outages() as f64),
             ),
         ]
     }
 
     fn sizes(&self) -> Vec<Family> {
         let counters = &self.run.counters;
-        let size = |name, help, labels, values| Family {
-            kind: MetricType::GAUGE,
-            name,
-            help,
-            labels,
-            values,
-        };
-        let alone = |value: f64| vec![(Vec::new(), value)];
+        let size = Family::new(MetricType::GAUGE);
         let windows = counters.window_states();
         let of_windows = |figure: fn(&driftline_operators::accounting::WindowState) -> u64| {
             let values = windows.iter().map(|(key, worker, state)| {
@@ -242,13 +236,7 @@ impl Metrics {
     }
 
     fn cluster(&self) -> Vec<Family> {
-        let size = |name, help, labels, values| Family {
-            kind: MetricType::GAUGE,
-            name,
-            help,
-            labels,
-            values,
-        };
+        let size = Family::new(MetricType::GAUGE);
         let lags = self.lags.all().into_iter();
         let lags = lags.map(|((topic, partition), records)| {
             (vec![topic, partition.to_string()], records as f64)
@@ -265,7 +253,7 @@ impl Metrics {
                 "driftline_kafka_up",
                 "Whether a broker can be reached.",
                 &[],
-                vec![(Vec::new(), f64::from(u8::from(!self.live.health.is_away())))],
+                alone(f64::from(u8::from(!self.live.health.is_away()))),
             ),
             size(
                 "driftline_model_info",
@@ -300,6 +288,11 @@ impl Metrics {
 }
 
 impl Family {
+    /// What makes families of a kind: of name, help, names of labels, and a value for each of theirs.
+    fn new(kind: MetricType) -> impl Fn(&'static str, &'static str, Labels, Values) -> Self {
+        move |name, help, labels, values| Family { kind, name, help, labels, values }
+    }
+
     fn collect(self) -> Result<Vec<MetricFamily>> {
         let options = Opts::new(self.name, self.help);
         if self.kind == MetricType::COUNTER {

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, RecordBatch};
 use driftline_operators::deliver::SinkError;
-use rdkafka::message::OwnedHeaders;
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
-use super::{Messages, column, with_header};
+use super::{Messages, cloud_event, column, texts, with_header};
 use crate::sinks::failed;
 use crate::sinks::json_lines::to_lines;
 
@@ -29,7 +28,7 @@ impl Messages for Alerts {
     ) -> Result<u64, SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
-        let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
+        let text = |name| texts(rows, name);
         let (kinds, features, ids) = (text("kind")?, text("feature")?, text("event_id")?);
         let (keys, windows) = (text("key")?, text("window")?);
         let starts = column(rows, "window_start")?;
@@ -43,17 +42,8 @@ impl Messages for Alerts {
                 }
             };
             let id = format!("{}-{}-{of}", kinds.value(row), features.value(row));
-            let mut headers = OwnedHeaders::new_with_capacity(6);
-            for (name, value) in [
-                ("content-type", &b"application/json"[..]),
-                ("ce_specversion", b"1.0"),
-                ("ce_type", TYPE),
-                ("ce_source", self.source.as_bytes()),
-                ("ce_id", id.as_bytes()),
-                ("kind", kinds.value(row).as_bytes()),
-            ] {
-                headers = with_header(headers, name, value);
-            }
+            let headers = cloud_event(TYPE, &self.source, id.as_bytes(), 1);
+            let headers = with_header(headers, "kind", kinds.value(row).as_bytes());
             let key = if keys.is_valid(row) { keys.value(row) } else { features.value(row) };
             let message = Outgoing {
                 topic: &self.topic,

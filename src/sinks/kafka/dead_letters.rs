@@ -11,7 +11,7 @@ use driftline_operators::partition_names::PartitionNames;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
-use super::{Messages, column, with_header};
+use super::{Messages, column, texts, with_header};
 use crate::kafka::envelope::Envelope;
 use crate::sinks::failed;
 
@@ -81,7 +81,7 @@ impl Messages for DeadLetters {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<u64, SinkError> {
-        let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
+        let text = |name| texts(rows, name);
         let (reasons, details) = (text("reason")?, text("detail")?);
         let partitions = text("partition")?;
         let offsets = column(rows, "offset")?.as_primitive::<UInt64Type>();

@@ -8,7 +8,7 @@ pub mod producer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch, StringArray};
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
 use driftline_operators::layout::{OFFSET, PARTITION};
@@ -109,6 +109,24 @@ fn origins(rows: &RecordBatch) -> Option<RecordBatch> {
     let columns = [PARTITION, OFFSET].map(|name| rows.schema_ref().index_of(name).ok());
     let [Some(partition), Some(offset)] = columns else { return None };
     rows.project(&[partition, offset]).ok()
+}
+
+/// The headers of a CloudEvent in binary mode whose data is JSON; `more` of its own will follow.
+fn cloud_event(kind: &[u8], source: &str, id: &[u8], more: usize) -> OwnedHeaders {
+    let attributes = [
+        ("content-type", &b"application/json"[..]),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", kind),
+        ("ce_source", source.as_bytes()),
+        ("ce_id", id),
+    ];
+    let headers = OwnedHeaders::new_with_capacity(attributes.len() + more);
+    attributes.into_iter().fold(headers, |all, (name, value)| with_header(all, name, value))
+}
+
+/// A column of text.
+fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringArray, SinkError> {
+    Ok(column(rows, name)?.as_string())
 }
 
 fn with_header(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders {

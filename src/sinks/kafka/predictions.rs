@@ -8,10 +8,9 @@ use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType};
 use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::ENVELOPE;
 use driftline_operators::partition_names::PartitionNames;
-use rdkafka::message::OwnedHeaders;
 
 use super::producer::{Batch, Handed, Outgoing, Producer};
-use super::{Messages, column, dead_letters, with_header};
+use super::{Messages, cloud_event, column, dead_letters, texts, with_header};
 use crate::kafka::envelope::Envelope;
 use crate::kafka::instant;
 use crate::sinks::failed;
@@ -39,7 +38,7 @@ impl Messages for Predictions {
     ) -> Result<u64, SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
-        let text = |name: &str| Ok::<_, SinkError>(column(rows, name)?.as_string::<i32>());
+        let text = |name| texts(rows, name);
         let (ids, models) = (text("event_id")?, text("model_name")?);
         let (versions, statuses) = (text("model_version")?, text("status")?);
         let keys = column(rows, "key")?;
@@ -48,13 +47,8 @@ impl Messages for Predictions {
         let mut refused = 0;
         for row in 0..rows.num_rows() {
             let id = ids.value(row).as_bytes();
-            let mut headers = OwnedHeaders::new_with_capacity(12);
+            let mut headers = cloud_event(TYPE, &self.source, id, 7);
             for (name, value) in [
-                ("content-type", &b"application/json"[..]),
-                ("ce_specversion", b"1.0"),
-                ("ce_type", TYPE),
-                ("ce_source", self.source.as_bytes()),
-                ("ce_id", id),
                 ("ce_time", instant(times.value(row)).as_bytes()),
                 ("id", id),
                 ("model", models.value(row).as_bytes()),
