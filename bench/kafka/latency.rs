@@ -93,6 +93,7 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     let linger_ms = if rate > LINGER_ABOVE { "1" } else { "0" };
     config.set("bootstrap.servers", &broker.servers).set("linger.ms", linger_ms);
     config.set("queue.buffering.max.messages", "10000000").set("compression.type", "lz4");
+    config.set("max.in.flight", "1");
     let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> = config.create()?;
     for event in 0..count {
         let wait = due(event).saturating_duration_since(Instant::now());
@@ -111,6 +112,8 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     }
     stop.store(true, Relaxed);
     let latencies = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    run.stop()?;
+    let ended = run.stop()?;
+    let line = ended.said.lines().find(|line| line.trim_start().starts_with("latency"));
+    eprintln!("{rate} events/s, from being read to being handed over:{}", line.unwrap_or_default());
     Ok(latencies)
 }

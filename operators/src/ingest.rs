@@ -2,8 +2,11 @@
 //! marks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
@@ -31,6 +34,12 @@ pub trait Source {
     /// # Errors
     /// Whatever keeps the input from being read on; it ends the run.
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError>;
+
+    /// Whether what there is goes through the graph at once, under the epoch of the last chunk. Not
+    /// where epochs mean something: how much there is at a moment is chance.
+    fn gathers(&self) -> bool {
+        false
+    }
 
     /// `wake` has the source polled at once, from any thread, in place of after its wait.
     fn wake_with(&mut self, _wake: Wake) {}
@@ -98,6 +107,9 @@ pub struct SourceError {
 /// When to look again whether what is under way has come further: its progress activates nobody.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
+/// Rows gathered before the other operators have their turn, unless one chunk has more.
+const ROWS_PER_ACTIVATION: usize = 1_024;
+
 /// How much may be under way at once.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBounds {
@@ -133,6 +145,64 @@ pub struct Ingested<'scope> {
 
 type RowsOut = OutputBuilder<u64, CapacityContainerBuilder<Rows>>;
 
+struct Outputs {
+    marks: OutputBuilder<u64, CapacityContainerBuilder<Vec<Mark>>>,
+    dead_letters: RowsOut,
+    /// By stream.
+    rows: Vec<RowsOut>,
+}
+
+/// What leaves together.
+#[derive(Default)]
+struct Gathered {
+    /// The epoch of the last chunk, for each output; empty if nothing has come.
+    at: Vec<Capability<u64>>,
+    marks: Vec<Mark>,
+    dead_letters: Vec<RecordBatch>,
+    /// With their streams.
+    rows: Vec<(usize, RecordBatch)>,
+    count: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, stream: usize, admitted: Admitted) {
+        let Admitted { rows, dead_letters, marks } = admitted;
+        self.count += rows.num_rows() + dead_letters.num_rows();
+        self.marks.extend(marks);
+        self.dead_letters.push(dead_letters);
+        self.rows.push((stream, rows));
+    }
+}
+
+impl Outputs {
+    fn send(&mut self, gathered: Gathered) -> Result<(), ArrowError> {
+        let Gathered { at, marks, dead_letters, rows, .. } = gathered;
+        let [at_marks, at_dead, at_rows @ ..] = at.as_slice() else { return Ok(()) };
+        self.marks.activate().session(at_marks).give_iterator(marks.into_iter());
+        send(&mut self.dead_letters, at_dead, dead_letters.iter())?;
+        for (stream, (out, at)) in self.rows.iter_mut().zip(at_rows).enumerate() {
+            send(out, at, rows.iter().filter(|(of, _)| *of == stream).map(|(_, rows)| rows))?;
+        }
+        Ok(())
+    }
+}
+
+/// Batches of one output as one.
+fn send<'a>(
+    out: &mut RowsOut,
+    at: &Capability<u64>,
+    batches: impl Iterator<Item = &'a RecordBatch>,
+) -> Result<(), ArrowError> {
+    let batches: Vec<&RecordBatch> = batches.filter(|batch| batch.num_rows() > 0).collect();
+    let rows = match batches.as_slice() {
+        [] => return Ok(()),
+        [batch] => (*batch).clone(),
+        [first, ..] => concat_batches(first.schema_ref(), batches)?,
+    };
+    out.activate().session(at).give_container(&mut Rows::new(rows));
+    Ok(())
+}
+
 /// Reads the source for as long as its bounds allow, by `probe`, which is behind every sink.
 pub fn ingest<'scope>(
     scope: Scope<'scope, u64>,
@@ -146,44 +216,71 @@ pub fn ingest<'scope>(
     let wake = scope.worker().sync_activator_for(address.to_vec());
     let activator = scope.activator_for(address);
     // Outputs: marks, dead letters, then the rows of each stream.
-    let (marks_out, marks) = builder.new_output::<Vec<Mark>>();
-    let mut marks_out = OutputBuilder::from(marks_out);
+    let (marks_out, marks) = builder.new_output();
     let (dead_out, dead_letters) = builder.new_output();
-    let mut dead_out = RowsOut::from(dead_out);
-    let (mut rows_out, mut streams): (Vec<RowsOut>, Vec<_>) = (0..=intake.tables.len())
-        .map(|_| {
-            let (out, stream) = builder.new_output();
-            (RowsOut::from(out), stream)
-        })
-        .unzip();
+    let (rows_out, mut streams): (Vec<_>, Vec<_>) =
+        (0..=intake.tables.len()).map(|_| builder.new_output()).unzip();
+    let mut outputs = Outputs {
+        marks: OutputBuilder::from(marks_out),
+        dead_letters: RowsOut::from(dead_out),
+        rows: rows_out.into_iter().map(RowsOut::from).collect(),
+    };
 
     // A worker that has left has nothing to be woken for.
     intake.source.wake_with(Arc::new(move || {
         let _ = wake.activate();
     }));
+    let gathers = intake.source.gathers();
     builder.build(move |capabilities| {
-        let mut reader = Reader { intake, probe, run, activator, returning: None };
+        let mut reader = Reader { intake, probe, run, returning: None };
+        let mut alarm = Alarm { activator, due: None };
         let mut held = Some(capabilities);
         move |_frontiers| {
             let Some(capabilities) = held.as_mut() else { return };
-            match reader.next(capabilities) {
-                Next::Admitted { epoch, stream, admitted } => {
-                    let at: Vec<_> = capabilities.iter().map(|c| c.delayed(&epoch)).collect();
-                    let mut out = rows_out[stream].activate();
-                    out.session(&at[2 + stream]).give_container(&mut Rows::new(admitted.rows));
-                    let mut out = dead_out.activate();
-                    out.session(&at[1]).give_container(&mut Rows::new(admitted.dead_letters));
-                    let mut out = marks_out.activate();
-                    out.session(&at[0]).give_iterator(admitted.marks.into_iter());
-                    reader.activator.activate();
+            let mut gathered = Gathered::default();
+            let next = loop {
+                match reader.next(capabilities) {
+                    Next::Admitted { epoch, stream, admitted } => {
+                        gathered.at = capabilities.iter().map(|c| c.delayed(&epoch)).collect();
+                        gathered.add(stream, admitted);
+                        if !gathers || gathered.count >= ROWS_PER_ACTIVATION {
+                            break Next::Later(Duration::ZERO);
+                        }
+                    }
+                    next => break next,
                 }
-                Next::Later(delay) => reader.activator.activate_after(delay),
-                Next::End => held = None,
+            };
+            reader.run.failure.check(outputs.send(gathered));
+            match next {
+                Next::Later(delay) => alarm.set(delay),
+                _ => held = None,
             }
         }
     });
     let rows = streams.remove(EVENTS);
     Ingested { rows, tables: streams, dead_letters, marks: marks.broadcast() }
+}
+
+/// The next activation of an operator that something else may activate meanwhile.
+struct Alarm {
+    activator: Activator,
+    due: Option<Instant>,
+}
+
+impl Alarm {
+    /// Rings after `delay`, or before if it is set already: an alarm each time would be ever more of
+    /// them.
+    fn set(&mut self, delay: Duration) {
+        if delay.is_zero() {
+            return self.activator.activate();
+        }
+        let now = Instant::now();
+        let due = now + delay;
+        if !self.due.is_some_and(|set| now < set && set <= due) {
+            self.due = Some(due);
+            self.activator.activate_after(delay);
+        }
+    }
 }
 
 /// What an activation of a source comes to.
@@ -203,7 +300,6 @@ struct Reader {
     intake: Intake,
     probe: ProbeHandle<u64>,
     run: Run,
-    activator: Activator,
     /// A chunk of a partition that was idle, until the watermark it is measured against is known.
     returning: Option<Read>,
 }
@@ -257,7 +353,7 @@ impl Reader {
             || in_flight() > rows_in_flight_max
     }
 
-    fn admit(&self, read: Read) -> Result<Admitted, arrow::error::ArrowError> {
+    fn admit(&self, read: Read) -> Result<Admitted, ArrowError> {
         let Read { chunk, at } = read;
         let passed = match chunk.was_idle {
             true => self.intake.gate.watermarks().of_stream(chunk.stream),

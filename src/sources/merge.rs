@@ -24,6 +24,8 @@ use crate::interrupt::Interrupt;
 
 /// How long the dataflow leaves a source alone that has nothing yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// And one that says when something has come.
+const SILENT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A stream, or a partition of one.
 pub struct MergedFeed {
@@ -225,6 +227,10 @@ impl Source for Merge {
         (!self.is_over()).then(|| self.epochs.next())
     }
 
+    fn gathers(&self) -> bool {
+        self.live.is_some()
+    }
+
     fn wake_with(&mut self, wake: Wake) {
         self.feeds.iter_mut().for_each(|merged| merged.feed.wake_with(wake.clone()));
         self.wake = Some(wake);
@@ -256,7 +262,10 @@ impl Source for Merge {
             Choice::Take(feed) => self.take(feed),
             Choice::Held(partition) => Ok(Polled::Held(partition)),
             Choice::End if !self.goes_on() => Ok(self.end()),
-            Choice::End | Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
+            Choice::End | Choice::Wait => {
+                let is_silent = self.live.is_some() && offers.iter().all(Offered::is_silent);
+                Ok(Polled::Wait(if is_silent { SILENT_INTERVAL } else { POLL_INTERVAL }))
+            }
         }
     }
 }
@@ -267,6 +276,12 @@ struct Offered {
     stream: usize,
     is_free: bool,
     offer: Offer,
+}
+
+impl Offered {
+    fn is_silent(&self) -> bool {
+        matches!(self.offer, Offer::Nothing { .. } | Offer::End)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -123,8 +123,10 @@ impl Producer {
         let config = cluster.config(&[
             ("enable.idempotence", "true"),
             ("message.timeout.ms", "0"),
-            // Messages of a batch are handed over together: nothing is gained by waiting for more.
+            // What comes while a request is under way goes with the next one: nobody waits when there
+            // is little, and there are few requests when there is much.
             ("linger.ms", "0"),
+            ("max.in.flight", "1"),
             ("compression.type", "lz4"),
             ("batch.num.messages", "10000"),
             // What is under way is bounded by the run: the producer never has to say no.
