@@ -91,12 +91,14 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
             batch.done();
             sent.push(batch);
         }
+        producer.serve();
         if none {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
     while !sent.iter().all(|batch| batch.is_acknowledged()) {
         std::thread::sleep(Duration::from_millis(1));
+        producer.serve();
     }
     Ok(messages)
 }

@@ -61,7 +61,7 @@ pub trait Sink {
 }
 
 /// Why an output could not be written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{output}: {message}")]
 pub struct SinkError {
     /// The file or topic.

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod envelope;
+pub mod events;
 pub mod health;
 
 pub use cluster::Cluster;

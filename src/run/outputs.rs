@@ -1,6 +1,7 @@
 //! Where the results of a run go.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
@@ -18,7 +19,8 @@ use crate::sinks::json_lines::JsonLinesSink;
 use crate::sinks::kafka::alerts::Alerts;
 use crate::sinks::kafka::dead_letters::DeadLetters;
 use crate::sinks::kafka::predictions::Predictions;
-use crate::sinks::kafka::{KafkaSink, Messages, Producer};
+use crate::sinks::kafka::sender::Sender;
+use crate::sinks::kafka::{KafkaSink, Messages};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
 use crate::sinks::rolling::RollingParquet;
@@ -121,7 +123,7 @@ impl Sinks {
 
 /// Makes the sinks of a live run.
 pub struct LiveSinks {
-    pub producer: Producer,
+    pub sender: Sender,
     pub settled: Settled,
     pub job: String,
     /// By number.
@@ -155,7 +157,7 @@ impl LiveSinks {
     }
 
     fn sink(&self, messages: impl Messages + 'static) -> Box<dyn Sink> {
-        Box::new(KafkaSink::new(messages, self.producer.clone(), self.settled.clone()))
+        Box::new(KafkaSink::new(Arc::new(messages), self.sender.clone(), self.settled.clone()))
     }
 
     /// # Errors

@@ -34,6 +34,7 @@ use crate::config::job::Alerts;
 use crate::config::{Job, Problem};
 use crate::service::{Lags, Metrics, Service};
 use crate::sinks::kafka::Producer;
+use crate::sinks::kafka::sender::Sender;
 
 /// What is left at least of the time to stop for the last offsets to be committed.
 const COMMIT_TIMEOUT_MIN: Duration = Duration::from_secs(2);
@@ -95,7 +96,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     )?;
     let tally = DriftTally::new(parts.watched.names.len());
     let sinks = LiveSinks {
-        producer,
+        sender: Sender::start(producer),
         settled: engine.run.settled.clone(),
         job: job.name.clone(),
         partition_names: prepared.partition_names.clone(),

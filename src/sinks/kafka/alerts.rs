@@ -21,7 +21,7 @@ pub struct Alerts {
 
 impl Messages for Alerts {
     fn send(
-        &mut self,
+        &self,
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,

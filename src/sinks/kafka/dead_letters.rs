@@ -76,7 +76,7 @@ impl Fault<'_> {
 
 impl Messages for DeadLetters {
     fn send(
-        &mut self,
+        &self,
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod dead_letters;
 pub mod predictions;
 pub mod producer;
+pub mod sender;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,17 +18,18 @@ use rdkafka::message::{Header, OwnedHeaders};
 
 use self::producer::Batch;
 pub use self::producer::Producer;
+use self::sender::{Sender, Unsent};
 use super::failed;
 
 /// What makes messages of the rows of a batch.
-pub trait Messages {
+pub trait Messages: Send + Sync {
     /// Hands a message over for each row, as those of `batch`. How many of them are dead letters, as
     /// what they were to be is too large.
     ///
     /// # Errors
     /// If the rows cannot be written, or the producer can send nothing any more.
     fn send(
-        &mut self,
+        &self,
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
@@ -35,31 +37,24 @@ pub trait Messages {
 }
 
 /// Sends rows to a topic. What it was given is durable when brokers have acknowledged it.
-pub struct KafkaSink<M> {
-    messages: M,
-    producer: Producer,
+pub struct KafkaSink {
+    messages: Arc<dyn Messages>,
+    sender: Sender,
     settled: Settled,
     wake: Wake,
-    /// With their rows, the oldest first; those in front are not acknowledged.
-    waiting: VecDeque<Waiting>,
+    /// With how many rows they have, the oldest first; those in front are not acknowledged.
+    waiting: VecDeque<(Arc<Batch>, u64)>,
     durable: u64,
     refused: u64,
 }
 
-/// A batch, and how many of its rows are what they were to be, and dead letters.
-struct Waiting {
-    batch: Arc<Batch>,
-    rows: u64,
-    refused: u64,
-}
-
-impl<M: Messages> KafkaSink<M> {
+impl KafkaSink {
     /// `settled` hears of the records whose messages are acknowledged.
-    pub fn new(messages: M, producer: Producer, settled: Settled) -> Self {
+    pub fn new(messages: Arc<dyn Messages>, sender: Sender, settled: Settled) -> Self {
         let wake: Wake = Arc::new(|| {});
         KafkaSink {
             messages,
-            producer,
+            sender,
             settled,
             wake,
             waiting: VecDeque::new(),
@@ -69,22 +64,25 @@ impl<M: Messages> KafkaSink<M> {
     }
 }
 
-impl<M: Messages> Sink for KafkaSink<M> {
+impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
-        let count = rows.num_rows();
         let batch = Batch::new(origins(rows), self.settled.clone(), self.wake.clone());
-        let refused = self.messages.send(rows, &self.producer, &batch)?;
-        batch.done();
-        self.waiting.push_back(Waiting { batch, rows: count as u64 - refused, refused });
+        let messages = self.messages.clone();
+        self.sender.send(Unsent { messages, rows: rows.clone(), batch: batch.clone() })?;
+        self.waiting.push_back((batch, rows.num_rows() as u64));
         Ok(())
     }
 
     fn durable_rows(&mut self) -> u64 {
-        while let Some(first) = self.waiting.pop_front_if(|first| first.batch.is_acknowledged()) {
-            self.durable += first.rows;
-            self.refused += first.refused;
+        while let Some((batch, rows)) = self.waiting.pop_front_if(|(b, _)| b.is_acknowledged()) {
+            self.durable += rows - batch.refused();
+            self.refused += batch.refused();
         }
         std::mem::take(&mut self.durable)
+    }
+
+    fn tick(&mut self) -> Result<(), SinkError> {
+        self.sender.check()
     }
 
     fn refused_rows(&mut self) -> u64 {

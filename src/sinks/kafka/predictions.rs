@@ -31,7 +31,7 @@ pub struct Predictions {
 
 impl Messages for Predictions {
     fn send(
-        &mut self,
+        &self,
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,

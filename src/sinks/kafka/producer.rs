@@ -1,7 +1,8 @@
 //! The producer of a run, and what becomes of the messages that it is given.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -11,21 +12,21 @@ use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
-};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
+use crate::kafka::events::EventQueue;
 use crate::kafka::health::Told;
 use crate::kafka::{Cluster, Health};
 use crate::sinks::{SinkError, failed};
 
-/// How long to wait for room in the producer before looking again.
+/// How long to hear of deliveries before looking again whether there is room in the producer.
 const ROOM_INTERVAL: Duration = Duration::from_millis(1);
 
-/// An idempotent producer, which tries again for ever; shared by all sinks of a run.
+/// An idempotent producer, which tries again for ever; shared by all sinks of a run. What becomes of
+/// messages is heard of in [`Producer::serve`].
 #[derive(Clone)]
 pub struct Producer {
-    inner: Arc<ThreadedProducer<Deliveries>>,
+    inner: Arc<BaseProducer<Deliveries>>,
     health: Arc<Health>,
 }
 
@@ -50,6 +51,7 @@ pub enum Handed {
 /// Messages that belong together: acknowledged when all of them are.
 pub struct Batch {
     left: AtomicUsize,
+    refused: AtomicU64,
     /// Rows with the places of the records that are settled with it.
     records: Option<RecordBatch>,
     settled: Settled,
@@ -59,7 +61,23 @@ pub struct Batch {
 impl Batch {
     /// One to which messages are handed over until [`Batch::done`] says that these are all.
     pub fn new(records: Option<RecordBatch>, settled: Settled, wake: Wake) -> Arc<Self> {
-        Arc::new(Batch { left: AtomicUsize::new(1), records, settled, wake })
+        let (left, refused) = (AtomicUsize::new(1), AtomicU64::new(0));
+        Arc::new(Batch { left, refused, records, settled, wake })
+    }
+
+    /// So many of its rows are dead letters, as what they were to be is too large.
+    pub fn refuse(&self, rows: u64) {
+        self.refused.fetch_add(rows, Relaxed);
+    }
+
+    /// How many are, once the batch is acknowledged.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    /// Has those looked after who wait for it.
+    pub fn wake(&self) {
+        (self.wake)();
     }
 
     /// One message is acknowledged, or all have been handed over.
@@ -68,7 +86,7 @@ impl Batch {
             if let Some(records) = &self.records {
                 self.settled.settle_rows(records);
             }
-            (self.wake)();
+            self.wake();
         }
     }
 
@@ -80,6 +98,8 @@ impl Batch {
 /// What hears of deliveries.
 struct Deliveries {
     told: Told,
+    /// How often.
+    heard: AtomicU64,
 }
 
 impl ClientContext for Deliveries {
@@ -88,6 +108,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.fetch_add(1, Relaxed);
         self.told.error(error, reason);
     }
 }
@@ -97,6 +118,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<Batch>) {
         use rdkafka::Message;
+        self.heard.fetch_add(1, Relaxed);
         let Err((error, message)) = result else { return batch.done() };
         let code = error.rdkafka_error_code();
         if matches!(code, Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)) {
@@ -133,8 +155,9 @@ impl Producer {
             ("queue.buffering.max.messages", "10000000"),
             ("queue.buffering.max.kbytes", "2097151"),
         ]);
-        let told = Told(cluster.health.clone());
-        let inner = ThreadedProducer::from_config_and_context(&config, Deliveries { told })
+        let deliveries =
+            Deliveries { told: Told(cluster.health.clone()), heard: AtomicU64::new(0) };
+        let inner = BaseProducer::from_config_and_context(&config, deliveries)
             .map_err(|error| failed("kafka", cluster.failed(&error)))?;
         Ok(Producer { inner: Arc::new(inner), health: cluster.health.clone() })
     }
@@ -157,12 +180,29 @@ impl Producer {
                         return Err(failed(topic, why));
                     }
                     record = given_back;
-                    std::thread::sleep(ROOM_INTERVAL);
+                    self.inner.poll(ROOM_INTERVAL);
                 }
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Ok(Handed::TooLarge),
                 _ => return Err(failed(topic, error)),
             }
         }
+    }
+
+    /// Hears of all deliveries (and errors) that there are by now.
+    pub fn serve(&self) {
+        let heard = || self.inner.context().heard.load(Relaxed);
+        loop {
+            let before = heard();
+            self.inner.poll(Duration::ZERO);
+            if heard() == before {
+                return;
+            }
+        }
+    }
+
+    /// Where deliveries are told of.
+    pub(super) fn events(&self) -> EventQueue {
+        EventQueue::main(self.inner.client())
     }
 
     /// Messages that are not acknowledged.

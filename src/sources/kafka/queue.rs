@@ -1,7 +1,7 @@
 //! The queue of one partition, read many messages at a time and without an allocation for each, which
 //! the safe interface does not offer.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::kafka::events::EventQueue;
 use crate::kafka::health::Told;
 
 /// Messages that are taken at once.
@@ -18,12 +19,10 @@ const TAKEN_AT_ONCE: usize = 1_024;
 
 /// Messages of one partition that a client has fetched.
 pub struct Queue {
-    /// The queue must not outlive its client.
-    _client: Arc<BaseConsumer<Told>>,
-    queue: *mut sys::rd_kafka_queue_t,
+    messages: EventQueue,
     taken: Vec<*mut sys::rd_kafka_message_t>,
-    /// What is called when there is something, for as long as the queue has it.
-    wake: Option<Box<Wake>>,
+    /// The queue must not outlive its client, and is dropped before it.
+    _client: Arc<BaseConsumer<Told>>,
 }
 
 /// What comes out of a queue.
@@ -41,48 +40,22 @@ impl Queue {
     /// The queue of a partition that `client` will be assigned: its messages come here and nowhere
     /// else.
     pub fn split(client: &Arc<BaseConsumer<Told>>, topic: &str, partition: i32) -> Option<Self> {
-        let topic = CString::new(topic).ok()?;
-        // SAFETY: the client lives as long as the queue, which keeps it; the name is copied.
-        let queue = unsafe {
-            let native = client.client().native_ptr();
-            let queue = sys::rd_kafka_queue_get_partition(native, topic.as_ptr(), partition);
-            if queue.is_null() {
-                return None;
-            }
-            sys::rd_kafka_queue_forward(queue, ptr::null_mut());
-            queue
-        };
+        let messages = EventQueue::of_partition(client.client(), topic, partition)?;
         let taken = Vec::with_capacity(TAKEN_AT_ONCE);
-        Some(Queue { _client: client.clone(), queue, taken, wake: None })
+        Some(Queue { messages, taken, _client: client.clone() })
     }
 
     /// `wake` is called when there is something in the queue, from any thread.
     pub fn wake_with(&mut self, wake: Wake) {
-        unsafe extern "C" fn call(_client: *mut sys::rd_kafka_t, wake: *mut c_void) {
-            // SAFETY: it is the box below, which is kept until the queue has no callback any more.
-            let wake = unsafe { &*wake.cast::<Wake>() };
-            wake();
-        }
-        self.without_wake();
-        let wake = Box::new(wake);
-        let opaque = ptr::from_ref::<Wake>(&wake).cast_mut().cast::<c_void>();
-        // SAFETY: the queue is alive, and so is what the box holds, wherever the box is moved.
-        unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, Some(call), opaque) };
-        self.wake = Some(wake);
-    }
-
-    fn without_wake(&mut self) {
-        // SAFETY: the queue is alive. Afterwards nothing calls what is dropped next.
-        unsafe { sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut()) };
-        self.wake = None;
+        self.messages.wake_with(wake);
     }
 
     /// Takes what is there, at most `most` messages, and hands each to `look`; a call may take fewer.
     pub fn take(&mut self, most: usize, mut look: impl FnMut(Item)) {
         // SAFETY: there is room for as many pointers; so many as it says are written.
         let count = unsafe {
-            let taken = self.taken.as_mut_ptr();
-            sys::rd_kafka_consume_batch_queue(self.queue, 0, taken, most.min(TAKEN_AT_ONCE))
+            let (queue, taken) = (self.messages.as_ptr(), self.taken.as_mut_ptr());
+            sys::rd_kafka_consume_batch_queue(queue, 0, taken, most.min(TAKEN_AT_ONCE))
         };
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: see above.
@@ -102,14 +75,6 @@ fn item(message: &sys::rd_kafka_message_t) -> Item<'_> {
         RDKafkaErrorCode::NoError => Item::Message(Message(message)),
         RDKafkaErrorCode::PartitionEOF => Item::End,
         code => Item::Error(code),
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.without_wake();
-        // SAFETY: it is ours, and nobody uses it afterwards.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
     }
 }
 
