@@ -24,7 +24,7 @@ pub enum Written {
     WithHeaders,
 }
 
-/// The bytes of a prediction's value.
+/// The bytes of a prediction's value: here so many of the event's, again and again.
 const VALUE_BYTES: usize = 320;
 /// Messages that are taken at once.
 const MOST: usize = 1_024;
@@ -53,39 +53,34 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
     let mut queues = queues.collect::<Option<Vec<_>>>().context("a queue")?;
     kafka::assign(&client, places.iter())?;
     let producer = Producer::new(&cluster)?;
-    let value = vec![b'x'; VALUE_BYTES];
+    let mut taken = Taken::default();
     let (mut messages, mut ended) = (0, 0);
     let mut sent: Vec<Arc<Batch>> = Vec::new();
     while ended < queues.len() {
         let mut none = true;
         for queue in &mut queues {
             let batch = Batch::new(None, Settled::default(), Arc::new(|| {}));
-            let mut keys: Vec<Option<Vec<u8>>> = Vec::new();
+            taken.clear();
             queue.take(MOST, |item| match item {
                 Item::Message(message) => {
                     messages += 1;
                     none = false;
                     if written.is_some() {
-                        keys.push(message.key().map(<[u8]>::to_vec));
+                        taken.add(message.key(), message.value().unwrap_or(b"{}"));
                     }
                 }
                 Item::End => ended += 1,
                 Item::Error(_) => {}
             });
-            for key in &keys {
+            for (key, value) in taken.messages() {
                 let mut headers = OwnedHeaders::new_with_capacity(HEADERS.len());
                 if written == Some(Written::WithHeaders) {
                     for (key, value) in HEADERS {
                         headers = headers.insert(Header { key, value: Some(value) });
                     }
                 }
-                let message = Outgoing {
-                    topic: to,
-                    key: key.as_deref(),
-                    value: Some(&value),
-                    headers,
-                    time_ms: None,
-                };
+                let value = Some(value);
+                let message = Outgoing { topic: to, key, value, headers, time_ms: None };
                 producer.send(message, &batch)?;
             }
             batch.done();
@@ -101,4 +96,34 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
         producer.serve();
     }
     Ok(messages)
+}
+
+/// Keys and values, without an allocation for each.
+#[derive(Default)]
+struct Taken {
+    bytes: Vec<u8>,
+    /// Where each key ends, if there is one, and each value.
+    ends: Vec<(Option<usize>, usize)>,
+}
+
+impl Taken {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    fn add(&mut self, key: Option<&[u8]>, value: &[u8]) {
+        self.bytes.extend(key.unwrap_or_default());
+        let key_end = key.map(|_| self.bytes.len());
+        self.bytes.extend(value.iter().cycle().take(VALUE_BYTES));
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
+    fn messages(&self) -> impl Iterator<Item = (Option<&[u8]>, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts.zip(&self.ends).map(|(start, (key_end, end))| {
+            let key = key_end.map(|key_end| &self.bytes[start..key_end]);
+            (key, &self.bytes[key_end.unwrap_or(start)..*end])
+        })
+    }
 }
