@@ -171,6 +171,11 @@ log.retention.ms=-1
 # After a crash the broker is let in again once its session of before has run out.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+# For a machine with few cores: each hand-over between threads costs a switch, and the cleaner's buffer is
+# most of what a collection would have to look through.
+num.network.threads=1
+num.io.threads=2
+log.cleaner.dedupe.buffer.size=4194304
 auto.create.topics.enable=true
 num.partitions=1
 group.initial.rebalance.delay.ms=0

@@ -12,7 +12,6 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::PARTITIONS;
 use crate::broker::Broker;
 use crate::events::Messages;
 use crate::run::{EVENTS, PATIENCE, PREDICTIONS, Run, WEATHER, empty_results};
@@ -24,14 +23,14 @@ const MEASURED: Duration = Duration::from_secs(20);
 /// Events a second above which the sender waits for others to join.
 const LINGER_ABOVE: u64 = 5_000;
 
-pub fn measure(broker: &Broker, rates: &[u64]) -> Result<()> {
-    println!("| events/s | model | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | in all |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+pub fn measure(broker: &Broker, partitions: i32, rates: &[u64]) -> Result<()> {
+    println!("| partitions | events/s | model | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | in all |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &rate in rates {
-        let latencies = at_rate(broker, "trees", rate)?;
+        let latencies = at_rate(broker, partitions, "trees", rate)?;
         let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
         println!(
-            "| {rate} | trees | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {} |",
+            "| {partitions} | {rate} | trees | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {} |",
             ms(0.5),
             ms(0.9),
             ms(0.99),
@@ -43,10 +42,10 @@ pub fn measure(broker: &Broker, rates: &[u64]) -> Result<()> {
     Ok(())
 }
 
-fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
-    broker.empty_topic(EVENTS, PARTITIONS)?;
+fn at_rate(broker: &Broker, partitions: i32, model: &str, rate: u64) -> Result<Histogram<u64>> {
+    broker.empty_topic(EVENTS, partitions)?;
     broker.empty_topic(WEATHER, 1)?;
-    empty_results(broker)?;
+    empty_results(broker, partitions)?;
     let count = (WARM_UP + MEASURED).as_secs() * rate;
     // Event time goes on, so that no event is late.
     let in_year = Messages::of_year(0, true)?.len() as u64;
@@ -59,7 +58,7 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     let stop = Arc::new(AtomicBool::new(false));
     let consumer = broker.consumer()?;
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..partitions {
         list.add_partition_offset(PREDICTIONS, partition, Offset::Beginning)?;
     }
     consumer.assign(&list)?;
@@ -93,6 +92,7 @@ fn at_rate(broker: &Broker, model: &str, rate: u64) -> Result<Histogram<u64>> {
     let linger_ms = if rate > LINGER_ABOVE { "1" } else { "0" };
     config.set("bootstrap.servers", &broker.servers).set("linger.ms", linger_ms);
     config.set("queue.buffering.max.messages", "10000000").set("compression.type", "lz4");
+    // As the program does.
     config.set("max.in.flight", "1");
     let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> = config.create()?;
     for event in 0..count {

@@ -32,19 +32,23 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["throughput"] => throughput::measure(&broker, 3).map(|_| ()),
         ["throughput", "--runs", runs] => throughput::measure(&broker, runs.parse()?).map(|_| ()),
-        ["latency", rates @ ..] => {
-            let rates = rates.iter().map(|rate| Ok(rate.parse()?)).collect::<Result<Vec<u64>>>()?;
-            latency::measure(&broker, &rates)
+        ["latency", "--partitions", partitions, rates @ ..] => {
+            latency::measure(&broker, partitions.parse()?, &numbers(rates)?)
         }
+        ["latency", rates @ ..] => latency::measure(&broker, PARTITIONS, &numbers(rates)?),
         ["memory", seconds] => memory::measure(&broker, seconds.parse()?),
         [] => {
             let peak = throughput::measure(&broker, 3)?;
             let shares = [0.1, 0.5, 0.8].map(|share| (peak * share) as u64);
-            latency::measure(&broker, &[&[1_000], shares.as_slice()].concat())?;
+            latency::measure(&broker, PARTITIONS, &[&[1_000], shares.as_slice()].concat())?;
             memory::measure(&broker, 600)
         }
-        _ => bail!("there are throughput [--runs N], latency RATE…, memory SECONDS"),
+        _ => bail!("there are throughput [--runs N], latency [--partitions N] RATE…, memory SECONDS"),
     }
+}
+
+fn numbers(texts: &[&str]) -> Result<Vec<u64>> {
+    texts.iter().map(|text| Ok(text.parse()?)).collect()
 }
 
 fn root() -> &'static Path {

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub fn measure(broker: &Broker, seconds: u64) -> Result<()> {
     broker.empty_topic(EVENTS, PARTITIONS)?;
     broker.empty_topic(WEATHER, 1)?;
-    empty_results(broker)?;
+    empty_results(broker, PARTITIONS)?;
     let run = Run::start(broker, "trees", "earliest", &["--workers", "2"])?;
     let (begun, mut seen) = (Instant::now(), Instant::now());
     println!("| seconds | MiB |");

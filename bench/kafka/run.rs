@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::broker::Broker;
-use crate::{PARTITIONS, root};
+use crate::root;
 
 pub const EVENTS: &str = "bench-events";
 pub const PREDICTIONS: &str = "bench-predictions";
@@ -28,8 +28,8 @@ pub struct Ended {
 }
 
 /// Makes the topics that results go to empty.
-pub fn empty_results(broker: &Broker) -> Result<()> {
-    broker.empty_topic(PREDICTIONS, PARTITIONS)?;
+pub fn empty_results(broker: &Broker, partitions: i32) -> Result<()> {
+    broker.empty_topic(PREDICTIONS, partitions)?;
     broker.empty_topic(DEAD_LETTERS, 1)?;
     broker.empty_topic(ALERTS, 1)
 }

@@ -34,7 +34,7 @@ pub fn measure(broker: &Broker, runs: usize) -> Result<f64> {
         ("bare loop: read, and write values with headers", Some(Written::WithHeaders)),
     ] {
         let once = || {
-            empty_results(broker)?;
+            empty_results(broker, PARTITIONS)?;
             let started = Instant::now();
             let messages = bare::run(broker, EVENTS, PREDICTIONS, written)?;
             let rate = messages as f64 / started.elapsed().as_secs_f64();
@@ -62,7 +62,7 @@ pub fn measure(broker: &Broker, runs: usize) -> Result<f64> {
 }
 
 fn live(broker: &Broker, model: &str, workers: usize) -> Result<Figures> {
-    empty_results(broker)?;
+    empty_results(broker, PARTITIONS)?;
     let workers_text = workers.to_string();
     let options = ["--workers", &workers_text, "--until-caught-up=1s"];
     let ended = Run::start(broker, model, "earliest", &options)?.wait()?;

@@ -35,12 +35,6 @@ pub trait Source {
     /// Whatever keeps the input from being read on; it ends the run.
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError>;
 
-    /// Whether what there is goes through the graph at once, under the epoch of the last chunk. Not
-    /// where epochs mean something: how much there is at a moment is chance.
-    fn gathers(&self) -> bool {
-        false
-    }
-
     /// `wake` has the source polled at once, from any thread, in place of after its wait.
     fn wake_with(&mut self, _wake: Wake) {}
 }
@@ -121,6 +115,10 @@ pub struct FlowBounds {
     pub gate_rows_max: u64,
     /// How far (ms of event time) a partition may be ahead of the others of its stream.
     pub partition_skew_max_ms: Option<i64>,
+    /// If set, what there is goes through the graph together, under the epoch of the last chunk, and
+    /// as long as it is little the source is not asked again within so long. Not where epochs mean
+    /// something: how much there is at a moment is chance.
+    pub gather_for: Option<Duration>,
 }
 
 /// One worker's source, and what its chunks go through.
@@ -230,25 +228,34 @@ pub fn ingest<'scope>(
     intake.source.wake_with(Arc::new(move || {
         let _ = wake.activate();
     }));
-    let gathers = intake.source.gathers();
+    let gather_for = intake.bounds.gather_for;
     builder.build(move |capabilities| {
         let mut reader = Reader { intake, probe, run, returning: None };
         let mut alarm = Alarm { activator, due: None };
+        let mut rests_until: Option<Instant> = None;
         let mut held = Some(capabilities);
         move |_frontiers| {
             let Some(capabilities) = held.as_mut() else { return };
+            let rest = rests_until.map(|until| until.saturating_duration_since(Instant::now()));
+            if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+                return alarm.set(rest);
+            }
             let mut gathered = Gathered::default();
             let next = loop {
                 match reader.next(capabilities) {
                     Next::Admitted { epoch, stream, admitted } => {
                         gathered.at = capabilities.iter().map(|c| c.delayed(&epoch)).collect();
                         gathered.add(stream, admitted);
-                        if !gathers || gathered.count >= ROWS_PER_ACTIVATION {
+                        if gather_for.is_none() || gathered.count >= ROWS_PER_ACTIVATION {
                             break Next::Later(Duration::ZERO);
                         }
                     }
                     next => break next,
                 }
+            };
+            rests_until = match gathered.count {
+                1..ROWS_PER_ACTIVATION => gather_for.map(|interval| Instant::now() + interval),
+                _ => None,
             };
             reader.run.failure.check(outputs.send(gathered));
             match next {

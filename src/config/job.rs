@@ -113,6 +113,7 @@ pub struct Alerts {
 #[derive(Clone)]
 pub struct Kafka {
     pub bootstrap_servers: String,
+    pub poll_interval: Duration,
     pub commit_interval: Duration,
     pub refresh_interval: Duration,
     pub shutdown_timeout: Duration,

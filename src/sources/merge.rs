@@ -227,10 +227,6 @@ impl Source for Merge {
         (!self.is_over()).then(|| self.epochs.next())
     }
 
-    fn gathers(&self) -> bool {
-        self.live.is_some()
-    }
-
     fn wake_with(&mut self, wake: Wake) {
         self.feeds.iter_mut().for_each(|merged| merged.feed.wake_with(wake.clone()));
         self.wake = Some(wake);

@@ -48,6 +48,7 @@ fn tiny(gate_rows_max: u64) -> FlowBounds {
         rows_in_flight_max: u64::MAX,
         gate_rows_max,
         partition_skew_max_ms: None,
+        gather_for: None,
     }
 }
 

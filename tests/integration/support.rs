@@ -349,6 +349,7 @@ impl Setting {
                 rows_in_flight_max: u64::MAX,
                 gate_rows_max: 1_000_000,
                 partition_skew_max_ms: None,
+                gather_for: None,
             },
             counters: Counters::default(),
             failure: Failure::default(),

@@ -125,6 +125,7 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
     }
     Ok(Kafka {
         bootstrap_servers: raw.bootstrap_servers,
+        poll_interval: Duration::from_millis(raw.poll_interval_ms),
         commit_interval: Duration::from_millis(raw.commit_interval_ms),
         refresh_interval: Duration::from_millis(raw.refresh_interval_ms),
         shutdown_timeout: Duration::from_millis(raw.shutdown_timeout_ms),

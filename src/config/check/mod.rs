@@ -115,6 +115,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
                 .saturating_mul(raw.job.epoch_rows_max as u64),
             gate_rows_max: raw.job.gate_rows_max,
             partition_skew_max_ms: raw.job.partition_skew_max_ms,
+            gather_for: None,
         },
         event,
         source,

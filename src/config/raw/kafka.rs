@@ -10,6 +10,10 @@ pub struct KafkaSection {
     /// Addresses of brokers to begin with, `host:port`, separated by commas.
     #[serde(default = "bootstrap_servers")]
     pub bootstrap_servers: String,
+    /// How often (ms) messages are taken at most while few come at a time; 0: as they come. Taken
+    /// together they cost less.
+    #[serde(default = "poll_interval_ms")]
+    pub poll_interval_ms: u64,
     /// How often (ms) offsets are committed.
     #[serde(default = "commit_interval_ms")]
     #[schemars(range(min = 1))]
@@ -31,6 +35,7 @@ impl Default for KafkaSection {
     fn default() -> Self {
         KafkaSection {
             bootstrap_servers: bootstrap_servers(),
+            poll_interval_ms: poll_interval_ms(),
             commit_interval_ms: commit_interval_ms(),
             refresh_interval_ms: refresh_interval_ms(),
             shutdown_timeout_ms: shutdown_timeout_ms(),
@@ -41,6 +46,10 @@ impl Default for KafkaSection {
 
 fn bootstrap_servers() -> String {
     "127.0.0.1:9092".to_owned()
+}
+
+fn poll_interval_ms() -> u64 {
+    1
 }
 
 fn commit_interval_ms() -> u64 {

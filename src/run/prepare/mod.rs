@@ -188,9 +188,11 @@ impl Prepared {
 fn bounds(job: &Job, options: &RunOptions) -> FlowBounds {
     let epochs = job.bounds.epochs_in_flight_max;
     match options.topics.reading() {
-        Some(_) => {
-            FlowBounds { epochs_in_flight_max: epochs.max(LIVE_EPOCHS_IN_FLIGHT), ..job.bounds }
-        }
+        Some(_) => FlowBounds {
+            epochs_in_flight_max: epochs.max(LIVE_EPOCHS_IN_FLIGHT),
+            gather_for: Some(job.kafka.poll_interval),
+            ..job.bounds
+        },
         None => job.bounds,
     }
 }
