@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Kills a job on a Kafka of its own again and again, and its broker, and looks whether anything is lost:
 #
-#     scripts/crash.sh [--events 1000000] [--kills 10] [--restarts 2] [--stalls 2] [--seed S]
+#     scripts/crash.sh [--events 1000000] [--kills 10] [--restarts 2] [--stalls 2] [--stall-seconds 60] [--seed S]
 #
 # tests/python/crash.py says what is looked at; the tests run it for a short while.
 set -euo pipefail

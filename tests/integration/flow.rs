@@ -241,6 +241,9 @@ impl Source for Pausing {
     }
 }
 
+/// For how long (µs) live input is gathered, if it is.
+const GATHERED: [Option<u64>; 3] = [None, Some(0), Some(200)];
+
 #[test]
 fn live_input_with_pauses_always_ends() {
     let held_back = Arc::new(AtomicU64::new(0));
@@ -256,8 +259,9 @@ fn live_input_with_pauses_always_ends() {
                     let held_back = held_back.clone();
                     Box::new(Pausing { held_back, ..Pausing::new(partitions, goes_idle, seed) })
                 };
-                let skew = (at % 2 == 0).then_some(50);
-                let bounds = FlowBounds { partition_skew_max_ms: skew, ..tiny(100) };
+                let partition_skew_max_ms = (at % 2 == 0).then_some(50);
+                let gather_for = GATHERED[seed as usize % 3].map(Duration::from_micros);
+                let bounds = FlowBounds { partition_skew_max_ms, gather_for, ..tiny(100) };
                 let setting = setting(3, bounds);
                 let (found, failure) = run(way, &setting, Recorded::default(), &name, source);
                 assert_eq!(failure, None, "{name}");

@@ -3,7 +3,7 @@
 Whatever happens, each event comes to a prediction or a dead letter; what comes twice is the same,
 and is nothing that was committed when the job was killed.
 
-    crash.py --events 1000000 --kills 10 --restarts 3 --stalls 3 --seed 7
+    crash.py --events 1000000 --kills 10 --restarts 2 --stalls 2 --seed 7
 """
 
 import argparse
@@ -24,7 +24,6 @@ from kafka import Broker, Live, wait_until
 from numbered import Numbered, Sending, Topics, inputs
 
 QUIET_S = 3
-STALL_S = 4.0
 # Between a job's first results, or its start, and its end, at most.
 ALIVE_S = 1.0
 # A job has given something by then.
@@ -114,7 +113,7 @@ class Campaign:
     def stall_broker(self):
         self.say("the broker stands still")
         with self.broker.stopped():
-            time.sleep(STALL_S)
+            time.sleep(self.options.stall_seconds)
             self.check_memory()
 
     def check_memory(self):
@@ -226,6 +225,7 @@ def parser():
     add("--kills", type=int, default=10, metavar="K", help="of the job")
     add("--restarts", type=int, default=2, metavar="R", help="of the broker, after kill -9")
     add("--stalls", type=int, default=2, metavar="S", help="of the broker, by SIGSTOP")
+    add("--stall-seconds", type=float, default=60, metavar="T", help="how long each takes")
     add("--seed", type=int, default=None, metavar="S", help="of all that happens")
     add("--workers", type=int, default=2, metavar="W")
     add("--per-second", type=float, default=4_000, metavar="E", help="events sent in a second")

@@ -193,8 +193,11 @@ class Broker:
             consumer.assign(assigned)
             found, end = [], time.monotonic() + TIMEOUT_S
             while left:
-                assert time.monotonic() < end, f"the end of {topic} was not met in {TIMEOUT_S} s"
-                for message in consumer.consume(10_000, timeout=0.1):
+                assert time.monotonic() < end, f"nothing came of {topic} for {TIMEOUT_S} s"
+                messages = consumer.consume(10_000, timeout=0.1)
+                if messages:
+                    end = time.monotonic() + TIMEOUT_S
+                for message in messages:
                     error = message.error()
                     if error is None:
                         found.append(take(message))
