@@ -24,7 +24,9 @@ const MEASURED: Duration = Duration::from_secs(20);
 const LINGER_ABOVE: u64 = 5_000;
 
 pub fn measure(broker: &Broker, partitions: i32, rates: &[u64]) -> Result<()> {
-    println!("| partitions | events/s | model | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | in all |");
+    println!(
+        "| partitions | events/s | model | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | in all |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &rate in rates {
         let latencies = at_rate(broker, partitions, "trees", rate)?;

@@ -43,7 +43,9 @@ fn main() -> Result<()> {
             latency::measure(&broker, PARTITIONS, &[&[1_000], shares.as_slice()].concat())?;
             memory::measure(&broker, 600)
         }
-        _ => bail!("there are throughput [--runs N], latency [--partitions N] RATE…, memory SECONDS"),
+        _ => {
+            bail!("there are throughput [--runs N], latency [--partitions N] RATE…, memory SECONDS")
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! Resident memory of a live run over time, and with a broker that stands still.
+//! Resident memory of a live run over time, and then with a broker that stands still.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::PARTITIONS;
 use crate::broker::Broker;
@@ -11,6 +12,8 @@ use crate::run::{EVENTS, Run, WEATHER, empty_results, memory_mib};
 
 /// How often it is looked at.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How often while the broker stands still.
+const STALLS: usize = 6;
 
 /// Sends years to a run for so many seconds, and prints what it holds.
 pub fn measure(broker: &Broker, seconds: u64) -> Result<()> {
@@ -30,8 +33,24 @@ pub fn measure(broker: &Broker, seconds: u64) -> Result<()> {
             println!("| {} | {:.0} |", begun.elapsed().as_secs(), memory_mib(run.id())?.0);
         }
     }
+    if let Ok(process) = std::env::var("KAFKA_PID") {
+        signal("STOP", &process)?;
+        for stalled in 1..=STALLS {
+            std::thread::sleep(INTERVAL);
+            let seconds = INTERVAL.as_secs() * stalled as u64;
+            println!("| broker stopped, {seconds} | {:.0} |", memory_mib(run.id())?.0);
+        }
+        signal("CONT", &process)?;
+    }
     let (now, most) = memory_mib(run.id())?;
     println!("\n{year} years of events sent; {now:.0} MiB at the end, {most:.0} at most");
     run.stop()?;
+    Ok(())
+}
+
+fn signal(name: &str, process: &str) -> Result<()> {
+    if !Command::new("kill").args([format!("-{name}").as_str(), process]).status()?.success() {
+        bail!("process {process} (KAFKA_PID) cannot be sent {name}");
+    }
     Ok(())
 }

@@ -47,7 +47,8 @@ mod tests {
         let day = 86_400_000;
         let ends = [-62_167_219_200_000, 253_402_300_799_999, i64::MIN, 0, 951_782_400_000];
         let steps = (0..20_000).map(|step| -40_000 * day + step * 5 * day + step * 7_654_321);
-        let around = ends.into_iter().flat_map(|end: i64| [-1, 0, 1].map(|by| end.saturating_add(by)));
+        let around =
+            ends.into_iter().flat_map(|end: i64| [-1, 0, 1].map(|by| end.saturating_add(by)));
         for millis in steps.chain(around) {
             let chrono = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
             let expected = chrono.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);

@@ -24,8 +24,6 @@ use crate::interrupt::Interrupt;
 
 /// How long the dataflow leaves a source alone that has nothing yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// And one that says when something has come.
-const SILENT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A stream, or a partition of one.
 pub struct MergedFeed {
@@ -258,10 +256,7 @@ impl Source for Merge {
             Choice::Take(feed) => self.take(feed),
             Choice::Held(partition) => Ok(Polled::Held(partition)),
             Choice::End if !self.goes_on() => Ok(self.end()),
-            Choice::End | Choice::Wait => {
-                let is_silent = self.live.is_some() && offers.iter().all(Offered::is_silent);
-                Ok(Polled::Wait(if is_silent { SILENT_INTERVAL } else { POLL_INTERVAL }))
-            }
+            Choice::End | Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
         }
     }
 }
@@ -272,12 +267,6 @@ struct Offered {
     stream: usize,
     is_free: bool,
     offer: Offer,
-}
-
-impl Offered {
-    fn is_silent(&self) -> bool {
-        matches!(self.offer, Offer::Nothing { .. } | Offer::End)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,10 @@
 //! Results as messages of topics.
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | `predictions`, `dead_letters`, `alerts` | what a message of each looks like |
+//! | `producer` | the client, and which messages belong together |
+//! | `sender` | the thread that makes messages and hears of their deliveries |
 
 pub mod alerts;
 pub mod dead_letters;
