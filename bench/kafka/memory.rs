@@ -15,7 +15,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How often while the broker stands still.
 const STALLS: usize = 6;
 
-/// Sends years to a run for so many seconds, and prints what it holds.
+/// Sends years to a run for so many seconds, and prints what it holds. The broker is stopped if
+/// `KAFKA_PID` says which process it is.
 pub fn measure(broker: &Broker, seconds: u64) -> Result<()> {
     broker.empty_topic(EVENTS, PARTITIONS)?;
     broker.empty_topic(WEATHER, 1)?;

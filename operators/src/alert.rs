@@ -110,7 +110,8 @@ impl AlertRules {
             }
         }
         for (at, (name, reference)) in self.columns.iter().enumerate() {
-            let (Some((mean, std)), threshold) = (*reference, self.z_over) else { continue };
+            let Some((mean, std)) = *reference else { continue };
+            let threshold = self.z_over;
             let values = watched.column(Watched::FIRST + at).as_primitive::<Float64Type>();
             let (low, high) = (mean - threshold * std, mean + threshold * std);
             for row in beyond(values, low, high) {

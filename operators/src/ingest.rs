@@ -236,9 +236,11 @@ pub fn ingest<'scope>(
         let mut held = Some(capabilities);
         move |_frontiers| {
             let Some(capabilities) = held.as_mut() else { return };
-            let rest = rests_until.map(|until| until.saturating_duration_since(Instant::now()));
-            if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
-                return alarm.set(rest);
+            if let Some(until) = rests_until {
+                let rest = until.saturating_duration_since(Instant::now());
+                if !rest.is_zero() {
+                    return alarm.set(rest);
+                }
             }
             let mut gathered = Gathered::default();
             let next = loop {

@@ -153,6 +153,11 @@ mod tests {
         RecordBatch::try_from_iter([("n", numbers)]).unwrap()
     }
 
+    fn sink(folder: &Path) -> RollingParquet {
+        let schema = rows(0, 0).schema();
+        RollingParquet::create(folder, "part-1".to_owned(), schema, &[]).unwrap()
+    }
+
     /// Rows by file.
     fn written(folder: &Path) -> Vec<(String, usize)> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -171,8 +176,7 @@ mod tests {
     fn the_newest_file_is_whole_at_any_time_and_full_ones_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let schema = rows(0, 0).schema();
-        let mut sink = RollingParquet::create(path, "part-1".to_owned(), schema, &[]).unwrap();
+        let mut sink = sink(path);
         let first = "part-1-00000.parquet".to_owned();
         sink.write(&rows(0, 10)).unwrap();
         assert!(written(path).is_empty() && sink.durable_rows() == 0);
@@ -193,9 +197,7 @@ mod tests {
     #[test]
     fn many_small_batches_are_written_in_their_order() {
         let folder = tempfile::tempdir().unwrap();
-        let schema = rows(0, 0).schema();
-        let mut sink =
-            RollingParquet::create(folder.path(), "part-1".to_owned(), schema, &[]).unwrap();
+        let mut sink = sink(folder.path());
         (0..1_000).for_each(|n| sink.write(&rows(3 * n, 3)).unwrap());
         assert!(sink.rows.len() < BATCHES_MAX);
         sink.finish().unwrap();
@@ -211,9 +213,7 @@ mod tests {
     #[test]
     fn a_run_without_rows_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let schema = rows(0, 0).schema();
-        let mut sink =
-            RollingParquet::create(folder.path(), "part-1".to_owned(), schema, &[]).unwrap();
+        let mut sink = sink(folder.path());
         sink.write(&rows(0, 0)).unwrap();
         sink.finish().unwrap();
         assert!(written(folder.path()).is_empty());

@@ -10,6 +10,9 @@ use crate::config::duration::instant_ms;
 use crate::config::job::{Input, Kafka, Source, Start, Topics};
 use crate::config::raw::{KafkaSection, OneOrMore, SinkSection, SinksSection, SourceSection};
 
+/// A run that is asked to stop hears of it after so long at the latest.
+const POLL_INTERVAL_MAX_MS: u64 = 1_000;
+
 /// The most characters of a topic's name.
 const TOPIC_NAME_MAX: usize = 249;
 
@@ -105,6 +108,13 @@ fn check_topic(key: &str, topic: &str) -> Result<(), Problem> {
 }
 
 pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kafka, Problem> {
+    if raw.poll_interval_ms > POLL_INTERVAL_MAX_MS {
+        let message = format!(
+            "{} is too large; it must be at most {POLL_INTERVAL_MAX_MS}",
+            raw.poll_interval_ms
+        );
+        return Err(Problem::at("kafka.poll_interval_ms", message));
+    }
     at_least("kafka.commit_interval_ms", raw.commit_interval_ms as i64, 1)?;
     at_least("kafka.refresh_interval_ms", raw.refresh_interval_ms as i64, 1)?;
     if raw.bootstrap_servers.trim().is_empty() {

@@ -13,6 +13,7 @@ pub struct KafkaSection {
     /// How often (ms) messages are taken at most while few come at a time; 0: as they come. Taken
     /// together they cost less.
     #[serde(default = "poll_interval_ms")]
+    #[schemars(range(max = 1000))]
     pub poll_interval_ms: u64,
     /// How often (ms) offsets are committed.
     #[serde(default = "commit_interval_ms")]

@@ -39,7 +39,7 @@ pub struct Sender(Arc<Owner>);
 /// Ends the thread when nobody sends any more.
 struct Owner {
     shared: Arc<Shared>,
-    tell: mpsc::Sender<Told>,
+    errands: mpsc::Sender<Errand>,
     events: Option<EventQueue>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,8 +52,8 @@ struct Shared {
     failure: OnceLock<SinkError>,
 }
 
-/// What the thread is told.
-enum Told {
+/// What the thread is to do.
+enum Errand {
     Send(Unsent),
     /// Messages have been delivered.
     Deliveries,
@@ -69,15 +69,15 @@ impl Sender {
             is_over: AtomicBool::new(false),
             failure: OnceLock::new(),
         });
-        let (tell, told) = mpsc::channel();
-        let wake = tell.clone();
+        let (errands, received) = mpsc::channel();
+        let wake = errands.clone();
         events.wake_with(Arc::new(move || {
             // A thread that has ended has nothing to hear of.
-            let _ = wake.send(Told::Deliveries);
+            let _ = wake.send(Errand::Deliveries);
         }));
         let working = shared.clone();
-        let thread = std::thread::spawn(move || working.work(&told));
-        Sender(Arc::new(Owner { shared, tell, events: Some(events), thread: Some(thread) }))
+        let thread = std::thread::spawn(move || working.work(&received));
+        Sender(Arc::new(Owner { shared, errands, events: Some(events), thread: Some(thread) }))
     }
 
     /// Sends rows, now or when those before them are sent.
@@ -86,13 +86,13 @@ impl Sender {
     /// If something could not be sent, be it this or an earlier batch.
     pub fn send(&self, unsent: Unsent) -> Result<(), SinkError> {
         self.check()?;
-        let Owner { shared, tell, .. } = self.0.as_ref();
+        let Owner { shared, errands, .. } = self.0.as_ref();
         if unsent.rows.num_rows() <= AT_ONCE_ROWS_MAX && shared.queued.load(Acquire) == 0 {
             return shared.hand_over(&unsent);
         }
         shared.queued.fetch_add(1, AcqRel);
         // The thread lives as long as this; if it has panicked, that is its failure.
-        let _ = tell.send(Told::Send(unsent));
+        let _ = errands.send(Errand::Send(unsent));
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Relaxed);
         self.events = None;
-        let _ = self.tell.send(Told::End);
+        let _ = self.errands.send(Errand::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -116,12 +116,12 @@ impl Drop for Owner {
 
 impl Shared {
     /// The thread.
-    fn work(&self, told: &mpsc::Receiver<Told>) {
+    fn work(&self, errands: &mpsc::Receiver<Errand>) {
         let working = AssertUnwindSafe(|| {
             loop {
-                match told.recv_timeout(LOOK_INTERVAL) {
-                    Ok(Told::Send(unsent)) if !self.is_over.load(Relaxed) => self.take(&unsent),
-                    Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => return,
+                match errands.recv_timeout(LOOK_INTERVAL) {
+                    Ok(Errand::Send(unsent)) if !self.is_over.load(Relaxed) => self.take(&unsent),
+                    Ok(Errand::End) | Err(RecvTimeoutError::Disconnected) => return,
                     _ => {}
                 }
                 self.producer.serve();
