@@ -247,6 +247,12 @@ impl Model {
         self.with("task", task)
     }
 
+    /// `auto` or `onnxruntime`.
+    #[must_use]
+    pub fn engine(self, engine: &str) -> Self {
+        self.with("engine", engine)
+    }
+
     fn with(mut self, key: &str, value: &str) -> Self {
         self.0.insert(key.to_owned(), value.into());
         self

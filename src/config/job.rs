@@ -265,6 +265,14 @@ pub struct ModelFile {
     pub output: Option<String>,
     /// What a prediction is; by the width of the output where absent.
     pub task: Option<Task>,
+    pub engine: ModelEngine,
+}
+
+/// What runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelEngine {
+    Auto,
+    OnnxRuntime,
 }
 
 #[derive(Clone, Debug)]

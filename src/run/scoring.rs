@@ -21,8 +21,8 @@ use twox_hash::XxHash3_64;
 
 use super::options::RunOptions;
 use super::prepare::Prepared;
-use crate::config::job::ModelFile;
-use crate::models::onnx::{ModelSpec, OnnxModel, files_of};
+use crate::config::job::{ModelEngine, ModelFile};
+use crate::models::onnx::{self, Loaded, ModelSpec, files_of};
 use crate::models::own::{self, ModelFactory};
 use crate::models::runtime;
 
@@ -139,13 +139,10 @@ impl Engine {
     fn try_model(&self, file: &ModelFile, fields: &[Field]) -> Result<Tried> {
         match self {
             Engine::Onnx(environment) => {
-                let model = load_onnx(environment, file, fields, false)?;
-                Ok(Tried {
-                    sample: model.sample().clone(),
-                    described: model.describe(),
-                    digest: Some(model_digest(&file.path)?),
-                    model: Box::new(model),
-                })
+                let Loaded { model, sample, described } =
+                    load_onnx(environment, file, fields, false)?;
+                let digest = Some(model_digest(&file.path)?);
+                Ok(Tried { model, sample, described, digest })
             }
             Engine::Own(make) => Ok(Tried {
                 model: own::make(make, fields)?,
@@ -164,9 +161,7 @@ impl Engine {
         keep_inputs: bool,
     ) -> Result<Box<dyn Model>> {
         Ok(match self {
-            Engine::Onnx(environment) => {
-                Box::new(load_onnx(environment, file, fields, keep_inputs)?)
-            }
+            Engine::Onnx(environment) => load_onnx(environment, file, fields, keep_inputs)?.model,
             Engine::Own(make) => own::make(make, fields)?,
         })
     }
@@ -192,16 +187,17 @@ fn load_onnx(
     file: &ModelFile,
     fields: &[Field],
     keep_inputs: bool,
-) -> Result<OnnxModel> {
+) -> Result<Loaded> {
     let spec = ModelSpec {
         path: &file.path,
         features: fields,
         inputs: &file.inputs,
         output: file.output.as_deref(),
         task: file.task,
+        compile_trees: file.engine == ModelEngine::Auto,
         keep_input: keep_inputs,
     };
-    Ok(OnnxModel::load(environment, &spec)?)
+    Ok(onnx::load(environment, &spec)?)
 }
 
 /// The digest of the model's file; where it has its weights in others, that of all their digests.

@@ -1,6 +1,7 @@
 """The example of the library: a separate crate that is built and run."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -19,10 +20,11 @@ def run(folder):
 def test_the_example_does_what_it_says(tmp_path):
     lines = run(tmp_path)
     assert "  account       14,000 = 14,000 predictions + 0 skipped + 0 dead letters + 0 pending" in lines
-    assert lines[-4:-1] == [
-        "highest score: p000004 (1.000)",
+    assert lines[-4] in run(tmp_path), "another number of risky payments the second time"
+    assert re.fullmatch(r"risky payments: [1-9]\d*", lines[-4])
+    assert lines[-3:] == [
         "a day of 2000 payments: 2000 scored on request",
         "a day of 2000 payments: 2000 scored on request",
+        "4000 read, 4000 scored, 0 missing",
     ]
-    assert lines[-1] == "4000 read, 4000 scored, 0 missing"
     assert os.listdir(tmp_path) == []

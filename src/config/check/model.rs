@@ -36,6 +36,7 @@ pub(super) fn check_model(
         features: raw.features,
         output: raw.output,
         task: raw.task.map(Task::from),
+        engine: raw.engine.into(),
     })
 }
 

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::words::TaskWord;
+use super::words::{EngineWord, TaskWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +27,9 @@ pub struct ModelSection {
     pub output: Option<String>,
     /// What a prediction is. Told by the columns of the output where it is not set.
     pub task: Option<TaskWord>,
+    /// What runs the model.
+    #[serde(default)]
+    pub engine: EngineWord,
 }
 
 /// A name, or a list of names.

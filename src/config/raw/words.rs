@@ -12,6 +12,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::config::job::ModelEngine;
+
 /// Words as job files have them, and what each stands for.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident for $meaning:ty {
@@ -102,6 +104,18 @@ words! {
         Multiclass => Task::Multiclass,
         /// A number.
         Regression => Task::Regression,
+    }
+}
+
+words! {
+    /// What runs the model.
+    #[derive(Default)]
+    EngineWord for ModelEngine {
+        /// Ensembles of trees are compiled if they then score as ONNX Runtime does, to the bit.
+        #[default]
+        Auto => ModelEngine::Auto,
+        /// ONNX Runtime.
+        Onnxruntime => ModelEngine::OnnxRuntime,
     }
 }
 

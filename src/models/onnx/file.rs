@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::wire::{Fields, Value, integers};
+use super::proto;
+use super::wire::{Fields, Value, integers, text};
 
 /// Graphs inside of graphs are followed so deep.
 const DEPTH_MAX: usize = 16;
@@ -44,8 +45,8 @@ impl FileFacts {
         let mut facts = FileFacts::default();
         for (field, value) in Fields::new(model) {
             match (field, value) {
-                (onnx::MODEL_GRAPH, Value::Bytes(graph)) => facts.read_graph(graph, 0),
-                (onnx::MODEL_FUNCTIONS, Value::Bytes(function)) => facts.read_function(function),
+                (proto::MODEL_GRAPH, Value::Bytes(graph)) => facts.read_graph(graph, 0),
+                (proto::MODEL_FUNCTIONS, Value::Bytes(function)) => facts.read_function(function),
                 _ => {}
             }
         }
@@ -64,9 +65,9 @@ impl FileFacts {
         }
         for (field, value) in Fields::new(graph) {
             match (field, value) {
-                (onnx::GRAPH_NODE, Value::Bytes(node)) => self.read_node(node, depth),
-                (onnx::GRAPH_INITIALIZER, Value::Bytes(tensor)) => self.read_tensor(tensor),
-                (onnx::GRAPH_SPARSE_INITIALIZER, Value::Bytes(sparse)) => {
+                (proto::GRAPH_NODE, Value::Bytes(node)) => self.read_node(node, depth),
+                (proto::GRAPH_INITIALIZER, Value::Bytes(tensor)) => self.read_tensor(tensor),
+                (proto::GRAPH_SPARSE_INITIALIZER, Value::Bytes(sparse)) => {
                     let parts = Fields::new(sparse).filter(|(field, _)| *field <= 2);
                     for tensor in parts.filter_map(|(_, value)| value.bytes()) {
                         self.read_tensor(tensor);
@@ -79,7 +80,7 @@ impl FileFacts {
 
     fn read_function(&mut self, function: &[u8]) {
         for (field, value) in Fields::new(function) {
-            if let (onnx::FUNCTION_NODE, Value::Bytes(node)) = (field, value) {
+            if let (proto::FUNCTION_NODE, Value::Bytes(node)) = (field, value) {
                 self.read_node(node, 0);
             }
         }
@@ -91,9 +92,9 @@ impl FileFacts {
         for (field, value) in Fields::new(node) {
             let Value::Bytes(bytes) = value else { continue };
             match field {
-                onnx::NODE_OUTPUT => output = text(bytes),
-                onnx::NODE_OPERATOR => operator = text(bytes),
-                onnx::NODE_ATTRIBUTE => lists.extend(self.read_attribute(bytes, depth)),
+                proto::NODE_OUTPUT => output = text(bytes),
+                proto::NODE_OPERATOR => operator = text(bytes),
+                proto::NODE_ATTRIBUTE => lists.extend(self.read_attribute(bytes, depth)),
                 _ => {}
             }
         }
@@ -119,13 +120,13 @@ impl FileFacts {
         let mut found = Attribute::default();
         for (field, value) in Fields::new(attribute) {
             match (field, value) {
-                (onnx::ATTRIBUTE_NAME, Value::Bytes(bytes)) => found.name = text(bytes),
-                (onnx::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => found.texts.push(text(bytes)),
-                (onnx::ATTRIBUTE_INTEGERS, value) => found.integers.extend(integers(value)),
-                (onnx::ATTRIBUTE_TENSOR | onnx::ATTRIBUTE_TENSORS, Value::Bytes(tensor)) => {
+                (proto::ATTRIBUTE_NAME, Value::Bytes(bytes)) => found.name = text(bytes),
+                (proto::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => found.texts.push(text(bytes)),
+                (proto::ATTRIBUTE_INTEGERS, value) => found.integers.extend(integers(value)),
+                (proto::ATTRIBUTE_TENSOR | proto::ATTRIBUTE_TENSORS, Value::Bytes(tensor)) => {
                     self.read_tensor(tensor);
                 }
-                (onnx::ATTRIBUTE_GRAPH | onnx::ATTRIBUTE_GRAPHS, Value::Bytes(graph)) => {
+                (proto::ATTRIBUTE_GRAPH | proto::ATTRIBUTE_GRAPHS, Value::Bytes(graph)) => {
                     self.read_graph(graph, depth + 1);
                 }
                 _ => {}
@@ -135,7 +136,8 @@ impl FileFacts {
     }
 
     fn read_tensor(&mut self, tensor: &[u8]) {
-        let entries = Fields::new(tensor).filter(|(field, _)| *field == onnx::TENSOR_EXTERNAL_DATA);
+        let entries =
+            Fields::new(tensor).filter(|(field, _)| *field == proto::TENSOR_EXTERNAL_DATA);
         for entry in entries.filter_map(|(_, value)| value.bytes()) {
             let mut pair = [String::new(), String::new()];
             for (field, value) in Fields::new(entry) {
@@ -156,31 +158,6 @@ struct Attribute {
     name: String,
     texts: Vec<String>,
     integers: Vec<i64>,
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Field numbers of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
-mod onnx {
-    pub const MODEL_GRAPH: u64 = 7;
-    pub const MODEL_FUNCTIONS: u64 = 25;
-    pub const GRAPH_NODE: u64 = 1;
-    pub const GRAPH_INITIALIZER: u64 = 5;
-    pub const GRAPH_SPARSE_INITIALIZER: u64 = 15;
-    pub const FUNCTION_NODE: u64 = 7;
-    pub const NODE_OUTPUT: u64 = 2;
-    pub const NODE_OPERATOR: u64 = 4;
-    pub const NODE_ATTRIBUTE: u64 = 5;
-    pub const ATTRIBUTE_NAME: u64 = 1;
-    pub const ATTRIBUTE_TENSOR: u64 = 5;
-    pub const ATTRIBUTE_GRAPH: u64 = 6;
-    pub const ATTRIBUTE_INTEGERS: u64 = 8;
-    pub const ATTRIBUTE_TEXTS: u64 = 9;
-    pub const ATTRIBUTE_TENSORS: u64 = 10;
-    pub const ATTRIBUTE_GRAPHS: u64 = 11;
-    pub const TENSOR_EXTERNAL_DATA: u64 = 13;
 }
 
 #[cfg(test)]

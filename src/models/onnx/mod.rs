@@ -1,9 +1,12 @@
-//! A model in an ONNX file, run by ONNX Runtime on one thread.
+//! A model in an ONNX file, run by ONNX Runtime on one thread, or compiled if it is made of trees.
 
+mod ensemble;
 mod file;
 mod inputs;
 mod outputs;
+mod proto;
 mod tensors;
+mod tree_model;
 mod trial;
 mod wire;
 
@@ -21,9 +24,11 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, Sess
 
 use self::file::FileFacts;
 use self::inputs::{BoundInput, Declared, bind, offer};
-use self::outputs::{Answer, PredictionOutput, one_line, refused, task};
+use self::outputs::{Answer, PredictionOutput, one_line, predictions, refused, task};
 use self::tensors::{TensorInput, as_floats};
+use self::tree_model::{TreeModel, compare};
 use self::trial::{made_up, with_zeros};
+use crate::models::trees::{CompiledTrees, Ensemble};
 
 /// Why a model file cannot serve the job.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +48,47 @@ pub struct ModelSpec<'a> {
     /// The output to read, where the choice is not plain.
     pub output: Option<&'a str>,
     pub task: Option<Task>,
+    /// Whether a model that is made of trees is compiled, if it then scores as ONNX Runtime does.
+    pub compile_trees: bool,
     /// Whether scores come with what the model was given.
     pub keep_input: bool,
+}
+
+/// A model that was loaded and tried.
+pub struct Loaded {
+    pub model: Box<dyn Model>,
+    /// Rows to try it with; columns of which it takes any number are null.
+    pub sample: RecordBatch,
+    /// Its inputs and the features that they take, its output, and what runs it, a line each.
+    pub described: Vec<String>,
+}
+
+/// Loads a model and tries it.
+///
+/// # Errors
+/// If the file is no model, or takes or gives other things than the job does.
+pub fn load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, LoadError> {
+    try_load(environment, spec).map_err(|message| LoadError { path: spec.path.to_owned(), message })
+}
+
+fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, String> {
+    let (facts, file) = read_file(spec.path)?;
+    let mut model = OnnxModel::open(environment, spec, &facts)?;
+    let (sample, mut described) = (model.sample.clone(), model.describe());
+    let compiled = if spec.compile_trees { model.compiled(&file) } else { None };
+    let (model, engine): (Box<dyn Model>, String) = match compiled {
+        Some(Ok(trees)) => {
+            let (count, nodes) = trees.trees.size();
+            let engine = format!("compiled: {count} trees, {nodes} nodes");
+            (Box::new(trees), engine)
+        }
+        Some(Err(reason)) => {
+            (Box::new(model), format!("ONNX Runtime; its trees are not compiled: {reason}"))
+        }
+        None => (Box::new(model), "ONNX Runtime".to_owned()),
+    };
+    described.push(format!("run by {engine}"));
+    Ok(Loaded { model, sample, described })
 }
 
 /// A session of ONNX Runtime.
@@ -63,17 +107,11 @@ pub struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Loads a model and tries it.
-    ///
-    /// # Errors
-    /// If the file is no model, or takes or gives other things than the job does.
-    pub fn load(environment: &Environment, spec: &ModelSpec) -> Result<Self, LoadError> {
-        Self::open(environment, spec)
-            .map_err(|message| LoadError { path: spec.path.to_owned(), message })
-    }
-
-    fn open(environment: &Environment, spec: &ModelSpec) -> Result<Self, String> {
-        let facts = read_facts(spec.path)?;
+    fn open(
+        environment: &Environment,
+        spec: &ModelSpec,
+        facts: &FileFacts,
+    ) -> Result<Self, String> {
         let session = open_session(environment, spec.path).map_err(|error| {
             format!("not a usable ONNX model: {}", one_line(&error.to_string()))
         })?;
@@ -82,7 +120,7 @@ impl OnnxModel {
         let output = PredictionOutput::choose(session.outputs(), spec.output)?;
         let selected = OutputSelector::no_default().with(output.name.as_str());
         let run_options = RunOptions::new().map_err(|error| error.to_string())?;
-        let sample = made_up(spec.features, &bound, &facts);
+        let sample = made_up(spec.features, &bound, facts);
         let mut model = OnnxModel {
             session,
             run_options: run_options.with_outputs(selected),
@@ -102,7 +140,7 @@ impl OnnxModel {
                 offer(spec.features)
             )
         })?;
-        model.columns = model.measure(&facts).map_err(|error| error.to_string())?;
+        model.columns = model.measure(facts).map_err(|error| error.to_string())?;
         (model.task, model.width) = task(model.columns, spec.task)?;
         Ok(model)
     }
@@ -144,13 +182,34 @@ impl OnnxModel {
         read(&self.output, &outputs.map_err(refused)?[self.output.name.as_str()])
     }
 
-    /// Rows to try the model with; columns of which it takes any number are null.
-    pub fn sample(&self) -> &RecordBatch {
-        &self.sample
+    /// The model without ONNX Runtime, if it is made of trees and nothing else.
+    fn compiled(&mut self, file: &[u8]) -> Option<Result<TreeModel, String>> {
+        let [input] = self.inputs.as_slice() else { return None };
+        input.floats()?;
+        let bound = input.bound.clone();
+        let (features, name) = (bound.features.len(), bound.declared.name.as_str());
+        let ensemble = ensemble::read(file, name, &self.output.name, features)?;
+        Some(ensemble.and_then(|ensemble| self.compile(bound, &ensemble)))
+    }
+
+    fn compile(&mut self, bound: BoundInput, ensemble: &Ensemble) -> Result<TreeModel, String> {
+        let trees = CompiledTrees::new(ensemble)?;
+        if trees.width() != self.columns {
+            return Err(format!("ONNX Runtime gives {} columns", self.columns));
+        }
+        let mut compiled = TreeModel {
+            input: TensorInput::new(bound),
+            trees,
+            width: self.width,
+            task: self.task,
+            keep_input: self.keep_input,
+        };
+        compare(&mut compiled, self, ensemble)?;
+        Ok(compiled)
     }
 
     /// Its inputs and the features that they take, and its output, a line each.
-    pub fn describe(&self) -> Vec<String> {
+    fn describe(&self) -> Vec<String> {
         let names = self.sample.schema();
         let mut lines = Vec::new();
         match self.inputs.as_slice() {
@@ -181,18 +240,19 @@ impl OnnxModel {
     }
 }
 
-/// What the file at `path` says, if it and the files of its weights are there.
-fn read_facts(path: &Path) -> Result<FileFacts, String> {
+/// The file at `path` and what it says, if the files of its weights are there.
+fn read_file(path: &Path) -> Result<(FileFacts, Vec<u8>), String> {
     if !path.is_file() {
         return Err("there is no such model file (model.path)".to_owned());
     }
-    let facts = FileFacts::read(&std::fs::read(path).map_err(|error| error.to_string())?);
+    let file = std::fs::read(path).map_err(|error| error.to_string())?;
+    let facts = FileFacts::read(&file);
     match facts.external_paths(path).into_iter().find(|weights| !weights.is_file()) {
         Some(weights) => Err(format!(
             "its weights are in {}, and there is no such file; put it beside the model",
             weights.display()
         )),
-        None => Ok(facts),
+        None => Ok((facts, file)),
     }
 }
 
@@ -227,15 +287,11 @@ impl Model for OnnxModel {
                 self.columns
             )));
         }
-        let predictions = if self.width == columns {
-            values
-        } else {
-            values.into_iter().flat_map(|p| [1.0 - p, p]).collect()
-        };
         let input = self.keep_input.then(|| match self.inputs.as_slice() {
             [one] if one.floats().is_some() => one.floats().unwrap_or_default().to_vec(),
             _ => as_floats(features),
         });
+        let predictions = predictions(values, columns, self.width);
         Ok(Scores { predictions, input: input.map(Float32Array::from) })
     }
 

@@ -260,6 +260,14 @@ pub fn task(columns: usize, wanted: Option<Task>) -> Result<(Task, usize), Strin
     }
 }
 
+/// Predictions of `width` numbers from answers of so many columns: of one probability two.
+pub fn predictions(values: Vec<f32>, columns: usize, width: usize) -> Vec<f32> {
+    if columns == width {
+        return values;
+    }
+    values.into_iter().flat_map(|p| [1.0 - p, p]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

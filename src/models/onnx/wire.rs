@@ -61,6 +61,16 @@ pub fn integers(value: Value) -> Vec<i64> {
     }
 }
 
+/// The floats of a repeated field, packed or not.
+pub fn floats(value: Value) -> Vec<f32> {
+    let bytes = value.bytes().unwrap_or_default().as_chunks().0;
+    bytes.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
@@ -86,8 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_packed_or_not() {
+    fn numbers_are_packed_or_not() {
         assert_eq!(integers(Value::Number(u64::MAX)), [-1]);
         assert_eq!(integers(Value::Bytes(&[1, 0x96, 0x01])), [1, 150]);
+        assert_eq!(floats(Value::Bytes(&[0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0])), [1.0, -2.0]);
     }
 }

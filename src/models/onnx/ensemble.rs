@@ -1,0 +1,279 @@
+//! Reads the ensemble of trees of a model that is nothing else.
+
+use std::collections::HashMap;
+
+use super::proto;
+use super::wire::{Fields, Value, floats, integers, text};
+use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Tree};
+
+/// The ensemble between the model's input and its output, if the one is all that it reads and the
+/// other its prediction. None if the prediction comes from something else than trees.
+///
+/// # Errors
+/// Why trees that are there are not those of an [`Ensemble`].
+pub fn read(
+    model: &[u8],
+    input: &str,
+    output: &str,
+    features: usize,
+) -> Option<Result<Ensemble, String>> {
+    let graph = Fields::new(model).filter(|(field, _)| *field == proto::MODEL_GRAPH);
+    let graph = graph.last().and_then(|(_, value)| value.bytes())?;
+    let nodes = Fields::new(graph).filter(|(field, _)| *field == proto::GRAPH_NODE);
+    let nodes: Vec<GraphNode> =
+        nodes.filter_map(|(_, value)| value.bytes().map(GraphNode::read)).collect();
+    let maker =
+        |name: &str| nodes.iter().find(|node| node.outputs.iter().any(|output| output == name));
+    // Back from the output, over what only gives its input another form.
+    let mut name = output;
+    let trees = loop {
+        let node = maker(name)?;
+        match node.operator.as_str() {
+            "Identity" | "ZipMap" => name = node.inputs.first()?,
+            "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => break node,
+            _ => return None,
+        }
+    };
+    let is_classifier = trees.operator == "TreeEnsembleClassifier";
+    let position = usize::from(is_classifier);
+    let is_scores = trees.outputs.get(position).is_some_and(|output| output == name);
+    let is_direct = trees.inputs.first().is_some_and(|name| name == input);
+    if !is_scores {
+        return None;
+    }
+    if !is_direct {
+        return Some(Err("something comes between the input and the trees".to_owned()));
+    }
+    Some(Attributes::read(&trees.attributes, is_classifier).and_then(|a| a.ensemble(features)))
+}
+
+struct GraphNode<'a> {
+    operator: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    attributes: Vec<&'a [u8]>,
+}
+
+impl<'a> GraphNode<'a> {
+    fn read(node: &'a [u8]) -> Self {
+        let mut found = GraphNode {
+            operator: String::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            attributes: Vec::new(),
+        };
+        for (field, value) in Fields::new(node) {
+            let Value::Bytes(bytes) = value else { continue };
+            match field {
+                proto::NODE_INPUT => found.inputs.push(text(bytes)),
+                proto::NODE_OUTPUT => found.outputs.push(text(bytes)),
+                proto::NODE_OPERATOR => found.operator = text(bytes),
+                proto::NODE_ATTRIBUTE => found.attributes.push(bytes),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// The attributes of TreeEnsembleClassifier and TreeEnsembleRegressor, as they stand in the file:
+/// <https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html>.
+#[derive(Default)]
+struct Attributes {
+    is_classifier: bool,
+    tree_ids: Vec<i64>,
+    node_ids: Vec<i64>,
+    feature_ids: Vec<i64>,
+    true_ids: Vec<i64>,
+    false_ids: Vec<i64>,
+    modes: Vec<String>,
+    values: Vec<f32>,
+    missing_goes_true: Vec<i64>,
+    leaf_tree_ids: Vec<i64>,
+    leaf_node_ids: Vec<i64>,
+    leaf_sums: Vec<i64>,
+    leaf_weights: Vec<f32>,
+    base: Vec<f32>,
+    targets: i64,
+    classes: usize,
+    post_transform: String,
+    aggregate: String,
+}
+
+impl Attributes {
+    fn read(attributes: &[&[u8]], is_classifier: bool) -> Result<Self, String> {
+        let mut all = Attributes { is_classifier, ..Attributes::default() };
+        for attribute in attributes {
+            all.read_one(attribute)?;
+        }
+        Ok(all)
+    }
+
+    fn read_one(&mut self, attribute: &[u8]) -> Result<(), String> {
+        let mut name = String::new();
+        let (mut whole, mut numbers, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        for (field, value) in Fields::new(attribute) {
+            match (field, value) {
+                (proto::ATTRIBUTE_NAME, Value::Bytes(bytes)) => name = text(bytes),
+                (proto::ATTRIBUTE_INTEGER | proto::ATTRIBUTE_INTEGERS, value) => {
+                    whole.extend(integers(value));
+                }
+                (proto::ATTRIBUTE_FLOATS, value) => numbers.extend(floats(value)),
+                (proto::ATTRIBUTE_TEXT | proto::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => {
+                    texts.push(text(bytes));
+                }
+                _ => {}
+            }
+        }
+        match name.as_str() {
+            "nodes_treeids" => self.tree_ids = whole,
+            "nodes_nodeids" => self.node_ids = whole,
+            "nodes_featureids" => self.feature_ids = whole,
+            "nodes_truenodeids" => self.true_ids = whole,
+            "nodes_falsenodeids" => self.false_ids = whole,
+            "nodes_modes" => self.modes = texts,
+            "nodes_values" => self.values = numbers,
+            "nodes_missing_value_tracks_true" => self.missing_goes_true = whole,
+            "class_treeids" | "target_treeids" => self.leaf_tree_ids = whole,
+            "class_nodeids" | "target_nodeids" => self.leaf_node_ids = whole,
+            "class_ids" | "target_ids" => self.leaf_sums = whole,
+            "class_weights" | "target_weights" => self.leaf_weights = numbers,
+            "base_values" => self.base = numbers,
+            "n_targets" => self.targets = whole.first().copied().unwrap_or_default(),
+            "classlabels_int64s" => self.classes = whole.len(),
+            "classlabels_strings" => self.classes = texts.len(),
+            "post_transform" => self.post_transform = texts.concat(),
+            "aggregate_function" => self.aggregate = texts.concat(),
+            "nodes_hitrates" => {}
+            // Double precision, among others.
+            other => return Err(format!("it has the attribute {other}")),
+        }
+        Ok(())
+    }
+
+    fn ensemble(self, features: usize) -> Result<Ensemble, String> {
+        let (sums, columns) = self.columns()?;
+        let link = match self.post_transform.as_str() {
+            // ONNX Runtime does nothing to a single number.
+            _ if sums == 1 && columns == Columns::Sums && self.post_transform != "PROBIT" => {
+                Link::None
+            }
+            "" | "NONE" => Link::None,
+            "LOGISTIC" => Link::Logistic,
+            "SOFTMAX" if sums == 1 => Link::None,
+            "SOFTMAX" => Link::Softmax,
+            other => return Err(format!("its post_transform is {other}")),
+        };
+        let is_average = match self.aggregate.as_str() {
+            "" | "SUM" => false,
+            "AVERAGE" => true,
+            other => return Err(format!("its aggregate_function is {other}")),
+        };
+        let trees = self.trees()?;
+        Ok(Ensemble { features, trees, sums, is_average, base: self.base, link, columns })
+    }
+
+    /// How many sums a row has, and what becomes of them.
+    fn columns(&self) -> Result<(usize, Columns), String> {
+        if !self.is_classifier {
+            let targets = usize::try_from(self.targets.max(1)).map_err(|e| e.to_string())?;
+            return Ok((targets, Columns::Sums));
+        }
+        match self.classes {
+            0 => Err("it has no classes".to_owned()),
+            2 if self.leaf_sums.iter().all(|&class| class == 0) => {
+                if self.base.len() > 1 {
+                    return Err("it has a base value for each of two classes".to_owned());
+                }
+                let is_probability = self.leaf_weights.iter().all(|&weight| weight >= 0.0);
+                let columns = match self.post_transform.as_str() {
+                    "LOGISTIC" => Columns::Opposites,
+                    _ if is_probability => Columns::Complement,
+                    _ => Columns::Opposites,
+                };
+                Ok((1, columns))
+            }
+            2 if !self.base.is_empty() => Err("it has base values of two classes".to_owned()),
+            classes => Ok((classes, Columns::Sums)),
+        }
+    }
+
+    fn trees(&self) -> Result<Vec<Tree>, String> {
+        let count = self.tree_ids.len();
+        let lengths = [
+            self.node_ids.len(),
+            self.feature_ids.len(),
+            self.true_ids.len(),
+            self.false_ids.len(),
+            self.modes.len(),
+            self.values.len(),
+        ];
+        let leaves = self.leaf_tree_ids.len();
+        let leaf_lengths =
+            [self.leaf_node_ids.len(), self.leaf_sums.len(), self.leaf_weights.len()];
+        if lengths != [count; 6] || leaf_lengths != [leaves; 3] {
+            return Err("its attributes are of different lengths".to_owned());
+        }
+        let mut leaf_weights: HashMap<(i64, i64), Vec<(usize, f32)>> = HashMap::new();
+        for leaf in 0..leaves {
+            let sum = match (self.is_classifier, self.leaf_sums[leaf]) {
+                (_, sum @ 0..) => sum as usize,
+                (_, sum) => return Err(format!("a leaf adds to output {sum}")),
+            };
+            let at = (self.leaf_tree_ids[leaf], self.leaf_node_ids[leaf]);
+            leaf_weights.entry(at).or_default().push((sum, self.leaf_weights[leaf]));
+        }
+        let mut trees = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for nodes in
+            (0..count).collect::<Vec<_>>().chunk_by(|&a, &b| self.tree_ids[a] == self.tree_ids[b])
+        {
+            if !seen.insert(self.tree_ids[nodes[0]]) {
+                return Err("the nodes of its trees are mixed".to_owned());
+            }
+            trees.push(self.tree(nodes, &mut leaf_weights)?);
+        }
+        Ok(trees)
+    }
+
+    /// The tree of these nodes, the first of which is its root.
+    fn tree(
+        &self,
+        nodes: &[usize],
+        leaf_weights: &mut HashMap<(i64, i64), Vec<(usize, f32)>>,
+    ) -> Result<Tree, String> {
+        let positions: HashMap<i64, usize> =
+            nodes.iter().enumerate().map(|(at, &node)| (self.node_ids[node], at)).collect();
+        let position =
+            |id: i64| positions.get(&id).copied().ok_or_else(|| "a branch goes nowhere".to_owned());
+        let node = |&node: &usize| -> Result<Node, String> {
+            if self.modes[node] == "LEAF" {
+                let id = (self.tree_ids[node], self.node_ids[node]);
+                return Ok(Node::Leaf(leaf_weights.remove(&id).unwrap_or_default()));
+            }
+            let value = self.values[node];
+            let missing_goes_true = self.missing_goes_true.get(node).is_some_and(|&to| to == 1);
+            // All in the form "at most": below a number is at most the one before it.
+            let (is_low_true, threshold) = match self.modes[node].as_str() {
+                "BRANCH_LEQ" => (true, value),
+                "BRANCH_LT" => (true, value.next_down()),
+                "BRANCH_GT" => (false, value),
+                "BRANCH_GTE" => (false, value.next_down()),
+                other => return Err(format!("it has nodes of mode {other}")),
+            };
+            let on_true = position(self.true_ids[node])?;
+            let on_false = position(self.false_ids[node])?;
+            let (low, high) = if is_low_true { (on_true, on_false) } else { (on_false, on_true) };
+            let feature = usize::try_from(self.feature_ids[node]).map_err(|e| e.to_string())?;
+            Ok(Node::Branch(Branch {
+                feature,
+                threshold,
+                nan_goes_low: missing_goes_true == is_low_true,
+                low,
+                high,
+            }))
+        };
+        let nodes = nodes.iter().map(node).collect::<Result<_, _>>()?;
+        Ok(Tree { nodes })
+    }
+}

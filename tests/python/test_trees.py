@@ -1,0 +1,232 @@
+"""Models of trees are compiled, and score as ONNX Runtime does, to the bit."""
+
+import numpy as np
+import onnxruntime
+import pyarrow.parquet as pq
+import pytest
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn import ensemble
+
+import tree_models
+from onnx_graphs import node
+from support import DEPARTURES, FLIGHTS, driftline, features_job, predictions, vectors
+from tree_models import CLASSIFIER, REGRESSOR, Trees
+
+LIMIT = 4_000
+FEATURES = """
+[features.delay]
+column = "dep_delay"
+
+[features.half]
+sql = "CASE WHEN minute < 45 THEN hour / 2 + minute / 4 END"
+allow_null = true
+"""
+
+
+def job(folder, model, keys=""):
+    section = f'[model]\npath = "{model}"\nfeatures = ["delay", "half"]\n{keys}\n'
+    return features_job(folder / "job.toml", FEATURES + section)
+
+
+def run_by(path):
+    """What `check` says of it."""
+    lines = driftline("check", path).stdout.decode().splitlines()
+    return next(line.strip() for line in lines if line.strip().startswith("run by "))
+
+
+def scored(folder, path):
+    out = folder / "out"
+    driftline("replay", path, "--limit", LIMIT, "--with-inputs", "--out", out, "--overwrite")
+    return predictions(out)
+
+
+def onnx_runtime(model, rows):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options)
+    given = vectors(rows["model_input"], 2)
+    assert 0 < np.isnan(given[:, 1]).sum() < LIMIT
+    return session.run(["p"], {"X": given})[0]
+
+
+def assert_agrees(folder, model, keys=""):
+    """Compiled, and the bits of ONNX Runtime; the predictions."""
+    path = job(folder, model, keys)
+    assert run_by(path).startswith("run by compiled: ")
+    rows = scored(folder, path)
+    assert rows.num_rows == LIMIT
+    wanted = onnx_runtime(model, rows)
+    if isinstance(wanted, list):
+        wanted = np.array([list(row.values()) for row in wanted], np.float32)
+    made = vectors(rows["prediction"], wanted.shape[1])
+    assert (made.view(np.int32) == wanted.view(np.int32)).all()
+    assert len(np.unique(made)) > 50
+    return made
+
+
+@pytest.mark.parametrize("mode", tree_models.MODES)
+@pytest.mark.parametrize("missing", [False, True])
+def test_every_mode_of_branch(tmp_path, mode, missing):
+    trees = Trees(seed=1, modes=[mode], missing=missing, prefix="target")
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
+    assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize("base", [[], [0.25]])
+@pytest.mark.parametrize("aggregate", ["SUM", "AVERAGE"])
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC"])
+def test_regressions(tmp_path, base, aggregate, transform):
+    trees = Trees(seed=2, prefix="target")
+    attributes = {"n_targets": 1, "aggregate_function": aggregate, "post_transform": transform}
+    if base:
+        attributes["base_values"] = base
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, REGRESSOR, trees.attributes() | attributes)
+    assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize("base", [[], [0.25]])
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
+@pytest.mark.parametrize("weights", [(0.0, 0.05), (-1.0, 1.0)])
+def test_two_classes_of_one_sum(tmp_path, base, transform, weights):
+    trees = Trees(seed=3, weights=weights)
+    attributes = {"classlabels_int64s": [0, 1], "post_transform": transform}
+    if base:
+        attributes["base_values"] = base
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
+    assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
+@pytest.mark.parametrize("classes, a_leaf, base", [(2, 2, 0), (3, 1, 0), (3, 3, 3), (5, 2, 5)])
+def test_sums_for_each_class(tmp_path, transform, classes, a_leaf, base):
+    trees = Trees(seed=4, sums=range(classes), weights_a_leaf=a_leaf)
+    attributes = {
+        "classlabels_strings": [f"class {at}" for at in range(classes)],
+        "post_transform": transform,
+    }
+    if base:
+        attributes["base_values"] = [at / 10 for at in range(base)]
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
+    assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "c"], [7, 2, 5]])
+def test_maps_have_the_order_of_the_model(tmp_path, labels):
+    trees = Trees(seed=5, sums=range(3))
+    kind = "strings" if isinstance(labels[0], str) else "int64s"
+    attributes = trees.attributes() | {f"classlabels_{kind}": labels, "post_transform": "SOFTMAX"}
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, CLASSIFIER, attributes, zipmap=labels)
+    assert_agrees(tmp_path, model)
+
+
+def test_one_tree_of_a_leaf_and_deep_trees(tmp_path):
+    for trees in (
+        Trees(seed=6, count=1, depth=0, prefix="target"),
+        Trees(seed=7, count=9, depth=14, prefix="target"),
+    ):
+        model = tmp_path / "model.onnx"
+        tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
+        path = job(tmp_path, model)
+        assert run_by(path).startswith("run by compiled: ")
+        rows = scored(tmp_path, path)
+        made, wanted = vectors(rows["prediction"], 1), onnx_runtime(model, rows)
+        assert (made.view(np.int32) == wanted.view(np.int32)).all()
+
+
+def refused_as(folder, model, reason):
+    path = job(folder, model)
+    assert run_by(path) == f"run by ONNX Runtime; its trees are not compiled: {reason}"
+    rows = scored(folder, path)
+    wanted = onnx_runtime(model, rows)
+    made = vectors(rows["prediction"], wanted.shape[1])
+    assert (made.view(np.int32) == wanted.view(np.int32)).all()
+
+
+def test_what_is_not_compiled_is_run_by_onnx_runtime_and_says_why(tmp_path):
+    model = tmp_path / "model.onnx"
+
+    def regression(**attributes):
+        trees = Trees(seed=8, prefix="target", modes=attributes.pop("modes", tree_models.MODES))
+        before = attributes.pop("before", ())
+        attributes = trees.attributes() | {"n_targets": 1} | attributes
+        return tree_models.model(model, REGRESSOR, attributes, before=before)
+
+    refused_as(tmp_path, regression(modes=["BRANCH_EQ"]), "it has nodes of mode BRANCH_EQ")
+    refused_as(tmp_path, regression(aggregate_function="MIN"), "its aggregate_function is MIN")
+    refused_as(
+        tmp_path,
+        regression(before=[node("Neg", "X", "Z")]),
+        "something comes between the input and the trees",
+    )
+    trees = Trees(seed=8, sums=range(3))
+    attributes = {"classlabels_int64s": [0, 1, 2], "post_transform": "SOFTMAX_ZERO"}
+    tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
+    refused_as(tmp_path, model, "its post_transform is SOFTMAX_ZERO")
+    trees = Trees(seed=8, sums=range(2), weights_a_leaf=2)
+    attributes = {"classlabels_int64s": [0, 1], "base_values": [0.1, 0.2]}
+    tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
+    refused_as(tmp_path, model, "it has base values of two classes")
+
+
+def test_the_job_may_insist_on_onnx_runtime(tmp_path):
+    model = FLIGHTS / "models" / "minimal.onnx"
+    assert run_by(job(tmp_path, model)) == "run by ONNX Runtime"
+    trees = Trees(seed=9)
+    attributes = {"classlabels_int64s": [0, 1], "post_transform": "LOGISTIC"}
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
+    compiled = scored(tmp_path, job(tmp_path, model))
+    path = job(tmp_path, model, 'engine = "onnxruntime"')
+    assert run_by(path) == "run by ONNX Runtime"
+    assert scored(tmp_path, path)["prediction"].equals(compiled["prediction"])
+
+
+CLASSIFIERS = [
+    ensemble.RandomForestClassifier(20, max_depth=9, random_state=1),
+    ensemble.ExtraTreesClassifier(20, max_depth=7, random_state=1),
+    ensemble.GradientBoostingClassifier(n_estimators=10, random_state=1),
+    ensemble.HistGradientBoostingClassifier(max_iter=10, random_state=1),
+]
+REGRESSORS = [
+    ensemble.RandomForestRegressor(20, max_depth=9, random_state=1),
+    ensemble.GradientBoostingRegressor(n_estimators=10, random_state=1),
+    ensemble.HistGradientBoostingRegressor(max_iter=10, random_state=1),
+]
+
+
+@pytest.mark.parametrize(
+    "estimator, options",
+    [(e, {"zipmap": zipmap}) for e in CLASSIFIERS for zipmap in (False, True)]
+    + [(e, None) for e in REGRESSORS],
+    ids=lambda value: type(value).__name__ if hasattr(value, "fit") else str(value),
+)
+def test_what_scikit_learn_trains_and_skl2onnx_exports(tmp_path, estimator, options):
+    events = pq.read_table(DEPARTURES).slice(0, LIMIT).to_pandas()
+    half = (events["hour"] / 2 + events["minute"] / 4).where(events["minute"] < 45)
+    given = np.column_stack([events["dep_delay"], half]).astype(np.float32)
+    classes = np.digitize(given[:, 0] * np.sin(events["hour"]), [-5, 5])
+    takes_missing = "Hist" in type(estimator).__name__
+    known = slice(None) if takes_missing else ~np.isnan(given[:, 1])
+    wanted = classes if options else given[:, 0] * classes
+    estimator.fit(given[known], wanted[known])
+    form = to_onnx(
+        estimator, initial_types=[("X", FloatTensorType([None, 2]))], target_opset=17,
+        options=options and {id(estimator): options},
+    )  # fmt: skip
+    model = tmp_path / "model.onnx"
+    model.write_bytes(form.SerializeToString())
+    path = job(tmp_path, model)
+    assert run_by(path).startswith("run by compiled: ")
+    rows = scored(tmp_path, path)
+    made = vectors(rows["prediction"], 3 if options else 1)
+    given = vectors(rows["model_input"], 2)
+    known = slice(None) if takes_missing else ~np.isnan(given[:, 1])
+    scores = estimator.predict_proba if options else lambda rows: estimator.predict(rows)[:, None]
+    wanted = scores(given[known])
+    assert np.abs(made[known] - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())

@@ -1,0 +1,99 @@
+"""ONNX models that are ensembles of random trees."""
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnx_graphs import FLOAT, INT64, ML, ROWS, STRING, maps, node, save, tensor
+
+CLASSIFIER, REGRESSOR = "TreeEnsembleClassifier", "TreeEnsembleRegressor"
+MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"]
+
+
+class Trees:
+    """The attributes of random trees.
+
+    `sums` are the outputs that leaves may add to; a leaf adds to `weights_a_leaf` of them. Where
+    `missing` is set, some branches send what is missing to their true side.
+    """
+
+    def __init__(
+        self, seed, count=20, depth=5, features=2, modes=MODES, sums=(0,), weights_a_leaf=1,
+        missing=True, weights=(-1.0, 1.0), prefix="class",
+    ):  # fmt: skip
+        self.random = np.random.default_rng(seed)
+        self.features, self.modes, self.sums = features, modes, list(sums)
+        self.weights_a_leaf, self.weights, self.prefix = weights_a_leaf, weights, prefix
+        names = [
+            "treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids",
+            "missing_value_tracks_true",
+        ]  # fmt: skip
+        self.nodes = {name: [] for name in names}
+        self.leaves = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
+        self.missing = missing
+        for tree in range(count):
+            self.next_id = 0
+            self.grow(tree, depth)
+
+    def grow(self, tree, depth):
+        """Adds a node and those below it, as exporters do, the parent before its children."""
+        number, at = self.next_id, len(self.nodes["nodeids"])
+        self.next_id += 1
+        is_leaf = depth == 0 or self.random.random() < 0.1
+        row = {
+            "treeids": tree,
+            "nodeids": number,
+            "featureids": 0 if is_leaf else int(self.random.integers(self.features)),
+            "modes": "LEAF" if is_leaf else str(self.random.choice(self.modes)),
+            # Whole and half hours and minutes: as many features have, so that some are equal.
+            "values": 0.0 if is_leaf else float(self.random.integers(-10, 50)) / 2,
+            "truenodeids": 0,
+            "falsenodeids": 0,
+            "missing_value_tracks_true": int(self.missing and self.random.random() < 0.5),
+        }
+        for name, value in row.items():
+            self.nodes[name].append(value)
+        if is_leaf:
+            chosen = self.random.choice(self.sums, self.weights_a_leaf, replace=False)
+            for sum_ in sorted(chosen):
+                self.leaves["treeids"].append(tree)
+                self.leaves["nodeids"].append(number)
+                self.leaves["ids"].append(int(sum_))
+                self.leaves["weights"].append(float(self.random.uniform(*self.weights)))
+        else:
+            self.nodes["truenodeids"][at] = self.grow(tree, depth - 1)
+            self.nodes["falsenodeids"][at] = self.grow(tree, depth - 1)
+        return number
+
+    def attributes(self):
+        nodes = {f"nodes_{name}": values for name, values in self.nodes.items()}
+        leaves = {f"{self.prefix}_{name}": values for name, values in self.leaves.items()}
+        return nodes | leaves
+
+
+def model(path, operator, attributes, width=2, zipmap=None, before=()):
+    """A model of one input X and of trees. `before` are nodes that make Z of X, `zipmap` the classes
+    of maps."""
+    scores = "p" if zipmap is None else "scores"
+    outputs = f"label {scores}" if operator == CLASSIFIER else scores
+    trees = helper.make_node(
+        operator, ["Z" if before else "X"], outputs.split(), domain=ML, **attributes
+    )
+    nodes, results = [*before, trees], [tensor("p", FLOAT, ROWS, None)]
+    if zipmap is not None:
+        texts = isinstance(zipmap[0], str)
+        key = "classlabels_strings" if texts else "classlabels_int64s"
+        nodes.append(node("ZipMap", "scores", "p", **{key: zipmap}))
+        results = [maps("p", STRING if texts else INT64)]
+    return save(path, nodes, [tensor("X", FLOAT, ROWS, width)], results)
+
+
+def with_attribute(path, name, value):
+    """The model at `path`, with an attribute of its trees set."""
+    changed = onnx.load(path)
+    trees = next(n for n in changed.graph.node if n.op_type in (CLASSIFIER, REGRESSOR))
+    kept = [attribute for attribute in trees.attribute if attribute.name != name]
+    del trees.attribute[:]
+    trees.attribute.extend([*kept, helper.make_attribute(name, value)])
+    onnx.save(changed, path)
+    return path
