@@ -15,6 +15,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::broker::Broker;
 use crate::events::Messages;
 use crate::run::{EVENTS, PATIENCE, PREDICTIONS, Run, WEATHER, empty_results};
+use crate::throughput::TREES;
 
 /// How long events are sent before any of them counts, and then how long they do.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ pub fn measure(broker: &Broker, partitions: i32, rates: &[u64]) -> Result<()> {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &rate in rates {
-        let latencies = at_rate(broker, partitions, "trees", rate)?;
+        let latencies = at_rate(broker, partitions, rate)?;
         let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
         println!(
             "| {partitions} | {rate} | trees | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {} |",
@@ -44,7 +45,7 @@ pub fn measure(broker: &Broker, partitions: i32, rates: &[u64]) -> Result<()> {
     Ok(())
 }
 
-fn at_rate(broker: &Broker, partitions: i32, model: &str, rate: u64) -> Result<Histogram<u64>> {
+fn at_rate(broker: &Broker, partitions: i32, rate: u64) -> Result<Histogram<u64>> {
     broker.empty_topic(EVENTS, partitions)?;
     broker.empty_topic(WEATHER, 1)?;
     empty_results(broker, partitions)?;
@@ -53,7 +54,7 @@ fn at_rate(broker: &Broker, partitions: i32, model: &str, rate: u64) -> Result<H
     let in_year = Messages::of_year(0, true)?.len() as u64;
     let years = (0..count.div_ceil(in_year)).map(|year| Messages::of_year(year as i64, true));
     let years = years.collect::<Result<Vec<_>>>()?;
-    let run = Run::start(broker, model, "latest", &[])?;
+    let run = Run::start(broker, TREES, "latest", &[])?;
     let begins = Instant::now() + Duration::from_secs(2);
     let due = move |event: u64| begins + Duration::from_secs_f64(event as f64 / rate as f64);
 

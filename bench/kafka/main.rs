@@ -19,7 +19,6 @@ use broker::Broker;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const MODELS: [&str; 2] = ["trees", "logistic"];
 /// Of the topics of events and predictions.
 const PARTITIONS: i32 = 4;
 

@@ -9,6 +9,7 @@ use crate::PARTITIONS;
 use crate::broker::Broker;
 use crate::events::Messages;
 use crate::run::{EVENTS, Run, WEATHER, empty_results, memory_mib};
+use crate::throughput::TREES;
 
 /// How often it is looked at.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -21,7 +22,7 @@ pub fn measure(broker: &Broker, seconds: u64) -> Result<()> {
     broker.empty_topic(EVENTS, PARTITIONS)?;
     broker.empty_topic(WEATHER, 1)?;
     empty_results(broker, PARTITIONS)?;
-    let run = Run::start(broker, "trees", "earliest", &["--workers", "2"])?;
+    let run = Run::start(broker, TREES, "earliest", &["--workers", "2"])?;
     let (begun, mut seen) = (Instant::now(), Instant::now());
     println!("| seconds | MiB |");
     println!("| --- | --- |");

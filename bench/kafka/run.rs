@@ -35,8 +35,13 @@ pub fn empty_results(broker: &Broker, partitions: i32) -> Result<()> {
 }
 
 impl Run {
-    /// Starts it; `start` is where the events begin.
-    pub fn start(broker: &Broker, model: &str, start: &str, options: &[&str]) -> Result<Self> {
+    /// Starts it with a model and what runs that; `start` is where the events begin.
+    pub fn start(
+        broker: &Broker,
+        (model, engine): (&str, &str),
+        start: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let program = std::env::var("DRIFTLINE_BIN").context("DRIFTLINE_BIN names no program")?;
         let data = root().join("data/flights");
         let group = format!("bench-{}", std::process::id());
@@ -53,6 +58,7 @@ impl Run {
             ("SINKS__DEAD_LETTERS__TOPIC", DEAD_LETTERS),
             ("SINKS__ALERTS__TOPIC", ALERTS),
             ("SINKS__DRIFT__PATH", &drift.display().to_string()),
+            ("MODEL__ENGINE", engine),
             ("MODEL__PATH", &data.join(format!("models/{model}.onnx")).display().to_string()),
             (
                 "DRIFT__BASELINE",

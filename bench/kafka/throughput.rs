@@ -2,85 +2,140 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::PARTITIONS;
 use crate::bare::{self, Written};
 use crate::broker::Broker;
 use crate::events::Messages;
 use crate::run::{EVENTS, PREDICTIONS, Run, WEATHER, empty_results};
-use crate::{MODELS, PARTITIONS};
 
 /// Copies of the year that are read.
 const YEARS: i64 = 4;
 
-struct Figures {
-    what: String,
-    rate: f64,
-    /// By CPU-second of the process, without the broker.
-    by_cpu: Option<f64>,
+/// A model, and what runs it.
+pub const TREES: (&str, &str) = ("trees", "auto");
+const TREES_ORT: (&str, &str) = ("trees", "onnxruntime");
+const LOGISTIC: (&str, &str) = ("logistic", "auto");
+
+/// What is measured, in each round once.
+#[derive(Clone, Copy, PartialEq)]
+enum Case {
+    Bare(Option<Written>),
+    Live((&'static str, &'static str), usize),
 }
 
-/// Prints a table, and gives the rate of one worker with trees.
-pub fn measure(broker: &Broker, runs: usize) -> Result<f64> {
+const WITH_HEADERS: Case = Case::Bare(Some(Written::WithHeaders));
+const CASES: [Case; 9] = [
+    Case::Bare(None),
+    Case::Bare(Some(Written::Values)),
+    WITH_HEADERS,
+    Case::Live(TREES, 1),
+    Case::Live(TREES, 2),
+    Case::Live(TREES_ORT, 1),
+    Case::Live(TREES_ORT, 2),
+    Case::Live(LOGISTIC, 1),
+    Case::Live(LOGISTIC, 2),
+];
+
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    /// Events per second.
+    rate: f64,
+    /// Events per CPU-second of the process, without the broker.
+    by_cpu: f64,
+    /// Microseconds of a row in the model.
+    model_us: f64,
+}
+
+/// Prints a table of medians, and gives the rate of one worker with trees.
+pub fn measure(broker: &Broker, rounds: usize) -> Result<f64> {
     broker.empty_topic(EVENTS, PARTITIONS)?;
     broker.empty_topic(WEATHER, 1)?;
     for year in 0..YEARS {
         broker.send(EVENTS, &Messages::of_year(year, false)?)?;
     }
-    let mut rows = Vec::new();
-    for (what, written) in [
-        ("bare loop: read only", None),
-        ("bare loop: read, and write values", Some(Written::Values)),
-        ("bare loop: read, and write values with headers", Some(Written::WithHeaders)),
-    ] {
-        let once = || {
-            empty_results(broker, PARTITIONS)?;
-            let started = Instant::now();
-            let messages = bare::run(broker, EVENTS, PREDICTIONS, written)?;
-            let rate = messages as f64 / started.elapsed().as_secs_f64();
-            Ok(Figures { what: what.to_owned(), rate, by_cpu: None })
-        };
-        rows.push(median(runs, once)?);
+    let mut all = Vec::new();
+    for _ in 0..rounds {
+        let round = CASES.iter().map(|case| case.figures(broker));
+        all.push(round.collect::<Result<Vec<Figures>>>()?);
     }
-    let mut peak = 0.0;
-    for model in MODELS {
-        for workers in [1, 2] {
-            let figures = median(runs, || live(broker, model, workers))?;
-            if (model, workers) == ("trees", 1) {
-                peak = figures.rate;
+    let of = |case: Case, figure: fn(&Figures) -> f64| {
+        let at = CASES.iter().position(|other| *other == case).unwrap_or_default();
+        median(all.iter().map(|round| figure(&round[at])))
+    };
+    println!("| what | events/s | events per CPU-second | µs a row in the model |");
+    println!("| --- | --- | --- | --- |");
+    for case in CASES {
+        let [rate, by_cpu] = [of(case, |f| f.rate), of(case, |f| f.by_cpu)];
+        let live = match case {
+            Case::Bare(_) => "| |".to_owned(),
+            Case::Live(..) => format!("{by_cpu:.0} | {:.1} |", of(case, |f| f.model_us)),
+        };
+        println!("| {} | {rate:.0} | {live}", case.name());
+    }
+    // Of the same round, as a machine has better and worse minutes.
+    for model in [TREES, TREES_ORT] {
+        let position = |case| CASES.iter().position(|other| *other == case).unwrap_or_default();
+        let [bare, live] = [position(WITH_HEADERS), position(Case::Live(model, 1))];
+        let ort = position(Case::Live(TREES_ORT, 1));
+        let share = |round: &Vec<Figures>| {
+            round[live].rate * (1.0 / round[bare].rate + round[ort].model_us / 1e6)
+        };
+        println!(
+            "{}: {:.2} of what the bare loop with headers and ONNX Runtime allow together",
+            Case::Live(model, 1).name(),
+            median(all.iter().map(share))
+        );
+    }
+    Ok(of(Case::Live(TREES, 1), |f| f.rate))
+}
+
+impl Case {
+    fn name(self) -> String {
+        match self {
+            Case::Bare(None) => "bare loop: read only".to_owned(),
+            Case::Bare(Some(Written::Values)) => "bare loop: read, and write values".to_owned(),
+            Case::Bare(Some(Written::WithHeaders)) => {
+                "bare loop: read, and write values with headers".to_owned()
             }
-            rows.push(figures);
+            Case::Live((model, engine), workers) => {
+                let by = if engine == "auto" { "" } else { " run by ONNX Runtime" };
+                let workers =
+                    if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") };
+                format!("driftline, {model}{by}, {workers}")
+            }
         }
     }
-    println!("| what | events/s | events per CPU-second |");
-    println!("| --- | --- | --- |");
-    for Figures { what, rate, by_cpu } in &rows {
-        let by_cpu = by_cpu.map_or_else(String::new, |by_cpu| format!("{by_cpu:.0}"));
-        println!("| {what} | {rate:.0} | {by_cpu} |");
+
+    fn figures(self, broker: &Broker) -> Result<Figures> {
+        empty_results(broker, PARTITIONS)?;
+        match self {
+            Case::Bare(written) => {
+                let started = Instant::now();
+                let messages = bare::run(broker, EVENTS, PREDICTIONS, written)?;
+                let rate = messages as f64 / started.elapsed().as_secs_f64();
+                Ok(Figures { rate, ..Figures::default() })
+            }
+            Case::Live(model, workers) => {
+                let options = ["--workers", &workers.to_string(), "--until-caught-up=1s"];
+                let ended = Run::start(broker, model, "earliest", &options)?.wait()?;
+                let (messages, seconds) = broker.span(PREDICTIONS)?;
+                let model_us = ended.said.split(", ").find_map(|part| {
+                    part.strip_suffix(" µs a row in the model").and_then(|us| us.parse().ok())
+                });
+                Ok(Figures {
+                    rate: messages as f64 / seconds,
+                    by_cpu: messages as f64 / ended.cpu_s,
+                    model_us: model_us.context("the time of a row in the model")?,
+                })
+            }
+        }
     }
-    Ok(peak)
 }
 
-fn live(broker: &Broker, model: &str, workers: usize) -> Result<Figures> {
-    empty_results(broker, PARTITIONS)?;
-    let workers_text = workers.to_string();
-    let options = ["--workers", &workers_text, "--until-caught-up=1s"];
-    let ended = Run::start(broker, model, "earliest", &options)?.wait()?;
-    let (messages, seconds) = broker.span(PREDICTIONS)?;
-    let in_model = ended.said.split(", ").find(|part| part.ends_with("in the model"));
-    eprintln!("{model}, {workers} workers: {}", in_model.unwrap_or_default());
-    Ok(Figures {
-        what: format!(
-            "driftline, {model}, {workers} worker{}",
-            if workers == 1 { "" } else { "s" }
-        ),
-        rate: messages as f64 / seconds,
-        by_cpu: Some(messages as f64 / ended.cpu_s),
-    })
-}
-
-fn median(runs: usize, mut once: impl FnMut() -> Result<Figures>) -> Result<Figures> {
-    let mut all = (0..runs).map(|_| once()).collect::<Result<Vec<_>>>()?;
-    all.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-    Ok(all.swap_remove(runs / 2))
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -50,15 +50,15 @@ def onnx_runtime(model, rows):
     return session.run(["p"], {"X": given})[0]
 
 
-def assert_agrees(folder, model, keys=""):
-    """Compiled, and the bits of ONNX Runtime; the predictions."""
+def assert_agrees(folder, model, keys="", labels=()):
+    """Compiled, and the bits of ONNX Runtime; the predictions. `labels` are the classes of maps."""
     path = job(folder, model, keys)
     assert run_by(path).startswith("run by compiled: ")
     rows = scored(folder, path)
     assert rows.num_rows == LIMIT
     wanted = onnx_runtime(model, rows)
-    if isinstance(wanted, list):
-        wanted = np.array([list(row.values()) for row in wanted], np.float32)
+    if labels:
+        wanted = np.array([[row[label] for label in labels] for row in wanted], np.float32)
     made = vectors(rows["prediction"], wanted.shape[1])
     assert (made.view(np.int32) == wanted.view(np.int32)).all()
     assert len(np.unique(made)) > 50
@@ -122,7 +122,19 @@ def test_maps_have_the_order_of_the_model(tmp_path, labels):
     attributes = trees.attributes() | {f"classlabels_{kind}": labels, "post_transform": "SOFTMAX"}
     model = tmp_path / "model.onnx"
     tree_models.model(model, CLASSIFIER, attributes, zipmap=labels)
-    assert_agrees(tmp_path, model)
+    assert_agrees(tmp_path, model, labels=labels)
+
+
+@pytest.mark.parametrize("factor, is_compiled", [(1, True), (0.5, False)])
+def test_scores_multiplied_by_one_as_lightgbm_has_it(tmp_path, factor, is_compiled):
+    trees = Trees(seed=5)
+    attributes = trees.attributes() | {"classlabels_int64s": [0, 1], "post_transform": "LOGISTIC"}
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, CLASSIFIER, attributes, factor=factor)
+    if is_compiled:
+        assert_agrees(tmp_path, model)
+    else:
+        refused_as(tmp_path, model, "ONNX Runtime scores 2048 made-up rows otherwise")
 
 
 def test_one_tree_of_a_leaf_and_deep_trees(tmp_path):

@@ -1,7 +1,6 @@
 """ONNX models that are ensembles of random trees."""
 
 import numpy as np
-import onnx
 from onnx import helper
 
 from onnx_graphs import FLOAT, INT64, ML, ROWS, STRING, maps, node, save, tensor
@@ -71,10 +70,10 @@ class Trees:
         return nodes | leaves
 
 
-def model(path, operator, attributes, width=2, zipmap=None, before=()):
+def model(path, operator, attributes, width=2, zipmap=None, before=(), factor=None):
     """A model of one input X and of trees. `before` are nodes that make Z of X, `zipmap` the classes
-    of maps."""
-    scores = "p" if zipmap is None else "scores"
+    of maps, `factor` what scores are multiplied by."""
+    scores = "p" if zipmap is None and factor is None else "scores"
     outputs = f"label {scores}" if operator == CLASSIFIER else scores
     trees = helper.make_node(
         operator, ["Z" if before else "X"], outputs.split(), domain=ML, **attributes
@@ -85,15 +84,8 @@ def model(path, operator, attributes, width=2, zipmap=None, before=()):
         key = "classlabels_strings" if texts else "classlabels_int64s"
         nodes.append(node("ZipMap", "scores", "p", **{key: zipmap}))
         results = [maps("p", STRING if texts else INT64)]
-    return save(path, nodes, [tensor("X", FLOAT, ROWS, width)], results)
-
-
-def with_attribute(path, name, value):
-    """The model at `path`, with an attribute of its trees set."""
-    changed = onnx.load(path)
-    trees = next(n for n in changed.graph.node if n.op_type in (CLASSIFIER, REGRESSOR))
-    kept = [attribute for attribute in trees.attribute if attribute.name != name]
-    del trees.attribute[:]
-    trees.attribute.extend([*kept, helper.make_attribute(name, value)])
-    onnx.save(changed, path)
-    return path
+    constants = {}
+    if factor is not None:
+        nodes.append(node("Mul", "scores factor", "p"))
+        constants["factor"] = np.float32(factor)
+    return save(path, nodes, [tensor("X", FLOAT, ROWS, width)], results, **constants)

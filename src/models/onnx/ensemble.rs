@@ -1,6 +1,6 @@
 //! Reads the ensemble of trees of a model that is nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::proto;
 use super::wire::{Fields, Value, floats, integers, text};
@@ -24,12 +24,13 @@ pub fn read(
         nodes.filter_map(|(_, value)| value.bytes().map(GraphNode::read)).collect();
     let maker =
         |name: &str| nodes.iter().find(|node| node.outputs.iter().any(|output| output == name));
-    // Back from the output, over what only gives its input another form.
+    // Back from the output, over what only gives its input another form. LightGBM's converter
+    // multiplies by one; were it another number, the scores would differ from ONNX Runtime's.
     let mut name = output;
     let trees = loop {
         let node = maker(name)?;
         match node.operator.as_str() {
-            "Identity" | "ZipMap" => name = node.inputs.first()?,
+            "Identity" | "ZipMap" | "Mul" => name = node.inputs.first()?,
             "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => break node,
             _ => return None,
         }
@@ -176,7 +177,8 @@ impl Attributes {
     /// How many sums a row has, and what becomes of them.
     fn columns(&self) -> Result<(usize, Columns), String> {
         if !self.is_classifier {
-            let targets = usize::try_from(self.targets.max(1)).map_err(|e| e.to_string())?;
+            let targets = usize::try_from(self.targets)
+                .map_err(|_| format!("it has {} targets", self.targets))?;
             return Ok((targets, Columns::Sums));
         }
         match self.classes {
@@ -216,15 +218,13 @@ impl Attributes {
         }
         let mut leaf_weights: HashMap<(i64, i64), Vec<(usize, f32)>> = HashMap::new();
         for leaf in 0..leaves {
-            let sum = match (self.is_classifier, self.leaf_sums[leaf]) {
-                (_, sum @ 0..) => sum as usize,
-                (_, sum) => return Err(format!("a leaf adds to output {sum}")),
-            };
+            let sum = usize::try_from(self.leaf_sums[leaf])
+                .map_err(|_| format!("a leaf adds to output {}", self.leaf_sums[leaf]))?;
             let at = (self.leaf_tree_ids[leaf], self.leaf_node_ids[leaf]);
             leaf_weights.entry(at).or_default().push((sum, self.leaf_weights[leaf]));
         }
         let mut trees = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for nodes in
             (0..count).collect::<Vec<_>>().chunk_by(|&a, &b| self.tree_ids[a] == self.tree_ids[b])
         {
@@ -264,7 +264,8 @@ impl Attributes {
             let on_true = position(self.true_ids[node])?;
             let on_false = position(self.false_ids[node])?;
             let (low, high) = if is_low_true { (on_true, on_false) } else { (on_false, on_true) };
-            let feature = usize::try_from(self.feature_ids[node]).map_err(|e| e.to_string())?;
+            let feature = usize::try_from(self.feature_ids[node])
+                .map_err(|_| format!("a branch reads feature {}", self.feature_ids[node]))?;
             Ok(Node::Branch(Branch {
                 feature,
                 threshold,
