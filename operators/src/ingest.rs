@@ -104,6 +104,22 @@ const LOOK_AGAIN: Duration = Duration::from_micros(50);
 /// Rows gathered before the other operators have their turn, unless one chunk has more.
 const ROWS_PER_ACTIVATION: usize = 1_024;
 
+/// Rows gathered at a time for which a source rests no longer than the job says; for more of them it
+/// does, as what a row costs falls with the rows that go together.
+const FEW_ROWS: usize = 16;
+const LONGER_REST_MAX: Duration = Duration::from_millis(5);
+
+/// How long a source that has gathered rows rests; not at all where there may be more of them.
+fn rest(gather_for: Duration, rows: usize) -> Duration {
+    match rows {
+        1..ROWS_PER_ACTIVATION => {
+            let longer = gather_for * rows.div_ceil(FEW_ROWS) as u32;
+            longer.min(LONGER_REST_MAX).max(gather_for)
+        }
+        _ => Duration::ZERO,
+    }
+}
+
 /// How much may be under way at once.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBounds {
@@ -116,8 +132,9 @@ pub struct FlowBounds {
     /// How far (ms of event time) a partition may be ahead of the others of its stream.
     pub partition_skew_max_ms: Option<i64>,
     /// If set, what there is goes through the graph together, under the epoch of the last chunk, and
-    /// as long as it is little the source is not asked again within so long. Not where epochs mean
-    /// something: how much there is at a moment is chance.
+    /// the source is not asked again within so long, or within up to 5 ms where more comes at a time,
+    /// but at once where there is more than goes together. Not where epochs mean something: how much
+    /// there is at a moment is chance.
     pub gather_for: Option<Duration>,
 }
 
@@ -255,10 +272,7 @@ pub fn ingest<'scope>(
                     next => break next,
                 }
             };
-            rests_until = match gathered.count {
-                1..ROWS_PER_ACTIVATION => gather_for.map(|interval| Instant::now() + interval),
-                _ => None,
-            };
+            rests_until = gather_for.map(|gather| Instant::now() + rest(gather, gathered.count));
             reader.run.failure.check(outputs.send(gathered));
             match next {
                 Next::Later(delay) => alarm.set(delay),
@@ -406,5 +420,27 @@ impl Reader {
             name(&partition),
         ));
         Next::End
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_rests_longer_the_more_it_gathers_until_it_does_not_rest_at_all() {
+        let ms = Duration::from_millis;
+        for (gather_for, rows, rested) in [
+            (ms(1), 0, ms(0)),
+            (ms(1), 1, ms(1)),
+            (ms(1), 16, ms(1)),
+            (ms(1), 17, ms(2)),
+            (ms(1), 1_023, ms(5)),
+            (ms(1), 1_024, ms(0)),
+            (ms(0), 1_023, ms(0)),
+            (ms(100), 1_023, ms(100)),
+        ] {
+            assert_eq!(rest(gather_for, rows), rested, "{rows} rows");
+        }
     }
 }

@@ -10,8 +10,8 @@ pub struct KafkaSection {
     /// Addresses of brokers to begin with, `host:port`, separated by commas.
     #[serde(default = "bootstrap_servers")]
     pub bootstrap_servers: String,
-    /// How often (ms) messages are taken at most while few come at a time; 0: as they come. Taken
-    /// together they cost less.
+    /// How often (ms) messages are taken at most while few come at a time, or less often, up to every
+    /// 5 ms, where more come; 0: as they come. Taken together they cost less.
     #[serde(default = "poll_interval_ms")]
     #[schemars(range(max = 1000))]
     pub poll_interval_ms: u64,
