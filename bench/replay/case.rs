@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use arrow::json::LineDelimitedWriter;
+use driftline::config::job::ModelEngine;
 use driftline::run::options::RunOptions;
 use driftline::run::prepare::read_parquet;
 use driftline::{Job, Pipeline};
@@ -22,6 +23,8 @@ use crate::{alone, root, straight};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum What {
     Engine,
+    /// The engine with its trees run by ONNX Runtime.
+    OnnxRuntime,
     /// The engine with a model that does nothing.
     EmptyModel,
     /// The engine's parts in one thread, without a dataflow.
@@ -32,8 +35,9 @@ pub enum What {
     Alone,
 }
 
-const WHATS: [(&str, What); 5] = [
+const WHATS: [(&str, What); 6] = [
     ("engine", What::Engine),
+    ("onnxruntime", What::OnnxRuntime),
     ("empty", What::EmptyModel),
     ("straight", What::Straight),
     ("stages", What::Stages),
@@ -131,6 +135,7 @@ impl Case {
         match (self.what, self.workers) {
             (What::Engine, 1) => "the engine, one worker".to_owned(),
             (What::Engine, workers) => format!("the engine, {workers} workers"),
+            (What::OnnxRuntime, _) => "the engine, trees run by ONNX Runtime".to_owned(),
             (What::EmptyModel, _) => "the engine with an empty model".to_owned(),
             (What::Straight | What::Stages, _) => "a straight line of its parts".to_owned(),
             (What::Alone, _) => "ONNX Runtime alone, at its best batch".to_owned(),
@@ -161,7 +166,9 @@ impl Alone {
         let (case, folder) = (&self.case, &self.folder);
         let mut figures = match case.what {
             What::Alone => return alone::measure(&self.job()?, case.model, folder),
-            What::Engine | What::EmptyModel => timed(|figures| self.engine(figures))?,
+            What::Engine | What::OnnxRuntime | What::EmptyModel => {
+                timed(|figures| self.engine(figures))?
+            }
             What::Straight | What::Stages => {
                 let mut stages = Stages::new(case.what == What::Stages);
                 let job = Arc::new(self.job()?);
@@ -198,7 +205,11 @@ impl Alone {
         let (model, folder) = (self.case.model, &self.folder);
         let mut job = Job::load(&root().join("jobs/flights.toml"))?;
         let data = root().join("data/flights");
-        job.model.as_mut().context("a model")?.path = data.join(format!("models/{model}.onnx"));
+        let file = job.model.as_mut().context("a model")?;
+        file.path = data.join(format!("models/{model}.onnx"));
+        if self.case.what == What::OnnxRuntime {
+            file.engine = ModelEngine::OnnxRuntime;
+        }
         job.drift.as_mut().context("drift")?.baseline =
             data.join(format!("baseline-{model}.parquet"));
         job.outputs = job.outputs.below(folder);

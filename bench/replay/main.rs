@@ -54,6 +54,9 @@ fn cases() -> Vec<Case> {
             if input == Input::Parquet {
                 cases.push(case(What::Alone, 1, Some(CORE)));
             }
+            if model == "trees" {
+                cases.push(case(What::OnnxRuntime, 1, Some(CORE)));
+            }
         }
     }
     cases

@@ -4,12 +4,12 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Float64Builder, RecordBatch, StringArray,
-    StringBuilder, TimestampMillisecondBuilder,
+    StringBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit,
-    TimestampMillisecondType,
+    TimestampMillisecondType, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
@@ -18,6 +18,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Operator;
 
 use crate::failure::Failure;
+use crate::layout::{OFFSET, PARTITION};
 use crate::model::ModelIdentity;
 use crate::prediction::SCORE;
 use crate::rows::Rows;
@@ -79,6 +80,9 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         text("window", true),
         instant("window_start"),
         instant("window_end"),
+        // The record that it is told of, for what is settled with it; no part of what is told.
+        Field::new(PARTITION, DataType::UInt32, true),
+        Field::new(OFFSET, DataType::UInt64, true),
     ]))
 });
 
@@ -197,6 +201,8 @@ struct Alerts<'a> {
     window: StringBuilder,
     window_start: TimestampMillisecondBuilder,
     window_end: TimestampMillisecondBuilder,
+    partition: UInt32Builder,
+    offset: UInt64Builder,
     rows: usize,
 }
 
@@ -216,6 +222,8 @@ impl<'a> Alerts<'a> {
             window: StringBuilder::new(),
             window_start: instants(),
             window_end: instants(),
+            partition: UInt32Builder::new(),
+            offset: UInt64Builder::new(),
             rows: 0,
         }
     }
@@ -240,6 +248,13 @@ impl<'a> Alerts<'a> {
         self.window.append_null();
         self.window_start.append_null();
         self.window_end.append_null();
+        let origin = [PARTITION, OFFSET].map(|name| event.predictions.column_by_name(name));
+        let [partition, offset] = origin;
+        let partition =
+            partition.map(|column| column.as_primitive::<UInt32Type>().value(event.row));
+        let offset = offset.map(|column| column.as_primitive::<UInt64Type>().value(event.row));
+        self.partition.append_option(partition);
+        self.offset.append_option(offset);
         Ok(())
     }
 
@@ -251,6 +266,8 @@ impl<'a> Alerts<'a> {
         self.window.append_value(window);
         self.window_start.append_value(start);
         self.window_end.append_value(end);
+        self.partition.append_null();
+        self.offset.append_null();
     }
 
     fn finish(mut self) -> Result<Option<RecordBatch>, ArrowError> {
@@ -274,6 +291,8 @@ impl<'a> Alerts<'a> {
             Arc::new(self.window.finish()),
             Arc::new(self.window_start.finish()),
             Arc::new(self.window_end.finish()),
+            Arc::new(self.partition.finish()),
+            Arc::new(self.offset.finish()),
         ];
         RecordBatch::try_new(SCHEMA.clone(), columns).map(Some)
     }

@@ -115,6 +115,7 @@ pub fn score<'scope>(
                 if let Some((prediction, seen)) = failure.check(results) {
                     let raised = scorer.alerts(&prediction, &seen);
                     if let Some(raised) = failure.check(raised).flatten() {
+                        scorer.scoring.run.settled.hold_rows(&raised);
                         alerts_out.activate().session(last).give_container(&mut Rows::new(raised));
                     }
                     predictions_out.session(first).give_container(&mut Rows::new(prediction));

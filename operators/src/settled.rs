@@ -1,10 +1,11 @@
-//! Which records of a partition are settled: their prediction or dead letter is acknowledged, or they
-//! were skipped. What lies before the first that is not need never be read again.
+//! Which records of a partition are settled: their prediction, with all alerts of it, or their dead
+//! letter is acknowledged, or they were skipped. What lies before the first that is not need never be
+//! read again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 
 use crate::chunk::Chunk;
@@ -60,16 +61,27 @@ impl Settled {
     }
 
     /// The records that rows of a batch came from are settled; it has the columns [`PARTITION`] and
-    /// [`OFFSET`].
+    /// [`OFFSET`], null where a row is of no record.
     pub fn settle_rows(&self, batch: &RecordBatch) {
+        self.of_rows(batch, Records::settle);
+    }
+
+    /// The records that rows of a batch came from are not settled before they have been called so once
+    /// more for each of these rows.
+    pub fn hold_rows(&self, batch: &RecordBatch) {
+        self.of_rows(batch, Records::hold);
+    }
+
+    fn of_rows(&self, batch: &RecordBatch, tell: fn(&mut Records, u64)) {
         let Some(mut records) = self.records() else { return };
         let columns = (batch.column_by_name(PARTITION), batch.column_by_name(OFFSET));
         let (Some(partitions), Some(offsets)) = columns else { return };
-        let partitions = partitions.as_primitive::<UInt32Type>().values();
-        let offsets = offsets.as_primitive::<UInt64Type>().values();
-        for (partition, &offset) in partitions.iter().zip(offsets.iter()) {
-            if let Some(records) = records.get_mut(partition) {
-                records.settle(offset);
+        let partitions = partitions.as_primitive::<UInt32Type>();
+        for (row, &offset) in offsets.as_primitive::<UInt64Type>().values().iter().enumerate() {
+            if partitions.is_valid(row)
+                && let Some(records) = records.get_mut(&partitions.value(row))
+            {
+                tell(records, offset);
             }
         }
     }
@@ -97,6 +109,8 @@ struct Records {
     pieces: VecDeque<Piece>,
     /// Records of all pieces that are not settled.
     left: u64,
+    /// By offset, how many more times a record is called settled before it is.
+    held: HashMap<u64, u32>,
 }
 
 /// Records that were read together.
@@ -133,7 +147,7 @@ impl Piece {
 
 impl Records {
     fn new(next: u64) -> Self {
-        Records { next, pieces: VecDeque::new(), left: 0 }
+        Records { next, pieces: VecDeque::new(), left: 0, held: HashMap::new() }
     }
 
     fn read(&mut self, mut offsets: Vec<u64>) {
@@ -147,7 +161,18 @@ impl Records {
         self.pieces.push_back(Piece { offsets, settled, left });
     }
 
+    fn hold(&mut self, offset: u64) {
+        *self.held.entry(offset).or_default() += 1;
+    }
+
     fn settle(&mut self, offset: u64) {
+        if let Some(more) = self.held.get_mut(&offset) {
+            *more -= 1;
+            if *more == 0 {
+                self.held.remove(&offset);
+            }
+            return;
+        }
         let at = self.pieces.partition_point(|piece| piece.offsets[0] <= offset);
         let Some(piece) = at.checked_sub(1).and_then(|at| self.pieces.get_mut(at)) else { return };
         let Some(position) = piece.position(offset) else { return };
@@ -172,6 +197,8 @@ impl Records {
 mod tests {
     use std::collections::BTreeSet;
 
+    use arrow::array::{ArrayRef, UInt32Array, UInt64Array};
+
     use super::*;
 
     #[test]
@@ -195,6 +222,34 @@ mod tests {
         assert_eq!((records.settled_to(), records.left), (16, 1));
         records.settle(16);
         assert_eq!((records.settled_to(), records.left), (21, 0));
+    }
+
+    #[test]
+    fn what_is_held_is_settled_once_more_for_each_time() {
+        let mut records = Records::new(0);
+        records.read(vec![0, 1, 2]);
+        records.hold(1);
+        records.hold(1);
+        for (offset, settled_to) in [(0, 1), (1, 1), (2, 1), (1, 1), (1, 3)] {
+            records.settle(offset);
+            assert_eq!(records.settled_to(), settled_to);
+        }
+        assert!(records.held.is_empty());
+    }
+
+    #[test]
+    fn rows_of_no_record_settle_nothing() {
+        let partitions: ArrayRef = Arc::new(UInt32Array::from(vec![None, Some(0)]));
+        let offsets: ArrayRef = Arc::new(UInt64Array::from(vec![None, Some(1)]));
+        let rows = RecordBatch::try_from_iter([(PARTITION, partitions), (OFFSET, offsets)]);
+        let (settled, rows) = (Settled::of([(0, 0)]), rows.unwrap());
+        settled.records().unwrap().get_mut(&0).unwrap().read(vec![0, 1, 2]);
+        settled.hold_rows(&rows);
+        settled.settle(0, [1, 2]);
+        assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 0)], 2));
+        settled.settle_rows(&rows);
+        settled.settle(0, [0]);
+        assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 3)], 0));
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn poll_interval_ms() -> u64 {
 }
 
 fn commit_interval_ms() -> u64 {
-    1_000
+    200
 }
 
 fn refresh_interval_ms() -> u64 {
