@@ -1,8 +1,10 @@
 //! A source that ticks like a live one: rows are scored soon after they come.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_jobs::scoring::{Outputs, scoring};
+use driftline_operators::alert::AlertRules;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
@@ -12,6 +14,7 @@ use driftline_operators::model::ModelIdentity;
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::Scoring;
+use driftline_operators::settled::Settled;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
 use timely::dataflow::ProbeHandle;
@@ -27,21 +30,36 @@ fn declared() -> Vec<FeatureDeclaration> {
     }]
 }
 
-#[test]
-fn no_row_waits_longer_than_the_timeout() {
-    let timeout = Duration::from_millis(20);
-    let rows = 150;
-    let setting = Setting { order: Order::Arrival, ..Setting::new(declared) };
-    let memory = Memory::default();
-    let latencies = Latencies::new(timeout);
-    let (shared, sink, measured) = (setting.clone(), memory.clone(), latencies.clone());
+/// What came of rows with the score 1, 10 ms apart.
+struct Ran {
+    setting: Setting,
+    predictions: Memory,
+    alerts: Memory,
+    latencies: Latencies,
+}
+
+fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
+    let settled = Settled::of([(0, 0)]);
+    let ran = Ran {
+        setting: Setting { order: Order::Arrival, settled, ..Setting::new(declared) },
+        predictions: Memory::default(),
+        alerts: Memory::default(),
+        latencies: Latencies::new(timeout),
+    };
+    let setting = ran.setting.clone();
+    let (predictions, alerts) = (ran.predictions.clone(), ran.alerts.clone());
+    let latencies = ran.latencies.clone();
     let guards = timely::execute(config(timely::CommunicationConfig::Process(1)), move |worker| {
         let probe = ProbeHandle::new();
         worker.dataflow::<u64, _, _>(|scope| {
-            let plan = shared.plan();
+            let plan = setting.plan();
             let enriched = plan.enriched_schema(&layout());
             let inputs = model_inputs(&plan, &layout(), &["value".to_owned()]).unwrap();
-            let identity = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+            let model = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+            let format =
+                PredictionFormat::new(layout(), model.clone(), Default::default(), false, false);
+            let columns = Vec::new();
+            let rules = AlertRules { model, score_over, z_over: 3.0, ks_p_under: 0.05, columns };
             let watched = Watched::new(&enriched, &inputs);
             let scoring_part = Scoring {
                 layout: layout(),
@@ -49,23 +67,23 @@ fn no_row_waits_longer_than_the_timeout() {
                 inputs,
                 model: Box::new(FirstFeature),
                 dependence: BatchDependence::Invariant,
-                format: PredictionFormat::new(layout(), identity, Default::default(), false, false),
+                format,
                 bounds: BatchBounds { max_rows: 1_024, timeout },
                 warm_up: WarmUp::none(),
-                alerts: None,
+                alerts: Some(Arc::new(rules)),
                 keep_inputs: false,
                 partition_names: ["p".to_owned()].into(),
-                run: shared.run(),
+                run: setting.run(),
             };
-            let events = shared.events(Box::new(Ticking::new(Duration::from_millis(10), rows)));
+            let events = setting.events(Box::new(Ticking::new(Duration::from_millis(10), rows)));
             let outputs = Outputs {
                 scoring: scoring_part,
                 watched,
                 drift: None,
-                predictions: Box::new(sink.clone()),
+                predictions: Box::new(predictions.clone()),
                 dead_letters: Box::new(Memory::default()),
-                alerts: None,
-                latencies: measured.clone(),
+                alerts: Some(Box::new(alerts.clone())),
+                latencies: latencies.clone(),
             };
             scoring(scope, events, outputs, &probe);
         });
@@ -75,12 +93,33 @@ fn no_row_waits_longer_than_the_timeout() {
     })
     .unwrap();
     guards.join().into_iter().for_each(|end| end.unwrap());
-    assert_eq!(setting.failure.message(), None);
-    let predicted: usize = memory.batches().iter().map(|batch| batch.num_rows()).sum();
+    assert_eq!(ran.setting.failure.message(), None);
+    let predicted: usize = ran.predictions.batches().iter().map(|batch| batch.num_rows()).sum();
     assert_eq!(predicted as u64, rows);
+    ran
+}
+
+#[test]
+fn no_row_waits_longer_than_the_timeout() {
+    let (rows, timeout) = (150, Duration::from_millis(20));
+    let Ran { setting, latencies, .. } = run(rows, timeout, None);
     let longest = setting.counters.longest_wait();
     assert!(longest <= timeout + Duration::from_millis(5), "a row waited {longest:?}");
     let figures = latencies.figures();
     assert_eq!(figures.rows, rows);
     assert!(figures.max + Duration::from_millis(1) >= longest, "{figures:?}, {longest:?}");
+}
+
+#[test]
+fn a_record_is_settled_with_its_prediction_and_its_alerts() {
+    let rows = 10;
+    for (score_over, alerted) in [(1.0, 0), (0.5, rows)] {
+        let ran = run(rows, Duration::from_millis(20), Some(score_over));
+        let settled = &ran.setting.settled;
+        assert_eq!(settled.unsettled(), rows);
+        ran.predictions.batches().iter().for_each(|batch| settled.settle_rows(batch));
+        assert_eq!(settled.unsettled(), alerted);
+        ran.alerts.batches().iter().for_each(|batch| settled.settle_rows(batch));
+        assert_eq!(settled.offsets(), [(0, rows)]);
+    }
 }

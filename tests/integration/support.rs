@@ -332,6 +332,7 @@ pub struct Setting {
     pub counters: Counters,
     pub failure: Failure,
     pub clock: Arc<dyn Clock>,
+    pub settled: Settled,
     pub declared: fn() -> Vec<FeatureDeclaration>,
 }
 
@@ -354,6 +355,7 @@ impl Setting {
             counters: Counters::default(),
             failure: Failure::default(),
             clock: Arc::new(Monotonic(Instant::now())),
+            settled: Settled::default(),
             declared,
         }
     }
@@ -440,7 +442,7 @@ impl Setting {
             warm_up_from: i64::MIN,
             partition_names: self.partition_names().to_vec().into(),
             counters: self.counters.clone(),
-            settled: Settled::default(),
+            settled: self.settled.clone(),
         };
         let watermarks = self.watermarks();
         let late_are_scored = self.late == LatePolicy::Score;
@@ -471,6 +473,7 @@ impl Setting {
         Run {
             counters: self.counters.clone(),
             failure: self.failure.clone(),
+            settled: self.settled.clone(),
             ..Run::new(self.clock.clone())
         }
     }

@@ -18,9 +18,7 @@ import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition,
 )  # fmt: skip
-from confluent_kafka.admin import (
-    AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType,
-)  # fmt: skip
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from support import ROOT, binary, environment
 
@@ -127,18 +125,6 @@ class Broker:
         """Gives a topic so many partitions in all."""
         admin = self.client(AdminClient)
         admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(TIMEOUT_S)
-
-    def configure(self, topic: str, **config):
-        """Changes settings of a topic, which are named as in `topic`."""
-        entries = [
-            ConfigEntry(
-                key.replace("_", "."), str(value), incremental_operation=AlterConfigOpType.SET
-            )
-            for key, value in config.items()
-        ]
-        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-        admin = self.client(AdminClient)
-        admin.incremental_alter_configs([resource])[resource].result(TIMEOUT_S)
 
     def discard(self):
         if not self.external:

@@ -203,12 +203,10 @@ CLASSIFIERS = [
     ensemble.RandomForestClassifier(20, max_depth=9, random_state=1),
     ensemble.ExtraTreesClassifier(20, max_depth=7, random_state=1),
     ensemble.GradientBoostingClassifier(n_estimators=10, random_state=1),
-    ensemble.HistGradientBoostingClassifier(max_iter=10, random_state=1),
 ]
 REGRESSORS = [
     ensemble.RandomForestRegressor(20, max_depth=9, random_state=1),
     ensemble.GradientBoostingRegressor(n_estimators=10, random_state=1),
-    ensemble.HistGradientBoostingRegressor(max_iter=10, random_state=1),
 ]
 
 
@@ -223,8 +221,7 @@ def test_what_scikit_learn_trains_and_skl2onnx_exports(tmp_path, estimator, opti
     half = (events["hour"] / 2 + events["minute"] / 4).where(events["minute"] < 45)
     given = np.column_stack([events["dep_delay"], half]).astype(np.float32)
     classes = np.digitize(given[:, 0] * np.sin(events["hour"]), [-5, 5])
-    takes_missing = "Hist" in type(estimator).__name__
-    known = slice(None) if takes_missing else ~np.isnan(given[:, 1])
+    known = ~np.isnan(given[:, 1])
     wanted = classes if options else given[:, 0] * classes
     estimator.fit(given[known], wanted[known])
     form = to_onnx(
@@ -238,7 +235,7 @@ def test_what_scikit_learn_trains_and_skl2onnx_exports(tmp_path, estimator, opti
     rows = scored(tmp_path, path)
     made = vectors(rows["prediction"], 3 if options else 1)
     given = vectors(rows["model_input"], 2)
-    known = slice(None) if takes_missing else ~np.isnan(given[:, 1])
+    known = ~np.isnan(given[:, 1])
     scores = estimator.predict_proba if options else lambda rows: estimator.predict(rows)[:, None]
     wanted = scores(given[known])
     assert np.abs(made[known] - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())

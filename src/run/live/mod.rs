@@ -62,9 +62,8 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
     let drift = PreparedDrift::new(job, &parts, (complete_from, i64::MAX))?.map(Arc::new);
-    let rules = drift.as_ref().zip(job.kafka.alerts.as_ref());
-    let rules =
-        rules.map(|(drift, topic)| (Arc::new(alert_rules(job, &parts, drift)), topic.clone()));
+    let rules = || Arc::new(alert_rules(job, &parts, drift.as_deref()));
+    let rules = job.kafka.alerts.clone().map(|topic| (rules(), topic));
 
     let mut engine = Engine::new(prepared.clone(), &options);
     let places = prepared.inputs.event_places();
@@ -185,19 +184,22 @@ fn check_account(counters: &Counters) -> Result<()> {
     Ok(())
 }
 
-/// When alerts are raised, with the reference that drift is measured against.
-fn alert_rules(job: &Job, parts: &ScoringParts, drift: &PreparedDrift) -> AlertRules {
-    let moments = drift.format.comparisons.iter().map(|comparison| {
-        let moments = comparison.moments;
-        moments.mean.zip(moments.std).filter(|(_, std)| *std > 0.0)
-    });
+/// When alerts are raised; where drift is watched, with the reference that it is measured against.
+fn alert_rules(job: &Job, parts: &ScoringParts, drift: Option<&PreparedDrift>) -> AlertRules {
+    let columns = |drift: &PreparedDrift| {
+        let moments = drift.format.comparisons.iter().map(|comparison| {
+            let moments = comparison.moments;
+            moments.mean.zip(moments.std).filter(|(_, std)| *std > 0.0)
+        });
+        drift.format.names.iter().cloned().zip(moments).collect()
+    };
     let Alerts { score_over, z_over, ks_p_under } = job.alerts;
     AlertRules {
         model: parts.identity.clone(),
         score_over,
         z_over,
         ks_p_under,
-        columns: drift.format.names.iter().cloned().zip(moments).collect(),
+        columns: drift.map(columns).unwrap_or_default(),
     }
 }
 
