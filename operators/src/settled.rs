@@ -244,10 +244,11 @@ mod tests {
         let rows = RecordBatch::try_from_iter([(PARTITION, partitions), (OFFSET, offsets)]);
         let (settled, rows) = (Settled::of([(0, 0)]), rows.unwrap());
         settled.records().unwrap().get_mut(&0).unwrap().read(vec![0, 1, 2]);
-        settled.hold_rows(&rows);
+        settled.hold_rows(&rows.slice(1, 1));
         settled.settle(0, [1, 2]);
         assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 0)], 2));
         settled.settle_rows(&rows);
+        assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 0)], 1));
         settled.settle(0, [0]);
         assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 3)], 0));
     }
