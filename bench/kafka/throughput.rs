@@ -60,8 +60,9 @@ pub fn measure(broker: &Broker, rounds: usize) -> Result<f64> {
         let round = CASES.iter().map(|case| case.figures(broker));
         all.push(round.collect::<Result<Vec<Figures>>>()?);
     }
+    let position = |case| CASES.iter().position(|other| *other == case).unwrap_or_default();
     let of = |case: Case, figure: fn(&Figures) -> f64| {
-        let at = CASES.iter().position(|other| *other == case).unwrap_or_default();
+        let at = position(case);
         median(all.iter().map(|round| figure(&round[at])))
     };
     println!("| what | events/s | events per CPU-second | µs a row in the model |");
@@ -76,7 +77,6 @@ pub fn measure(broker: &Broker, rounds: usize) -> Result<f64> {
     }
     // Of the same round, as a machine has better and worse minutes.
     for model in [TREES, TREES_ORT] {
-        let position = |case| CASES.iter().position(|other| *other == case).unwrap_or_default();
         let [bare, live] = [position(WITH_HEADERS), position(Case::Live(model, 1))];
         let ort = position(Case::Live(TREES_ORT, 1));
         let share = |round: &Vec<Figures>| {

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::nodes::{Attribute, GraphNode};
 use super::proto;
-use super::wire::{Fields, Value, floats, integers, text};
+use super::wire::Fields;
 use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Tree};
 
 /// The ensemble between the model's input and its output, if the one is all that it reads and the
@@ -48,35 +49,6 @@ pub fn read(
     Some(Attributes::read(&trees.attributes, is_classifier).and_then(|a| a.ensemble(features)))
 }
 
-struct GraphNode<'a> {
-    operator: String,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    attributes: Vec<&'a [u8]>,
-}
-
-impl<'a> GraphNode<'a> {
-    fn read(node: &'a [u8]) -> Self {
-        let mut found = GraphNode {
-            operator: String::new(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            attributes: Vec::new(),
-        };
-        for (field, value) in Fields::new(node) {
-            let Value::Bytes(bytes) = value else { continue };
-            match field {
-                proto::NODE_INPUT => found.inputs.push(text(bytes)),
-                proto::NODE_OUTPUT => found.outputs.push(text(bytes)),
-                proto::NODE_OPERATOR => found.operator = text(bytes),
-                proto::NODE_ATTRIBUTE => found.attributes.push(bytes),
-                _ => {}
-            }
-        }
-        found
-    }
-}
-
 /// The attributes of TreeEnsembleClassifier and TreeEnsembleRegressor, as they stand in the file:
 /// <https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleClassifier.html>.
 #[derive(Default)]
@@ -111,21 +83,8 @@ impl Attributes {
     }
 
     fn read_one(&mut self, attribute: &[u8]) -> Result<(), String> {
-        let mut name = String::new();
-        let (mut whole, mut numbers, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for (field, value) in Fields::new(attribute) {
-            match (field, value) {
-                (proto::ATTRIBUTE_NAME, Value::Bytes(bytes)) => name = text(bytes),
-                (proto::ATTRIBUTE_INTEGER | proto::ATTRIBUTE_INTEGERS, value) => {
-                    whole.extend(integers(value));
-                }
-                (proto::ATTRIBUTE_FLOATS, value) => numbers.extend(floats(value)),
-                (proto::ATTRIBUTE_TEXT | proto::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => {
-                    texts.push(text(bytes));
-                }
-                _ => {}
-            }
-        }
+        let Attribute { name, integers: whole, floats: numbers, texts } =
+            Attribute::read(attribute);
         match name.as_str() {
             "nodes_treeids" => self.tree_ids = whole,
             "nodes_nodeids" => self.node_ids = whole,

@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::nodes::{Attribute, GraphNode};
 use super::proto;
-use super::wire::{Fields, Value, integers, text};
+use super::wire::{Fields, Value, text};
 
 /// Graphs inside of graphs are followed so deep.
 const DEPTH_MAX: usize = 16;
@@ -87,26 +88,22 @@ impl FileFacts {
     }
 
     fn read_node(&mut self, node: &[u8], depth: usize) {
-        let (mut operator, mut output) = (String::new(), String::new());
-        let mut lists = Vec::new();
-        for (field, value) in Fields::new(node) {
-            let Value::Bytes(bytes) = value else { continue };
-            match field {
-                proto::NODE_OUTPUT => output = text(bytes),
-                proto::NODE_OPERATOR => operator = text(bytes),
-                proto::NODE_ATTRIBUTE => lists.extend(self.read_attribute(bytes, depth)),
-                _ => {}
+        let GraphNode { operator, outputs, attributes, .. } = GraphNode::read(node);
+        for attribute in attributes {
+            self.read_nested(attribute, depth);
+            let Attribute { name, texts, integers, .. } = Attribute::read(attribute);
+            if texts.is_empty() && integers.is_empty() {
+                continue;
             }
-        }
-        for Attribute { name, texts, integers } in lists {
+            let output = outputs.last().cloned().unwrap_or_default();
             match (operator.as_str(), name.as_str()) {
                 ("ZipMap", "classlabels_strings") => {
                     let labels = texts.into_iter().map(Label::Text).collect();
-                    self.classes.insert(output.clone(), labels);
+                    self.classes.insert(output, labels);
                 }
                 ("ZipMap", "classlabels_int64s") => {
                     let labels = integers.into_iter().map(Label::Number).collect();
-                    self.classes.insert(output.clone(), labels);
+                    self.classes.insert(output, labels);
                 }
                 (_, "cats_strings" | "keys_strings") => self.words.push(texts),
                 (_, "cats_int64s" | "keys_int64s") => self.numbers.push(integers),
@@ -115,14 +112,10 @@ impl FileFacts {
         }
     }
 
-    /// An attribute's name and lists, if it has one; tensors and graphs in it are read on.
-    fn read_attribute(&mut self, attribute: &[u8], depth: usize) -> Option<Attribute> {
-        let mut found = Attribute::default();
+    /// Reads the tensors and graphs in an attribute on.
+    fn read_nested(&mut self, attribute: &[u8], depth: usize) {
         for (field, value) in Fields::new(attribute) {
             match (field, value) {
-                (proto::ATTRIBUTE_NAME, Value::Bytes(bytes)) => found.name = text(bytes),
-                (proto::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => found.texts.push(text(bytes)),
-                (proto::ATTRIBUTE_INTEGERS, value) => found.integers.extend(integers(value)),
                 (proto::ATTRIBUTE_TENSOR | proto::ATTRIBUTE_TENSORS, Value::Bytes(tensor)) => {
                     self.read_tensor(tensor);
                 }
@@ -132,7 +125,6 @@ impl FileFacts {
                 _ => {}
             }
         }
-        (!found.texts.is_empty() || !found.integers.is_empty()).then_some(found)
     }
 
     fn read_tensor(&mut self, tensor: &[u8]) {
@@ -151,13 +143,6 @@ impl FileFacts {
             }
         }
     }
-}
-
-#[derive(Default)]
-struct Attribute {
-    name: String,
-    texts: Vec<String>,
-    integers: Vec<i64>,
 }
 
 #[cfg(test)]

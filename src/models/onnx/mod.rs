@@ -3,6 +3,7 @@
 mod ensemble;
 mod file;
 mod inputs;
+mod nodes;
 mod outputs;
 mod proto;
 mod tensors;
