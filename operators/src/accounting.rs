@@ -69,6 +69,10 @@ pub struct TableState {
     pub rows_read: u64,
     /// Rows that came behind the watermark of their partition.
     pub rows_late: u64,
+    /// How far (ms) they were behind the highest time of their partition at most.
+    pub behind_ms_most: i64,
+    /// Files that were not in order of time, and were sorted.
+    pub sorted: Vec<String>,
     /// Most versions held at once, by worker.
     pub versions_most: BTreeMap<usize, u64>,
     /// Versions held now, by worker.
@@ -207,11 +211,19 @@ impl Counters {
         (state.keys, state.rows) = (keys as u64, rows as u64);
     }
 
-    pub fn table_rows_read(&self, table: &str, rows: u64, late: u64) {
+    /// `late` of `rows` rows came behind the watermark of their partition, and at most `behind_ms`
+    /// behind its highest time.
+    pub fn table_rows_read(&self, table: &str, rows: u64, late: u64, behind_ms: i64) {
         self.table(table, |state| {
             state.rows_read += rows;
             state.rows_late += late;
+            state.behind_ms_most = state.behind_ms_most.max(behind_ms);
         });
+    }
+
+    /// Files of `table` were not in order of time, and were sorted.
+    pub fn table_sorted(&self, table: &str, files: Vec<String>) {
+        self.table(table, |state| state.sorted = files);
     }
 
     /// `versions` of `table` are held on `worker`.

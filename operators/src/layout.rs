@@ -7,6 +7,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 
+use crate::fine_time::is_fine;
 use crate::sort::OrderColumns;
 
 /// Event time in milliseconds since 1970-01-01T00:00:00Z, Int64.
@@ -72,6 +73,8 @@ pub struct EventLayout {
     /// The output key.
     pub key: Option<usize>,
     pub time: usize,
+    /// The event's own column of its time, where that is stored finer than ms.
+    pub fine_time: Option<usize>,
     pub late: usize,
     pub partition: usize,
     pub offset: usize,
@@ -104,6 +107,7 @@ impl EventLayout {
             id,
             key,
             time: own,
+            fine_time: None,
             late: own + 1,
             partition: own + 2,
             offset: own + 3,
@@ -111,6 +115,12 @@ impl EventLayout {
             raw: came_as.is_bytes().then_some(own + 5),
             envelope: (came_as == CameAs::Messages).then_some(own + 6),
         }
+    }
+
+    /// The same layout of events whose own column `time` holds their time.
+    #[must_use]
+    pub fn with_own_time(self, time: usize, stored: &DataType) -> Self {
+        EventLayout { fine_time: is_fine(stored).then_some(time), ..self }
     }
 
     /// The columns that order rows.

@@ -20,6 +20,7 @@ pub mod export;
 pub mod failure;
 pub mod fault;
 pub mod features;
+pub mod fine_time;
 pub mod gate;
 pub mod ingest;
 pub mod key_group;

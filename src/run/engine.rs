@@ -98,6 +98,9 @@ impl Engine {
             self.run.failure.check(ended);
         }
         drop(progress);
+        for (table, files) in self.prepared.sorted() {
+            self.run.counters.table_sorted(table, files);
+        }
         Ok(Ended {
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),

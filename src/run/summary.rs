@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use driftline_operators::accounting::{Account, Counters, WindowState};
+use driftline_operators::accounting::{Account, Counters, TableState, WindowState};
 use driftline_operators::drift::baseline::ReferenceKind;
 use driftline_operators::latency::LatencyFigures;
 
@@ -29,6 +29,8 @@ pub struct Summary {
     /// Micro-batches that were scored.
     pub batches: u64,
     lines: Vec<(&'static str, String)>,
+    /// What the results depend on that they should not; said before all else.
+    warnings: Vec<String>,
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
     next: Vec<String>,
@@ -44,6 +46,7 @@ impl Summary {
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
+            warnings: late_versions(counters),
             drift: Vec::new(),
             next: Vec::new(),
         }
@@ -132,6 +135,7 @@ impl Summary {
         }
         self.lines.extend(window_state(counters).map(|state| ("windows", state)));
         self.lines.extend(table_state(counters).map(|state| ("tables", state)));
+        self.lines.extend(sorted_tables(counters).map(|files| ("sorted", files)));
     }
 
     pub fn of_export(counters: &Counters, ended: &Ended, folder: &Path) -> Self {
@@ -192,6 +196,42 @@ fn table_state(counters: &Counters) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The files of tables whose rows were not in order of time, by table.
+fn sorted_tables(counters: &Counters) -> Option<String> {
+    let sorted = counters.table_states().into_iter().filter(|(_, state)| !state.sorted.is_empty());
+    let texts = sorted.map(|(name, state)| format!("{name}: {}", not_in_order(&state.sorted)));
+    let text = texts.collect::<Vec<_>>().join("; ");
+    (!text.is_empty()).then_some(text)
+}
+
+/// That files are not in order of time, some of them by name.
+pub fn not_in_order(files: &[String]) -> String {
+    match files {
+        [one] => format!("{} is not in order of time", shown(Path::new(one))),
+        [first, more @ ..] => {
+            let first = shown(Path::new(first));
+            format!("{first} and {} more files are not in order of time", more.len())
+        }
+        [] => String::new(),
+    }
+}
+
+/// Versions that came behind the watermark of their table: what events found of it depends on what had
+/// come by then.
+fn late_versions(counters: &Counters) -> Vec<String> {
+    let late = counters.table_states().into_iter().filter(|(_, state)| state.rows_late > 0);
+    let text = |(name, state): (String, TableState)| {
+        let (rows, behind) = (thousands(state.rows_late), state.behind_ms_most);
+        let rows = if state.rows_late == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+        format!(
+            "tables.{name}: {rows} came later than allowed_lateness_ms has events wait for them, up to \
+             {behind} ms behind: features that read the table depend on how its input was cut; \
+             tables.{name}.allowed_lateness_ms = {behind} would have them all in time"
+        )
+    };
+    late.map(text).collect()
+}
+
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().and_then(|folder| folder.canonicalize());
     let whole = path.canonicalize().unwrap_or_else(|_| PathBuf::from(path));
@@ -212,6 +252,9 @@ fn look_at(path: &Path, format: Format) -> String {
 
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
         let Account { read, predictions, skipped, dead_letters, pending } = self.account;
         let seconds = self.took.as_secs_f64();
         let workers = if self.workers == 1 {

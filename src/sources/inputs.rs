@@ -1,6 +1,7 @@
 //! All streams of a job: what they are, and each worker's share of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -29,6 +30,9 @@ use crate::config::job::Format;
 use crate::interrupt::Interrupt;
 use crate::kafka::Cluster;
 
+/// Lines of a stored table that are decoded at a time: it is read whole before any of it is used.
+const TABLE_LINES: usize = 8_192;
+
 /// The streams of a job, opened as far as needed to know their columns and partitions.
 pub struct Inputs {
     streams: Vec<Stream>,
@@ -39,7 +43,10 @@ pub struct Inputs {
 }
 
 struct Stream {
+    number: usize,
     kind: Kind,
+    /// It is a table of lines that turned out not to be in order of time.
+    was_sorted: Arc<AtomicBool>,
     first_partition: u32,
     idle_timeout_ms: Option<u64>,
     allowed_lateness_ms: i64,
@@ -152,6 +159,27 @@ impl Inputs {
             Kind::Json(_) => CameAs::Bytes,
             Kind::Kafka(_) => CameAs::Messages,
             Kind::Parquet(_) | Kind::Own(_) => CameAs::Columns,
+        }
+    }
+
+    /// Files of a table that are not in order of time, and are sorted; of lines this is known when
+    /// they have been read.
+    pub fn sorted(&self, stream: usize) -> Vec<String> {
+        match &self.streams[stream].kind {
+            Kind::Parquet(parquet) => parquet.sorted(),
+            Kind::Json(json) if self.streams[stream].was_sorted.load(Relaxed) => {
+                vec![json.partition.name.clone()]
+            }
+            Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a stream comes as it comes, rather than from files.
+    pub fn is_live(&self, stream: usize) -> bool {
+        match &self.streams[stream].kind {
+            Kind::Json(json) => json.live,
+            Kind::Kafka(_) => true,
+            Kind::Parquet(_) | Kind::Own(_) => false,
         }
     }
 
@@ -300,7 +328,9 @@ impl Stream {
             }
         };
         Ok(Stream {
+            number,
             kind,
+            was_sorted: Arc::default(),
             first_partition,
             idle_timeout_ms: spec.idle_timeout_ms,
             allowed_lateness_ms: spec.allowed_lateness_ms,
@@ -344,8 +374,17 @@ impl Stream {
                 Box::new(ParquetFeed::new(reader, pieces.clone()))
             }
             Kind::Json(json) => {
-                let lines = json.start(limit, epoch_rows_max);
-                Box::new(json_feed(json, partition, lines, idle_timeout, Instant::now())?)
+                let is_stored_table = self.number != EVENTS && !json.live;
+                let rows_max = match is_stored_table {
+                    true => epoch_rows_max.max(TABLE_LINES),
+                    false => epoch_rows_max,
+                };
+                let lines = json.start(limit, rows_max);
+                let feed = json_feed(json, partition, lines, idle_timeout, Instant::now())?;
+                match is_stored_table {
+                    true => Box::new(feed.in_time_order(epoch_rows_max, self.was_sorted.clone())),
+                    false => Box::new(feed),
+                }
             }
             Kind::Own(own) => Box::new(own.feed(partition, limit, epoch_rows_max, idle_timeout)?),
             // Its partitions are feeds of their own.

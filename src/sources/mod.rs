@@ -11,6 +11,7 @@
 //! | `own/` | events that a program brings |
 //! | `feed`, `one_partition` | what reads a stream, chunk by chunk; one that has a single partition |
 //! | `merge`, `replay` | several feeds as one source; Parquet events alone, by their schedule |
+//! | `in_time_order`, `sorted_rows` | stored tables whose rows are in another order |
 //! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
 //! | `files`, `idle` | which files there are; silence of live input |
 
@@ -18,6 +19,7 @@ pub mod columns;
 pub mod feed;
 pub mod files;
 pub mod idle;
+mod in_time_order;
 pub mod inputs;
 pub mod json;
 pub mod kafka;
@@ -26,6 +28,7 @@ pub mod one_partition;
 pub mod own;
 pub mod parquet;
 pub mod replay;
+mod sorted_rows;
 pub mod stored_columns;
 pub mod stream;
 

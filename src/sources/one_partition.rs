@@ -1,5 +1,7 @@
 //! A stream that is one partition and is read by one reader, as one of several that are merged.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
@@ -10,6 +12,7 @@ use driftline_operators::ingest::Wake;
 
 use super::feed::{Feed, Offer, Taken};
 use super::idle::Silence;
+use super::in_time_order::InTimeOrder;
 use super::{SourceError, failed};
 
 /// What reads the partition.
@@ -100,6 +103,18 @@ impl<R: Reader> OnePartition<R> {
     #[must_use]
     pub fn joining(self) -> Self {
         OnePartition { has_joined: true, ..self }
+    }
+
+    /// The same partition, of a stored table of which nothing was read yet, in order of time.
+    /// `was_sorted` becomes true if it turns out not to have been in order.
+    pub fn in_time_order(
+        self,
+        rows_max: usize,
+        was_sorted: Arc<AtomicBool>,
+    ) -> OnePartition<InTimeOrder<R>> {
+        let OnePartition { place, reader, ended, silence, highest, waiting, has_joined } = self;
+        let reader = InTimeOrder::new(reader, &place.name, place.time_column, rows_max, was_sorted);
+        OnePartition { place, reader, ended, silence, highest, waiting, has_joined }
     }
 
     fn rows(&mut self, records: Records, now: Instant) -> Waiting {

@@ -179,14 +179,20 @@ fn check(case: &Case, inputs: &Inputs, read: &[Vec<Chunk>]) {
         }
     }
 
-    // Within a partition rows are in order, and the highest time before each chunk is known.
+    // Within a partition events are in the order of the file and rows of tables in order of time, and
+    // the highest time before each chunk is known.
     let mut highest: BTreeMap<u32, (u64, i64)> = BTreeMap::new();
+    let mut places = BTreeSet::new();
     for chunk in &chunks {
         assert_eq!(chunk.offsets.len(), chunk.rows.num_rows());
         let (next, before) = highest.entry(chunk.partition).or_insert((0, i64::MIN));
         assert_eq!(chunk.highest_before, *before, "partition {}", chunk.partition);
         for (&offset, time) in chunk.offsets.values().iter().zip(times(chunk)) {
-            assert_eq!(offset, *next);
+            match chunk.stream {
+                EVENTS => assert_eq!(offset, *next),
+                _ => assert!(time.is_none_or(|time| time >= *before)),
+            }
+            assert!(places.insert((chunk.partition, offset)));
             *next += 1;
             *before = time.map_or(*before, |time| time.max(*before));
         }

@@ -295,7 +295,7 @@ fn random_partitions(seed: u64) -> Vec<Vec<Row>> {
         };
         let behind = if random.below(9) == 0 { random.below(300) } else { random.below(30) };
         let partition = random.below(2) as usize;
-        partitions[partition].push(Row { time: id - behind as i64, id, key: None, value });
+        partitions[partition].push(Row { time: id - behind as i64, us: 0, id, key: None, value });
     }
     partitions
 }

@@ -79,7 +79,7 @@ fn random_partitions(seed: u64) -> Vec<Partition> {
         for _ in 0..random.below(200) {
             time += if random.below(40) == 0 { 200 } else { random.below(4) as i64 };
             let time = time - random.below(10) as i64;
-            rows.push(Row { time, id, key: Some(format!("k{}", id % 3)), value: None });
+            rows.push(Row { time, us: 0, id, key: Some(format!("k{}", id % 3)), value: None });
             id += 1;
         }
         partitions.push(Partition::Events(rows));
@@ -90,7 +90,7 @@ fn random_partitions(seed: u64) -> Vec<Partition> {
         time += random.below(12) as i64;
         let time = time - random.below(TABLE_LATENESS_MS as u64) as i64;
         let key = format!("k{}", random.below(3));
-        rows.push(VersionRow { key, time, sequence, value: Some(sequence as f64) });
+        rows.push(VersionRow { key, time, us: 0, sequence, value: Some(sequence as f64) });
     }
     partitions.push(Partition::Versions(0, rows));
     partitions
@@ -299,8 +299,10 @@ impl Source for Ticking {
 
     fn poll(&mut self, _allowance: &Allowance) -> Result<Polled, SourceError> {
         let key = || "k".to_owned();
-        let version = |time: i64| VersionRow { key: key(), time, sequence: 0, value: Some(7.0) };
-        let events = (0..10).map(|id| Row { time: 100 + id, id, key: Some(key()), value: None });
+        let version =
+            |time: i64| VersionRow { key: key(), time, us: 0, sequence: 0, value: Some(7.0) };
+        let events =
+            (0..10).map(|id| Row { time: 100 + id, us: 0, id, key: Some(key()), value: None });
         let partitions = [
             Partition::Events(events.collect()),
             Partition::Versions(0, vec![version(50), version(500)]),

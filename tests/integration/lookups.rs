@@ -125,6 +125,11 @@ fn naive_by_epoch(partitions: &[Partition], setting: &Setting, seed: u64, in_ste
     naive_of(partitions, |event, version| came[&version] <= due[&event])
 }
 
+/// How old a version is at a row (µs); negative if it begins later.
+fn age_us(row: &Row, version: &VersionRow) -> i64 {
+    (row.time - version.time) * 1_000 + row.us - version.us
+}
+
 /// The definition over the versions that are there for an event.
 fn naive_of(partitions: &[Partition], is_there: impl Fn(Origin, Origin) -> bool) -> Found {
     let of_table = |wanted: usize| -> Vec<(Origin, &VersionRow)> {
@@ -138,21 +143,21 @@ fn naive_of(partitions: &[Partition], is_there: impl Fn(Origin, Origin) -> bool)
         placed.collect()
     };
     let tables = [of_table(0), of_table(1)];
-    let as_of = |table: usize, key: Option<&str>, event: Origin, time: i64| {
+    let as_of = |table: usize, key: Option<&str>, event: Origin, row: &Row| {
         let candidates = tables[table].iter().filter(|(_, row)| Some(row.key.as_str()) == key);
         let candidates = candidates.filter(|(version, _)| is_there(event, *version));
-        let not_after = candidates.map(|(_, row)| *row).filter(|row| row.time <= time);
-        not_after.max_by_key(|row| (row.time, row.sequence))
+        let not_after = candidates.map(|(_, row)| *row).filter(|version| age_us(row, version) >= 0);
+        not_after.max_by_key(|row| (row.time, row.us, row.sequence))
     };
     let mut found = Found::new();
     for (number, partition) in (0..).zip(partitions) {
         let Partition::Events(rows) = partition else { continue };
         for (offset, row) in (0..).zip(rows) {
             let (event, key) = ((number, offset), row.key.as_deref());
-            let own = as_of(0, key, event, row.time);
-            let age = own.filter(|v| v.value.is_some()).map(|v| (row.time - v.time) as f64);
-            let other = as_of(0, Some(&format!("k{}", row.id % 5)), event, row.time);
-            let young = as_of(1, key, event, row.time).filter(|v| row.time - v.time <= MAX_AGE_MS);
+            let own = as_of(0, key, event, row);
+            let age = own.filter(|v| v.value.is_some()).map(|v| age_us(row, v) as f64 / 1e3);
+            let other = as_of(0, Some(&format!("k{}", row.id % 5)), event, row);
+            let young = as_of(1, key, event, row).filter(|v| age_us(row, v) <= MAX_AGE_MS * 1_000);
             let value = |version: Option<&VersionRow>| version.and_then(|version| version.value);
             found.insert(row.id, [value(own), age, value(other), value(young)]);
         }
@@ -160,7 +165,12 @@ fn naive_of(partitions: &[Partition], is_there: impl Fn(Origin, Origin) -> bool)
     found
 }
 
-/// Events and versions in disorder: ties, null keys, deletes, corrections of equal `valid_from`,
+/// Some µs, few enough for ties.
+fn quarter(random: &mut Random) -> i64 {
+    random.below(4) as i64 * 250
+}
+
+/// Events and versions in disorder: ties, times within one ms, null keys, deletes, corrections of equal `valid_from`,
 /// rows that come twice, keys that the tables lack, events before the first version.
 fn random_partitions(seed: u64, keys: u64, disorder: [u64; 2]) -> Vec<Partition> {
     let mut random = Random::new(seed);
@@ -170,7 +180,8 @@ fn random_partitions(seed: u64, keys: u64, disorder: [u64; 2]) -> Vec<Partition>
     for id in 0..rows {
         let key = (random.below(15) != 0).then(|| format!("k{}", random.below(keys + 1)));
         let time = id / 2 - random.below(disorder[0] + 1) as i64;
-        events[random.below(2) as usize].push(Row { time, id, key, value: None });
+        let us = quarter(&mut random);
+        events[random.below(2) as usize].push(Row { time, us, id, key, value: None });
     }
     let mut tables = vec![vec![Vec::new(); 2], vec![Vec::new(); 1]];
     for (table, partitions) in tables.iter_mut().enumerate() {
@@ -179,6 +190,7 @@ fn random_partitions(seed: u64, keys: u64, disorder: [u64; 2]) -> Vec<Partition>
             let row = VersionRow {
                 key: format!("k{}", random.below(keys)),
                 time: 20 + sequence * 3 / 2 - random.below(disorder[1] + 1) as i64,
+                us: quarter(&mut random),
                 sequence,
                 value: (random.below(6) != 0).then(|| (table as i64 * 1_000 + sequence) as f64),
             };
@@ -279,6 +291,7 @@ fn versions_held_are_bounded_by_the_lateness() {
     let mut random = Random::new(50);
     let events = (0..4_000).map(|id| Row {
         time: id,
+        us: 0,
         id,
         key: Some(format!("k{}", random.below(keys))),
         value: None,
@@ -289,6 +302,7 @@ fn versions_held_are_bounded_by_the_lateness() {
             (0..keys as i64).map(move |key| VersionRow {
                 key: format!("k{key}"),
                 time: at * step,
+                us: 0,
                 sequence: at,
                 value: Some(at as f64),
             })

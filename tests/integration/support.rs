@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMillisecondArray, UInt64Array,
+    TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
 use driftline_jobs::enriched::{Enriched, Events, enriched};
@@ -68,14 +68,22 @@ impl Random {
 #[derive(Clone, Debug)]
 pub struct Row {
     pub time: i64,
+    /// µs beyond the ms of the time, below 1,000.
+    pub us: i64,
     pub id: i64,
     pub key: Option<String>,
     pub value: Option<f64>,
 }
 
+const TIME_TYPE: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+fn micros(time: i64, us: i64) -> i64 {
+    time * 1_000 + us
+}
+
 fn event_schema() -> Schema {
     Schema::new(vec![
-        Field::new("t", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("t", TIME_TYPE, true),
         Field::new("id", DataType::Int64, true),
         Field::new("key", DataType::Utf8, true),
         Field::new("value", DataType::Float64, true),
@@ -84,11 +92,14 @@ fn event_schema() -> Schema {
 
 pub fn layout() -> EventLayout {
     EventLayout::new(&event_schema(), Some(1), Some(2), CameAs::Columns)
+        .with_own_time(0, &TIME_TYPE)
 }
 
 pub fn events(rows: &[Row]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.time))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(
+            rows.iter().map(|r| micros(r.time, r.us)),
+        )),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.id))),
         Arc::new(rows.iter().map(|r| r.key.as_deref()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|r| r.value).collect::<Float64Array>()),
@@ -101,6 +112,8 @@ pub fn events(rows: &[Row]) -> RecordBatch {
 pub struct VersionRow {
     pub key: String,
     pub time: i64,
+    /// As of [`Row`].
+    pub us: i64,
     pub sequence: i64,
     pub value: Option<f64>,
 }
@@ -108,7 +121,7 @@ pub struct VersionRow {
 fn version_schema() -> Schema {
     Schema::new(vec![
         Field::new("key", DataType::Utf8, true),
-        Field::new("t", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        Field::new("t", TIME_TYPE, true),
         Field::new("sequence", DataType::Int64, true),
         Field::new("deleted", DataType::Boolean, true),
         Field::new("value", DataType::Float64, true),
@@ -118,7 +131,9 @@ fn version_schema() -> Schema {
 pub fn versions(rows: &[VersionRow]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.key.as_str()))),
-        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.time))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(
+            rows.iter().map(|r| micros(r.time, r.us)),
+        )),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.sequence))),
         Arc::new(rows.iter().map(|r| Some(r.value.is_none())).collect::<BooleanArray>()),
         Arc::new(rows.iter().map(|r| r.value).collect::<Float64Array>()),
@@ -276,7 +291,7 @@ impl Source for Ticking {
             return Ok(Polled::Wait(wait));
         }
         let time = self.sent as i64;
-        let row = Row { time, id: time, key: Some("k".to_owned()), value: Some(1.0) };
+        let row = Row { time, us: 0, id: time, key: Some("k".to_owned()), value: Some(1.0) };
         self.sent += 1;
         self.left -= 1;
         Ok(Polled::Chunk(Box::new(Chunk {
@@ -314,6 +329,7 @@ impl TestTable {
             values: vec![Field::new("value", DataType::Float64, true)],
             max_age_ms: None,
             eager: false,
+            fine: AsOfTable::is_fine(&TIME_TYPE, Some(&DataType::Int64)),
         };
         TestTable { table, partitions: 1, allowed_lateness_ms: 0 }
     }
@@ -398,6 +414,7 @@ impl Setting {
             sequence: Some(2),
             delete: Some(Expression::compile("deleted", &columns, &Functions::default()).unwrap()),
             values: vec![4],
+            by_epoch: false,
             allowed_lateness_ms: table.allowed_lateness_ms,
             partition_names: self.partition_names().to_vec().into(),
             counters: self.counters.clone(),

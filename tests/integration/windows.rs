@@ -168,7 +168,7 @@ fn random_rows(seed: u64, keys: u64, rows: i64, disorder: u64) -> Vec<Vec<Row>> 
         let value = (random.below(10) != 0).then(|| random.below(400) as f64 / 4.0 - 50.0);
         let time = id / 3 - random.below(disorder + 1) as i64;
         let partition = random.below(3) as usize;
-        partitions[partition].push(Row { time, id, key, value });
+        partitions[partition].push(Row { time, us: 0, id, key, value });
     }
     partitions
 }

@@ -14,9 +14,10 @@ use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
-use super::table::{AsOfTable, DELETED, KEY, OFFSET, PARTITION, SEQUENCE, TIME, VALUES};
-use super::versions::{Key, Version, Versions};
+use super::table::{AsOfTable, DELETED, KEY, OFFSET, PARTITION, SEQUENCE, TIME, VALUES, unpack};
+use super::versions::{Key, Sequence, Version, Versions};
 use crate::exchange::{Route, RowDistributor};
+use crate::fine_time::FineTime;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Watermarks};
@@ -100,7 +101,7 @@ fn changes<'scope>(
                     versions.forget(lowest.saturating_sub(retention.history_ms), &mut changes);
                     // 2. The epoch's own versions come.
                     for batch in batches {
-                        let rows = failure.check(decode(&batch, converter));
+                        let rows = failure.check(decode(&table, &batch, converter));
                         for (key, version) in rows.into_iter().flatten() {
                             versions.insert(key, version, &mut changes);
                         }
@@ -126,6 +127,7 @@ pub fn value_rows(table: &AsOfTable) -> Result<RowConverter, ArrowError> {
 }
 
 fn decode(
+    table: &AsOfTable,
     batch: &RecordBatch,
     converter: &RowConverter,
 ) -> Result<Vec<(Key, Version)>, ArrowError> {
@@ -134,12 +136,20 @@ fn decode(
     let deleted = batch.column(DELETED).as_boolean();
     let partitions = batch.column(PARTITION).as_primitive::<UInt32Type>();
     let offsets = batch.column(OFFSET).as_primitive::<UInt64Type>();
-    let rows = converter.convert_columns(&batch.columns()[VALUES..])?;
+    let fine = table.fine_column().map(|at| batch.column(at).as_primitive::<UInt64Type>());
+    let rows = converter.convert_columns(&batch.columns()[VALUES..VALUES + table.values.len()])?;
     let key = keys(batch.column(KEY))?;
     let decoded = (0..batch.num_rows()).filter_map(|row| {
         let values = (!deleted.value(row)).then(|| Rc::from(rows.row(row).as_ref()));
-        let sequence = (sequences.value(row), partitions.value(row), offsets.value(row));
-        Some((key(row)?, Version { valid_from: times.value(row), sequence, values }))
+        let (ns, low) = unpack(fine.map_or(0, |fine| fine.value(row)));
+        let valid_from = FineTime { ms: times.value(row), ns };
+        let sequence = Sequence {
+            high: sequences.value(row),
+            low,
+            partition: partitions.value(row),
+            offset: offsets.value(row),
+        };
+        Some((key(row)?, Version { valid_from, sequence, values }))
     });
     Ok(decoded.collect())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
@@ -24,6 +24,7 @@ use super::versions::{Key, Version};
 use crate::exchange::RowDistributor;
 use crate::failure::Failure;
 use crate::features::trip::AsOfLookups;
+use crate::fine_time::{FineTime, instants};
 use crate::gate::Order;
 use crate::key_map::KeyMap;
 use crate::rows::Rows;
@@ -126,15 +127,15 @@ impl AsOfReader {
         as_of: u64,
         schema: &SchemaRef,
     ) -> Result<RecordBatch, ArrowError> {
-        let times = requests.column(request::TIME).as_primitive::<Int64Type>();
-        let found = self.find(requests.column(request::KEY), times, as_of)?;
+        let time = request_times(requests);
+        let found = self.find(requests.column(request::KEY), time, as_of)?;
         let mut columns =
             vec![requests.column(request::HOME).clone(), requests.column(request::ROW).clone()];
         columns.extend(self.values(&found)?);
         if self.lookups.age {
-            let ages = times.values().iter().zip(&found.at).map(|(&time, at)| {
+            let ages = found.at.iter().enumerate().map(|(row, at)| {
                 let version = &found.versions[(*at)? as usize];
-                Some(time.saturating_sub(version.valid_from) as f64)
+                Some(time(row).ms_since(version.valid_from))
             });
             columns.push(Arc::new(ages.collect::<Float64Array>()));
         }
@@ -145,17 +146,17 @@ impl AsOfReader {
     fn find(
         &mut self,
         key_column: &ArrayRef,
-        times: &Int64Array,
+        time: impl Fn(usize) -> FineTime,
         as_of: u64,
     ) -> Result<Found, ArrowError> {
-        let mut found = Found { versions: Vec::new(), at: vec![None; times.len()] };
+        let mut found = Found { versions: Vec::new(), at: vec![None; key_column.len()] };
         let mut seeker = Seeker::new(self.trace.as_mut());
         for (key, mut rows) in rows_by_key(key_column)? {
             seeker.seek_key(&key);
-            rows.sort_unstable_by_key(|&row| Reverse(times.value(row as usize)));
+            rows.sort_unstable_by_key(|&row| Reverse(time(row as usize)));
             let first = found.versions.len();
             for row in rows {
-                let time = times.value(row as usize);
+                let time = time(row as usize);
                 // The last one found is also that of all times since it began.
                 let last = found.versions.get(first..).and_then(<[Version]>::last);
                 if last.is_none_or(|version| time < version.valid_from) {
@@ -169,10 +170,9 @@ impl AsOfReader {
     }
 
     /// The place of the last of `versions`, if a request at `time` finds its values.
-    fn visible(&self, time: i64, versions: &[Version]) -> Option<u32> {
+    fn visible(&self, time: FineTime, versions: &[Version]) -> Option<u32> {
         let version = versions.last()?;
-        let too_old =
-            self.max_age_ms.is_some_and(|age| time.saturating_sub(age) > version.valid_from);
+        let too_old = self.max_age_ms.is_some_and(|age| time.minus_ms(age) > version.valid_from);
         (version.values.is_some() && !too_old).then(|| versions.len() as u32 - 1)
     }
 
@@ -195,6 +195,12 @@ impl AsOfReader {
         let wanted = self.lookups.columns.iter();
         wanted.map(|&column| take(&columns[column], &at, None)).collect()
     }
+}
+
+/// The time of each request, to the precision that events store.
+fn request_times(requests: &RecordBatch) -> impl Fn(usize) -> FineTime + Copy + '_ {
+    let ns = requests.columns().get(request::TIME_NS);
+    instants(requests.column(request::TIME), ns)
 }
 
 /// The rows of each key, by ascending key, as cursors go.

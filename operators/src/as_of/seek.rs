@@ -9,6 +9,7 @@ use timely::progress::Antichain;
 
 use super::arrange::TableTrace;
 use super::versions::{Key, Version};
+use crate::fine_time::FineTime;
 
 type Batch = <TableTrace as TraceReader>::Batch;
 
@@ -49,7 +50,7 @@ impl Seeker {
 
     /// The version of the key that is valid at `time` as of an epoch: the latest that is there and
     /// has begun. `time` must not rise from one call to the next of a key.
-    pub fn valid_at(&mut self, time: i64, as_of: u64) -> Option<&Version> {
+    pub fn valid_at(&mut self, time: FineTime, as_of: u64) -> Option<&Version> {
         let target = Version::first_at(time);
         for &number in &self.with_key {
             let At { cursor, batch } = &mut self.batches[number];

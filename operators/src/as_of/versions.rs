@@ -4,6 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
+use crate::fine_time::FineTime;
 use crate::key_map::KeyMap;
 
 /// A key of a table. Strings and integers never meet: a table has one type of key.
@@ -13,9 +14,20 @@ pub enum Key {
     Text(Rc<str>),
 }
 
-/// Which of two versions of equal `valid_from` counts: the table's own sequence, or else the epoch;
-/// then partition and position.
-pub type Sequence = (i64, u32, u64);
+/// Which of two versions of equal `valid_from` counts, the greatest: by the table's own sequence, or
+/// else, where rows come as they come, by the epoch; then by partition and position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence {
+    /// With `low`, as [`super::sequence`] has it.
+    pub high: i64,
+    pub low: u32,
+    pub partition: u32,
+    pub offset: u64,
+}
+
+impl Sequence {
+    const FIRST: Sequence = Sequence { high: i64::MIN, low: 0, partition: 0, offset: 0 };
+}
 
 /// A version of a key. Its values are in Arrow's row format, which is `Ord` and keeps every bit;
 /// `None` says that the key has no values from then on.
@@ -23,16 +35,16 @@ pub type Sequence = (i64, u32, u64);
 /// The latest `valid_from` comes first: a cursor that seeks a time finds what was valid then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Event time in ms.
-    pub valid_from: i64,
+    /// To the precision that is stored.
+    pub valid_from: FineTime,
     pub sequence: Sequence,
     pub values: Option<Rc<[u8]>>,
 }
 
 impl Version {
     /// Comes before every version that is valid at `time`, and behind those that begin later.
-    pub fn first_at(time: i64) -> Self {
-        Version { valid_from: time, sequence: (i64::MIN, 0, 0), values: None }
+    pub fn first_at(time: FineTime) -> Self {
+        Version { valid_from: time, sequence: Sequence::FIRST, values: None }
     }
 }
 
@@ -61,8 +73,8 @@ pub type Change = ((Key, Version), isize);
 pub struct Versions {
     max_age_ms: Option<i64>,
     /// By key and `valid_from`.
-    kept: KeyMap<Key, BTreeMap<i64, Version>>,
-    /// When to look at a key again: a version of it supersedes another, or is too old.
+    kept: KeyMap<Key, BTreeMap<FineTime, Version>>,
+    /// When (ms) to look at a key again: a version of it supersedes another, or is too old.
     due: BinaryHeap<Reverse<(i64, Key)>>,
     held: usize,
 }
@@ -89,9 +101,9 @@ impl Versions {
             changes.push(((key.clone(), present.clone()), -1));
             self.held -= 1;
         } else {
-            self.due.push(Reverse((version.valid_from, key.clone())));
+            self.due.push(Reverse((version.valid_from.ms_up(), key.clone())));
             if let Some(max_age) = self.max_age_ms {
-                let too_old = version.valid_from.saturating_add(max_age).saturating_add(1);
+                let too_old = version.valid_from.ms.saturating_add(max_age).saturating_add(1);
                 self.due.push(Reverse((too_old, key.clone())));
             }
         }
@@ -101,19 +113,21 @@ impl Versions {
         true
     }
 
-    /// Lets go of what no lookup at `horizon` (ms) or later can find.
+    /// Lets go of what no lookup at `horizon` (ms) or later can find. The first such lookup is that at
+    /// the very beginning of the ms.
     pub fn forget(&mut self, horizon: i64, changes: &mut Vec<Change>) {
+        let first = FineTime::of_ms(horizon);
         while self.due.peek().is_some_and(|Reverse((time, _))| *time <= horizon) {
             let Some(Reverse((_, key))) = self.due.pop() else { return };
             let Some(versions) = self.kept.get_mut(&key) else { continue };
             let before = changes.len();
-            let current = versions.range(..=horizon).next_back().map(|(time, _)| *time);
+            let current = versions.range(..=first).next_back().map(|(time, _)| *time);
             while let Some(oldest) = versions.first_entry() {
                 let superseded = current.is_some_and(|current| *oldest.key() < current);
-                let deleted = *oldest.key() <= horizon && oldest.get().values.is_none();
+                let deleted = *oldest.key() <= first && oldest.get().values.is_none();
                 let too_old = self
                     .max_age_ms
-                    .is_some_and(|max_age| oldest.key().saturating_add(max_age) < horizon);
+                    .is_some_and(|max_age| oldest.key().ms.saturating_add(max_age) < horizon);
                 if !(superseded || deleted || too_old) {
                     break;
                 }
@@ -132,8 +146,13 @@ mod tests {
     use super::*;
 
     fn version(valid_from: i64, sequence: i64, value: Option<u8>) -> Version {
+        version_at(FineTime::of_ms(valid_from), sequence, value)
+    }
+
+    fn version_at(valid_from: FineTime, sequence: i64, value: Option<u8>) -> Version {
         let values = value.map(|value| Rc::from([value].as_slice()));
-        Version { valid_from, sequence: (sequence, 0, 0), values }
+        let sequence = Sequence { high: sequence, ..Sequence::FIRST };
+        Version { valid_from, sequence, values }
     }
 
     /// What is there after `changes`, as (key, valid_from, sequence).
@@ -146,7 +165,7 @@ mod tests {
         let there = counts.into_iter().filter(|(_, count)| *count == 1);
         there
             .map(|((key, version), _)| match key {
-                Key::Number(key) => (key, version.valid_from, version.sequence.0),
+                Key::Number(key) => (key, version.valid_from.ms, version.sequence.high),
                 Key::Text(_) => panic!("keys of the tests are numbers"),
             })
             .collect()
@@ -197,5 +216,49 @@ mod tests {
         versions.forget(121, &mut changes);
         assert_eq!((versions.held(), versions.kept.len(), versions.due.len()), (0, 0, 0));
         assert!(present(&changes).is_empty());
+    }
+
+    /// A lookup at the first instant of a ms still finds what one of its later instants has superseded.
+    #[test]
+    fn within_a_millisecond_the_earlier_version_stays_until_the_next() {
+        let (mut versions, mut changes) = (Versions::new(None), Vec::new());
+        for (ns, sequence) in [(0, 1), (500, 2), (501, 3)] {
+            let at = FineTime { ms: 10, ns };
+            versions.insert(Key::Number(1), version_at(at, sequence, Some(0)), &mut changes);
+        }
+        versions.forget(10, &mut changes);
+        assert_eq!(present(&changes), [(1, 10, 3), (1, 10, 2), (1, 10, 1)]);
+        versions.forget(11, &mut changes);
+        assert_eq!((present(&changes), versions.held()), (vec![(1, 10, 3)], 1));
+    }
+
+    #[test]
+    fn a_deletion_or_a_limit_of_age_within_a_millisecond_is_not_early() {
+        let (mut versions, mut changes) = (Versions::new(Some(100)), Vec::new());
+        let fine = |ms, ns| FineTime { ms, ns };
+        versions.insert(Key::Number(1), version_at(fine(10, 7), 1, None), &mut changes);
+        versions.insert(Key::Number(2), version_at(fine(10, 7), 1, Some(0)), &mut changes);
+        versions.forget(10, &mut changes);
+        assert_eq!(versions.held(), 2);
+        versions.forget(11, &mut changes);
+        assert_eq!(present(&changes), [(2, 10, 1)]);
+        // At (110 ms, 7 ns) it is exactly 100 ms old.
+        versions.forget(110, &mut changes);
+        assert_eq!(versions.held(), 1);
+        versions.forget(111, &mut changes);
+        assert_eq!((versions.held(), versions.kept.len(), versions.due.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_ends_of_the_calendar_are_times_like_others() {
+        let (first, last) = (-62_135_596_800_000, 253_402_300_799_999);
+        let (mut versions, mut changes) = (Versions::new(None), Vec::new());
+        for time in [last, first, i64::MIN, i64::MAX - 1] {
+            versions.insert(Key::Number(1), version(time, 0, Some(0)), &mut changes);
+        }
+        versions.forget(first, &mut changes);
+        assert_eq!(present(&changes), [(1, i64::MAX - 1, 0), (1, last, 0), (1, first, 0)]);
+        versions.forget(i64::MAX, &mut changes);
+        assert_eq!(versions.held(), 1);
     }
 }

@@ -14,6 +14,7 @@ use crate::exchange::Route;
 use crate::failure::Failure;
 use crate::features::plan::FeaturePlan;
 use crate::features::trip::{Errand, Trip};
+use crate::fine_time::ns_within_ms;
 use crate::key_group::as_key;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
@@ -25,6 +26,8 @@ pub const HOME: usize = 2;
 pub const ROW: usize = 3;
 pub const PARTITION: usize = 4;
 pub const OFFSET: usize = 5;
+/// Of requests to tables: the ns within the ms of the time, where events store times finer than ms.
+pub const TIME_NS: usize = 6;
 /// Of requests to windows: whether the row is late; then the request id where the job has one, then
 /// the values.
 pub const LATE: usize = 6;
@@ -52,13 +55,20 @@ impl TripSchemas {
             Field::new("partition", DataType::UInt32, false),
             Field::new("offset", DataType::UInt64, false),
         ];
-        if let Errand::Windows(windows) = &trip.errand {
-            request.push(Field::new("late", DataType::Boolean, false));
-            request.extend(layout.id.map(|id| layout.schema.field(id).clone().with_name("id")));
-            let values = windows.iter().enumerate().filter(|(_, window)| window.value.is_some());
-            request.extend(
-                values.map(|(i, _)| Field::new(format!("value_{i}"), DataType::Float64, true)),
-            );
+        match &trip.errand {
+            Errand::Windows(windows) => {
+                request.push(Field::new("late", DataType::Boolean, false));
+                request.extend(layout.id.map(|id| layout.schema.field(id).clone().with_name("id")));
+                let values =
+                    windows.iter().enumerate().filter(|(_, window)| window.value.is_some());
+                request.extend(
+                    values.map(|(i, _)| Field::new(format!("value_{i}"), DataType::Float64, true)),
+                );
+            }
+            Errand::Lookups(_) => {
+                let fine = layout.fine_time.is_some();
+                request.extend(fine.then(|| Field::new("time_ns", DataType::UInt32, false)));
+            }
         }
         let mut answer = vec![
             Field::new("home", DataType::UInt32, false),
@@ -95,11 +105,17 @@ fn build_request(
         batch.column(layout.partition).clone(),
         batch.column(layout.offset).clone(),
     ];
-    if let Errand::Windows(windows) = &trip.errand {
-        columns.push(batch.column(layout.late).clone());
-        columns.extend(layout.id.map(|id| batch.column(id).clone()));
-        for value in windows.iter().filter_map(|window| window.value.as_ref()) {
-            columns.push(value.evaluate(batch.columns(), rows)?);
+    match &trip.errand {
+        Errand::Windows(windows) => {
+            columns.push(batch.column(layout.late).clone());
+            columns.extend(layout.id.map(|id| batch.column(id).clone()));
+            for value in windows.iter().filter_map(|window| window.value.as_ref()) {
+                columns.push(value.evaluate(batch.columns(), rows)?);
+            }
+        }
+        Errand::Lookups(_) => {
+            let stored = layout.fine_time.map(|at| ns_within_ms(batch.column(at)));
+            columns.extend(stored.transpose()?);
         }
     }
     RecordBatch::try_new(schema.clone(), columns)

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
+use driftline_operators::layout::CameAs;
 
 use super::columns;
 use super::sheet::Sheet;
@@ -13,6 +14,7 @@ use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
 use crate::run::plan::words;
 use crate::run::prepare::Prepared;
+use crate::run::summary::not_in_order;
 use crate::sources::parquet::guard;
 
 /// `all_columns`: those of each stream.
@@ -27,13 +29,33 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
                 let eager = if versions.eager { ", eager" } else { "" };
                 let about =
                     format!("{}, as of the event's time{eager}", words::stored(prepared, stream));
-                let rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
+                let mut rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
+                rows.extend(order(prepared, stream, versions));
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }
             None => static_table(sheet, &prepared.job, name, table)?,
         }
     }
     Ok(())
+}
+
+/// What there is to say of the order in which rows come.
+fn order(prepared: &Prepared, stream: usize, versions: &TableVersions) -> Vec<Vec<String>> {
+    let inputs = &prepared.inputs;
+    let mut rows = Vec::new();
+    let sorted = inputs.sorted(stream);
+    if !sorted.is_empty() {
+        let text = format!("{}: read whole, and sorted by time", not_in_order(&sorted));
+        rows.push(vec!["(order)".to_owned(), text]);
+    } else if inputs.came_as(stream) == CameAs::Bytes && !inputs.is_live(stream) {
+        let text = "read whole before it is used, and sorted by time where it is not in order";
+        rows.push(vec!["(order)".to_owned(), text.to_owned()]);
+    }
+    if versions.eager {
+        let text = "events do not wait for it: what they find depends on how the input is cut";
+        rows.push(vec!["(eager)".to_owned(), text.to_owned()]);
+    }
+    rows
 }
 
 fn static_table(sheet: &mut Sheet, job: &Job, name: &str, table: &Table) -> Result<()> {

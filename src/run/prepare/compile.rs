@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::{DataType, Field, Schema};
+use driftline_operators::as_of::sequence::can_be_sequence;
 use driftline_operators::as_of::table::AsOfTable;
 use driftline_operators::features::categories::Categories;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration, PlanError};
@@ -81,7 +82,9 @@ fn compile_with<'a>(
     };
     let (id, key) = (named("event.id", &job.event.id)?, named("event.key", &job.event.key)?);
     let event = with_key_types(&schema, [("event.id", id), ("event.key", key)])?;
-    let layout = EventLayout::new(&event, id, key, inputs.came_as(EVENTS));
+    let time = column(&schema, "event.time", "event", &job.event.time)?;
+    let layout = EventLayout::new(&event, id, key, inputs.came_as(EVENTS))
+        .with_own_time(time, schema.field(time).data_type());
     let tables = as_of_tables(job).enumerate().map(|(at, (name, table, versions))| {
         compile_table(&inputs.schema(at + 1), name, table, versions, values(at), own)
     });
@@ -116,9 +119,14 @@ fn compile_table(
     let sequence =
         sequence.map(|name| column(schema, &in_job("sequence"), "table", name)).transpose()?;
     if let Some(field) = sequence.map(|at| schema.field(at))
-        && !field.data_type().is_integer()
+        && !can_be_sequence(field.data_type())
     {
-        let message = format!("it is {}, and must be an integer", field.data_type());
+        let found = field.data_type();
+        let message = format!(
+            "it is {found}, and must be an integer, a timestamp, a date or RFC 3339 text; \
+             [tables.{name}.columns] {} = \"int64\" has whole numbers read as integers",
+            field.name()
+        );
         bail!(Problem::at(in_job("sequence"), message));
     }
     let delete = versions.delete.as_ref();
@@ -134,6 +142,10 @@ fn compile_table(
         values: values.iter().map(|&at| schema.field(at).clone()).collect(),
         max_age_ms: versions.max_age_ms,
         eager: versions.eager,
+        fine: AsOfTable::is_fine(
+            schema.field(time).data_type(),
+            sequence.map(|at| schema.field(at).data_type()),
+        ),
     };
     Ok(CompiledTable { table, key, time, sequence, delete, values })
 }

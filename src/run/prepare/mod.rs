@@ -20,7 +20,7 @@ use driftline_operators::features::table::StaticTable;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{FlowBounds, Intake};
 use driftline_operators::key_group::key_type;
-use driftline_operators::layout::EventLayout;
+use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::run::Run;
 use driftline_operators::warm_up::WarmUp;
@@ -108,12 +108,12 @@ impl Prepared {
         let job = &self.job;
         let bounds = bounds(job, options);
         let watermarks = Watermarks::new(&self.bounds);
-        let tables = self.tables.iter().zip(&self.bounds[1..]);
+        let tables = (EVENTS + 1..).zip(&self.tables).zip(&self.bounds[1..]);
         let intake = Intake {
             source: self.inputs.open_worker(worker, workers)?,
             events: self.admission(options, run),
             tables: tables
-                .map(|(table, bounds)| self.table_admission(table, bounds, run))
+                .map(|((stream, table), bounds)| self.table_admission(stream, table, bounds, run))
                 .collect(),
             bounds,
             gate: Progress::new(watermarks.clone()),
@@ -138,6 +138,14 @@ impl Prepared {
             watermarks,
             run: run.clone(),
         })
+    }
+
+    /// By table the files that are not in order of time, and are sorted; those of lines are known when
+    /// they have been read.
+    pub fn sorted(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        let sorted = (EVENTS + 1..).zip(&self.tables);
+        let sorted = sorted.map(|(stream, table)| (&*table.table.name, self.inputs.sorted(stream)));
+        sorted.filter(|(_, files)| !files.is_empty())
     }
 
     fn admission(&self, options: &RunOptions, run: &Run) -> Admission {
@@ -165,6 +173,7 @@ impl Prepared {
 
     fn table_admission(
         &self,
+        stream: usize,
         compiled: &CompiledTable,
         bounds: &StreamBounds,
         run: &Run,
@@ -177,6 +186,7 @@ impl Prepared {
             sequence,
             delete,
             values,
+            by_epoch: self.inputs.came_as(stream) == CameAs::Messages,
             allowed_lateness_ms: bounds.allowed_lateness_ms,
             partition_names: self.partition_names.clone(),
             counters: run.counters.clone(),

@@ -35,8 +35,10 @@ pub struct FileFooter {
     pub path: PathBuf,
     pub metadata: ArrowReaderMetadata,
     pub hive: Vec<(String, String)>,
-    /// All row groups, in order.
+    /// All row groups, in order; where the rows are sorted, as many parts of them in that order.
     pub groups: Vec<RowGroup>,
+    /// The file is of a table and not in order of time: it is read whole, and its rows are sorted.
+    pub is_sorted: bool,
 }
 
 impl FileFooter {
@@ -56,7 +58,7 @@ impl FileFooter {
             first_row += rows;
             highest_before = times.map_or(highest_before, |(_, high)| highest_before.max(high));
         }
-        Ok(FileFooter { path: file.path, metadata, hive: file.hive, groups })
+        Ok(FileFooter { path: file.path, metadata, hive: file.hive, groups, is_sorted: false })
     }
 
     /// Columns of the file, then those that its folders stand for and the file does not have.

@@ -6,12 +6,14 @@ pub mod guard;
 mod nesting;
 pub mod row_groups;
 pub mod schedule;
+mod time_order;
 pub mod whole_file;
 
 use std::sync::Arc;
 
 use arrow::array::new_empty_array;
 use driftline_operators::admit::event_times;
+use driftline_operators::watermark::EVENTS;
 
 use crate::sinks::without_prefixes;
 use crate::sources::files::{InputFile, describe};
@@ -60,6 +62,9 @@ impl ParquetStream {
             let message = format!("column {:?} ({}): {reason}", spec.time, spec.time_key);
             failed(footers[0].path.display(), message)
         })?;
+        if stream != EVENTS {
+            footers.iter_mut().try_for_each(|footer| time_order::look_at(footer, &columns))?;
+        }
         let members = group_into_partitions(&mut footers);
         let partition = |files: &Vec<usize>| Partition {
             stream,
@@ -73,6 +78,12 @@ impl ParquetStream {
         });
         let lanes = lanes.collect();
         Ok(ParquetStream { files: footers.into(), columns, partitions, lanes })
+    }
+
+    /// The files of a table whose rows are not in order of time.
+    pub fn sorted(&self) -> Vec<String> {
+        let sorted = self.files.iter().filter(|file| file.is_sorted);
+        sorted.map(|file| file.path.display().to_string()).collect()
     }
 }
 
@@ -104,7 +115,8 @@ fn wanted(footers: &[FileFooter], file: usize, spec: &StreamSpec) -> impl Iterat
     let (from, to) = (spec.from, spec.to);
     footers[file].groups.iter().enumerate().filter_map(move |(group, about)| {
         let inside = about.times.is_none_or(|(low, high)| high >= from && low < to);
-        let group = Group { file, group, rows: about.rows, times: about.times };
+        let one_reader = about.times.is_none() || footers[file].is_sorted;
+        let group = Group { file, group, rows: about.rows, times: about.times, one_reader };
         (about.rows > 0 && inside).then_some(group)
     })
 }

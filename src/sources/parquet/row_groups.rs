@@ -17,7 +17,9 @@ use crate::sources::parquet::ParquetStream;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::schedule::Piece;
+use crate::sources::parquet::time_order;
 use crate::sources::parquet::whole_file::WholeFile;
+use crate::sources::sorted_rows::SortedRows;
 use crate::sources::stored_columns::StoredColumns;
 use crate::sources::{SourceError, damaged, failed};
 
@@ -33,6 +35,8 @@ pub struct PieceReader {
     groups_open_max: usize,
     /// By file and position in the file.
     open: HashMap<(usize, usize), OpenGroup>,
+    /// Files of a table whose rows are sorted, until all of them are read.
+    sorted: HashMap<usize, SortedRows>,
     /// Counts pieces, to know which group was not read for longest.
     pieces_read: u64,
     /// The highest event time (ms) of each partition so far.
@@ -54,6 +58,7 @@ impl PieceReader {
             batch_rows: epoch_rows_max,
             groups_open_max: GROUPS_OPEN_MAX,
             open: HashMap::new(),
+            sorted: HashMap::new(),
             pieces_read: 0,
             highest: HashMap::new(),
         }
@@ -66,8 +71,14 @@ impl PieceReader {
         let file = &files[piece.file];
         let group = &file.groups[piece.group];
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
-        let stored = guarded(|| self.stored_rows(file, piece));
-        let stored = stored.map_err(|e| error(&damaged(&e)))?;
+        let first = group.first_row + piece.skip;
+        let (stored, offsets) = if file.is_sorted {
+            self.sorted_rows(file, piece)?
+        } else {
+            let stored = guarded(|| self.stored_rows(file, piece));
+            let stored = stored.map_err(|e| error(&damaged(&e)))?;
+            (stored, UInt64Array::from_iter_values(first..first + piece.rows))
+        };
         if stored.num_rows() as u64 != piece.rows {
             return Err(error(&"a row group holds fewer rows than its footer says"));
         }
@@ -76,16 +87,15 @@ impl PieceReader {
         let times = event_times(rows.column(time_column)).map_err(|e| error(&e))?;
         let known = self.highest.get(&piece.partition).copied().unwrap_or(i64::MIN);
         // The groups before may be another worker's; the footer knows.
-        let starts = piece.skip == 0 && group.times.is_some();
+        let starts = piece.skip == 0 && group.times.is_some() && !file.is_sorted;
         let highest_before = if starts { group.highest_before } else { known };
         let highest = highest_before.max(highest(&times).unwrap_or(i64::MIN));
         self.highest.insert(piece.partition, highest);
-        let first = group.first_row + piece.skip;
         let chunk = Chunk {
             epoch: piece.epoch,
             stream: piece.stream,
             partition: piece.partition,
-            offsets: UInt64Array::from_iter_values(first..first + piece.rows),
+            offsets,
             rows,
             raw: None,
             envelopes: None,
@@ -98,6 +108,24 @@ impl PieceReader {
             joined: false,
         };
         Ok(Taken { chunk, highest })
+    }
+
+    /// The stored columns of a piece of a file that is sorted, and where the rows stand in the file.
+    fn sorted_rows(
+        &mut self,
+        file: &FileFooter,
+        piece: &Piece,
+    ) -> Result<(RecordBatch, UInt64Array), SourceError> {
+        let rows = match self.sorted.remove(&piece.file) {
+            Some(rows) => rows,
+            None => time_order::load(file, &self.columns)?,
+        };
+        let first = file.groups[piece.group].first_row + piece.skip;
+        let slice = time_order::slice(&rows, first as usize, piece.rows as usize);
+        if !piece.last_of_partition {
+            self.sorted.insert(piece.file, rows);
+        }
+        slice.map_err(|error| failed(file.path.display(), error))
     }
 
     /// The stored columns of a piece that are wanted; fewer rows if the group ends before.

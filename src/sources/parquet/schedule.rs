@@ -22,6 +22,9 @@ pub struct Group {
     pub rows: u64,
     /// Lowest and highest event time (ms), `None` without statistics.
     pub times: Option<(i64, i64)>,
+    /// One worker reads all groups of the partition: only it knows what came before, as there are no
+    /// statistics, or holds the rows, as they had to be sorted.
+    pub one_reader: bool,
 }
 
 impl Group {
@@ -70,9 +73,8 @@ pub struct Piece {
     pub rows: u64,
     /// The estimated time (ms) of its first row.
     pub estimate: i64,
-    /// The position of the group among all that are read; it decides who reads it. Without
-    /// statistics only the reader of what came before knows the highest event time, and all groups
-    /// of a partition have one number.
+    /// The position of the group among all that are read; it decides who reads it. All groups of a
+    /// partition that has one reader have one number.
     pub group_number: usize,
     /// Nothing of the partition comes after.
     pub last_of_partition: bool,
@@ -180,7 +182,7 @@ impl<'a> Scheduler<'a> {
         *cursor = if skip + rows < group.rows {
             Cursor { skip: skip + rows, group_number: Some(number), ..*cursor }
         } else {
-            let kept = group.times.is_none().then_some(number);
+            let kept = group.one_reader.then_some(number);
             Cursor { group: cursor.group + 1, skip: 0, group_number: kept }
         };
         if *stream == EVENTS {
@@ -214,7 +216,13 @@ mod tests {
 
     /// A lane of one file, given the rows and times of its groups.
     fn lane(stream: usize, partition: u32, groups: &[(u64, Option<(i64, i64)>)]) -> Lane {
-        let group = |(group, &(rows, times))| Group { file: 0, group, rows, times };
+        let group = |(group, &(rows, times)): (usize, &(u64, Option<(i64, i64)>))| Group {
+            file: 0,
+            group,
+            rows,
+            times,
+            one_reader: times.is_none(),
+        };
         Lane { stream, partition, groups: groups.iter().enumerate().map(group).collect() }
     }
 
@@ -297,10 +305,16 @@ mod tests {
 
     #[test]
     fn estimates_are_exact_at_the_ends_of_time() {
-        let group = Group { file: 0, group: 0, rows: 4, times: Some((i64::MIN, i64::MAX)) };
+        let group = Group {
+            file: 0,
+            group: 0,
+            rows: 4,
+            times: Some((i64::MIN, i64::MAX)),
+            one_reader: false,
+        };
         assert_eq!(group.estimate(0), i64::MIN);
         assert_eq!(group.estimate(2), -1);
-        let group = Group { file: 0, group: 0, rows: 3, times: Some((0, 10)) };
+        let group = Group { rows: 3, times: Some((0, 10)), ..group };
         assert_eq!([0, 1, 2].map(|row| group.estimate(row)), [0, 3, 6]);
     }
 }

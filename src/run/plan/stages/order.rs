@@ -74,7 +74,11 @@ fn gate(job: &Job) -> Vec<Line> {
 }
 
 fn arrangement(job: &Job, table: &Table, versions: &TableVersions, values: &[&str]) -> Vec<Line> {
-    let sequence = versions.sequence.as_deref().unwrap_or("the epoch, then file and position");
+    let otherwise = match table.input {
+        Some(_) => "file and position",
+        None => "the epoch, then partition and offset",
+    };
+    let sequence = versions.sequence.as_deref().unwrap_or(otherwise);
     let max_age = versions.max_age_ms.map(words::length);
     let values = if values.is_empty() { "none".to_owned() } else { values.join(", ") };
     vec![
