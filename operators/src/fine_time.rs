@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
 use arrow::compute::kernels::cast_utils::string_to_datetime;
-use arrow::datatypes::{
-    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
-};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 
-use crate::admit::event_times;
+use crate::admit::event_time_parts;
 
 const NS_PER_MS: i64 = 1_000_000;
-const NS_PER_US: u32 = 1_000;
 
 /// An instant as ms since 1970 and the ns within that ms, so that year 1 and year 9999 are as exact
 /// as any other.
@@ -73,28 +70,16 @@ pub fn is_fine(data_type: &DataType) -> bool {
     )
 }
 
-/// A column as instants of the precision that it holds; what [`event_times`] reads as times.
+/// A column as instants of the precision that it holds; what [`event_time_parts`] reads as times.
 ///
 /// # Errors
-/// As [`event_times`].
+/// As [`event_time_parts`].
 pub fn fine_times(column: &ArrayRef) -> Result<FineTimes, ArrowError> {
     if *column.data_type() == DataType::Utf8 {
         return Ok(text_times(column));
     }
-    let ns = match column.data_type() {
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let stored = column.as_primitive::<TimestampMicrosecondType>().values();
-            let ns = stored.iter().map(|us| us.rem_euclid(1_000) as u32 * NS_PER_US);
-            Some(UInt32Array::from_iter_values(ns))
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            let stored = column.as_primitive::<TimestampNanosecondType>().values();
-            let ns = stored.iter().map(|ns| ns.rem_euclid(NS_PER_MS) as u32);
-            Some(UInt32Array::from_iter_values(ns))
-        }
-        _ => None,
-    };
-    Ok(FineTimes { ms: event_times(column)?, ns })
+    let (ms, ns) = event_time_parts(column)?;
+    Ok(FineTimes { ms, ns })
 }
 
 /// RFC 3339 text; what is no time is null.
@@ -119,7 +104,7 @@ pub fn parse_time(text: &str) -> Option<FineTime> {
 /// The ns within the ms of each row as a column without nulls, `[rows]`.
 ///
 /// # Errors
-/// As [`event_times`].
+/// As [`event_time_parts`].
 pub fn ns_within_ms(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let times = fine_times(column)?;
     let ns = times.ns.unwrap_or_else(|| UInt32Array::from_value(0, column.len()));

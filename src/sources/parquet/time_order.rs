@@ -78,7 +78,7 @@ pub fn load(file: &FileFooter, columns: &StoredColumns) -> Result<SortedRows, So
     let mut first = 0;
     let batches = stored.into_iter().map(|batch| {
         let arranged = times_of.arrange(&batch, &file.hive)?;
-        let times = fine_times(arranged.column(0))?;
+        let times = fine_times(arranged.rows.column(0))?;
         let batch = with_positions(&batch, first)?;
         first += batch.num_rows() as u64;
         Ok((batch, times))
@@ -188,7 +188,7 @@ fn times_of_group(
     let stored = stored.map_err(|e| error(&damaged(&e)))?;
     let times = stored.iter().map(|batch| {
         let arranged = times_of.arrange(batch, &file.hive)?;
-        event_times(arranged.column(0))
+        event_times(arranged.rows.column(0))
     });
     let times = times.collect::<Result<Vec<_>, ArrowError>>().map_err(|e| error(&e))?;
     let rows: usize = times.iter().map(Int64Array::len).sum();
