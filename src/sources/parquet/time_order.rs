@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::array::{AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::error::ArrowError;
 use driftline_operators::admit::{END_OF_TIME, event_times};
@@ -57,7 +57,8 @@ pub fn look_at(footer: &mut FileFooter, columns: &StoredColumns) -> Result<(), S
         }
         times.sort_unstable();
         footer.is_sorted = true;
-        set_times(&mut footer.groups, &ranges_of_parts(&footer.groups, &times), low);
+        let parts = ranges_of_parts(&footer.groups, &times);
+        set_times(&mut footer.groups, &parts, low);
     }
     Ok(())
 }
