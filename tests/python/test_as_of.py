@@ -1,10 +1,12 @@
 """Lookups as of an event's time equal pandas.merge_asof, and a literal evaluation where that has
 no words: deletions, equal times, unknown keys."""
 
+import io
 import random
 from datetime import UTC, datetime
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -131,14 +133,31 @@ def behind(rows, lateness_ms) -> int:
 
 @pytest.mark.parametrize("lateness", [0, 2 * HOUR_MS, DAY_MS])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_versions_behind_their_watermark_are_counted(runs, tmp_path, lateness, workers):
+def test_a_stored_table_in_disorder_needs_no_patience(runs, wanted, tmp_path, lateness, workers):
+    """It is all there: none of its rows is late, whatever is allowed."""
     settings = f'sequence = "sequence"\nallowed_lateness_ms = {lateness}'
     job = weather_job(tmp_path / "job.toml", DISORDERED, settings)
     run = runs.of(job, "--workers", workers)
-    _, late, _ = versions(runs.said(run))
-    assert late == behind(pq.read_table(DISORDERED), lateness) > 50
-    # Without patience not all is found, and what is found is the same for any number of workers.
-    assert_same(columns(run, VALUES), columns(runs.of(job, "--workers", 1), VALUES))
+    assert_looked_up(run, wanted["disordered plain"])
+    rows = pq.read_table(DISORDERED)
+    assert behind(rows, lateness) > 50
+    assert versions(runs.said(run))[:2] == (rows.num_rows, 0)
+    assert "weather_disordered.parquet is not in order of time" in runs.said(run)
+
+
+@pytest.mark.parametrize("lateness", [0, 2 * HOUR_MS, DAY_MS])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_versions_of_live_input_behind_their_watermark_are_counted(tmp_path, lateness, workers):
+    settings = f'sequence = "sequence"\nallowed_lateness_ms = {lateness}'
+    job = weather_job(tmp_path / "job.toml", "-", settings)
+    rows = pq.read_table(DISORDERED)
+    lines = io.BytesIO()
+    as_text = pl.from_arrow(rows).with_columns(pl.col(pl.Datetime).dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    as_text.write_ndjson(lines)
+    options = ["--out", tmp_path / "out", "--workers", workers]
+    said = driftline("export", job, *options, stdin=lines.getvalue()).stderr
+    assert versions(said)[1] == behind(rows, lateness) > 50
+    assert "warning: tables.weather: " in said
 
 
 # Tables made here

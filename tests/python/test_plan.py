@@ -249,7 +249,7 @@ idle_timeout_ms = 30000
     features = '[features.age]\nlookup = { table = "weather", key = "upper(origin)", age = true }'
     found = stages(plan(features_job(tmp_path / "job.toml", features, tables)))
     versions = dict(found["versions of weather"])
-    assert (versions["values"], versions["ties by"][:9]) == ("none", "the epoch")
+    assert (versions["values"], versions["ties by"]) == ("none", "file and position")
     assert (versions["delete"], versions["max age"]) == ("temp > 200", "none")
     assert dict(found["table weather"])["idle timeout"] == "30 s"
     trip = dict(found["trip: weather by upper(origin)"])
