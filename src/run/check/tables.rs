@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::columns;
 use super::sheet::Sheet;
+use super::{columns, notes};
 use crate::config::Job;
 use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
@@ -27,7 +27,8 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
                 let eager = if versions.eager { ", eager" } else { "" };
                 let about =
                     format!("{}, as of the event's time{eager}", words::stored(prepared, stream));
-                let rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
+                let mut rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
+                rows.extend(notes(prepared, stream));
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }
             None => static_table(sheet, &prepared.job, name, table)?,

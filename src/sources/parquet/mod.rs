@@ -1,11 +1,13 @@
 //! A stream of Parquet files: footers say what is to be read.
 
 pub mod feed;
+pub mod folder;
 pub mod footers;
 pub mod guard;
 mod nesting;
 pub mod row_groups;
 pub mod schedule;
+pub mod types;
 pub mod whole_file;
 
 use std::sync::Arc;
@@ -15,17 +17,18 @@ use driftline_operators::admit::event_times;
 
 use crate::sinks::without_prefixes;
 use crate::sources::files::{InputFile, describe};
+use crate::sources::parquet::folder::{FolderColumns, Required};
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::schedule::{Group, Lane};
-use crate::sources::stored_columns::StoredColumns;
 use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::uses::uses_of;
 use crate::sources::{SourceError, failed};
 
-/// Parquet files with the same columns. A file with statistics of the event time is a partition of
+/// Parquet files, read together by name of column. A file with statistics of the event time is a partition of
 /// its own; those without form one, in the order of their names.
 pub struct ParquetStream {
     pub files: Arc<[FileFooter]>,
-    pub columns: StoredColumns,
+    pub columns: FolderColumns,
     pub partitions: Vec<Partition>,
     /// What is wanted of each partition.
     pub lanes: Vec<Lane>,
@@ -35,8 +38,7 @@ impl ParquetStream {
     /// Reads the footers of `files`, whose partitions are numbered from `first_partition`.
     ///
     /// # Errors
-    /// If a file is no Parquet, its columns are not those of the first, or there is no column of
-    /// event time.
+    /// If a file is no Parquet, or the column of event time or of a key is missing in one.
     pub fn open(
         files: Vec<InputFile>,
         spec: &StreamSpec,
@@ -45,21 +47,8 @@ impl ParquetStream {
     ) -> Result<Self, SourceError> {
         let footers = files.into_iter().map(|file| FileFooter::read(file, &spec.time));
         let mut footers = footers.collect::<Result<Vec<_>, _>>()?;
-        let stored = footers[0].stored_schema();
-        footers[1..].iter().try_for_each(|footer| footer.check_columns(&stored))?;
-        let columns = StoredColumns::new(stored.clone(), &spec.time).map_err(|_| {
-            let names: Vec<&str> = stored.fields().iter().map(|f| f.name().as_str()).collect();
-            let (time, key, names) = (&spec.time, &spec.time_key, names.join(", "));
-            let message = format!("no column {time:?} ({key}); there are {names}");
-            failed(footers[0].path.display(), message)
-        })?;
-        let time = stored.field_with_name(&spec.time).map(|field| field.data_type().clone());
-        let of_time = time.and_then(|time| event_times(&new_empty_array(&time)));
-        of_time.map_err(|error| {
-            let reason = without_prefixes(&error.to_string());
-            let message = format!("column {:?} ({}): {reason}", spec.time, spec.time_key);
-            failed(footers[0].path.display(), message)
-        })?;
+        let columns = FolderColumns::new(&footers, uses_of(spec), &required(spec))?;
+        check_time(&columns, &footers[0], spec)?;
         let members = group_into_partitions(&mut footers);
         let partition = |files: &Vec<usize>| Partition {
             stream,
@@ -74,6 +63,34 @@ impl ParquetStream {
         let lanes = lanes.collect();
         Ok(ParquetStream { files: footers.into(), columns, partitions, lanes })
     }
+}
+
+/// Columns that every file has to have.
+fn required(spec: &StreamSpec) -> Vec<Required> {
+    let time = Required { column: spec.time.clone(), key: spec.time_key.clone() };
+    let keys =
+        spec.keys.iter().map(|column| Required { column: column.clone(), key: "a key".to_owned() });
+    std::iter::once(time).chain(keys).collect()
+}
+
+/// # Errors
+/// If there is no column of event time, or it holds no times.
+fn check_time(
+    columns: &FolderColumns,
+    first: &FileFooter,
+    spec: &StreamSpec,
+) -> Result<(), SourceError> {
+    let (time, key, path) = (&spec.time, &spec.time_key, first.path.display());
+    let schema = columns.schema();
+    let Ok(field) = schema.field_with_name(time) else {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let message = format!("no column {time:?} ({key}); there are {}", names.join(", "));
+        return Err(failed(path, message));
+    };
+    event_times(&new_empty_array(field.data_type())).map(|_| ()).map_err(|error| {
+        let reason = without_prefixes(&error.to_string());
+        failed(path, format!("column {time:?} ({key}): {reason}"))
+    })
 }
 
 /// The files of each partition.

@@ -14,11 +14,12 @@ use parquet::errors::ParquetError;
 
 use crate::sources::feed::Taken;
 use crate::sources::parquet::ParquetStream;
+use crate::sources::parquet::folder::FolderColumns;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::schedule::Piece;
 use crate::sources::parquet::whole_file::WholeFile;
-use crate::sources::stored_columns::StoredColumns;
+use crate::sources::uses::Sound;
 use crate::sources::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
@@ -28,7 +29,7 @@ const GROUPS_OPEN_MAX: usize = 64;
 /// Reads the pieces of one stream, those of a row group in order.
 pub struct PieceReader {
     files: Arc<[FileFooter]>,
-    columns: StoredColumns,
+    columns: FolderColumns,
     batch_rows: usize,
     groups_open_max: usize,
     /// By file and position in the file.
@@ -71,9 +72,10 @@ impl PieceReader {
         if stored.num_rows() as u64 != piece.rows {
             return Err(error(&"a row group holds fewer rows than its footer says"));
         }
-        let rows = self.columns.arrange(&stored, &file.hive).map_err(|e| error(&e))?;
+        let arranged = self.columns.arrange(&stored, piece.file, file).map_err(|e| error(&e))?;
         let time_column = self.columns.time_column().map_err(|e| error(&e))?;
-        let times = event_times(rows.column(time_column)).map_err(|e| error(&e))?;
+        // Of all rows: that one is refused does not make those after it less late.
+        let times = event_times(arranged.rows.column(time_column)).map_err(|e| error(&e))?;
         let known = self.highest.get(&piece.partition).copied().unwrap_or(i64::MIN);
         // The groups before may be another worker's; the footer knows.
         let starts = piece.skip == 0 && group.times.is_some();
@@ -81,16 +83,19 @@ impl PieceReader {
         let highest = highest_before.max(highest(&times).unwrap_or(i64::MIN));
         self.highest.insert(piece.partition, highest);
         let first = group.first_row + piece.skip;
+        let offsets = UInt64Array::from_iter_values(first..first + piece.rows);
+        let sound = arranged.sound(&stored, offsets).map_err(|e| error(&e))?;
+        let Sound { rows, offsets, undecoded } = sound;
         let chunk = Chunk {
             epoch: piece.epoch,
             stream: piece.stream,
             partition: piece.partition,
-            offsets: UInt64Array::from_iter_values(first..first + piece.rows),
+            offsets,
             rows,
             raw: None,
             envelopes: None,
             deleted: None,
-            undecoded: Vec::new(),
+            undecoded,
             highest_before,
             finished: piece.last_of_partition.then_some(piece.partition).into_iter().collect(),
             idle: Vec::new(),
@@ -139,7 +144,7 @@ impl PieceReader {
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
         let handle = File::open(&file.path)?;
         let metadata = file.metadata.metadata();
-        let own = self.columns.in_file(file.metadata.schema().fields().len());
+        let own = self.columns.in_file(file);
         let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), own);
         let left = file.groups[piece.group].rows - piece.skip;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
