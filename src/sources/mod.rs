@@ -30,7 +30,6 @@ pub mod replay;
 pub mod stored_columns;
 pub mod stream;
 pub mod unify;
-pub mod uses;
 
 #[cfg(test)]
 mod random_reads;

@@ -10,7 +10,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::uses::{ColumnUse, normal_type};
+use super::columns::{ColumnUse, normal_type};
 
 /// A type that takes the values of `a` and of `b`, if there is one: the finer of two units of time,
 /// integers for keys that are integers in one file and floats in another (as pandas writes integers

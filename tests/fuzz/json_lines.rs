@@ -2,10 +2,11 @@
 //! is in them.
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimestampMillisecondType};
-use driftline::sources::json::decoder::{Decoded, LineDecoder, event_schema, infer};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
+use driftline::sources::columns::ColumnUses;
+use driftline::sources::json::decoder::{Decoded, LineDecoder, infer};
 use driftline::sources::json::lines::{LINE_BYTES_MAX, Line};
-use indexmap::IndexMap;
+use driftline_operators::admit::event_times;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -145,6 +146,7 @@ fn string(random: &mut Random, text: &mut String) {
 enum Cell {
     Null,
     Integer(i64),
+    Count(u64),
     Float(f64),
     Text(String),
     Truth(bool),
@@ -219,6 +221,16 @@ fn cell(value: &Value, column: &DataType) -> Option<Cell> {
             }
             None => return None,
         },
+        (DataType::UInt64, Value::Number(number)) => match number.as_u64() {
+            Some(count) => Cell::Count(count),
+            None if number
+                .as_f64()
+                .is_some_and(|float| float == 0.0 && float.is_sign_negative()) =>
+            {
+                Cell::Count(0)
+            }
+            None => return None,
+        },
         (DataType::Float64, Value::Number(number)) => Cell::Float(number.as_f64()?),
         (DataType::Utf8, Value::String(text)) => Cell::Text(text.clone()),
         (DataType::Boolean, Value::Bool(truth)) => Cell::Truth(*truth),
@@ -233,9 +245,8 @@ fn found(events: &RecordBatch, column: usize, row: usize) -> Cell {
     }
     match values.data_type() {
         DataType::Int64 => Cell::Integer(values.as_primitive::<Int64Type>().value(row)),
-        DataType::Timestamp(..) => {
-            Cell::Integer(values.as_primitive::<TimestampMillisecondType>().value(row))
-        }
+        DataType::Timestamp(..) => Cell::Integer(event_times(values).unwrap().value(row)),
+        DataType::UInt64 => Cell::Count(values.as_primitive::<UInt64Type>().value(row)),
         DataType::Float64 => Cell::Float(values.as_primitive::<Float64Type>().value(row)),
         DataType::Boolean => Cell::Truth(values.as_boolean().value(row)),
         _ => Cell::Text(values.as_string::<i32>().value(row).to_owned()),
@@ -290,22 +301,27 @@ fn json_lines() {
             given.0.push(b'\n');
         }
         if random.one_in(3) {
-            let learned = infer(&lines, "t", &IndexMap::new(), &["k"]);
+            let learned = infer(&lines, &uses());
             let times = [DataType::Int64, DataType::Utf8];
             if learned.first().is_some_and(|f| f.name() == "t" && times.contains(f.data_type())) {
                 columns = learned;
             }
         }
-        let mut decoder = LineDecoder::new(&columns, event_schema(&columns, "t")).unwrap();
+        let mut decoder = LineDecoder::new(&columns, uses()).unwrap();
         let decoded = decoder.decode(&lines).map_err(|error| error.to_string())?;
         check(&lines, &columns, &decoded)
     });
 }
 
+fn uses() -> ColumnUses {
+    let keys = ["k".to_owned()].into();
+    ColumnUses { time: Some("t".to_owned()), keys, ..ColumnUses::default() }
+}
+
 #[test]
 fn a_line_that_is_too_long_is_no_event() {
     let columns = [Field::new("t", DataType::Int64, true)];
-    let mut decoder = LineDecoder::new(&columns, event_schema(&columns, "t")).unwrap();
+    let mut decoder = LineDecoder::new(&columns, uses()).unwrap();
     let good = || line(b"{\"t\": 1}".to_vec(), 0);
     let lines = [good(), Line { too_long: true, ..good() }, good()];
     let decoded = decoder.decode(&lines).unwrap();
@@ -316,7 +332,7 @@ fn a_line_that_is_too_long_is_no_event() {
 #[test]
 fn a_column_that_is_nested_deep_harms_no_other() {
     let columns = ["t", "s"].map(|name| Field::new(name, DataType::Utf8, true));
-    let mut decoder = LineDecoder::new(&columns, event_schema(&columns, "t")).unwrap();
+    let mut decoder = LineDecoder::new(&columns, uses()).unwrap();
     let nested = |name: &str, levels: usize| {
         let text = format!("{{\"{name}\": {}{}}}", "[".repeat(levels), "]".repeat(levels));
         line(text.into_bytes(), 0)

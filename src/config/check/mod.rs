@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
@@ -62,6 +63,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
 
     let event = Event {
         time: raw.event.time,
+        time_unit: raw.event.time_unit.map(TimeUnit::from),
         id: raw.event.id,
         key: raw.event.key,
         filter: raw.event.filter,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::OneOrMore;
-use super::words::{ColumnType, FileFormat};
+use super::words::{ColumnType, FileFormat, TimeUnitWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +54,8 @@ pub struct TableSection {
     /// The column that says when a row's values begin to hold. With it the table changes, and is
     /// looked up as of each event's time.
     pub time: Option<String>,
+    /// What numbers of `time` count since 1970. Milliseconds where it is not set. Only with `time`.
+    pub time_unit: Option<TimeUnitWord>,
     /// An integer column: of rows with equal key and time the one with the greatest counts. The
     /// later row where it is not set. Only with `time`.
     pub sequence: Option<String>,
@@ -74,8 +76,8 @@ pub struct TableSection {
     /// After so long (ms) without a row nothing waits for live input any more. For ever where it
     /// is not set. Only with `time`.
     pub idle_timeout_ms: Option<u64>,
-    /// Types of columns, where rows come as JSON. Others are told by the first lines. Only with
-    /// `time`.
+    /// Types of columns, whatever rows come as. A number that is not declared is float64, but for
+    /// keys and sequences. Only with `time`.
     pub columns: Option<IndexMap<String, ColumnType>>,
 }
 
@@ -85,6 +87,7 @@ impl TableSection {
         [
             ("format", self.format.is_some()),
             ("topic", self.topic.is_some()),
+            ("time_unit", self.time_unit.is_some()),
             ("sequence", self.sequence.is_some()),
             ("delete", self.delete.is_some()),
             ("max_age_ms", self.max_age_ms.is_some()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, NullBufferBuilder, RecordBatch,
-    RecordBatchOptions, StringArray,
+    RecordBatchOptions, StringArray, UInt64Array,
 };
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -20,7 +20,7 @@ const TEXT_CHARS_MAX: usize = 60;
 const PLACES_MAX: usize = 256;
 const PLACE_BYTES_MAX: usize = 128;
 
-/// Columns of Int64, Float64, Utf8 and Boolean that grow by JSON objects. What an object has beyond
+/// Columns of Int64, UInt64, Float64, Utf8 and Boolean that grow by JSON objects. What an object has beyond
 /// them is passed over, what it lacks is null, and of a key that it has twice the last value counts.
 pub struct JsonColumns {
     schema: SchemaRef,
@@ -43,9 +43,14 @@ struct Column {
 
 enum Values {
     Integers(Vec<i64>),
+    /// Integers that are not negative.
+    Counts(Vec<u64>),
     Floats(Vec<f64>),
     Truths(Vec<bool>),
-    Texts { bytes: Vec<u8>, ends: Vec<i32> },
+    Texts {
+        bytes: Vec<u8>,
+        ends: Vec<i32>,
+    },
 }
 
 impl JsonColumns {
@@ -113,6 +118,7 @@ impl Values {
     fn new(data_type: &DataType) -> Result<Self, ArrowError> {
         match data_type {
             DataType::Int64 => Ok(Values::Integers(Vec::new())),
+            DataType::UInt64 => Ok(Values::Counts(Vec::new())),
             DataType::Float64 => Ok(Values::Floats(Vec::new())),
             DataType::Boolean => Ok(Values::Truths(Vec::new())),
             DataType::Utf8 => Ok(Values::Texts { bytes: Vec::new(), ends: vec![0] }),
@@ -123,6 +129,7 @@ impl Values {
     fn described(&self) -> &'static str {
         match self {
             Values::Integers(_) => "integer",
+            Values::Counts(_) => "integer of at least 0",
             Values::Floats(_) => "number",
             Values::Truths(_) => "truth value",
             Values::Texts { .. } => "text",
@@ -134,6 +141,7 @@ impl Column {
     fn push_null(&mut self) {
         match &mut self.values {
             Values::Integers(values) => values.push(0),
+            Values::Counts(values) => values.push(0),
             Values::Floats(values) => values.push(0.0),
             Values::Truths(values) => values.push(false),
             Values::Texts { ends, .. } => ends.push(ends[ends.len() - 1]),
@@ -147,6 +155,7 @@ impl Column {
         }
         match &mut self.values {
             Values::Integers(values) => values.truncate(rows),
+            Values::Counts(values) => values.truncate(rows),
             Values::Floats(values) => values.truncate(rows),
             Values::Truths(values) => values.truncate(rows),
             Values::Texts { bytes, ends } => {
@@ -164,6 +173,10 @@ impl Column {
             Values::Integers(values) => {
                 let room = Vec::with_capacity(values.len());
                 Arc::new(Int64Array::new(std::mem::replace(values, room).into(), nulls))
+            }
+            Values::Counts(values) => {
+                let room = Vec::with_capacity(values.len());
+                Arc::new(UInt64Array::new(std::mem::replace(values, room).into(), nulls))
             }
             Values::Floats(values) => {
                 let room = Vec::with_capacity(values.len());
@@ -298,9 +311,10 @@ impl<'de> Visitor<'de> for Cell<'_> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        match &mut self.0.values {
-            Values::Integers(values) => values.push(value),
-            Values::Floats(values) => values.push(value as f64),
+        match (&mut self.0.values, u64::try_from(value)) {
+            (Values::Integers(values), _) => values.push(value),
+            (Values::Counts(values), Ok(count)) => values.push(count),
+            (Values::Floats(values), _) => values.push(value as f64),
             _ => return Err(self.refuse(value)),
         }
         self.0.valid.append_non_null();
@@ -310,6 +324,7 @@ impl<'de> Visitor<'de> for Cell<'_> {
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match (i64::try_from(value), &mut self.0.values) {
             (Ok(value), Values::Integers(values)) => values.push(value),
+            (_, Values::Counts(values)) => values.push(value),
             (_, Values::Floats(values)) => values.push(value as f64),
             _ => return Err(self.refuse(value)),
         }
@@ -322,6 +337,7 @@ impl<'de> Visitor<'de> for Cell<'_> {
             Values::Floats(values) => values.push(value),
             // serde_json takes "-0" for a float.
             Values::Integers(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
+            Values::Counts(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
             _ => return Err(self.refuse(format_args!("{value:?}"))),
         }
         self.0.valid.append_non_null();

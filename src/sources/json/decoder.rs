@@ -7,75 +7,98 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use indexmap::IndexMap;
 
-use crate::config::job::JsonType;
-use crate::sources::columns::{normalise, time_type};
+use crate::sources::columns::{ColumnUse, ColumnUses, declared_type, normal_schema, normalise};
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::json::lines::{LINE_BYTES_MAX, Line};
 
+/// How often each kind of value was seen in a column.
+#[derive(Default)]
+struct Seen {
+    /// In the order of their first values.
+    types: IndexMap<DataType, usize>,
+    has_fractions: bool,
+    has_negatives: bool,
+    /// Integers beyond those of Int64.
+    has_large: bool,
+}
+
 /// Columns of the sampled lines: as declared, else text, truth values, and numbers as Float64. Ids
-/// and keys that are mostly integers stay integers; an event time that is a number is one.
-pub fn infer(
-    sample: &[Line],
-    time: &str,
-    declared: &IndexMap<String, JsonType>,
-    text_or_integer: &[&str],
-) -> Vec<Field> {
+/// and keys that are mostly integers stay integers, and parts of keys that are nothing else; an event
+/// time that is a number is an integer, or of fractions if its unit is named.
+pub fn infer(sample: &[Line], uses: &ColumnUses) -> Vec<Field> {
     use serde_json::Value;
-    // How often each type was seen, by column, in the order of their first values.
-    let mut seen: IndexMap<String, IndexMap<DataType, usize>> = IndexMap::new();
+    let mut columns: IndexMap<String, Seen> = IndexMap::new();
     for line in sample {
         let Ok(Value::Object(object)) = serde_json::from_slice(&line.bytes) else { continue };
         for (name, value) in object {
-            let integer_column = text_or_integer.contains(&name.as_str());
-            let found = match value {
+            let found = match &value {
                 Value::Bool(_) => DataType::Boolean,
-                Value::Number(_) if name == time => DataType::Int64,
-                Value::Number(number) if integer_column && number.is_i64() => DataType::Int64,
+                Value::Number(number) if number.is_i64() || number.is_u64() => DataType::Int64,
                 Value::Number(_) => DataType::Float64,
                 Value::String(_) => DataType::Utf8,
                 Value::Null | Value::Array(_) | Value::Object(_) => continue,
             };
-            *seen.entry(name).or_default().entry(found).or_default() += 1;
+            let seen = columns.entry(name).or_default();
+            seen.has_fractions |= found == DataType::Float64;
+            seen.has_negatives |= value.as_i64().is_some_and(|number| number < 0);
+            seen.has_large |= value.is_u64() && !value.is_i64();
+            *seen.types.entry(found).or_default() += 1;
         }
     }
-    // The most frequent type is the column's: what is otherwise is a bad record, not a bad column.
-    let most = |types: IndexMap<DataType, usize>| {
-        types.into_iter().rev().max_by_key(|(_, count)| *count).map(|(found, _)| found)
-    };
-    let typed = seen.into_iter().filter_map(|(name, types)| Some((name, most(types)?)));
-    let mut columns: IndexMap<String, DataType> = typed.collect();
-    for (name, declared_as) in declared {
-        columns.insert(name.clone(), json_type(*declared_as));
+    let mut types: IndexMap<String, DataType> = columns
+        .into_iter()
+        .filter_map(|(name, seen)| {
+            let found = seen.column_type(&name, uses)?;
+            Some((name, found))
+        })
+        .collect();
+    for (name, declared) in &uses.declared {
+        types.insert(name.clone(), declared_type(*declared));
     }
-    columns.into_iter().map(|(name, found)| Field::new(name, found, true)).collect()
+    types.into_iter().map(|(name, found)| Field::new(name, found, true)).collect()
 }
 
-/// What a declared column is read as.
-pub fn json_type(declared: JsonType) -> DataType {
-    match declared {
-        JsonType::Int64 => DataType::Int64,
-        JsonType::Float64 => DataType::Float64,
-        JsonType::Utf8 => DataType::Utf8,
-        JsonType::Boolean => DataType::Boolean,
+impl Seen {
+    /// The most frequent type is the column's: what is otherwise is a bad record, not a bad column.
+    fn column_type(self, name: &str, uses: &ColumnUses) -> Option<DataType> {
+        let count = |of: &DataType| self.types.get(of).copied().unwrap_or_default();
+        let (integers, fractions) = (count(&DataType::Int64), count(&DataType::Float64));
+        let number = match uses.of(name) {
+            ColumnUse::Time if uses.time_unit.is_some() && self.has_fractions => DataType::Float64,
+            ColumnUse::Time => DataType::Int64,
+            _ if uses.keys.contains(name) && integers > fractions => self.integer(),
+            _ if uses.key_parts.contains(name) && !self.has_fractions => self.integer(),
+            _ => DataType::Float64,
+        };
+        let as_column = |found: &DataType| match found {
+            DataType::Int64 | DataType::Float64 => number.clone(),
+            other => other.clone(),
+        };
+        let mut counts: IndexMap<DataType, usize> = IndexMap::new();
+        for (found, count) in &self.types {
+            *counts.entry(as_column(found)).or_default() += count;
+        }
+        counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(found, _)| found)
+    }
+
+    fn integer(&self) -> DataType {
+        if self.has_large && !self.has_negatives { DataType::UInt64 } else { DataType::Int64 }
     }
 }
 
 /// The schema of events that are read as `read_as`.
-pub fn event_schema(read_as: &[Field], time: &str) -> SchemaRef {
-    let fields: Vec<Field> = read_as
-        .iter()
-        .map(|field| match field.name() == time {
-            true => Field::new(time, time_type(), true),
-            false => field.clone(),
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
+///
+/// # Errors
+/// If none of these is the time.
+pub fn event_schema(read_as: &[Field], uses: &ColumnUses) -> Result<SchemaRef, ArrowError> {
+    normal_schema(&Schema::new(read_as.to_vec()), uses)
 }
 
 /// Lines to columns. A line that is no event of the schema is found out and does no harm to others.
 pub struct LineDecoder {
     columns: JsonColumns,
     schema: SchemaRef,
+    uses: ColumnUses,
 }
 
 pub struct Decoded {
@@ -87,13 +110,13 @@ pub struct Decoded {
 }
 
 impl LineDecoder {
-    /// Reads lines as `read_as` and gives events of `schema`, which [`event_schema`] made of it.
+    /// Reads lines as `read_as` and gives events of [`event_schema`].
     ///
     /// # Errors
-    /// If a column has a type that JSON is not read as.
-    pub fn new(read_as: &[Field], schema: SchemaRef) -> Result<Self, ArrowError> {
+    /// If a column has a type that JSON is not read as, or none is the time.
+    pub fn new(read_as: &[Field], uses: ColumnUses) -> Result<Self, ArrowError> {
         let columns = JsonColumns::new(Arc::new(Schema::new(read_as.to_vec())))?;
-        Ok(LineDecoder { columns, schema })
+        Ok(LineDecoder { columns, schema: event_schema(read_as, &uses)?, uses })
     }
 
     /// Of the events that come out.
@@ -117,7 +140,8 @@ impl LineDecoder {
                 Err(why) => bad.push((at, why)),
             }
         }
-        let events = normalise(&self.columns.finish()?, &self.schema)?;
+        // What does not fit its column was found out above.
+        let events = normalise(&self.columns.finish()?, &self.schema, &self.uses)?.rows;
         Ok(Decoded { events, rows, bad })
     }
 }
@@ -125,6 +149,7 @@ impl LineDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::job::JsonType;
 
     fn line(text: &str) -> Line {
         let bytes = text.as_bytes().to_vec();
@@ -137,7 +162,12 @@ mod tests {
             Field::new("x", DataType::Float64, true),
             Field::new("s", DataType::Utf8, true),
         ];
-        LineDecoder::new(&fields, event_schema(&fields, "t")).unwrap()
+        LineDecoder::new(&fields, uses(&[])).unwrap()
+    }
+
+    fn uses(keys: &[&str]) -> ColumnUses {
+        let keys = keys.iter().map(|&name| name.to_owned()).collect();
+        ColumnUses { time: Some("t".to_owned()), keys, ..ColumnUses::default() }
     }
 
     const GOOD: &str = r#"{"t": 5, "x": 1.5, "s": "a", "more": [1]}"#;
@@ -186,7 +216,7 @@ mod tests {
     #[test]
     fn the_most_frequent_type_is_the_column_s() {
         let sample = [line(r#"{"t": 1, "x": "one"}"#), line(GOOD), line(GOOD)];
-        let fields = infer(&sample, "t", &IndexMap::new(), &[]);
+        let fields = infer(&sample, &uses(&[]));
         assert_eq!(fields[1], Field::new("x", DataType::Float64, true));
     }
 
@@ -194,7 +224,7 @@ mod tests {
     fn columns_are_learned_and_declarations_win() {
         let sample = [line(GOOD), line(r#"{"t": 6, "x": 2, "k": 7, "b": true, "s": null}"#)];
         let declared = IndexMap::from([("x".to_owned(), JsonType::Utf8)]);
-        let fields = infer(&sample, "t", &declared, &["k"]);
+        let fields = infer(&sample, &ColumnUses { declared, ..uses(&["k"]) });
         let of =
             |name: &str| fields.iter().find(|f| f.name() == name).map(|f| f.data_type().clone());
         assert_eq!(of("t"), Some(DataType::Int64));

@@ -6,13 +6,12 @@ pub mod feed;
 pub mod lines;
 
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, SchemaRef};
-use driftline_operators::admit::event_times;
 
 use crate::sinks::without_prefixes;
+use crate::sources::columns::{ColumnUses, check_time};
 use crate::sources::files::{InputFile, describe};
 use crate::sources::json::decoder::{LineDecoder, event_schema, infer};
 use crate::sources::json::lines::{Line, Lines};
@@ -36,7 +35,7 @@ pub struct JsonLines {
     /// What the lines are read as, in the order of the schema.
     read_as: Vec<Field>,
     schema: SchemaRef,
-    time: String,
+    uses: ColumnUses,
     lines: Mutex<Option<Lines>>,
 }
 
@@ -63,15 +62,15 @@ impl JsonLines {
             bytes += line.bytes.len();
             sample.push(line);
         }
-        let (time, keys) = (&spec.time, spec.keys.iter().map(String::as_str).collect::<Vec<_>>());
-        let read_as = infer(&sample, time, &spec.columns, &keys);
+        let (time, uses) = (&spec.time, spec.uses());
+        let read_as = infer(&sample, &uses);
         if !read_as.iter().any(|field| field.name() == time) {
             let names: Vec<&str> = read_as.iter().map(|field| field.name().as_str()).collect();
             return Err(failed(name, without_time(spec, sample.len(), &names)));
         }
-        let schema = event_schema(&read_as, time);
+        let schema = event_schema(&read_as, &uses).map_err(|error| failed(&name, error))?;
         if let Some(of_time) = read_as.iter().find(|field| field.name() == time) {
-            event_times(&new_empty_array(of_time.data_type())).map_err(|error| {
+            check_time(of_time.data_type(), spec.time_unit).map_err(|error| {
                 let reason = without_prefixes(&error.to_string());
                 failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
             })?;
@@ -82,7 +81,7 @@ impl JsonLines {
             live,
             schema,
             read_as,
-            time: time.clone(),
+            uses,
             lines: Mutex::new(Some(lines)),
         })
     }
@@ -96,19 +95,20 @@ impl JsonLines {
     /// # Errors
     /// If it was left out by [`JsonLines::project`].
     pub fn time_column(&self) -> Result<usize, SourceError> {
-        self.schema.index_of(&self.time).map_err(|error| failed(&self.partition.name, error))
+        let time = self.uses.time.as_deref().unwrap_or_default();
+        self.schema.index_of(time).map_err(|error| failed(&self.partition.name, error))
     }
 
     /// Reads only `columns`, by position in the schema.
     pub fn project(&mut self, columns: &[usize]) {
         self.read_as = columns.iter().map(|&column| self.read_as[column].clone()).collect();
-        self.schema = event_schema(&self.read_as, &self.time);
+        self.schema = Arc::new(self.schema.project(columns).expect("positions in the schema"));
     }
 
     /// # Errors
     /// If a column has a type that JSON is not read as.
     pub fn decoder(&self) -> Result<LineDecoder, SourceError> {
-        LineDecoder::new(&self.read_as, self.schema.clone())
+        LineDecoder::new(&self.read_as, self.uses.clone())
             .map_err(|error| failed(&self.partition.name, error))
     }
 

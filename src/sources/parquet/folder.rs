@@ -22,14 +22,15 @@ use parquet::errors::Result as Parquet;
 
 use crate::config::job::JsonType;
 use crate::sinks::without_prefixes;
+use crate::sources::columns::{
+    ColumnUse, ColumnUses, Normalised, check_time, declared_type, fits, normal_times, normal_type,
+    normalise, time_type,
+};
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::whole_file::WholeFile;
+use crate::sources::stream::Required;
 use crate::sources::unify::{has_value, unify, with_fields_of};
-use crate::sources::uses::{
-    ColumnUse, ColumnUses, Normalised, check_time, declared_type, normal_times, normal_type,
-    normalise, time_type,
-};
 use crate::sources::{SourceError, failed};
 
 /// Rows that are looked at a time for whether a column has a value.
@@ -46,13 +47,6 @@ pub struct FolderColumns {
     wanted: Vec<usize>,
     schema: SchemaRef,
     uses: ColumnUses,
-}
-
-/// A column that may not be missing, and the key of the job that says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Required {
-    pub column: String,
-    pub key: String,
 }
 
 /// A column over all files.
@@ -309,9 +303,11 @@ impl<'a> Findings<'a> {
         self.is_nullable |= field.is_nullable();
         let stored = field.data_type().clone();
         let normal = self.normal(&stored);
-        let fits =
-            |kind: &&mut Kind| kind.normal == normal && family(&kind.stored) == family(&stored);
-        match self.kinds.iter_mut().find(fits) {
+        // Types that are declared the same may not all be what is declared.
+        let is_declared = matches!(self.column_use, ColumnUse::Declared(_));
+        let same =
+            |kind: &&mut Kind| kind.normal == normal && (!is_declared || kind.stored == stored);
+        match self.kinds.iter_mut().find(same) {
             Some(kind) => kind.files.push(file),
             None => self.kinds.push(Kind { normal, stored, files: vec![file] }),
         }
@@ -363,7 +359,7 @@ impl<'a> Findings<'a> {
                 return Err(Trouble::new(&self.files[kind.files[0]].path, message));
             }
             if let ColumnUse::Declared(declared) = self.column_use
-                && !may_be(&kind.stored, *declared)
+                && !fits(&kind.stored, *declared)
             {
                 return Err(self.not_as_declared(kind, *declared));
             }
@@ -494,7 +490,7 @@ impl FolderColumn {
         let (data_type, empty_in, trouble) = match typed {
             Ok((data_type, empty_in)) => (data_type, empty_in, found.required_but_missing()),
             // Whatever is compiled with it first, it is the trouble that is told.
-            Err(trouble) => (DataType::Null, Vec::new(), Some(trouble)),
+            Err(trouble) => (found.type_of_nulls(None), Vec::new(), Some(trouble)),
         };
         FolderColumn {
             name: found.name.to_owned(),
@@ -516,39 +512,6 @@ impl FolderColumn {
 /// Whether `text` is how an integer of 64 bits is written: `007` and `-0` are not.
 fn is_integer(text: &str) -> bool {
     text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
-}
-
-/// Types of one family may be declared as one another.
-#[derive(PartialEq)]
-enum Family {
-    None,
-    Number,
-    Text,
-    Truth,
-    Other,
-}
-
-fn family(stored: &DataType) -> Family {
-    match stored {
-        DataType::Null => Family::None,
-        DataType::Dictionary(_, value) => family(value),
-        DataType::Boolean => Family::Truth,
-        // As text a UUID.
-        DataType::FixedSizeBinary(16) => Family::Text,
-        text if text.is_string() => Family::Text,
-        number if number.is_numeric() => Family::Number,
-        _ => Family::Other,
-    }
-}
-
-fn may_be(stored: &DataType, declared: JsonType) -> bool {
-    let wanted = match declared {
-        JsonType::Int64 | JsonType::Float64 => Family::Number,
-        JsonType::Utf8 => Family::Text,
-        JsonType::Boolean => Family::Truth,
-    };
-    let stored = family(stored);
-    stored == wanted || stored == Family::None
 }
 
 /// What a folder stands for, `[rows]`, in a type that [`normalise`] takes to `to`.

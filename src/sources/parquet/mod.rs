@@ -12,20 +12,15 @@ pub mod whole_file;
 
 use std::sync::Arc;
 
-use arrow::array::new_empty_array;
-use driftline_operators::admit::event_times;
-
-use crate::sinks::without_prefixes;
 use crate::sources::files::{InputFile, describe};
-use crate::sources::parquet::folder::{FolderColumns, Required};
+use crate::sources::parquet::folder::FolderColumns;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::schedule::{Group, Lane};
 use crate::sources::stream::{Partition, StreamSpec};
-use crate::sources::uses::uses_of;
 use crate::sources::{SourceError, failed};
 
-/// Parquet files, read together by name of column. A file with statistics of the event time is a partition of
-/// its own; those without form one, in the order of their names.
+/// Parquet files, read together by name of column. A file with statistics of the event time is a
+/// partition of its own; those without form one, in the order of their names.
 pub struct ParquetStream {
     pub files: Arc<[FileFooter]>,
     pub columns: FolderColumns,
@@ -45,10 +40,17 @@ impl ParquetStream {
         stream: usize,
         first_partition: u32,
     ) -> Result<Self, SourceError> {
-        let footers = files.into_iter().map(|file| FileFooter::read(file, &spec.time));
+        let footers =
+            files.into_iter().map(|file| FileFooter::read(file, &spec.time, spec.time_unit));
         let mut footers = footers.collect::<Result<Vec<_>, _>>()?;
-        let columns = FolderColumns::new(&footers, uses_of(spec), &required(spec))?;
-        check_time(&columns, &footers[0], spec)?;
+        let columns = FolderColumns::new(&footers, spec.uses(), &spec.required)?;
+        if columns.time_column().is_err() {
+            let schema = columns.schema();
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let (time, key, names) = (&spec.time, &spec.time_key, names.join(", "));
+            let message = format!("no column {time:?} ({key}); there are {names}");
+            return Err(failed(footers[0].path.display(), message));
+        }
         let members = group_into_partitions(&mut footers);
         let partition = |files: &Vec<usize>| Partition {
             stream,
@@ -63,34 +65,6 @@ impl ParquetStream {
         let lanes = lanes.collect();
         Ok(ParquetStream { files: footers.into(), columns, partitions, lanes })
     }
-}
-
-/// Columns that every file has to have.
-fn required(spec: &StreamSpec) -> Vec<Required> {
-    let time = Required { column: spec.time.clone(), key: spec.time_key.clone() };
-    let keys =
-        spec.keys.iter().map(|column| Required { column: column.clone(), key: "a key".to_owned() });
-    std::iter::once(time).chain(keys).collect()
-}
-
-/// # Errors
-/// If there is no column of event time, or it holds no times.
-fn check_time(
-    columns: &FolderColumns,
-    first: &FileFooter,
-    spec: &StreamSpec,
-) -> Result<(), SourceError> {
-    let (time, key, path) = (&spec.time, &spec.time_key, first.path.display());
-    let schema = columns.schema();
-    let Ok(field) = schema.field_with_name(time) else {
-        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let message = format!("no column {time:?} ({key}); there are {}", names.join(", "));
-        return Err(failed(path, message));
-    };
-    event_times(&new_empty_array(field.data_type())).map(|_| ()).map_err(|error| {
-        let reason = without_prefixes(&error.to_string());
-        failed(path, format!("column {time:?} ({key}): {reason}"))
-    })
 }
 
 /// The files of each partition.

@@ -12,6 +12,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
+use crate::sources::columns::Sound;
 use crate::sources::feed::Taken;
 use crate::sources::parquet::ParquetStream;
 use crate::sources::parquet::folder::FolderColumns;
@@ -19,7 +20,6 @@ use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::schedule::Piece;
 use crate::sources::parquet::whole_file::WholeFile;
-use crate::sources::uses::Sound;
 use crate::sources::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
