@@ -128,7 +128,7 @@ impl Predictor {
         if schema.index_of(&job.event.time).is_err() {
             return Err(anyhow!("there is no column {:?} (event.time)", job.event.time));
         }
-        let columns = StoredColumns::new(schema.as_ref().clone(), event_uses(&job))?;
+        let columns = StoredColumns::new(schema.as_ref(), event_uses(&job))?;
         // A request waits for an answer for each of its rows: what is skipped is left out before.
         let filter = job.event.filter.take();
         let filter = filter
@@ -232,7 +232,7 @@ impl Predictor {
             }
         }
         let Normalised { rows, refused } =
-            self.columns.arrange(&stamped, &[]).map_err(|error| error.to_string())?;
+            self.columns.arrange(&stamped).map_err(|error| error.to_string())?;
         if let Some((row, why)) = refused.first() {
             return Err(format!("row {row}: {why}"));
         }

@@ -28,6 +28,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
     let metadata = file_metadata(&prepared, Some(&parts));
+    let notes = prepared.notes();
     let engine = Engine::new(prepared.clone(), options);
     let collected = Collected::default();
     let columns = parts.watched.names.clone();
@@ -50,5 +51,6 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let full = collected.baseline(&columns, scored)?;
     let file = BaselineFile::new(full, scored, drift.baseline_sample_max);
     file.write(&drift.baseline, metadata)?;
-    Ok(Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline, &file))
+    let summary = Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline, &file);
+    Ok(summary.with_notes(notes))
 }

@@ -31,6 +31,7 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let files =
         |path: &Path| Target::Files(Output { path: path.to_owned(), format: Format::Parquet });
     let (features, letters) = (files(folder), files(&letters_folder));
+    let notes = prepared.notes();
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, None));
     let warm_up = prepared.warm_up(options);
@@ -46,7 +47,7 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
     publish(&publication)?;
-    Ok(Summary::of_export(&engine.run.counters, &ended, folder))
+    Ok(Summary::of_export(&engine.run.counters, &ended, folder).with_notes(notes))
 }
 
 /// `folder` with `ending` behind its name: beside it, so that readers of the folder do not see it.

@@ -36,6 +36,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let publication = Publication::prepare(&targets.folders(drift.is_some()), options.overwrite)?;
 
+    let notes = prepared.notes();
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, Some(&parts)));
     let tally = DriftTally::new(parts.watched.names.len());
@@ -72,7 +73,8 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
         drift.check(&engine.run.counters, &tally)?;
     }
     publish(&publication)?;
-    let mut summary = Summary::of_replay(job, &parts, &engine.run.counters, &ended, &targets);
+    let summary = Summary::of_replay(job, &parts, &engine.run.counters, &ended, &targets);
+    let mut summary = summary.with_notes(notes);
     if let Some(drift) = drift {
         summary.drift = tally.lines(drift.windows());
     }

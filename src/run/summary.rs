@@ -127,6 +127,13 @@ impl Summary {
         }
     }
 
+    /// What there is to say of the input.
+    #[must_use]
+    pub fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.lines.extend(notes.into_iter().map(|note| ("note", note)));
+        self
+    }
+
     /// What the graph held to keep rows in order and features at hand.
     fn state(&mut self, counters: &Counters) {
         let waited = counters.gate_rows_most();

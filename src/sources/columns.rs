@@ -165,7 +165,7 @@ fn is_fraction(stored: &DataType) -> bool {
 
 /// Whether a column that is stored as `stored` can be read as it is declared: a number as a number,
 /// text as text.
-fn fits(stored: &DataType, declared: JsonType) -> bool {
+pub fn fits(stored: &DataType, declared: JsonType) -> bool {
     match (stored, declared) {
         (DataType::Dictionary(_, values), _) => fits(values, declared),
         (DataType::Null, _) => true,

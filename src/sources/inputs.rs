@@ -128,12 +128,32 @@ impl Inputs {
 
     /// Reads only `columns` of a stream (by position in [`Inputs::schema`]) from now on. The column
     /// of event time has to be among them.
-    pub fn project(&mut self, stream: usize, columns: &[usize]) {
+    ///
+    /// # Errors
+    /// If one of them cannot be read in all files.
+    pub fn project(&mut self, stream: usize, columns: &[usize]) -> Result<(), SourceError> {
         match &mut self.streams[stream].kind {
-            Kind::Parquet(parquet) => parquet.columns.project(columns),
+            Kind::Parquet(parquet) => parquet.columns.project(columns)?,
             Kind::Json(json) => json.project(columns),
             Kind::Own(own) => own.columns.project(columns),
             Kind::Kafka(kafka) => kafka.form.project(columns),
+        }
+        Ok(())
+    }
+
+    /// Of the columns of a stream those that cannot be read, and what is wrong with them.
+    pub fn unreadable(&self, stream: usize) -> Vec<(&str, SourceError)> {
+        match &self.streams[stream].kind {
+            Kind::Parquet(parquet) => parquet.columns.unreadable().collect(),
+            Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => Vec::new(),
+        }
+    }
+
+    /// What has to be said of the columns of a stream that are read.
+    pub fn notes(&self, stream: usize) -> Vec<String> {
+        match &self.streams[stream].kind {
+            Kind::Parquet(parquet) => parquet.columns.notes(),
+            Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => Vec::new(),
         }
     }
 
@@ -398,10 +418,5 @@ fn lanes(streams: &[Stream]) -> Vec<Lane> {
 }
 
 fn format(spec: &StreamSpec, files: &[InputFile]) -> Result<Format, SourceError> {
-    let first = &files[0].path;
-    spec.format.or_else(|| files::format_of(first)).ok_or_else(|| {
-        let message = "the name does not tell whether it is Parquet or JSON; set format beside \
-                       the path in the job";
-        failed(first.display(), message)
-    })
+    spec.format.map_or_else(|| files::common_format(files), Ok)
 }

@@ -13,6 +13,7 @@
 //! | `merge`, `replay` | several feeds as one source; Parquet events alone, by their schedule |
 //! | `in_time_order`, `sorted_rows` | stored tables whose rows are in another order |
 //! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
+//! | `unify` | one type for what several files hold in a column |
 //! | `files`, `idle` | which files there are; silence of live input |
 
 pub mod columns;
@@ -31,6 +32,7 @@ pub mod replay;
 mod sorted_rows;
 pub mod stored_columns;
 pub mod stream;
+pub mod unify;
 
 #[cfg(test)]
 mod random_reads;
@@ -46,10 +48,30 @@ pub use stream::{Partition, StreamSpec};
 use crate::config::{in_words, on_one_line};
 use crate::sinks::without_prefixes;
 
-/// What is wrong with a file that cannot be read as Parquet.
+/// What is wrong with a file that cannot be read as Parquet: it is damaged, or uses what the library
+/// does not know.
 pub(crate) fn damaged(error: &::parquet::errors::ParquetError) -> String {
     let reason = without_prefixes(&error.to_string());
-    format!("not a readable Parquet file: {reason}; if it is damaged or cut off, write it anew")
+    match is_unsupported(error) {
+        true => format!(
+            "it uses something of Parquet that is not supported: {reason}; if it is not damaged, \
+             write it anew without that"
+        ),
+        false => {
+            format!(
+                "not a readable Parquet file: {reason}; if it is damaged or cut off, write it anew"
+            )
+        }
+    }
+}
+
+/// Whether a file may be sound and is only more than the library can read.
+fn is_unsupported(error: &::parquet::errors::ParquetError) -> bool {
+    let text = error.to_string().to_lowercase();
+    let words =
+        ["not supported", "unsupported", "not implemented", "disabled feature", "not enabled"];
+    matches!(error, ::parquet::errors::ParquetError::NYI(_))
+        || words.iter().any(|words| text.contains(words))
 }
 
 /// A file or folder that cannot be opened.

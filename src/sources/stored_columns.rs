@@ -1,19 +1,17 @@
-//! From the columns that Parquet files hold to those of a stream.
+//! From the columns that a program brings to those of a stream.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::columns::{ColumnUses, Normalised, normal_schema, normalise};
 
-/// The columns as they are stored, those that folders stand for last, and which of them are wanted.
+/// The columns as a program brings them, and which of them are wanted.
 #[derive(Clone)]
 pub struct StoredColumns {
-    stored: Schema,
     uses: ColumnUses,
-    wanted: Vec<usize>,
     schema: SchemaRef,
 }
 
@@ -22,10 +20,9 @@ impl StoredColumns {
     ///
     /// # Errors
     /// If none of them is the time of rows, or one cannot be what the job declares it.
-    pub fn new(stored: Schema, uses: ColumnUses) -> Result<Self, ArrowError> {
-        let schema = normal_schema(&stored, &uses)?;
-        let wanted = (0..stored.fields().len()).collect();
-        Ok(StoredColumns { stored, uses, wanted, schema })
+    pub fn new(stored: &Schema, uses: ColumnUses) -> Result<Self, ArrowError> {
+        let schema = normal_schema(stored, &uses)?;
+        Ok(StoredColumns { uses, schema })
     }
 
     /// What is wanted, in the form of [`normalise`].
@@ -43,13 +40,7 @@ impl StoredColumns {
 
     /// Wants only `columns`, by position in the schema.
     pub fn project(&mut self, columns: &[usize]) {
-        self.wanted = columns.iter().map(|&column| self.wanted[column]).collect();
         self.schema = Arc::new(self.schema.project(columns).expect("positions in the schema"));
-    }
-
-    /// Positions of the wanted columns that a file with `own` columns has itself.
-    pub fn in_file(&self, own: usize) -> impl Iterator<Item = usize> {
-        self.wanted.iter().copied().filter(move |&column| column < own)
     }
 
     /// What is done with each column.
@@ -57,40 +48,21 @@ impl StoredColumns {
         &self.uses
     }
 
-    /// The wanted columns in their order and form, those of the folders among them.
+    /// The wanted columns in their order and form.
     ///
     /// # Errors
-    /// If a column cannot take the form of the schema.
-    pub fn arrange(
-        &self,
-        batch: &RecordBatch,
-        hive: &[(String, String)],
-    ) -> Result<Normalised, ArrowError> {
-        let rows = batch.num_rows();
-        let fields = self.wanted.iter().map(|&column| self.stored.field(column));
-        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = fields
-            .map(|field| {
-                let column = match batch.column_by_name(field.name()) {
-                    Some(stored) => stored.clone(),
-                    None => hive_column(hive, field, rows),
-                };
-                // Nullability differs between files; it plays no part here.
-                (Field::new(field.name(), column.data_type().clone(), true), column)
-            })
-            .unzip();
+    /// If one of them is missing, or cannot take the form of the schema.
+    pub fn arrange(&self, batch: &RecordBatch) -> Result<Normalised, ArrowError> {
+        let (schema, rows) = (batch.schema(), batch.num_rows());
+        let wanted = self.schema.fields().iter().map(|field| schema.index_of(field.name()));
+        let columns = wanted.map(|at| at.map(|at| (schema.field(at), batch.column(at).clone())));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        // Nullability differs between batches; it plays no part here.
+        let fields = columns.iter().map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true));
+        let fields = Schema::new(fields.collect::<Vec<_>>());
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let schema = Arc::new(Schema::new(fields));
-        let arranged = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        let arranged = RecordBatch::try_new_with_options(Arc::new(fields), columns, &options)?;
         normalise(&arranged, &self.schema, &self.uses)
-    }
-}
-
-fn hive_column(hive: &[(String, String)], field: &Field, rows: usize) -> ArrayRef {
-    let value = hive.iter().find(|(name, _)| name == field.name());
-    let value = value.map_or("", |(_, value)| value.as_str());
-    if *field.data_type() == DataType::Int64 {
-        Arc::new(Int64Array::from(vec![value.parse::<i64>().ok(); rows]))
-    } else {
-        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
     }
 }

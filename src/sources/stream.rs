@@ -31,6 +31,8 @@ pub struct StreamSpec {
     pub keys: Vec<String>,
     /// Columns that expressions of such keys are made of.
     pub key_parts: Vec<String>,
+    /// Columns that every file has to have.
+    pub required: Vec<Required>,
     /// Rows before it (ms) are of no use, not even to windows.
     pub from: i64,
     /// Rows at or after it (ms) are of no use.
@@ -60,6 +62,19 @@ impl StreamSpec {
     /// Whether it is read from standard input.
     pub fn is_standard_input(&self) -> bool {
         self.own.is_none() && self.topics.is_none() && self.path.as_os_str() == "-"
+    }
+}
+
+/// A column that may not be missing, and the key of the job that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required {
+    pub column: String,
+    pub key: String,
+}
+
+impl Required {
+    pub fn new(column: &str, key: impl Into<String>) -> Self {
+        Required { column: column.to_owned(), key: key.into() }
     }
 }
 

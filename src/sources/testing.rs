@@ -87,6 +87,7 @@ pub fn spec(path: &Path) -> StreamSpec {
         ]),
         keys: Vec::new(),
         key_parts: Vec::new(),
+        required: Vec::new(),
         time_unit: None,
         from: i64::MIN,
         to: i64::MAX,

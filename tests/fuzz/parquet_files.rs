@@ -33,6 +33,7 @@ fn spec(path: &Path, time: &str) -> StreamSpec {
         columns: IndexMap::new(),
         keys: Vec::new(),
         key_parts: Vec::new(),
+        required: Vec::new(),
         time_unit: None,
         from: i64::MIN,
         to: i64::MAX,

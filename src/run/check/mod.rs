@@ -90,7 +90,15 @@ fn source(sheet: &mut Sheet, prepared: &Prepared, all: &Schema) {
         None => ("", String::new()),
     };
     let title = format!("source {name}: {path} ({}, {rows})", words::stored(prepared, EVENTS));
-    sheet.section(&title, &columns(&schema, all, role));
+    let mut rows = columns(&schema, all, role);
+    rows.extend(notes(prepared, EVENTS));
+    sheet.section(&title, &rows);
+}
+
+/// What is to be said of the columns of a stream, a row each.
+fn notes(prepared: &Prepared, stream: usize) -> Vec<Vec<String>> {
+    let notes = prepared.inputs.notes(stream).into_iter();
+    notes.map(|note| vec!["(note)".to_owned(), note]).collect()
 }
 
 /// A row for each column that is read, and one for all others.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
 use driftline_operators::layout::CameAs;
 
-use super::columns;
 use super::sheet::Sheet;
+use super::{columns, notes};
 use crate::config::Job;
 use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
@@ -31,6 +31,7 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
                     format!("{}, as of the event's time{eager}", words::stored(prepared, stream));
                 let mut rows = of_table(&prepared.job, name, table, &read, &all_columns[stream]);
                 rows.extend(order(prepared, stream, versions));
+                rows.extend(notes(prepared, stream));
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }
             None => static_table(sheet, &prepared.job, name, table)?,

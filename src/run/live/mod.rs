@@ -166,7 +166,8 @@ impl LiveParts {
     }
 
     fn summary(&self, job: &Job, counters: &Counters, ended: &Ended) -> Summary {
-        let mut summary = Summary::of_replay(job, &self.scoring, counters, ended, &self.targets);
+        let summary = Summary::of_replay(job, &self.scoring, counters, ended, &self.targets);
+        let mut summary = summary.with_notes(self.prepared.notes());
         if let Some(drift) = &self.drift {
             summary.drift = self.tally.lines(drift.windows());
         }

@@ -54,18 +54,40 @@ pub fn compile(
     own: &Extensions,
 ) -> Result<Compiled> {
     // Compiled twice: against all columns to see which are read, then against those alone.
-    let all = compile_with(job, inputs, static_tables, own, |_| None)?;
+    let all = compile_with(job, inputs, static_tables, own, |_| None)
+        .map_err(|error| unreadable_behind(job, inputs, error))?;
     let mut used: Vec<BTreeSet<String>> = vec![BTreeSet::new(); all.tables.len()];
     for trip in &all.plan.trips {
         let Errand::Lookups(lookups) = &trip.errand else { continue };
         let values = &all.tables[lookups.table].table.values;
         used[lookups.table].extend(lookups.columns.iter().map(|&at| values[at].name().clone()));
     }
-    inputs.project(EVENTS, &Vec::from_iter(events_read(job, &all)));
+    inputs.project(EVENTS, &Vec::from_iter(events_read(job, &all)))?;
     for (at, (table, used)) in all.tables.iter().zip(&used).enumerate() {
-        inputs.project(at + 1, &Vec::from_iter(table_read(table, used)));
+        inputs.project(at + 1, &Vec::from_iter(table_read(table, used)))?;
     }
     compile_with(job, inputs, static_tables, own, |table| Some(&used[table]))
+}
+
+/// What is wrong with a column that cannot be read, if the job names one where `error` is: it stands
+/// for nothing when features are compiled, and that is not what is wrong.
+fn unreadable_behind(job: &Job, inputs: &Inputs, error: anyhow::Error) -> anyhow::Error {
+    let Some(problem) = error.downcast_ref::<Problem>() else { return error };
+    let feature = problem.key.strip_prefix("features.");
+    let feature = feature.and_then(|name| job.features.iter().find(|(found, _)| found == name));
+    let text = match feature {
+        Some((_, feature)) => format!("{:?}", feature.kind),
+        None => problem.to_string(),
+    };
+    let names = |name: &str| {
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name)
+    };
+    let streams = 1 + as_of_tables(job).count();
+    let mut unreadable = (0..streams).flat_map(|stream| inputs.unreadable(stream));
+    match unreadable.find(|(column, _)| names(column) || text.contains(&format!("{column:?}"))) {
+        Some((_, trouble)) => anyhow::Error::from(trouble).context(problem.key.clone()),
+        None => error,
+    }
 }
 
 /// `values`: which columns of each as-of table are its values; all where it says nothing.

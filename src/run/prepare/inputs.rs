@@ -11,7 +11,7 @@ use crate::config::{Job, Problem};
 use crate::run::options::{RunOptions, TopicUse};
 use crate::sources::columns::ColumnUses;
 use crate::sources::inputs::Inputs;
-use crate::sources::stream::{StreamSpec, TopicSpec};
+use crate::sources::stream::{Required, StreamSpec, TopicSpec};
 use crate::sources::unreadable;
 
 /// What messages call the declared columns of events.
@@ -47,6 +47,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         columns: event.columns.clone(),
         keys,
         key_parts,
+        required: required_of_events(job),
         from: warm_up_from(job, options),
         to: options.to(),
         idle_timeout_ms: event.idle_timeout_ms,
@@ -70,6 +71,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
             time_unit: versions.time_unit,
             columns: versions.columns.clone(),
             key_parts: Vec::new(),
+            required: required_of_table(name, table, versions),
             keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
             // A version holds until the next one, however long ago it came.
             from: match versions.max_age_ms {
@@ -85,6 +87,35 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
     all_there(job, options, &events, &tables)?;
     let topics = options.topics.reading().cloned();
     Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?.with_topics(topics))
+}
+
+/// What no event comes without.
+fn required_of_events(job: &Job) -> Vec<Required> {
+    let event = &job.event;
+    let shard_by = match &job.shard_by {
+        ShardBy::Column(name) => Some(name),
+        ShardBy::Key | ShardBy::Id => None,
+    };
+    let named = [
+        (Some(&event.time), "event.time"),
+        (event.id.as_ref(), "event.id"),
+        (event.key.as_ref(), "event.key"),
+        (shard_by, "job.shard_by"),
+    ];
+    named.into_iter().filter_map(|(column, key)| Some(Required::new(column?, key))).collect()
+}
+
+/// What no version of a table comes without.
+fn required_of_table(name: &str, table: &Table, versions: &TableVersions) -> Vec<Required> {
+    let named = [
+        (Some(&versions.time), "time"),
+        (Some(&table.key), "key"),
+        (versions.sequence.as_ref(), "sequence"),
+    ];
+    let named = named.into_iter();
+    named
+        .filter_map(|(column, key)| Some(Required::new(column?, format!("tables.{name}.{key}"))))
+        .collect()
 }
 
 /// Columns of the event that rows are told apart, grouped or found by.

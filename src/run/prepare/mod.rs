@@ -94,6 +94,11 @@ impl Prepared {
         })
     }
 
+    /// What is to be said of the columns that are read, of all inputs.
+    pub fn notes(&self) -> Vec<String> {
+        (0..=self.tables.len()).flat_map(|stream| self.inputs.notes(stream)).collect()
+    }
+
     /// One worker's part of the graph up to the features.
     ///
     /// # Errors

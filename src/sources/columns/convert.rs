@@ -33,7 +33,7 @@ pub(super) fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arro
         (DataType::Float64, DataType::Float64) => Ok(without_nan(column)),
         (from, to) if from == to => Ok(column),
         (from, DataType::Float64) if is_number(from) => Ok(without_nan(cast(&column, to)?)),
-        (from, DataType::Int64) if is_fraction(from) => whole(&column),
+        (from, DataType::Int64 | DataType::UInt64) if is_fraction(from) => whole(&column, to),
         (DataType::FixedSizeBinary(16), DataType::Utf8) => Ok(uuids(&column)),
         (DataType::Timestamp(..), DataType::Timestamp(unit, _)) => in_unit(&column, *unit),
         _ => cast(&column, to),
@@ -67,8 +67,8 @@ pub(super) fn nan_rows(column: &ArrayRef) -> Result<Option<BooleanArray>, ArrowE
 }
 
 /// Numbers that may have fractions as integers: null where they have one.
-fn whole(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let whole = cast(column, &DataType::Int64)?;
+fn whole(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    let whole = cast(column, to)?;
     let back = cast(&whole, column.data_type())?;
     let same = prep_null_mask_filter(&eq(&back, column)?);
     nullif(&whole, &arrow::compute::not(&same)?)

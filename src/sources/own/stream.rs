@@ -37,7 +37,7 @@ impl OwnStream {
         })?;
         check_time(field.data_type(), spec.time_unit)
             .map_err(|error| failed(NAME, format!("column {time:?} ({key}): {error}")))?;
-        let columns = StoredColumns::new(stored, spec.uses())
+        let columns = StoredColumns::new(&stored, spec.uses())
             .map_err(|error| failed(NAME, without_prefixes(&error.to_string())))?;
         let partition = Partition { stream, name: NAME.to_owned(), floor: i64::MIN };
         Ok(OwnStream { partition, columns, events: events.clone() })
@@ -112,7 +112,7 @@ impl OwnReader {
         self.left -= rows as u64;
         let stored = batch.slice(0, rows);
         let offsets = UInt64Array::from_iter_values(first..self.read);
-        let sound = self.columns.arrange(&stored, &[]).and_then(|all| all.sound(&stored, offsets));
+        let sound = self.columns.arrange(&stored).and_then(|all| all.sound(&stored, offsets));
         let Sound { rows, offsets, undecoded } = sound.map_err(|error| failed(NAME, error))?;
         Ok(Records { rows, offsets, raw: None, envelopes: None, deleted: None, undecoded })
     }

@@ -4,16 +4,19 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use arrow::array::{Array, Int64Array};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use driftline_operators::admit::{END_OF_TIME, event_times};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::basic::Type;
 use parquet::errors::{ParquetError, Result as Parquet};
 use parquet::file::metadata::RowGroupMetaData;
+use parquet::schema::types::ColumnDescPtr;
 
 use crate::sources::columns::normal_times;
 use crate::sources::files::InputFile;
 use crate::sources::parquet::guard::{self, guarded};
+use crate::sources::parquet::types::FileTypes;
 use crate::sources::{SourceError, damaged, failed, unreadable};
 
 /// A row group of more rows is taken for damage: they are planned one by one before any is read.
@@ -35,7 +38,9 @@ pub struct RowGroup {
 pub struct FileFooter {
     pub path: PathBuf,
     pub metadata: ArrowReaderMetadata,
-    pub hive: Vec<(String, String)>,
+    /// Columns that cannot be read, and what type they are of.
+    pub unsupported: Vec<(String, String)>,
+    pub hive: Vec<(String, Option<String>)>,
     /// All row groups, in order; where the rows are sorted, as many parts of them in that order.
     pub groups: Vec<RowGroup>,
     /// The file is of a table and not in order of time: it is read whole, and its rows are sorted.
@@ -48,7 +53,11 @@ impl FileFooter {
     pub fn read(file: InputFile, time: &str, unit: Option<TimeUnit>) -> Result<Self, SourceError> {
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
         let handle = File::open(&file.path).map_err(|e| unreadable(&file.path, &e))?;
-        let metadata = guard::footer(&handle).map_err(|e| error(&damaged(&e)))?;
+        if handle.metadata().is_ok_and(|about| about.len() == 0) {
+            return Err(error(&"it is empty, 0 bytes; remove it, or write it anew"));
+        }
+        let types = guard::types(&handle).map_err(|e| error(&damaged(&e)))?;
+        let FileTypes { metadata, unsupported } = types;
         let times = guarded(|| Ok(event_time_ranges(&metadata, time, unit)));
         let times = times.map_err(|e| error(&damaged(&e)))?;
         let mut groups = Vec::new();
@@ -59,40 +68,23 @@ impl FileFooter {
             first_row += rows;
             highest_before = times.map_or(highest_before, |(_, high)| highest_before.max(high));
         }
-        Ok(FileFooter { path: file.path, metadata, hive: file.hive, groups, is_sorted: false })
+        let (path, hive) = (file.path, file.hive);
+        Ok(FileFooter { path, metadata, unsupported, hive, groups, is_sorted: false })
     }
 
-    /// Columns of the file, then those that its folders stand for and the file does not have.
-    pub fn stored_schema(&self) -> Schema {
-        let mut fields: Vec<Field> =
-            self.metadata.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-        for (name, value) in &self.hive {
-            if self.metadata.schema().index_of(name).is_err() {
-                let numeric = value.parse::<i64>().is_ok();
-                let data_type = if numeric { DataType::Int64 } else { DataType::Utf8 };
-                fields.push(Field::new(name, data_type, true));
-            }
+    /// What the file itself has in a column: its field, or the type that cannot be read.
+    pub fn own(&self, column: &str) -> Option<Result<&Field, &str>> {
+        let unsupported = self.unsupported.iter().find(|(name, _)| name == column);
+        if let Some((_, data_type)) = unsupported {
+            return Some(Err(data_type));
         }
-        Schema::new(fields)
+        self.metadata.schema().field_with_name(column).ok().map(Ok)
     }
 
-    /// # Errors
-    /// If the columns are not `expected`, those of the first file.
-    pub fn check_columns(&self, expected: &Schema) -> Result<(), SourceError> {
-        let describe = |schema: &Schema| -> Vec<String> {
-            schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()
-        };
-        let (found, expected) = (describe(&self.stored_schema()), describe(expected));
-        if found == expected {
-            return Ok(());
-        }
-        let missing = expected.iter().find(|column| !found.contains(column));
-        let differing = missing.or_else(|| found.iter().find(|column| !expected.contains(column)));
-        let message = match differing {
-            Some(column) => format!("its columns are not those of the first file: {column}"),
-            None => "its columns are in another order than those of the first file".to_owned(),
-        };
-        Err(failed(self.path.display(), message))
+    /// What its folders say of a column; within, null is `None`.
+    pub fn of_folders(&self, column: &str) -> Option<Option<&str>> {
+        let value = self.hive.iter().find(|(name, _)| name == column);
+        value.map(|(_, value)| value.as_deref())
     }
 
     pub fn rows(&self) -> u64 {
@@ -149,8 +141,8 @@ fn is_in_order(stored: &DataType) -> bool {
 }
 
 /// Lowest and highest event time (ms) of each row group, where the footer tells. Text is in order of
-/// its letters, not of its times: that of text tells nothing. Nor does the end of time, where no row
-/// can be.
+/// its letters, not of its times: that of text tells nothing. Nor does that of INT96, which has no
+/// defined order, nor the end of time, where no row can be.
 fn event_time_ranges(
     metadata: &ArrowReaderMetadata,
     time: &str,
@@ -162,6 +154,10 @@ fn event_time_ranges(
         return none;
     }
     let schema = metadata.metadata().file_metadata().schema_descr();
+    let is_time = |column: &&ColumnDescPtr| column.path().parts() == [time];
+    if schema.columns().iter().find(is_time).is_some_and(|c| c.physical_type() == Type::INT96) {
+        return none;
+    }
     let Ok(converter) = StatisticsConverter::try_new(time, metadata.schema(), schema) else {
         return none;
     };

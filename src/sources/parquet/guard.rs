@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::{ParquetError, Result};
 
 use crate::sources::parquet::nesting::nesting;
+use crate::sources::parquet::types::FileTypes;
 
 /// Groups within groups of a schema; a list takes two.
 const NESTING_MAX: usize = 100;
@@ -54,8 +55,18 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// # Errors
 /// If it is none, or damaged.
 pub fn footer(file: &File) -> Result<ArrowReaderMetadata> {
+    Ok(types(file)?.metadata)
+}
+
+/// Reads the footer of a Parquet file, and says which of its columns cannot be read.
+///
+/// # Errors
+/// If it is none, or damaged.
+pub fn types(file: &File) -> Result<FileTypes> {
     check_nesting(file)?;
-    guarded(|| ArrowReaderMetadata::load(file, ArrowReaderOptions::new()))
+    let plain = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let plain = guarded(|| ArrowReaderMetadata::load(file, plain))?;
+    FileTypes::new(&plain)
 }
 
 /// What is no footer at all is left to the library to find out.

@@ -1,32 +1,32 @@
 //! A stream of Parquet files: footers say what is to be read.
 
 pub mod feed;
+pub mod folder;
 pub mod footers;
 pub mod guard;
 mod nesting;
 pub mod row_groups;
 pub mod schedule;
 mod time_order;
+pub mod types;
 pub mod whole_file;
 
 use std::sync::Arc;
 
 use driftline_operators::watermark::EVENTS;
 
-use crate::sinks::without_prefixes;
-use crate::sources::columns::check_time;
 use crate::sources::files::{InputFile, describe};
+use crate::sources::parquet::folder::FolderColumns;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::schedule::{Group, Lane};
-use crate::sources::stored_columns::StoredColumns;
 use crate::sources::stream::{Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
 
-/// Parquet files with the same columns. A file with statistics of the event time is a partition of
-/// its own; those without form one, in the order of their names.
+/// Parquet files, read together by name of column. A file with statistics of the event time is a
+/// partition of its own; those without form one, in the order of their names.
 pub struct ParquetStream {
     pub files: Arc<[FileFooter]>,
-    pub columns: StoredColumns,
+    pub columns: FolderColumns,
     pub partitions: Vec<Partition>,
     /// What is wanted of each partition.
     pub lanes: Vec<Lane>,
@@ -36,8 +36,7 @@ impl ParquetStream {
     /// Reads the footers of `files`, whose partitions are numbered from `first_partition`.
     ///
     /// # Errors
-    /// If a file is no Parquet, its columns are not those of the first, or there is no column of
-    /// event time.
+    /// If a file is no Parquet, or the column of event time or of a key is missing in one.
     pub fn open(
         files: Vec<InputFile>,
         spec: &StreamSpec,
@@ -47,24 +46,17 @@ impl ParquetStream {
         let footers =
             files.into_iter().map(|file| FileFooter::read(file, &spec.time, spec.time_unit));
         let mut footers = footers.collect::<Result<Vec<_>, _>>()?;
-        let stored = footers[0].stored_schema();
-        footers[1..].iter().try_for_each(|footer| footer.check_columns(&stored))?;
-        let time = stored.field_with_name(&spec.time).map_err(|_| {
-            let names: Vec<&str> = stored.fields().iter().map(|f| f.name().as_str()).collect();
+        let columns = FolderColumns::new(&footers, spec.uses(), &spec.required)?;
+        if columns.time_column().is_err() {
+            let schema = columns.schema();
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
             let (time, key, names) = (&spec.time, &spec.time_key, names.join(", "));
             let message = format!("no column {time:?} ({key}); there are {names}");
-            failed(footers[0].path.display(), message)
-        })?;
-        check_time(time.data_type(), spec.time_unit).map_err(|error| {
-            let reason = without_prefixes(&error.to_string());
-            let message = format!("column {:?} ({}): {reason}", spec.time, spec.time_key);
-            failed(footers[0].path.display(), message)
-        })?;
-        let columns = StoredColumns::new(stored, spec.uses()).map_err(|error| {
-            failed(footers[0].path.display(), without_prefixes(&error.to_string()))
-        })?;
+            return Err(failed(footers[0].path.display(), message));
+        }
         if stream != EVENTS {
-            footers.iter_mut().try_for_each(|footer| time_order::look_at(footer, &columns))?;
+            let mut files = footers.iter_mut().enumerate();
+            files.try_for_each(|(at, footer)| time_order::look_at(footer, at, &columns))?;
         }
         let members = group_into_partitions(&mut footers);
         let partition = |files: &Vec<usize>| Partition {

@@ -15,13 +15,13 @@ use parquet::errors::ParquetError;
 use crate::sources::columns::Sound;
 use crate::sources::feed::Taken;
 use crate::sources::parquet::ParquetStream;
+use crate::sources::parquet::folder::FolderColumns;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::schedule::Piece;
 use crate::sources::parquet::time_order;
 use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::sorted_rows::SortedRows;
-use crate::sources::stored_columns::StoredColumns;
 use crate::sources::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
@@ -31,7 +31,7 @@ const GROUPS_OPEN_MAX: usize = 64;
 /// Reads the pieces of one stream, those of a row group in order.
 pub struct PieceReader {
     files: Arc<[FileFooter]>,
-    columns: StoredColumns,
+    columns: FolderColumns,
     batch_rows: usize,
     groups_open_max: usize,
     /// By file and position in the file.
@@ -83,17 +83,20 @@ impl PieceReader {
         if stored.num_rows() as u64 != piece.rows {
             return Err(error(&"a row group holds fewer rows than its footer says"));
         }
-        let sound = self.columns.arrange(&stored, &file.hive);
-        let sound = sound.and_then(|all| all.sound(&stored, offsets));
-        let Sound { rows, offsets, undecoded } = sound.map_err(|e| error(&e))?;
+        let arranged = self.columns.arrange(&stored, piece.file, file).map_err(|e| error(&e))?;
         let time_column = self.columns.time_column().map_err(|e| error(&e))?;
-        let times = event_times(rows.column(time_column)).map_err(|e| error(&e))?;
+        // Of all rows: that one is refused does not make those after it less late.
+        let times = event_times(arranged.rows.column(time_column)).map_err(|e| error(&e))?;
         let known = self.highest.get(&piece.partition).copied().unwrap_or(i64::MIN);
         // The groups before may be another worker's; the footer knows.
         let starts = piece.skip == 0 && group.times.is_some() && !file.is_sorted;
         let highest_before = if starts { group.highest_before } else { known };
         let highest = highest_before.max(highest(&times).unwrap_or(i64::MIN));
         self.highest.insert(piece.partition, highest);
+        let first = group.first_row + piece.skip;
+        let offsets = UInt64Array::from_iter_values(first..first + piece.rows);
+        let sound = arranged.sound(&stored, offsets).map_err(|e| error(&e))?;
+        let Sound { rows, offsets, undecoded } = sound;
         let chunk = Chunk {
             epoch: piece.epoch,
             stream: piece.stream,
@@ -121,7 +124,7 @@ impl PieceReader {
     ) -> Result<(RecordBatch, UInt64Array), SourceError> {
         let rows = match self.sorted.remove(&piece.file) {
             Some(rows) => rows,
-            None => time_order::load(file, &self.columns)?,
+            None => time_order::load(file, piece.file, &self.columns)?,
         };
         let first = file.groups[piece.group].first_row + piece.skip;
         let slice = time_order::slice(&rows, first as usize, piece.rows as usize);
@@ -170,7 +173,7 @@ impl PieceReader {
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
         let handle = File::open(&file.path)?;
         let metadata = file.metadata.metadata();
-        let own = self.columns.in_file(file.metadata.schema().fields().len());
+        let own = self.columns.in_file(file);
         let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), own);
         let left = file.groups[piece.group].rows - piece.skip;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(

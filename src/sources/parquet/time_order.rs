@@ -16,28 +16,31 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::Result as Parquet;
 
+use crate::sources::parquet::folder::FolderColumns;
 use crate::sources::parquet::footers::{FileFooter, RowGroup};
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::sorted_rows::SortedRows;
-use crate::sources::stored_columns::StoredColumns;
 use crate::sources::{SourceError, damaged, failed};
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 65_536;
 
-/// Looks at the times of all rows of a file: the groups of `footer` then say what is true, in the
+/// Looks at the times of all rows of file `at`: the groups of `footer` then say what is true, in the
 /// order in which rows are to be read.
 ///
 /// # Errors
 /// If the column cannot be read, or a group does not hold the rows that its footer says.
-pub fn look_at(footer: &mut FileFooter, columns: &StoredColumns) -> Result<(), SourceError> {
+pub fn look_at(
+    footer: &mut FileFooter,
+    at: usize,
+    columns: &FolderColumns) -> Result<(), SourceError> {
     let times_of = only_times(footer, columns)?;
     let mut seen = Seen::default();
     let mut ranges = Vec::new();
     for group in 0..footer.groups.len() {
         let mut of_group = Range::default();
-        for times in times_of_group(footer, &times_of, group)? {
+        for times in times_of_group(footer, at, &times_of, group)? {
             seen.add(&times);
             of_group.add(&times);
         }
@@ -52,7 +55,7 @@ pub fn look_at(footer: &mut FileFooter, columns: &StoredColumns) -> Result<(), S
     } else {
         let mut times = Vec::new();
         for group in 0..footer.groups.len() {
-            let of_group = times_of_group(footer, &times_of, group)?;
+            let of_group = times_of_group(footer, at, &times_of, group)?;
             times.extend(of_group.iter().flat_map(|times| times.iter()));
         }
         times.sort_unstable();
@@ -63,12 +66,15 @@ pub fn look_at(footer: &mut FileFooter, columns: &StoredColumns) -> Result<(), S
     Ok(())
 }
 
-/// All rows of a file in order of time: the columns that are wanted as they are stored, and behind
+/// All rows of file `at` in order of time: the columns that are wanted as they are stored, and behind
 /// them the position of each row in the file.
 ///
 /// # Errors
 /// If the file cannot be read, or is not what its footer says.
-pub fn load(file: &FileFooter, columns: &StoredColumns) -> Result<SortedRows, SourceError> {
+pub fn load(
+    file: &FileFooter,
+    at: usize,
+    columns: &FolderColumns) -> Result<SortedRows, SourceError> {
     let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
     let times_of = only_times(file, columns)?;
     let stored = guarded(|| {
@@ -78,7 +84,7 @@ pub fn load(file: &FileFooter, columns: &StoredColumns) -> Result<SortedRows, So
     let stored = stored.map_err(|e| error(&damaged(&e)))?;
     let mut first = 0;
     let batches = stored.into_iter().map(|batch| {
-        let arranged = times_of.arrange(&batch, &file.hive)?;
+        let arranged = times_of.arrange(&batch, at, file)?;
         let times = fine_times(arranged.rows.column(0))?;
         let batch = with_positions(&batch, first)?;
         first += batch.num_rows() as u64;
@@ -171,24 +177,25 @@ fn ranges_of_parts(groups: &[RowGroup], times: &[Option<i64>]) -> Vec<Option<(i6
 }
 
 /// Of the wanted columns the time alone.
-fn only_times(file: &FileFooter, columns: &StoredColumns) -> Result<StoredColumns, SourceError> {
-    let at = columns.time_column().map_err(|error| failed(file.path.display(), error))?;
+fn only_times(file: &FileFooter, columns: &FolderColumns) -> Result<FolderColumns, SourceError> {
+    let time = columns.time_column().map_err(|error| failed(file.path.display(), error))?;
     let mut times = columns.clone();
-    times.project(&[at]);
+    times.project(&[time])?;
     Ok(times)
 }
 
 /// The times (ms) of a row group, `[rows]` in all.
 fn times_of_group(
     file: &FileFooter,
-    times_of: &StoredColumns,
+    at: usize,
+    times_of: &FolderColumns,
     group: usize,
 ) -> Result<Vec<Int64Array>, SourceError> {
     let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
     let stored = guarded(|| read_groups(file, times_of, vec![group]));
     let stored = stored.map_err(|e| error(&damaged(&e)))?;
     let times = stored.iter().map(|batch| {
-        let arranged = times_of.arrange(batch, &file.hive)?;
+        let arranged = times_of.arrange(batch, at, file)?;
         event_times(arranged.rows.column(0))
     });
     let times = times.collect::<Result<Vec<_>, ArrowError>>().map_err(|e| error(&e))?;
@@ -202,11 +209,11 @@ fn times_of_group(
 /// What row groups hold in the wanted columns, as it is stored.
 fn read_groups(
     file: &FileFooter,
-    columns: &StoredColumns,
+    columns: &FolderColumns,
     groups: Vec<usize>,
 ) -> Parquet<Vec<RecordBatch>> {
     let handle = WholeFile(File::open(&file.path)?);
-    let own = columns.in_file(file.metadata.schema().fields().len());
+    let own = columns.in_file(file);
     let schema = file.metadata.metadata().file_metadata().schema_descr();
     let mask = ProjectionMask::roots(schema, own);
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, file.metadata.clone())
