@@ -12,6 +12,7 @@
 //! | `feed`, `one_partition` | what reads a stream, chunk by chunk; one that has a single partition |
 //! | `merge`, `replay` | several feeds as one source; Parquet events alone, by their schedule |
 //! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
+//! | `time_units` | integer times that look like those of another unit |
 //! | `files`, `idle` | which files there are; silence of live input |
 
 pub mod columns;
@@ -28,6 +29,7 @@ pub mod parquet;
 pub mod replay;
 pub mod stored_columns;
 pub mod stream;
+pub mod time_units;
 
 #[cfg(test)]
 mod random_reads;

@@ -52,6 +52,11 @@ impl StoredColumns {
         self.wanted.iter().copied().filter(move |&column| column < own)
     }
 
+    /// What a column is stored as.
+    pub fn stored_type(&self, name: &str) -> Option<&DataType> {
+        self.stored.field_with_name(name).ok().map(Field::data_type)
+    }
+
     /// What is done with each column.
     pub fn uses(&self) -> &ColumnUses {
         &self.uses

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use arrow::array::{Array, Int64Array};
-use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use driftline_operators::admit::{END_OF_TIME, event_times};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
