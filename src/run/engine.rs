@@ -15,6 +15,7 @@ use timely::{CommunicationConfig, WorkerConfig};
 use super::options::{Exchange, RunOptions};
 use super::prepare::Prepared;
 use super::progress::Progress;
+use super::summary::late_versions;
 use crate::sources::parquet::guard::panic_text;
 
 /// How long a worker sleeps when there is nothing to do; signals and failures are seen after it.
@@ -48,6 +49,8 @@ pub struct Ended {
     pub interrupted: bool,
     pub took: Duration,
     pub workers: usize,
+    /// What the user should know of the data, and nothing failed on.
+    pub warnings: Vec<String>,
 }
 
 /// Time since 1970, as the system had it when the clock was made, and monotonic from there.
@@ -82,6 +85,9 @@ impl Engine {
     /// # Errors
     /// If the workers cannot be started.
     pub fn start(&self, build: impl Build) -> Result<Ended> {
+        for warning in self.prepared.inputs.doubts().found() {
+            eprintln!("warning: {warning}");
+        }
         let started = Instant::now();
         let workers = self.options.workers.max(1);
         let progress =
@@ -101,11 +107,17 @@ impl Engine {
         for (table, files) in self.prepared.sorted() {
             self.run.counters.table_sorted(table, files);
         }
+        let mut warnings = self.prepared.inputs.doubts().found();
+        for warning in late_versions(&self.run.counters) {
+            eprintln!("warning: {warning}");
+            warnings.push(warning);
+        }
         Ok(Ended {
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
             took: started.elapsed(),
             workers,
+            warnings,
         })
     }
 

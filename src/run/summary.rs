@@ -29,8 +29,8 @@ pub struct Summary {
     /// Micro-batches that were scored.
     pub batches: u64,
     lines: Vec<(&'static str, String)>,
-    /// What the results depend on that they should not; said before all else.
-    warnings: Vec<String>,
+    /// What was found strange in the data, and what results depend on that they should not.
+    pub warnings: Vec<String>,
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
     next: Vec<String>,
@@ -46,7 +46,7 @@ impl Summary {
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
-            warnings: late_versions(counters),
+            warnings: ended.warnings.clone(),
             drift: Vec::new(),
             next: Vec::new(),
         }
@@ -225,7 +225,7 @@ pub fn not_in_order(files: &[String]) -> String {
 
 /// Versions that came behind the watermark of their table: what events found of it depends on what had
 /// come by then.
-fn late_versions(counters: &Counters) -> Vec<String> {
+pub fn late_versions(counters: &Counters) -> Vec<String> {
     let late = counters.table_states().into_iter().filter(|(_, state)| state.rows_late > 0);
     let text = |(name, state): (String, TableState)| {
         let (rows, behind) = (thousands(state.rows_late), state.behind_ms_most);
@@ -259,9 +259,6 @@ fn look_at(path: &Path, format: Format) -> String {
 
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
         let Account { read, predictions, skipped, dead_letters, pending } = self.account;
         let seconds = self.took.as_secs_f64();
         let workers = if self.workers == 1 {
@@ -286,6 +283,9 @@ impl Display for Summary {
         )?;
         for (name, value) in &self.lines {
             writeln!(f, "  {name:<13} {value}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning       {warning}")?;
         }
         if !self.drift.is_empty() {
             writeln!(f, "drifted columns, by window")?;

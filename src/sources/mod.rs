@@ -14,6 +14,7 @@
 //! | `in_time_order`, `sorted_rows` | stored tables whose rows are in another order |
 //! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
 //! | `unify` | one type for what several files hold in a column |
+//! | `time_units` | integer times that look like those of another unit |
 //! | `files`, `idle` | which files there are; silence of live input |
 
 pub mod columns;
@@ -32,6 +33,7 @@ pub mod replay;
 mod sorted_rows;
 pub mod stored_columns;
 pub mod stream;
+pub mod time_units;
 pub mod unify;
 
 #[cfg(test)]

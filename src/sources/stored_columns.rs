@@ -43,6 +43,11 @@ impl StoredColumns {
         self.schema = Arc::new(self.schema.project(columns).expect("positions in the schema"));
     }
 
+    /// What a column is stored as.
+    pub fn stored_type(&self, name: &str) -> Option<&DataType> {
+        self.stored.field_with_name(name).ok().map(Field::data_type)
+    }
+
     /// What is done with each column.
     pub fn uses(&self) -> &ColumnUses {
         &self.uses

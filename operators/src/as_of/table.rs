@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
 };
-use arrow::compute::{filter_record_batch, or};
+use arrow::compute::{cast, filter_record_batch, or};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -17,7 +17,7 @@ use crate::chunk::Chunk;
 use crate::dead_letter::DeadLetters;
 use crate::features::sql::Expression;
 use crate::fine_time::{FineTimes, fine_times, is_fine};
-use crate::key_group::as_key;
+use crate::key_group::as_key_of;
 use crate::partition_names::PartitionNames;
 
 /// Columns of a batch of versions, by position; the values come after them, and behind these what is
@@ -47,8 +47,9 @@ pub fn unpack(fine: u64) -> (u32, u32) {
 #[derive(Clone, Debug)]
 pub struct AsOfTable {
     pub name: String,
-    /// Utf8 or Int64.
+    /// Utf8, Int64 or UInt64.
     pub key_type: DataType,
+    /// Of Int64 where the job declares it; other numbers are Float64.
     pub values: Vec<Field>,
     /// A version older than this is not found.
     pub max_age_ms: Option<i64>,
@@ -113,7 +114,7 @@ impl TableAdmission {
         let rows = chunk.rows.num_rows();
         let column = |at: usize| chunk.rows.column(at);
         let times = fine_times(column(self.time))?;
-        let keys = as_key(column(self.key))?;
+        let keys = as_key_of(column(self.key), &self.table.key_type)?;
         let Sequences { high, low } = self.sequences(chunk)?;
         let is_unfit =
             |row| self.sequence.filter(|&at| high.is_null(row) && column(at).is_valid(row));
@@ -139,7 +140,13 @@ impl TableAdmission {
             Arc::new(UInt32Array::from_value(chunk.partition, rows)),
             Arc::new(chunk.offsets.clone()),
         ];
-        columns.extend(self.values.iter().map(|&at| column(at).clone()));
+        for (&at, field) in self.values.iter().zip(&self.table.values) {
+            // A key or a sequence is an integer in its chunk, and a number as a value.
+            columns.push(match column(at).data_type() == field.data_type() {
+                true => column(at).clone(),
+                false => cast(column(at), field.data_type())?,
+            });
+        }
         columns.extend(self.table.fine.then(|| fine_column(&times, low.as_ref())));
         let versions = RecordBatch::try_new(self.table.schema(), columns)?;
         let versions = if faults.iter().all(Option::is_none) {

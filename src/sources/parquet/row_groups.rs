@@ -93,8 +93,6 @@ impl PieceReader {
         let highest_before = if starts { group.highest_before } else { known };
         let highest = highest_before.max(highest(&times).unwrap_or(i64::MIN));
         self.highest.insert(piece.partition, highest);
-        let first = group.first_row + piece.skip;
-        let offsets = UInt64Array::from_iter_values(first..first + piece.rows);
         let sound = arranged.sound(&stored, offsets).map_err(|e| error(&e))?;
         let Sound { rows, offsets, undecoded } = sound;
         let chunk = Chunk {

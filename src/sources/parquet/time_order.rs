@@ -34,7 +34,8 @@ const BATCH_ROWS: usize = 65_536;
 pub fn look_at(
     footer: &mut FileFooter,
     at: usize,
-    columns: &FolderColumns) -> Result<(), SourceError> {
+    columns: &FolderColumns,
+) -> Result<(), SourceError> {
     let times_of = only_times(footer, columns)?;
     let mut seen = Seen::default();
     let mut ranges = Vec::new();
@@ -74,7 +75,8 @@ pub fn look_at(
 pub fn load(
     file: &FileFooter,
     at: usize,
-    columns: &FolderColumns) -> Result<SortedRows, SourceError> {
+    columns: &FolderColumns,
+) -> Result<SortedRows, SourceError> {
     let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
     let times_of = only_times(file, columns)?;
     let stored = guarded(|| {
