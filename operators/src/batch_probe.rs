@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, take};
+use arrow::compute::{cast, concat_batches, take};
 use arrow::error::ArrowError;
 
 use crate::model::{Model, ModelError, score_rows};
@@ -109,9 +109,11 @@ fn random_rows(sample: &RecordBatch, rows: usize) -> Result<RecordBatch, ArrowEr
     let is_open = |column: &ArrayRef| column.null_count() == sample.num_rows();
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(sample.num_columns());
     for column in sample.columns() {
-        columns.push(if is_open(column) && column.data_type().is_floating() {
+        columns.push(if is_open(column) && column.data_type().is_numeric() {
             let scale = 10f64.powf(next() * 3.0);
-            Arc::new(Float64Array::from_iter_values((0..rows).map(|_| (next() - 0.3) * scale)))
+            let values = (0..rows).map(|_| (next() - 0.3) * scale);
+            let values: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
+            cast(&values, column.data_type())?
         } else {
             new_null_array(column.data_type(), rows)
         });

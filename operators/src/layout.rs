@@ -67,7 +67,10 @@ pub struct EventLayout {
     pub schema: SchemaRef,
     /// How many of the first columns are the event's own.
     pub event_columns: usize,
-    /// The request id: a Utf8 or Int64 column, or the origin where there is none.
+    /// By column of the event, whether its integers are integers to every expression: the job
+    /// declares them so. To others than keys all other numbers are Float64.
+    pub integers: Vec<bool>,
+    /// The request id: a Utf8, Int64 or UInt64 column, or the origin where there is none.
     pub id: Option<usize>,
     /// The output key.
     pub key: Option<usize>,
@@ -101,6 +104,7 @@ impl EventLayout {
         EventLayout {
             schema: Arc::new(Schema::new(fields)),
             event_columns: own,
+            integers: vec![false; own],
             id,
             key,
             time: own,
@@ -111,6 +115,14 @@ impl EventLayout {
             raw: came_as.is_bytes().then_some(own + 5),
             envelope: (came_as == CameAs::Messages).then_some(own + 6),
         }
+    }
+
+    /// The same layout, in which the columns that `is_declared` names are declared to be integers.
+    #[must_use]
+    pub fn with_integers(mut self, is_declared: impl Fn(&str) -> bool) -> Self {
+        let own = &self.schema.fields()[..self.event_columns];
+        self.integers = own.iter().map(|field| is_declared(field.name())).collect();
+        self
     }
 
     /// The columns that order rows.
@@ -150,6 +162,9 @@ impl EventLayout {
                 DataType::Utf8 => return column.as_string::<i32>().value(row).to_owned(),
                 DataType::Int64 => {
                     return column.as_primitive::<Int64Type>().value(row).to_string();
+                }
+                DataType::UInt64 => {
+                    return column.as_primitive::<UInt64Type>().value(row).to_string();
                 }
                 _ => {}
             }

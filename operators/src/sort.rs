@@ -20,6 +20,7 @@ enum Ids<'a> {
     None,
     Text(&'a StringArray),
     Number(&'a Int64Array),
+    Count(&'a UInt64Array),
 }
 
 /// The ordering columns of one batch. Null ids come before all others and are equal to each other.
@@ -36,6 +37,9 @@ impl<'a> RowOrder<'a> {
             Some(ids) if *ids.data_type() == DataType::Utf8 => Ids::Text(ids.as_string::<i32>()),
             Some(ids) if *ids.data_type() == DataType::Int64 => {
                 Ids::Number(ids.as_primitive::<Int64Type>())
+            }
+            Some(ids) if *ids.data_type() == DataType::UInt64 => {
+                Ids::Count(ids.as_primitive::<UInt64Type>())
             }
             _ => Ids::None,
         };
@@ -65,6 +69,9 @@ impl<'a> RowOrder<'a> {
         match (&self.ids, &other.ids) {
             (Ids::Text(x), Ids::Text(y)) => valid(*x, a, x.value(a)).cmp(&valid(*y, b, y.value(b))),
             (Ids::Number(x), Ids::Number(y)) => {
+                valid(*x, a, x.value(a)).cmp(&valid(*y, b, y.value(b)))
+            }
+            (Ids::Count(x), Ids::Count(y)) => {
                 valid(*x, a, x.value(a)).cmp(&valid(*y, b, y.value(b)))
             }
             _ => Ordering::Equal,
@@ -122,6 +129,8 @@ mod tests {
         let nulls = NullBuffer::from(vec![true, false, true, false, true]);
         let numbers = Int64Array::new(vec![10, 7, -3, -9, 9].into(), Some(nulls));
         assert_eq!(order_of_ids(Arc::new(numbers)), [1, 3, 2, 4, 0]);
+        let counts = UInt64Array::from(vec![Some(1 << 63), None, Some(5), Some(u64::MAX), Some(9)]);
+        assert_eq!(order_of_ids(Arc::new(counts)), [1, 2, 4, 0, 3]);
         let texts = StringArray::from(vec![Some("9"), None, Some("Z"), Some("a"), Some("10")]);
         assert_eq!(order_of_ids(Arc::new(texts)), [1, 4, 0, 2, 3]);
     }

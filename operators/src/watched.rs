@@ -30,7 +30,7 @@ impl Watched {
     pub fn new(enriched: &Schema, inputs: &[ModelInput]) -> Self {
         let numeric: Vec<&ModelInput> = inputs
             .iter()
-            .filter(|input| *enriched.field(input.column).data_type() == DataType::Float64)
+            .filter(|input| enriched.field(input.column).data_type().is_numeric())
             .collect();
         let mut names: Vec<String> = numeric.iter().map(|input| input.name.clone()).collect();
         names.push(PREDICTION.to_owned());
@@ -55,7 +55,9 @@ impl Watched {
     ) -> Result<RecordBatch, ArrowError> {
         let mut columns =
             vec![events.column(layout.time).clone(), events.column(layout.late).clone()];
-        columns.extend(self.columns.iter().map(|&at| events.column(at).clone()));
+        for &at in &self.columns {
+            columns.push(cast(events.column(at), &DataType::Float64)?);
+        }
         columns.push(cast(scores, &DataType::Float64)?);
         RecordBatch::try_new(self.schema.clone(), columns)
     }

@@ -8,7 +8,7 @@ use arrow::error::ArrowError;
 use driftline_operators::model::{Model, ModelError};
 
 /// Makes a worker's model on its thread, given the features that it is handed, in the order of
-/// `model.features`: Float64 or Utf8.
+/// `model.features`: Float64, Utf8, or Int64 where the job declares a column to be int64.
 pub type ModelFactory = Arc<dyn Fn(&[Field]) -> Result<Box<dyn Model>, ModelError> + Send + Sync>;
 
 /// Makes such a model, and looks whether what it says of its predictions can be.

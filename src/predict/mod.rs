@@ -131,8 +131,10 @@ impl Predictor {
         let columns = StoredColumns::new(schema.as_ref(), event_uses(&job))?;
         // A request waits for an answer for each of its rows: what is skipped is left out before.
         let filter = job.event.filter.take();
-        let filter = filter
-            .map(|sql| predicate("event.filter", &sql, columns.schema(), &options.extensions));
+        let filter = filter.map(|sql| {
+            let (schema, declared) = (columns.schema(), &job.event.columns);
+            predicate("event.filter", &sql, schema, declared, &options.extensions)
+        });
         job.order = Order::Epoch;
         if job.event.late == LatePolicy::Skip {
             job.event.late = LatePolicy::DeadLetter;

@@ -48,6 +48,8 @@ pub struct Ended {
     pub interrupted: bool,
     pub took: Duration,
     pub workers: usize,
+    /// What the user should know of the data, and nothing failed on.
+    pub warnings: Vec<String>,
 }
 
 /// Time since 1970, as the system had it when the clock was made, and monotonic from there.
@@ -82,6 +84,9 @@ impl Engine {
     /// # Errors
     /// If the workers cannot be started.
     pub fn start(&self, build: impl Build) -> Result<Ended> {
+        for warning in self.prepared.inputs.doubts().found() {
+            eprintln!("warning: {warning}");
+        }
         let started = Instant::now();
         let workers = self.options.workers.max(1);
         let progress =
@@ -103,6 +108,7 @@ impl Engine {
             interrupted: self.options.interrupt.is_set(),
             took: started.elapsed(),
             workers,
+            warnings: self.prepared.inputs.doubts().found(),
         })
     }
 

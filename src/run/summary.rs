@@ -29,6 +29,8 @@ pub struct Summary {
     /// Micro-batches that were scored.
     pub batches: u64,
     lines: Vec<(&'static str, String)>,
+    /// What was found strange in the data.
+    pub warnings: Vec<String>,
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
     next: Vec<String>,
@@ -44,6 +46,7 @@ impl Summary {
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
+            warnings: ended.warnings.clone(),
             drift: Vec::new(),
             next: Vec::new(),
         }
@@ -243,6 +246,9 @@ impl Display for Summary {
         )?;
         for (name, value) in &self.lines {
             writeln!(f, "  {name:<13} {value}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning       {warning}")?;
         }
         if !self.drift.is_empty() {
             writeln!(f, "drifted columns, by window")?;

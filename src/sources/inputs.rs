@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
 use driftline_operators::watermark::EVENTS;
@@ -24,6 +24,7 @@ use super::parquet::row_groups::PieceReader;
 use super::parquet::schedule::{Lane, Piece, schedule, without_rows};
 use super::replay::Replay;
 use super::stream::{Partition, StreamSpec};
+use super::time_units::{Doubts, Watched};
 use super::{SourceError, failed};
 use crate::config::job::Format;
 use crate::interrupt::Interrupt;
@@ -36,6 +37,7 @@ pub struct Inputs {
     limit: Option<u64>,
     epoch_rows_max: usize,
     topics: Option<Topics>,
+    doubts: Doubts,
 }
 
 struct Stream {
@@ -100,7 +102,11 @@ impl Inputs {
             let of_stream = |stream: &Stream| schedule(stream.lanes(), epoch_rows_max, limit);
             Plan::Merge(streams.iter().map(of_stream).map(Arc::from).collect())
         };
-        Ok(Inputs { streams, plan, limit, epoch_rows_max, topics: None })
+        let doubts = Doubts::default();
+        for (number, (stream, spec)) in streams.iter().zip(&specs).enumerate() {
+            stream.doubt_times(number, spec, &doubts);
+        }
+        Ok(Inputs { streams, plan, limit, epoch_rows_max, topics: None, doubts })
     }
 
     /// The same inputs, with what it takes to read those of them that are topics.
@@ -116,6 +122,20 @@ impl Inputs {
             Kind::Json(json) => json.schema().clone(),
             Kind::Own(own) => own.columns.schema().clone(),
             Kind::Kafka(kafka) => kafka.form.schema().clone(),
+        }
+    }
+
+    /// What integer times of no named unit look like, as far as they have been looked at.
+    pub fn doubts(&self) -> &Doubts {
+        &self.doubts
+    }
+
+    /// What a column is stored as, where it is stored in columns.
+    pub fn stored_type(&self, stream: usize, name: &str) -> Option<&DataType> {
+        match &self.streams[stream].kind {
+            Kind::Parquet(parquet) => parquet.columns.stored_type(name),
+            Kind::Own(own) => own.columns.stored_type(name),
+            Kind::Json(_) | Kind::Kafka(_) => None,
         }
     }
 
@@ -201,6 +221,14 @@ impl Inputs {
         worker: usize,
         workers: usize,
     ) -> Result<Box<dyn Source>, SourceError> {
+        let source = self.open_source(worker, workers)?;
+        Ok(match self.doubts.are_settled() {
+            true => source,
+            false => Box::new(Watched::new(source, self.doubts.clone())),
+        })
+    }
+
+    fn open_source(&self, worker: usize, workers: usize) -> Result<Box<dyn Source>, SourceError> {
         match &self.plan {
             Plan::Replay(pieces) => {
                 let readers = self.streams.iter().filter_map(|stream| match &stream.kind {
@@ -333,6 +361,30 @@ impl Stream {
             Kind::Json(json) => std::slice::from_ref(&json.partition),
             Kind::Own(own) => std::slice::from_ref(&own.partition),
             Kind::Kafka(kafka) => &kafka.partitions,
+        }
+    }
+
+    /// Looks at integer times whose unit the job does not name, as far as they are known before a run.
+    fn doubt_times(&self, number: usize, spec: &StreamSpec, doubts: &Doubts) {
+        let stored = match &self.kind {
+            Kind::Parquet(parquet) => parquet.columns.stored_type(&spec.time),
+            Kind::Own(own) => own.columns.stored_type(&spec.time),
+            Kind::Json(json) => json.stored_time(),
+            Kind::Kafka(kafka) => kafka.form.stored_time(),
+        };
+        if spec.time_unit.is_some() || !stored.is_some_and(DataType::is_integer) {
+            return;
+        }
+        doubts.expect(number, &spec.time_key, &spec.time);
+        match &self.kind {
+            Kind::Parquet(parquet) => {
+                let groups = parquet.files.iter().flat_map(|file| &file.groups);
+                doubts.look(number, groups.filter_map(|group| Some(group.times?.1)));
+            }
+            Kind::Json(json) => {
+                doubts.look(number, json.sampled_times.iter().copied());
+            }
+            Kind::Own(_) | Kind::Kafka(_) => {}
         }
     }
 

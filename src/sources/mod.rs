@@ -13,6 +13,7 @@
 //! | `merge`, `replay` | several feeds as one source; Parquet events alone, by their schedule |
 //! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
 //! | `unify` | one type for what several files hold in a column |
+//! | `time_units` | integer times that look like those of another unit |
 //! | `files`, `idle` | which files there are; silence of live input |
 
 pub mod columns;
@@ -29,6 +30,7 @@ pub mod parquet;
 pub mod replay;
 pub mod stored_columns;
 pub mod stream;
+pub mod time_units;
 pub mod unify;
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ fn decode(
 /// The keys of a column, `None` for null.
 ///
 /// # Errors
-/// If the column is neither Utf8 nor Int64.
+/// If the column is neither Utf8, Int64 nor UInt64.
 pub fn keys(column: &ArrayRef) -> Result<Box<dyn Fn(usize) -> Option<Key> + '_>, ArrowError> {
     match column.data_type() {
         DataType::Utf8 => {
@@ -157,6 +157,12 @@ pub fn keys(column: &ArrayRef) -> Result<Box<dyn Fn(usize) -> Option<Key> + '_>,
         DataType::Int64 => {
             let numbers = column.as_primitive::<Int64Type>();
             Ok(Box::new(|row| numbers.is_valid(row).then(|| Key::Number(numbers.value(row)))))
+        }
+        // Keys of a table are of one type: their bits tell them apart.
+        DataType::UInt64 => {
+            let counts = column.as_primitive::<UInt64Type>();
+            let number = |row| Key::Number(counts.value(row).cast_signed());
+            Ok(Box::new(move |row| counts.is_valid(row).then(|| number(row))))
         }
         other => Err(ArrowError::SchemaError(format!("a table cannot be keyed by {other}"))),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::row::RowConverter;
 use differential_dataflow::trace::TraceReader;
@@ -214,6 +214,7 @@ fn rows_by_key(column: &ArrayRef) -> Result<Vec<(Key, Vec<u32>)>, ArrowError> {
     }
     let groups = match column.data_type() {
         DataType::Utf8 => group(column.as_string::<i32>().iter()),
+        DataType::UInt64 => group(column.as_primitive::<UInt64Type>().iter()),
         _ => group(column.as_primitive_opt::<Int64Type>().into_iter().flatten()),
     };
     let key = keys(column)?;

@@ -12,7 +12,7 @@ use crate::admit::{Admitted, END_OF_TIME, event_times};
 use crate::chunk::Chunk;
 use crate::dead_letter::DeadLetters;
 use crate::features::sql::Expression;
-use crate::key_group::as_key;
+use crate::key_group::as_key_of;
 use crate::partition_names::PartitionNames;
 
 /// Columns of a batch of versions, by position; the values come after them.
@@ -31,8 +31,9 @@ pub const VALUES: usize = 6;
 #[derive(Clone, Debug)]
 pub struct AsOfTable {
     pub name: String,
-    /// Utf8 or Int64.
+    /// Utf8, Int64 or UInt64.
     pub key_type: DataType,
+    /// Of Int64 where the job declares it; other numbers are Float64.
     pub values: Vec<Field>,
     /// A version older than this is not found.
     pub max_age_ms: Option<i64>,
@@ -80,7 +81,7 @@ impl TableAdmission {
         let rows = chunk.rows.num_rows();
         let column = |at: usize| chunk.rows.column(at);
         let times = event_times(column(self.time))?;
-        let keys = as_key(column(self.key))?;
+        let keys = as_key_of(column(self.key), &self.table.key_type)?;
         let sequences = self.sequences(chunk)?;
         let is_unfit = |row| self.sequence.is_some_and(|at| column(at).is_valid(row));
         let fault = |row: usize| match times.is_valid(row).then(|| times.value(row)) {
@@ -102,7 +103,13 @@ impl TableAdmission {
             Arc::new(UInt32Array::from_value(chunk.partition, rows)),
             Arc::new(chunk.offsets.clone()),
         ];
-        columns.extend(self.values.iter().map(|&at| column(at).clone()));
+        for (&at, field) in self.values.iter().zip(&self.table.values) {
+            // A key or a sequence is an integer in its chunk, and a number as a value.
+            columns.push(match column(at).data_type() == field.data_type() {
+                true => column(at).clone(),
+                false => cast(column(at), field.data_type())?,
+            });
+        }
         let versions = RecordBatch::try_new(self.table.schema(), columns)?;
         let versions = if faults.iter().all(Option::is_none) {
             versions

@@ -58,6 +58,20 @@ pub struct PlanError {
     pub problem: Problem,
 }
 
+/// What helps with an expression whose type cannot be a key.
+fn key_advice(found: &DataType) -> &'static str {
+    match found {
+        number if number.is_floating() => {
+            "; make whole numbers integers, such as CAST(x AS BIGINT)"
+        }
+        number if number.is_numeric() => "; make it text or an integer with CAST",
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            "; make it text, such as encode(x, 'hex')"
+        }
+        _ => "",
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     #[error("neither the event nor an earlier feature is called {0:?}")]
@@ -70,7 +84,7 @@ pub enum Problem {
     NoTableColumn { table: String, column: String },
     #[error("a value of type {0} cannot be a feature; make it a number or a text with sql")]
     NotAFeature(DataType),
-    #[error("{0} cannot be a key; a key is a string or an integer")]
+    #[error("{0} cannot be a key; a key is a text, an integer or a time{advice}", advice = key_advice(.0))]
     NotAKey(DataType),
     #[error("the key is {lookup}, but the table is keyed by {table}")]
     KeyMismatch { lookup: DataType, table: DataType },

@@ -6,15 +6,16 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::{
     AggregateUDF, ColumnarValue, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, TableSource, Volatility, WindowUDF,
 };
+use datafusion_sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
 /// What a function does with the columns of its arguments, `[rows]` each.
 type Body = dyn Fn(&[ArrayRef]) -> Result<ArrayRef, ArrowError> + Send + Sync;
@@ -124,7 +125,8 @@ impl ScalarUDFImpl for SqlFunction {
         let columns = arguments.args.into_iter().map(|argument| argument.into_array(rows));
         let value = (self.body)(&columns.collect::<Result<Vec<_>, _>>()?)?;
         if value.len() != rows || *value.data_type() != self.returns {
-            return Err(DataFusionError::Execution(format!(
+            // Not of a value: the function is wrong whatever it is given.
+            return Err(DataFusionError::Plan(format!(
                 "function {:?} gave {} values of {}, not {rows} of {}",
                 self.name,
                 value.len(),
@@ -159,6 +161,7 @@ static STANDARD: LazyLock<Functions> = LazyLock::new(|| {
         planners: Arc::new([
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
+            Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         ]),
         options: Arc::new(ConfigOptions::default()),
     }
@@ -183,6 +186,22 @@ impl Functions {
     }
 }
 
+/// A timestamp without a precision is of µs, as columns of times are: of ns it would end in 2262.
+#[derive(Debug)]
+struct Times;
+
+impl TypePlanner for Times {
+    fn plan_type_field(&self, sql_type: &SqlType) -> datafusion_common::Result<Option<FieldRef>> {
+        let zone = match sql_type {
+            SqlType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => None,
+            SqlType::Timestamp(None, _) => Some("UTC".into()),
+            _ => return Ok(None),
+        };
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, zone);
+        Ok(Some(Arc::new(Field::new("", micros, true))))
+    }
+}
+
 impl ContextProvider for Functions {
     fn get_table_source(
         &self,
@@ -193,6 +212,10 @@ impl ContextProvider for Functions {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &self.planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Times))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::as_of::table::AsOfTable;
 use crate::features::categories::Categories;
-use crate::features::columns::Columns;
+use crate::features::columns::{Column, Columns};
 use crate::features::declaration::{Definition, FeatureDeclaration, Literal, PlanError, Problem};
 use crate::features::functions::Functions;
 use crate::features::sql::Expression;
 use crate::features::table::StaticTable;
 use crate::features::trip::{Trip, compile_trips};
-use crate::key_group::key_type;
+use crate::key_group::{can_find, key_type};
 use crate::layout::EventLayout;
 
 struct Step {
@@ -65,20 +67,28 @@ impl FeaturePlan {
         tables: &[AsOfTable],
         functions: &Functions,
     ) -> Result<Self, PlanError> {
-        let own = &layout.schema.fields()[..layout.event_columns];
-        let event: Vec<(String, DataType)> = layout
+        let event: Vec<Column> = layout
             .schema
             .fields()
             .iter()
-            .map(|f| (f.name().clone(), f.data_type().clone()))
+            .enumerate()
+            .map(|(at, field)| Column {
+                name: field.name().clone(),
+                data_type: field.data_type().clone(),
+                is_integer: layout.integers.get(at).copied().unwrap_or(false),
+            })
             .collect();
         let columns = |columns| Columns { columns, functions: functions.clone() };
-        let event_only = columns(event[..own.len()].to_vec());
+        let event_only = columns(event[..layout.event_columns].to_vec());
         let (trips, answers) = compile_trips(&event_only, &declared, tables)?;
 
         let mut columns = columns(event);
         let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
-        columns.columns.extend(types.map(|(i, data_type)| (format!("__answer_{i}"), data_type)));
+        columns.columns.extend(types.map(|(i, data_type)| Column {
+            name: format!("__answer_{i}"),
+            is_integer: data_type == DataType::Int64,
+            data_type,
+        }));
         let mut plan = FeaturePlan {
             trips,
             finds: Vec::new(),
@@ -95,7 +105,8 @@ impl FeaturePlan {
                 .map_err(|problem| PlanError { feature: name.clone(), problem })?;
             plan.fields.push(Field::new(&name, step.to.clone(), true));
             plan.allow_null.push(feature.allow_null);
-            columns.columns.push((name, step.to.clone()));
+            let (data_type, is_integer) = (step.to.clone(), step.to == DataType::Int64);
+            columns.columns.push(Column { name, data_type, is_integer });
             plan.steps.push(step);
         }
         Ok(plan)
@@ -112,7 +123,8 @@ impl FeaturePlan {
         trips.chain(steps).collect()
     }
 
-    /// Features by name and type (Float64 or Utf8), in the order declared.
+    /// Features by name and type (Float64, Utf8, or Int64 where a column is declared so), in the order
+    /// declared.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
@@ -158,7 +170,7 @@ impl FeaturePlan {
         RecordBatch::try_new(enriched.clone(), columns)
     }
 
-    /// The feature of a step, `[rows]`, as Float64 or Utf8. `found` are the rows of the finds so far.
+    /// The feature of a step, `[rows]`, of its type. `found` are the rows of the finds so far.
     fn run(
         &self,
         step: &Step,
@@ -196,22 +208,25 @@ fn compile_step(
     match definition {
         Definition::Column(name) => {
             let at = columns.position(&name)?;
-            Ok((StepKind::Take(at), columns.columns[at].1.clone()))
+            Ok((StepKind::Take(at), columns.columns[at].value_type()))
         }
         Definition::Sql(sql) => {
             let expression = columns.sql(&sql)?;
-            let data_type = expression.data_type().clone();
+            let data_type = match expression.data_type() {
+                integer if integer.is_integer() => DataType::Float64,
+                other => other.clone(),
+            };
             Ok((StepKind::Evaluate(expression), data_type))
         }
         Definition::Window { .. } | Definition::AsOf { .. } => {
             let at = answer.expect("each side trip has an answer");
-            Ok((StepKind::Take(at), columns.columns[at].1.clone()))
+            Ok((StepKind::Take(at), columns.columns[at].value_type()))
         }
         Definition::Lookup { table, key: key_sql, column } => {
-            let key = columns.expression(&key_sql, None)?;
+            let key = columns.key(&key_sql)?;
             let lookup = key_type(key.data_type())
                 .ok_or_else(|| Problem::NotAKey(key.data_type().clone()))?;
-            if lookup != table.key_type() {
+            if !can_find(&lookup, &table.key_type()) {
                 return Err(Problem::KeyMismatch { lookup, table: table.key_type() });
             }
             let column = table.column(&column)?;
@@ -230,8 +245,8 @@ fn compile_step(
         }
         Definition::Encode { input, categories } => {
             let input = columns.position(&input)?;
-            match &columns.columns[input].1 {
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            match &columns.columns[input].data_type {
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
                     Ok((StepKind::Encode { input, categories }, DataType::Float64))
                 }
                 other => Err(Problem::NotText(other.clone())),
@@ -248,6 +263,10 @@ fn with_default(
 ) -> Result<Step, Problem> {
     let to = match &from {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        // Without a value; the default tells what it would be.
+        DataType::Null if matches!(default, Some(Literal::Text(_))) => DataType::Utf8,
+        DataType::Null => DataType::Float64,
+        DataType::Int64 => DataType::Int64,
         DataType::Boolean | DataType::Decimal128(..) => DataType::Float64,
         number if number.is_numeric() => DataType::Float64,
         other => return Err(Problem::NotAFeature(other.clone())),
@@ -255,6 +274,7 @@ fn with_default(
     match (&default, &to) {
         (Some(Literal::Number(_)), DataType::Float64)
         | (Some(Literal::Text(_)), DataType::Utf8) => {}
+        (Some(Literal::Number(number)), DataType::Int64) if as_integer(*number).is_some() => {}
         (None, _) => {}
         (Some(default), _) => {
             return Err(Problem::Default { default: default.clone(), data_type: from });
@@ -269,6 +289,12 @@ impl Step {
             return Ok(value);
         };
         match default {
+            Literal::Number(number) if self.to == DataType::Int64 => {
+                let default = as_integer(*number).unwrap_or_default();
+                let filled = value.as_primitive::<Int64Type>().iter();
+                let filled = filled.map(|value| value.unwrap_or(default));
+                Ok(Arc::new(Int64Array::from_iter_values(filled)))
+            }
             Literal::Number(number) => {
                 let filled = value.as_primitive::<Float64Type>().iter();
                 let filled = filled.map(|value| value.unwrap_or(*number));
@@ -281,6 +307,13 @@ impl Step {
             }
         }
     }
+}
+
+/// A number as the integer that it is, if it is one.
+fn as_integer(number: f64) -> Option<i64> {
+    let whole = number as i64;
+    // 2^63 is a float, and i64::MAX is not.
+    (whole as f64 == number && number < 9_223_372_036_854_775_808.0).then_some(whole)
 }
 
 fn as_type(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {

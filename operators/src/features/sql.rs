@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::concat;
+use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion_common::{DFSchema, DataFusionError, plan_err};
@@ -18,6 +18,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
 use crate::features::functions::Functions;
 use crate::features::sql_bounds::{OPERATORS_MAX, operators};
+use crate::features::sql_checked::{checked, fold_integers};
 
 /// Why an expression does not compile.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,8 @@ pub struct Expression {
 
 impl Expression {
     /// Compiles `sql` against named columns, given as (name, type); where a name stands twice the
-    /// last one counts, so that a feature hides the event's column of the same name.
+    /// last one counts, so that a feature hides the event's column of the same name. The types are
+    /// those that the expression sees: columns of others are cast when it is evaluated.
     ///
     /// Only immutable functions are known: the same columns give the same values, always.
     ///
@@ -74,8 +76,9 @@ impl Expression {
                 .map(|(name, at)| Field::new(name, columns[*at].1.clone(), true))
                 .collect::<Vec<_>>(),
         ));
-        let physical =
-            utils::reassign_expr_columns(compiled, &inputs).map_err(|e| error(e.to_string()))?;
+        let physical = utils::reassign_expr_columns(compiled, &inputs)
+            .and_then(|physical| checked(physical, &inputs))
+            .map_err(|e| error(e.to_string()))?;
         let data_type = physical.data_type(&inputs).map_err(|e| error(e.to_string()))?;
         let columns = read.into_iter().map(|(_, position)| position).collect();
         Ok(Expression { physical, columns, inputs, data_type })
@@ -91,12 +94,18 @@ impl Expression {
     }
 
     /// The value of the expression for each row, `[rows]`; null where it has none, such as for an
-    /// integer division by zero: one row must not end a run of all.
+    /// integer division by zero, a sum that is out of range or a function that refuses its arguments:
+    /// one row must not end a run of all.
     ///
     /// # Errors
-    /// If a function fails whatever the values are.
+    /// If a program's own function breaks its word.
     pub fn evaluate(&self, columns: &[ArrayRef], rows: usize) -> Result<ArrayRef, ArrowError> {
-        let inputs = self.columns.iter().map(|&at| columns[at].clone()).collect();
+        let seen = |(&at, field): (&usize, &Arc<Field>)| match columns[at].data_type() {
+            stored if stored == field.data_type() => Ok(columns[at].clone()),
+            _ => cast(&columns[at], field.data_type()),
+        };
+        let inputs = self.columns.iter().zip(self.inputs.fields()).map(seen);
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.inputs.clone(), inputs, &options)?;
         self.values(&batch).map_err(|error| ArrowError::ComputeError(error.to_string()))
@@ -121,15 +130,7 @@ impl Expression {
 
 /// Whether other values may have had no such error.
 fn is_of_a_value(error: &DataFusionError) -> bool {
-    let DataFusionError::ArrowError(error, _) = error.find_root() else { return false };
-    matches!(
-        error.as_ref(),
-        ArrowError::DivideByZero
-            | ArrowError::ArithmeticOverflow(_)
-            | ArrowError::CastError(_)
-            | ArrowError::ParseError(_)
-            | ArrowError::ComputeError(_)
-    )
+    matches!(error.find_root(), DataFusionError::ArrowError(..) | DataFusionError::Execution(_))
 }
 
 fn compile(
@@ -153,7 +154,8 @@ fn compile(
     }
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
     let simplifier = ExprSimplifier::new(context);
-    let expr = simplifier.simplify(simplifier.coerce(expr, &schema)?)?;
+    let expr = fold_integers(simplifier.coerce(expr, &schema)?)?;
+    let expr = simplifier.simplify(expr)?;
     create_physical_expr(&expr, &schema, &ExecutionProps::new(), &Default::default())
 }
 
@@ -225,6 +227,103 @@ mod tests {
         let least: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, -3]));
         let found = compiled("abs(n)", &names).unwrap().evaluate(&[least], 2).unwrap();
         assert_eq!(found.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [None, Some(3)]);
+    }
+
+    /// The value for each number, in the way of a naive evaluation.
+    fn check_numbers(sql: &str, values: &[i64], expected: &[Option<f64>]) {
+        let names = vec![("n".to_owned(), DataType::Int64)];
+        let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        let found = compiled(sql, &names).unwrap().evaluate(&[column], values.len()).unwrap();
+        let found = cast(&found, &DataType::Float64).unwrap();
+        assert_eq!(
+            found.as_primitive::<Float64Type>().iter().collect::<Vec<_>>(),
+            expected,
+            "{sql}"
+        );
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_null_and_never_wraps() {
+        let some = |value: i64| Some(value as f64);
+        let (least, most) = (i64::MIN, i64::MAX);
+        check_numbers("n + 1", &[1, most], &[some(2), None]);
+        check_numbers("n - 1", &[1, least], &[some(0), None]);
+        check_numbers("n * 2", &[3, most, least], &[some(6), None, None]);
+        check_numbers("-n", &[3, least], &[some(-3), None]);
+        check_numbers("abs(n)", &[-3, least], &[some(3), None]);
+        check_numbers("n / -1", &[3, least], &[some(-3), None]);
+        check_numbers("n % 0", &[3], &[None]);
+        check_numbers("CAST(n AS INT)", &[3, 1 << 31], &[some(3), None]);
+        check_numbers("CAST(n AS INT) * CAST(n AS INT)", &[3, 1 << 16], &[some(9), None]);
+        check_numbers("n + (9223372036854775807 + 1)", &[3], &[None]);
+        check_numbers(
+            "CASE WHEN n > 0 THEN n + 1 ELSE 0 END",
+            &[most, -1, 1],
+            &[None, some(0), some(2)],
+        );
+    }
+
+    #[test]
+    fn a_function_that_refuses_a_value_gives_null_for_its_row() {
+        check_numbers(
+            "date_part('month', make_date(2024, n, 1))",
+            &[1, 13, 3, 0, -5, 12],
+            &[Some(1.0), None, Some(3.0), None, None, Some(12.0)],
+        );
+        check_numbers(
+            "character_length(split_part('abc', 'b', n))",
+            &[1, 0, 2],
+            &[Some(1.0), None, Some(1.0)],
+        );
+    }
+
+    #[test]
+    fn times_go_to_the_end_of_the_calendar_and_literals_are_of_microseconds() {
+        use arrow::array::TimestampMicrosecondArray;
+        let micros =
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+        let names = vec![("t".to_owned(), micros)];
+        // 9999-12-31T23:59:59Z, 2024-01-12T00:00:00Z.
+        let column = vec![Some(253_402_300_799_000_000), Some(1_705_017_600_000_000), None];
+        let column: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(column).with_timezone("UTC"));
+        for sql in [
+            "date_part('epoch', t - CAST('2024-01-01' AS TIMESTAMP)) / 86400",
+            "date_part('epoch', t - '2024-01-01'::timestamp) / 86400",
+            "date_part('epoch', t - TIMESTAMP '2024-01-01 00:00:00') / 86400",
+        ] {
+            let days = compiled(sql, &names).unwrap();
+            let days = days.evaluate(std::slice::from_ref(&column), 3).unwrap();
+            let days: Vec<_> = days.as_primitive::<Float64Type>().iter().collect();
+            // As Python's datetime has it.
+            assert!((days[0].unwrap() - 2_913_149.999_988_426).abs() < 1e-6, "{sql}: {days:?}");
+            assert_eq!(&days[1..], [Some(11.0), None], "{sql}");
+        }
+    }
+
+    #[test]
+    fn columns_are_seen_as_what_they_were_compiled_for() {
+        let names = vec![("a".to_owned(), DataType::Float64), ("b".to_owned(), DataType::Float64)];
+        let ratio = compiled("a / b", &names).unwrap();
+        let columns: [ArrayRef; 2] =
+            [Arc::new(Int64Array::from(vec![1, 7, 3])), Arc::new(Int32Array::from(vec![4, 2, 0]))];
+        let ratio = ratio.evaluate(&columns, 3).unwrap();
+        assert_eq!(ratio.as_primitive::<Float64Type>().values(), &[0.25, 3.5, f64::INFINITY]);
+    }
+
+    #[test]
+    fn parts_of_texts_are_told_in_standard_words() {
+        let names = vec![("s".to_owned(), DataType::Utf8)];
+        let column: ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["abc", "xab"]));
+        for (sql, expected) in [
+            ("CAST(substr(s, 1, 2) = 'ab' AS DOUBLE)", [1.0, 0.0]),
+            ("CAST(substring(s FROM 2 FOR 1) = 'b' AS DOUBLE)", [1.0, 0.0]),
+            ("CAST(position('b' IN s) AS DOUBLE)", [2.0, 3.0]),
+        ] {
+            let found = compiled(sql, &names).unwrap();
+            let found = found.evaluate(std::slice::from_ref(&column), 2).unwrap();
+            assert_eq!(found.as_primitive::<Float64Type>().values(), &expected, "{sql}");
+        }
     }
 
     #[test]

@@ -7,14 +7,14 @@ use crate::features::columns::Columns;
 use crate::features::declaration::{Definition, FeatureDeclaration, PlanError, Problem};
 use crate::features::sql::Expression;
 use crate::features::window::WindowSpec;
-use crate::key_group::key_type;
+use crate::key_group::{can_find, key_type};
 
 /// A narrow request per row to the owner of a key, and what comes back.
 pub struct Trip {
     /// What the key is in the job file, for plans and messages.
     pub key_sql: String,
     pub key: Expression,
-    /// Utf8 or Int64.
+    /// Utf8, Int64 or UInt64; of lookups, that of the table.
     pub key_type: DataType,
     pub errand: Errand,
     /// The type of each answer.
@@ -121,7 +121,7 @@ impl Trips<'_> {
         value: Option<&str>,
         spec: WindowSpec,
     ) -> Result<Place, Problem> {
-        let value = value.map(|value| self.event.expression(value, Some("DOUBLE"))).transpose()?;
+        let value = value.map(|value| self.event.number(value)).transpose()?;
         let trip = self.trip(
             key,
             |errand| matches!(errand, Errand::Windows(_)),
@@ -144,10 +144,11 @@ impl Trips<'_> {
             Errand::Lookups(AsOfLookups { table, columns: Vec::new(), age: false })
         })?;
         let Trip { key_type, errand, answers, .. } = &mut self.trips[trip];
-        if *key_type != described.key_type {
+        if !can_find(key_type, &described.key_type) {
             let table = described.key_type.clone();
             return Err(Problem::KeyMismatch { lookup: key_type.clone(), table });
         }
+        key_type.clone_from(&described.key_type);
         let Errand::Lookups(lookups) = errand else { unreachable!("found as a trip of lookups") };
         let Some(column) = column else {
             lookups.age = true;
@@ -178,7 +179,7 @@ impl Trips<'_> {
         if let Some(known) = self.trips.iter().position(same) {
             return Ok(known);
         }
-        let compiled = self.event.expression(key, None)?;
+        let compiled = self.event.key(key)?;
         let key_type = key_type(compiled.data_type())
             .ok_or_else(|| Problem::NotAKey(compiled.data_type().clone()))?;
         self.trips.push(Trip {

@@ -14,7 +14,7 @@ use crate::exchange::Route;
 use crate::failure::Failure;
 use crate::features::plan::FeaturePlan;
 use crate::features::trip::{Errand, Trip};
-use crate::key_group::as_key;
+use crate::key_group::as_key_of;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 
@@ -88,7 +88,7 @@ fn build_request(
 ) -> Result<RecordBatch, ArrowError> {
     let rows = batch.num_rows();
     let mut columns = vec![
-        as_key(&trip.key.evaluate(batch.columns(), rows)?)?,
+        as_key_of(&trip.key.evaluate(batch.columns(), rows)?, &trip.key_type)?,
         batch.column(layout.time).clone(),
         Arc::new(UInt32Array::from_value(home, rows)) as ArrayRef,
         Arc::new(UInt64Array::from_iter_values(first_row..first_row + rows as u64)),

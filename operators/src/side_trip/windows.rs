@@ -174,6 +174,9 @@ fn places(requests: &RecordBatch, has_id: bool) -> impl Fn(usize) -> Place + '_ 
         Some(id) if *id.data_type() == DataType::Utf8 => {
             Place::Text(Rc::from(id.as_string::<i32>().value(row)))
         }
+        Some(id) if *id.data_type() == DataType::UInt64 => {
+            Place::Count(id.as_primitive::<UInt64Type>().value(row))
+        }
         Some(id) => Place::Number(id.as_primitive::<Int64Type>().value(row)),
         None => Place::Origin(partitions.value(row), offsets.value(row)),
     }

@@ -18,7 +18,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// The features (Float64 or Utf8) that it is made of.
+    /// The features (Float64, Int64 or Utf8) that it is made of.
     fn takes(self, feature: &DataType) -> bool {
         (self == Element::Text) == (*feature == DataType::Utf8)
     }
@@ -240,8 +240,12 @@ fn check(input: &BoundInput, features: &[Field]) -> Result<(), String> {
 /// The features of the job with their types.
 pub fn offer(features: &[Field]) -> String {
     let one = |field: &Field| {
-        let is_text = *field.data_type() == DataType::Utf8;
-        format!("{} ({})", field.name(), if is_text { "text" } else { "number" })
+        let kind = match field.data_type() {
+            DataType::Utf8 => "text",
+            DataType::Int64 => "integer",
+            _ => "number",
+        };
+        format!("{} ({kind})", field.name())
     };
     features.iter().map(one).collect::<Vec<_>>().join(", ")
 }

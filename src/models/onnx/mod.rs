@@ -42,7 +42,7 @@ pub struct LoadError {
 /// A model file, and what the job says of it.
 pub struct ModelSpec<'a> {
     pub path: &'a Path,
-    /// What the job offers: Float64 or Utf8, in the order of `model.features`.
+    /// What the job offers: Float64, Int64 or Utf8, in the order of `model.features`.
     pub features: &'a [Field],
     /// By input the features it takes, where the job says so.
     pub inputs: &'a IndexMap<String, Vec<String>>,

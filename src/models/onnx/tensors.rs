@@ -1,7 +1,9 @@
 //! The tensors of a batch, made of its columns.
 
+use std::fmt::{self, Display, Formatter};
+
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float64Type, Int64Type};
 use driftline_operators::model::ModelError;
 use ort::session::SessionInputValue;
 use ort::value::{Tensor, TensorRef};
@@ -38,7 +40,8 @@ impl TensorInput {
     }
 
     /// Takes over the values of `features`, `[rows, features]`. Numbers are rounded to float; null is
-    /// NaN in a tensor of floats or doubles.
+    /// NaN in a tensor of floats or doubles. A tensor of integers takes those of Int64 as they are, and
+    /// floats below 2^53: beyond it a float stands for several integers.
     ///
     /// # Errors
     /// The first value that the tensor cannot hold.
@@ -49,16 +52,19 @@ impl TensorInput {
                 gather(bound, features, tensor, |value| value as f32, f32::NAN)
             }
             Buffer::Double(tensor) => gather(bound, features, tensor, |value| value, f64::NAN),
-            Buffer::Int64(tensor) => gather_exact(bound, features, tensor, |value| {
-                let whole = value as i64;
-                // 2^63 is a float, and i64::MAX is not.
-                (whole as f64 == value && value < 9_223_372_036_854_775_808.0).then_some(whole)
+            Buffer::Int64(tensor) => gather_exact(bound, features, tensor, |value| match value {
+                Number::Integer(value) => Some(value),
+                Number::Float(value) => whole(value),
             })?,
-            Buffer::Int32(tensor) => gather_exact(bound, features, tensor, |value| {
-                let whole = value as i32;
-                (f64::from(whole) == value).then_some(whole)
+            Buffer::Int32(tensor) => gather_exact(bound, features, tensor, |value| match value {
+                Number::Integer(value) => i32::try_from(value).ok(),
+                Number::Float(value) => whole(value).and_then(|value| i32::try_from(value).ok()),
             })?,
             Buffer::Bool(tensor) => gather_exact(bound, features, tensor, |value| {
+                let value = match value {
+                    Number::Integer(value) => value as f64,
+                    Number::Float(value) => value,
+                };
                 (value == 0.0 || value == 1.0).then_some(value == 1.0)
             })?,
             Buffer::Text(tensor) => gather_texts(bound, features, tensor)?,
@@ -93,8 +99,41 @@ impl TensorInput {
     }
 }
 
-fn numbers<'a>(bound: &BoundInput, features: &'a RecordBatch) -> Vec<&'a Float64Array> {
-    bound.features.iter().map(|&at| features.column(at).as_primitive::<Float64Type>()).collect()
+/// From here on a float no longer tells an integer from the next.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+
+/// A float as the integer that it surely is.
+fn whole(value: f64) -> Option<i64> {
+    (value.abs() < EXACT_BELOW && value.fract() == 0.0).then_some(value as i64)
+}
+
+/// A value of a feature.
+#[derive(Clone, Copy)]
+enum Number {
+    Float(f64),
+    Integer(i64),
+}
+
+impl Display for Number {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Number::Float(value) => value.fmt(f),
+            Number::Integer(value) => value.fmt(f),
+        }
+    }
+}
+
+/// A feature as floats, whichever numbers it is of; `None` of text.
+fn as_numbers(column: &ArrayRef) -> Option<Float64Array> {
+    match column.as_primitive_opt::<Int64Type>() {
+        Some(integers) => Some(integers.unary(|value| value as f64)),
+        None => column.as_primitive_opt::<Float64Type>().cloned(),
+    }
+}
+
+fn numbers(bound: &BoundInput, features: &RecordBatch) -> Vec<Float64Array> {
+    let columns = bound.features.iter().map(|&at| as_numbers(features.column(at)));
+    columns.map(|column| column.expect("the input was bound to numbers")).collect()
 }
 
 /// Columns into rows, `[rows, features]`.
@@ -105,7 +144,8 @@ fn gather<T: Copy>(
     convert: impl Fn(f64) -> T,
     null: T,
 ) {
-    gather_columns(&numbers(bound, features), tensor, convert, null);
+    let columns = numbers(bound, features);
+    gather_columns(&Vec::from_iter(&columns), tensor, convert, null);
 }
 
 fn gather_columns<T: Copy>(
@@ -134,17 +174,20 @@ fn gather_exact<T: Copy>(
     bound: &BoundInput,
     features: &RecordBatch,
     tensor: &mut Vec<T>,
-    convert: impl Fn(f64) -> Option<T>,
+    convert: impl Fn(Number) -> Option<T>,
 ) -> Result<(), ModelError> {
-    let columns = numbers(bound, features);
     tensor.clear();
-    tensor.reserve(features.num_rows() * columns.len());
+    tensor.reserve(features.num_rows() * bound.features.len());
     for row in 0..features.num_rows() {
-        for (column, &at) in columns.iter().zip(&bound.features) {
+        for &at in &bound.features {
+            let column = features.column(at);
             if column.is_null(row) {
                 return Err(refused(bound, features, at, "null"));
             }
-            let value = column.value(row);
+            let value = match column.as_primitive_opt::<Int64Type>() {
+                Some(integers) => Number::Integer(integers.value(row)),
+                None => Number::Float(column.as_primitive::<Float64Type>().value(row)),
+            };
             let Some(converted) = convert(value) else {
                 return Err(refused(bound, features, at, &value.to_string()));
             };
@@ -156,7 +199,20 @@ fn gather_exact<T: Copy>(
 
 fn refused(bound: &BoundInput, features: &RecordBatch, at: usize, value: &str) -> ModelError {
     let (name, input) = (features.schema_ref().field(at).name(), &bound.declared);
-    ModelError(format!("feature {name:?} is {value}, which the model's input {input} cannot hold"))
+    let why = match value.parse::<f64>() {
+        Ok(number)
+            if matches!(input.element, Element::Int64 | Element::Int32)
+                && number.is_finite()
+                && number.abs() >= EXACT_BELOW
+                && features.column(at).as_primitive_opt::<Int64Type>().is_none() =>
+        {
+            " exactly: numbers of 2^53 and more are integers only in a column that is declared int64"
+        }
+        _ => "",
+    };
+    ModelError(format!(
+        "feature {name:?} is {value}, which the model's input {input} cannot hold{why}"
+    ))
 }
 
 /// Text columns into rows; the texts of the last time lend their memory.
@@ -185,11 +241,10 @@ fn gather_texts(
 /// All features as floats, `[rows, features]`; a text is NaN.
 pub fn as_floats(features: &RecordBatch) -> Vec<f32> {
     let texts = Float64Array::new_null(features.num_rows());
-    let number = |column: &'_ ArrayRef| column.as_primitive_opt::<Float64Type>().cloned();
     let columns: Vec<Float64Array> = features
         .columns()
         .iter()
-        .map(|column| number(column).unwrap_or_else(|| texts.clone()))
+        .map(|column| as_numbers(column).unwrap_or_else(|| texts.clone()))
         .collect();
     let mut floats = Vec::new();
     gather_columns(&Vec::from_iter(&columns), &mut floats, |value| value as f32, f32::NAN);
@@ -200,7 +255,7 @@ pub fn as_floats(features: &RecordBatch) -> Vec<f32> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::StringArray;
+    use arrow::array::{Int64Array, StringArray};
 
     use super::super::inputs::Declared;
     use super::*;
@@ -235,7 +290,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_whole_and_in_range() {
-        for value in [0.0, -3.0, -9_223_372_036_854_775_808.0] {
+        for value in [0.0, -3.0, 9_007_199_254_740_991.0, -9_007_199_254_740_991.0] {
             assert_eq!(refusal(Element::Int64, Some(value)), "");
         }
         assert_eq!(
@@ -245,12 +300,38 @@ mod tests {
         for value in [9_223_372_036_854_775_808.0, f64::NAN, f64::INFINITY] {
             assert_ne!(refusal(Element::Int64, Some(value)), "");
         }
+        for value in [9_007_199_254_740_992.0, -9_007_199_254_740_992.0] {
+            assert!(refusal(Element::Int64, Some(value)).contains("2^53"));
+        }
         assert_eq!(refusal(Element::Int32, Some(2_147_483_647.0)), "");
         assert_ne!(refusal(Element::Int32, Some(2_147_483_648.0)), "");
         assert_eq!(refusal(Element::Bool, Some(0.0)), "");
         assert_ne!(refusal(Element::Bool, Some(2.0)), "");
         assert!(refusal(Element::Int64, None).contains("is null"));
         assert_eq!(refusal(Element::Double, None), "");
+    }
+
+    #[test]
+    fn integers_are_the_same_bit_by_bit_in_a_tensor_of_integers() {
+        let integers = |values: &[Option<i64>]| {
+            let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+            RecordBatch::try_from_iter([("a", column)]).unwrap()
+        };
+        let values = [9_007_199_254_740_993, -9_007_199_254_740_993, i64::MAX, i64::MIN, 0];
+        let batch = integers(&values.map(Some));
+        let Buffer::Int64(tensor) = filled(Element::Int64, &batch).unwrap().buffer else {
+            panic!("a tensor of integers")
+        };
+        assert_eq!(tensor, values);
+        let floats = filled(Element::Float, &integers(&[Some(7), None])).unwrap();
+        assert_eq!(format!("{:?}", floats.floats().unwrap()), "[7.0, NaN]");
+        let refusal =
+            |element, value| filled(element, &integers(&[value])).err().unwrap_or_default();
+        assert_eq!(refusal(Element::Int32, Some(i64::from(i32::MIN))), "");
+        assert!(refusal(Element::Int32, Some(1 << 31)).contains("is 2147483648"));
+        assert_eq!(refusal(Element::Bool, Some(1)), "");
+        assert!(refusal(Element::Bool, Some(2)).contains("is 2,"));
+        assert!(refusal(Element::Int64, None).contains("is null"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, new_null_array};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::file::FileFacts;
@@ -25,7 +26,7 @@ pub fn made_up(features: &[Field], inputs: &[BoundInput], facts: &FileFacts) -> 
         // Of features of a type the position: nodes may know the words of one feature each.
         let nth = elements[..at].iter().filter(|other| **other == elements[at]).count();
         let alike = elements.iter().filter(|other| **other == elements[at]).count();
-        match elements[at] {
+        let numbers: ArrayRef = match elements[at] {
             Element::Text => {
                 let default = ["", "a"].map(str::to_owned);
                 let draw = |row| known(&facts.words, &default, row, nth, alike);
@@ -40,7 +41,8 @@ pub fn made_up(features: &[Field], inputs: &[BoundInput], facts: &FileFacts) -> 
                 Arc::new(Float64Array::from_iter_values((0..rows).map(draw)))
             }
             Element::Float | Element::Double => new_null_array(field.data_type(), rows),
-        }
+        };
+        cast(&numbers, field.data_type()).expect("small numbers are of every type of numbers")
     };
     let columns = features.iter().enumerate().map(column).collect();
     let schema = Arc::new(Schema::new(features.to_vec()));
@@ -69,10 +71,12 @@ fn known<T: Clone>(lists: &[Vec<T>], default: &[T], row: usize, nth: usize, alik
 pub fn with_zeros(rows: &RecordBatch) -> RecordBatch {
     let zeros: ArrayRef = Arc::new(Float64Array::from(vec![0.0; rows.num_rows()]));
     let is_open = |column: &ArrayRef| {
-        *column.data_type() == DataType::Float64 && column.null_count() == rows.num_rows()
+        column.data_type().is_numeric() && column.null_count() == rows.num_rows()
     };
-    let columns = rows.columns().iter();
-    let columns = columns.map(|column| if is_open(column) { &zeros } else { column }.clone());
+    let columns = rows.columns().iter().map(|column| match is_open(column) {
+        true => cast(&zeros, column.data_type()).expect("zero is of every type of numbers"),
+        false => column.clone(),
+    });
     RecordBatch::try_new(rows.schema(), columns.collect()).expect("columns of the same types")
 }
 

@@ -48,6 +48,9 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         None => sheet.section("no model: the job can only export features", &[]),
     }
     sheet.line("");
+    for warning in prepared.inputs.doubts().found() {
+        sheet.line(&format!("warning: {warning}"));
+    }
     sheet.line("the job is sound");
     Ok(sheet.text())
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use arrow::datatypes::{DataType, Field, Schema};
 use driftline_operators::as_of::table::AsOfTable;
 use driftline_operators::features::categories::Categories;
+use driftline_operators::features::columns::seen_by_sql;
+use driftline_operators::features::declaration::Problem::NotAKey;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration, PlanError};
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
@@ -18,7 +20,7 @@ use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
 use super::inputs::as_of_tables;
-use crate::config::job::{Feature, FeatureKind, Figure, ShardBy, Table, TableVersions};
+use crate::config::job::{Feature, FeatureKind, Figure, JsonType, ShardBy, Table, TableVersions};
 use crate::config::{Job, Problem, expression};
 use crate::run::extensions::Extensions;
 use crate::sources::inputs::Inputs;
@@ -102,10 +104,13 @@ fn compile_with<'a>(
         name.as_ref().map(|name| column(&schema, key, "event", name)).transpose()
     };
     let (id, key) = (named("event.id", &job.event.id)?, named("event.key", &job.event.key)?);
-    let event = with_key_types(&schema, [("event.id", id), ("event.key", key)])?;
-    let layout = EventLayout::new(&event, id, key, inputs.came_as(EVENTS));
+    let stored = |name: &str| inputs.stored_type(EVENTS, name);
+    let event = with_key_types(&schema, [("event.id", id), ("event.key", key)], stored)?;
+    let declared = &job.event.columns;
+    let layout = EventLayout::new(&event, id, key, inputs.came_as(EVENTS))
+        .with_integers(|name| is_integer(declared, name));
     let tables = as_of_tables(job).enumerate().map(|(at, (name, table, versions))| {
-        compile_table(&inputs.schema(at + 1), name, table, versions, values(at), own)
+        compile_table(inputs, at + 1, (name, table, versions), values(at), own)
     });
     let tables = tables.collect::<Result<Vec<_>>>()?;
     let known: Vec<AsOfTable> = tables.iter().map(|compiled| compiled.table.clone()).collect();
@@ -116,21 +121,35 @@ fn compile_with<'a>(
         &own.functions,
     );
     let plan = plan.map_err(|PlanError { feature, problem }| {
-        let message = expression(&problem.to_string());
-        Problem::at(format!("features.{feature}"), message)
+        let key = job.features.iter().find(|(name, _)| *name == feature);
+        let key = key.and_then(|(_, feature)| feature.kind.key());
+        let at = format!("features.{feature}");
+        match (&problem, key) {
+            (NotAKey(found), Some(key)) if schema.index_of(key).is_ok() => {
+                let found = stored(key).unwrap_or(found);
+                Problem::at(at, format!("{key:?} is {found}, which {}", no_key(key, found)))
+            }
+            _ => Problem::at(at, expression(&problem.to_string())),
+        }
     })?;
-    let filter = job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, own));
+    let filter =
+        job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, declared, own));
     Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
 }
 
+/// Whether a job declares a column to be of integers.
+fn is_integer(declared: &IndexMap<String, JsonType>, name: &str) -> bool {
+    declared.get(name) == Some(&JsonType::Int64)
+}
+
 fn compile_table(
-    schema: &Schema,
-    name: &str,
-    table: &Table,
-    versions: &TableVersions,
+    inputs: &Inputs,
+    stream: usize,
+    (name, table, versions): (&str, &Table, &TableVersions),
     values: Option<&BTreeSet<String>>,
     own: &Extensions,
 ) -> Result<CompiledTable> {
+    let (schema, declared) = (&inputs.schema(stream), &versions.columns);
     let in_job = |key: &str| format!("tables.{name}.{key}");
     let key = column(schema, &in_job("key"), "table", &table.key)?;
     let time = column(schema, &in_job("time"), "table", &versions.time)?;
@@ -144,20 +163,33 @@ fn compile_table(
         bail!(Problem::at(in_job("sequence"), message));
     }
     let delete = versions.delete.as_ref();
-    let delete = delete.map(|sql| predicate(&in_job("delete"), sql, schema, own)).transpose()?;
+    let delete =
+        delete.map(|sql| predicate(&in_job("delete"), sql, schema, declared, own)).transpose()?;
     let from = schema.field(key).data_type();
-    let key_type = key_type(from).ok_or_else(|| not_a_key(&in_job("key"), from))?;
+    let key_type = key_type(from).ok_or_else(|| {
+        let found = inputs.stored_type(stream, &table.key).unwrap_or(from);
+        not_a_key(&in_job("key"), &table.key, found)
+    })?;
     let is_value = |name: &String| values.is_none_or(|values| values.contains(name));
     let values: Vec<usize> =
         (0..schema.fields().len()).filter(|&at| is_value(schema.field(at).name())).collect();
     let table = AsOfTable {
         name: name.to_owned(),
         key_type,
-        values: values.iter().map(|&at| schema.field(at).clone()).collect(),
+        values: values.iter().map(|&at| value_field(schema.field(at), declared)).collect(),
         max_age_ms: versions.max_age_ms,
         eager: versions.eager,
     };
     Ok(CompiledTable { table, key, time, sequence, delete, values })
+}
+
+/// A column of a table as it is looked up: a key or a sequence is a number like others.
+fn value_field(field: &Field, declared: &IndexMap<String, JsonType>) -> Field {
+    let to = match field.data_type() {
+        integer if integer.is_integer() && !is_integer(declared, field.name()) => DataType::Float64,
+        other => other.clone(),
+    };
+    field.clone().with_data_type(to)
 }
 
 /// A column's position; `whose` it is and `key` say what is wrong if there is none.
@@ -169,19 +201,44 @@ pub fn column(schema: &Schema, key: &str, whose: &str, name: &str) -> Result<usi
     })
 }
 
-/// What is wrong with a key of another type.
-pub fn not_a_key(key: &str, found: &DataType) -> Problem {
-    Problem::at(key, format!("it is {found}, and must be a string or an integer"))
+/// What is wrong with the column `name` as a key, which is stored as `found`.
+pub fn not_a_key(key: &str, name: &str, found: &DataType) -> Problem {
+    let message = format!("it is {found}, and must be a string or an integer");
+    Problem::at(key, format!("{message}; it {}", no_key(name, found)))
+}
+
+fn no_key(name: &str, found: &DataType) -> String {
+    let advice = match found {
+        number if number.is_numeric() => format!(
+            "; if its values are whole, declare it in the columns of its section: {name} = \"int64\""
+        ),
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => {
+            format!("; as text it can, such as encode({name}, 'hex') gives")
+        }
+        _ => String::new(),
+    };
+    format!("cannot be a key{advice}")
 }
 
 /// An SQL expression that must be true or false.
 ///
 /// # Errors
 /// If it does not compile, or is something else.
-pub fn predicate(key: &str, sql: &str, schema: &Schema, own: &Extensions) -> Result<Expression> {
-    let stored: Vec<(String, DataType)> =
-        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
-    let predicate = Expression::compile(sql, &stored, &own.functions)
+pub fn predicate(
+    key: &str,
+    sql: &str,
+    schema: &Schema,
+    declared: &IndexMap<String, JsonType>,
+    own: &Extensions,
+) -> Result<Expression> {
+    let seen = schema.fields().iter().map(|field| {
+        let keeps_integers = is_integer(declared, field.name());
+        (field.name().clone(), seen_by_sql(field.data_type(), keeps_integers))
+    });
+    let predicate = Expression::compile(sql, &Vec::from_iter(seen), &own.functions)
         .map_err(|error| Problem::at(key, expression(&error.to_string())))?;
     if *predicate.data_type() != DataType::Boolean {
         let found = predicate.data_type();
@@ -191,13 +248,19 @@ pub fn predicate(key: &str, sql: &str, schema: &Schema, own: &Extensions) -> Res
 }
 
 /// The event's schema with id and key as the strings or integers that they are admitted as.
-fn with_key_types(schema: &Schema, keys: [(&str, Option<usize>); 2]) -> Result<Schema> {
+fn with_key_types<'a>(
+    schema: &Schema,
+    keys: [(&str, Option<usize>); 2],
+    stored: impl Fn(&str) -> Option<&'a DataType>,
+) -> Result<Schema> {
     let mut fields: Vec<Field> =
         schema.fields().iter().map(|field| field.as_ref().clone()).collect();
     for (name, at) in keys {
         let Some(at) = at else { continue };
         let from = schema.field(at).data_type();
-        let to = key_type(from).ok_or_else(|| not_a_key(name, from))?;
+        let column = schema.field(at).name();
+        let to = key_type(from)
+            .ok_or_else(|| not_a_key(name, column, stored(column).unwrap_or(from)))?;
         fields[at] = Field::new(fields[at].name(), to, true);
     }
     Ok(Schema::new(fields))

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use driftline_jobs::enriched::Events;
@@ -33,6 +33,7 @@ use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 use super::options::RunOptions;
 use crate::config::job::{ShardBy, Table};
 use crate::config::{Job, Problem};
+use crate::sources::columns::{ColumnUses, Normalised, normal_schema, normalise};
 use crate::sources::inputs::Inputs;
 use crate::sources::parquet::guard::{self, guarded};
 use crate::sources::parquet::whole_file::WholeFile;
@@ -76,7 +77,9 @@ impl Prepared {
         if let Some(at) = shard_by {
             let field = layout.schema.field(at);
             if key_type(field.data_type()).is_none() {
-                return Err(in_job(not_a_key("job.shard_by", field.data_type()).into()));
+                let stored = inputs.stored_type(EVENTS, field.name());
+                let found = stored.unwrap_or(field.data_type());
+                return Err(in_job(not_a_key("job.shard_by", field.name(), found).into()));
             }
         }
         let names: Vec<String> = inputs.partitions().into_iter().map(|p| p.name).collect();
@@ -215,11 +218,25 @@ fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, Stat
     let load = |(name, table): (&String, &Table)| {
         let path = table.file();
         let rows = read_parquet(path).with_context(|| format!("tables.{name}.path"))?;
+        let rows = in_normal_form(&rows, table)
+            .with_context(|| format!("tables.{name} ({})", path.display()))?;
         let loaded = StaticTable::new(rows, &table.key);
         let loaded = loaded.with_context(|| format!("tables.{name} ({})", path.display()))?;
         Ok((name.clone(), loaded))
     };
     tables.iter().filter(|(_, table)| table.versions.is_none()).map(load).collect()
+}
+
+/// The rows of a static table as those of streams are.
+fn in_normal_form(rows: &RecordBatch, table: &Table) -> Result<RecordBatch> {
+    let keys = [table.key.clone()].into();
+    let uses = ColumnUses { keys, ..ColumnUses::default() };
+    let schema = normal_schema(&rows.schema(), &uses)?;
+    let Normalised { rows, refused } = normalise(rows, &schema, &uses)?;
+    match refused.first() {
+        Some((row, why)) => bail!("row {row}: {why}"),
+        None => Ok(rows),
+    }
 }
 
 /// All rows of one Parquet file.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType, UInt64Type};
 use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::ENVELOPE;
 use driftline_operators::partition_names::PartitionNames;
@@ -96,6 +96,7 @@ fn key(keys: &ArrayRef, row: usize) -> Option<Vec<u8>> {
     }
     Some(match keys.data_type() {
         DataType::Int64 => keys.as_primitive::<Int64Type>().value(row).to_string().into_bytes(),
+        DataType::UInt64 => keys.as_primitive::<UInt64Type>().value(row).to_string().into_bytes(),
         _ => keys.as_string::<i32>().value(row).as_bytes().to_vec(),
     })
 }

@@ -8,7 +8,9 @@ pub mod lines;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::error::ArrowError;
+use driftline_operators::admit::event_times;
 
 use crate::sinks::without_prefixes;
 use crate::sources::columns::{ColumnUses, check_time};
@@ -17,6 +19,18 @@ use crate::sources::json::decoder::{LineDecoder, event_schema, infer};
 use crate::sources::json::lines::{Line, Lines};
 use crate::sources::stream::{Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
+
+/// Times (ms) of lines, as far as they have one.
+fn sampled_times(
+    sample: &[Line],
+    read_as: &[Field],
+    uses: &ColumnUses,
+) -> Result<Vec<i64>, ArrowError> {
+    let time = read_as.iter().filter(|field| Some(field.name()) == uses.time.as_ref());
+    let time: Vec<Field> = time.cloned().collect();
+    let events = LineDecoder::new(&time, uses.clone())?.decode(sample)?.events;
+    Ok(event_times(events.column(0))?.iter().flatten().collect())
+}
 
 /// Lines that are looked at to learn the columns that the job does not declare.
 const SAMPLE_LINES: usize = 1_000;
@@ -37,6 +51,8 @@ pub struct JsonLines {
     schema: SchemaRef,
     uses: ColumnUses,
     lines: Mutex<Option<Lines>>,
+    /// Times (ms) of the lines that were looked at.
+    pub sampled_times: Vec<i64>,
 }
 
 impl JsonLines {
@@ -75,8 +91,10 @@ impl JsonLines {
                 failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
             })?;
         }
+        let sampled_times = sampled_times(&sample, &read_as, &uses);
         lines.put_back(sample);
         Ok(JsonLines {
+            sampled_times: sampled_times.map_err(|error| failed(&name, error))?,
             partition: Partition { stream, name, floor: i64::MIN },
             live,
             schema,
@@ -84,6 +102,12 @@ impl JsonLines {
             uses,
             lines: Mutex::new(Some(lines)),
         })
+    }
+
+    /// What the event time is read as.
+    pub fn stored_time(&self) -> Option<&DataType> {
+        let is_time = |field: &&Field| Some(field.name()) == self.uses.time.as_ref();
+        self.read_as.iter().find(is_time).map(Field::data_type)
     }
 
     pub fn schema(&self) -> &SchemaRef {

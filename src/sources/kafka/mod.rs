@@ -107,6 +107,12 @@ impl Form {
         &self.schema
     }
 
+    /// What the event time is read as.
+    pub fn stored_time(&self) -> Option<&DataType> {
+        let is_time = |field: &&Field| Some(field.name()) == self.uses.time.as_ref();
+        self.read_as.iter().find(is_time).map(Field::data_type)
+    }
+
     pub fn is_eager(&self) -> bool {
         self.is_eager
     }

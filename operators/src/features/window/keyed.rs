@@ -1,9 +1,9 @@
 //! The windows of all keys of a worker.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, StringArray,
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, StringArray, UInt64Array,
 };
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use super::room::trim_map;
@@ -55,7 +55,7 @@ impl KeyedWindows {
 
     /// Applies rows in the order given; the aggregates as of each row, one column a window, `[rows]`.
     ///
-    /// `keys` is Utf8 or Int64; `times` Int64 ms; `late` Boolean; `place` tells rows of the same time
+    /// `keys` is Utf8, Int64 or UInt64; `times` Int64 ms; `late` Boolean; `place` tells rows of the same time
     /// apart; `values` has one Float64 column a window, or none where each row is to count as the
     /// value 1. Late rows read and update nothing. A row without a key has null aggregates.
     ///
@@ -169,6 +169,7 @@ impl KeyedWindows {
 enum Keys<'a> {
     Text(&'a StringArray),
     Number(&'a Int64Array),
+    Count(&'a UInt64Array),
 }
 
 #[derive(Clone, Copy)]
@@ -182,6 +183,7 @@ impl<'a> Keys<'a> {
         match keys.data_type() {
             DataType::Utf8 => Ok(Keys::Text(keys.as_string::<i32>())),
             DataType::Int64 => Ok(Keys::Number(keys.as_primitive::<Int64Type>())),
+            DataType::UInt64 => Ok(Keys::Count(keys.as_primitive::<UInt64Type>())),
             other => Err(ArrowError::SchemaError(format!("a window cannot be keyed by {other}"))),
         }
     }
@@ -190,6 +192,10 @@ impl<'a> Keys<'a> {
         match self {
             Keys::Text(keys) => keys.is_valid(row).then(|| Key::Text(keys.value(row))),
             Keys::Number(keys) => keys.is_valid(row).then(|| Key::Number(keys.value(row))),
+            // A job's keys are of one type: their bits tell them apart.
+            Keys::Count(keys) => {
+                keys.is_valid(row).then(|| Key::Number(keys.value(row).cast_signed()))
+            }
         }
     }
 }

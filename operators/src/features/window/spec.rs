@@ -145,5 +145,6 @@ pub enum Place {
     /// Partition and offset.
     Origin(u32, u64),
     Number(i64),
+    Count(u64),
     Text(Rc<str>),
 }

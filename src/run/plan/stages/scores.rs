@@ -1,6 +1,5 @@
 //! What is behind the features: the model, drift, and the outputs.
 
-use arrow::datatypes::DataType;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::watched::PREDICTION;
@@ -75,7 +74,7 @@ fn add_model(graph: &mut Graph, model: &ModelFile, realtime: &Realtime) {
 fn watched(prepared: &Prepared, model: &ModelFile) -> Vec<String> {
     let is_number = |name: &&String| {
         let mut fields = prepared.plan.fields().iter();
-        fields.any(|field| field.name() == *name && *field.data_type() == DataType::Float64)
+        fields.any(|field| field.name() == *name && field.data_type().is_numeric())
     };
     let mut columns: Vec<String> = model.features.iter().filter(is_number).cloned().collect();
     columns.push(PREDICTION.to_owned());
