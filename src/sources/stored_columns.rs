@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::columns::{ColumnUses, Normalised, normal_schema, normalise};
@@ -11,6 +11,7 @@ use super::columns::{ColumnUses, Normalised, normal_schema, normalise};
 /// The columns as a program brings them, and which of them are wanted.
 #[derive(Clone)]
 pub struct StoredColumns {
+    stored: Schema,
     uses: ColumnUses,
     schema: SchemaRef,
 }
@@ -22,7 +23,7 @@ impl StoredColumns {
     /// If none of them is the time of rows, or one cannot be what the job declares it.
     pub fn new(stored: &Schema, uses: ColumnUses) -> Result<Self, ArrowError> {
         let schema = normal_schema(stored, &uses)?;
-        Ok(StoredColumns { uses, schema })
+        Ok(StoredColumns { stored: stored.clone(), uses, schema })
     }
 
     /// What is wanted, in the form of [`normalise`].

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from support import account, dead_letters, driftline, files, refusal, table
+from support import account, driftline, files, refusal, table
 
 MS = pa.timestamp("ms", tz="UTC")
 DAY_MS = 86_400_000
@@ -499,9 +499,7 @@ def test_int96_does_not_wrap(tmp_path):
     (tmp_path / "in").mkdir()
     pq.write_table(rows, tmp_path / "in" / "1.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
     features = "[features.until]\nsql = \"date_part('epoch', until)\"\n[features.x]\nsql = \"date_part('year', t)\"\n"
-    done = driftline("export", job(tmp_path, features, "late = \"score\"\nlate_horizon = \"9000000d\""), "--out", tmp_path / "out", code="any")
-    if done.returncode != 0:
-        done = driftline("export", job(tmp_path, features), "--out", tmp_path / "out")
+    driftline("export", job(tmp_path, features), "--out", tmp_path / "out")
     read = table(tmp_path / "out", "event_id")
     epoch = [(at - dt.datetime(1970, 1, 1)).total_seconds() for at in times]
     assert read["until"].to_pylist() == pytest.approx(epoch, rel=1e-15)
@@ -581,7 +579,7 @@ def test_compression_that_is_not_supported_is_said(tmp_path):
 def test_structures_are_read_together(tmp_path):
     write(tmp_path, "1.parquet", first(s=pa.array([{"a": 1, "b": "p"}, {"a": 2, "b": "q"}])))
     write(tmp_path, "2.parquet", second(s=pa.array([{"c": True, "b": "r", "a": 3.5}, None])))
-    features = FEATURES + "[features.a]\nsql = \"s['a']\"\nallow_null = true\n[features.b]\nsql = \"s['b']\"\nallow_null = true\n"
+    features = FEATURES + "[features.a]\nsql = \"s.a\"\nallow_null = true\n[features.b]\nsql = \"s.b\"\nallow_null = true\n"
     rows, _ = export(tmp_path, features)
     assert rows["a"].to_pylist() == [1, 2, 3.5, None]
     assert rows["b"].to_pylist() == ["p", "q", "r", None]
@@ -606,7 +604,7 @@ def test_an_as_of_table_in_a_folder(tmp_path):
     write(tmp_path, "2.parquet", second(user=[1, 2]))
     for name, columns in [
         ("1", {"user": [1, 2], "since": pa.array([0, 0], pa.timestamp("us")), "rate": [1, 2]}),
-        ("2", {"rate": [1.5, None], "since": pa.array([DAY_MS] * 2, pa.timestamp("ms", tz="UTC")), "user": [1.0, None], "note": ["x", "y"]}),
+        ("2", {"rate": [1.5, None], "since": pa.array([DAY_MS - 10] * 2, MS), "user": [1.0, None], "note": ["x", "y"]}),
     ]:  # fmt: skip
         path = tmp_path / "rates" / f"{name}.parquet"
         path.parent.mkdir(exist_ok=True)
@@ -631,10 +629,6 @@ def test_many_files_with_several_row_groups(tmp_path):
         }  # fmt: skip
         names = list(columns)[at % 4 :] + list(columns)[: at % 4]
         write(tmp_path, f"{at}.parquet", {name: columns[name] for name in names}, row_group_size=3)
-    rows, _ = export(tmp_path)
+    rows, said = export(tmp_path)
     assert found(rows) == expected(tmp_path)
-    assert dead_letters_of(tmp_path) == 0
-
-
-def dead_letters_of(folder):
-    return table(folder / "out1_dead_letters").num_rows
+    assert account(said) == (rows.num_rows, rows.num_rows, 0, 0, 0)

@@ -7,7 +7,7 @@ use arrow::array::{
     StringArray,
 };
 use arrow::compute::kernels::cmp::eq;
-use arrow::compute::{cast, nullif, prep_null_mask_filter};
+use arrow::compute::{cast, nullif};
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType,
@@ -70,8 +70,9 @@ pub(super) fn nan_rows(column: &ArrayRef) -> Result<Option<BooleanArray>, ArrowE
 fn whole(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     let whole = cast(column, to)?;
     let back = cast(&whole, column.data_type())?;
-    let same = prep_null_mask_filter(&eq(&back, column)?);
-    nullif(&whole, &arrow::compute::not(&same)?)
+    let same = eq(&back, column)?;
+    let differs = same.iter().map(|same| Some(same != Some(true)));
+    nullif(&whole, &differs.collect::<BooleanArray>())
 }
 
 /// Sixteen bytes as text: `123e4567-e89b-12d3-a456-426614174000`.

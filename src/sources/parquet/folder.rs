@@ -52,6 +52,8 @@ pub struct FolderColumns {
 /// A column over all files.
 struct FolderColumn {
     name: String,
+    /// As what it is stored in a file.
+    stored: Option<DataType>,
     data_type: DataType,
     /// What it is stored as in the first file that has it.
     stored: Option<DataType>,
@@ -177,6 +179,11 @@ impl FolderColumns {
 
     fn wanted(&self) -> impl Iterator<Item = &FolderColumn> {
         self.wanted.iter().map(|&column| &self.columns[column])
+    }
+
+    /// What a column is stored as.
+    pub fn stored_type(&self, name: &str) -> Option<&DataType> {
+        self.columns.iter().find(|column| column.name == name)?.stored.as_ref()
     }
 
     /// Of the wanted columns those that cannot be read, and what is wrong.
@@ -475,6 +482,13 @@ impl<'a> Findings<'a> {
         Some(Trouble::new(&self.files[at].path, message))
     }
 
+    /// What the column is stored as; where files differ the first integers among them, which may be
+    /// of any unit where they are times.
+    fn stored(&self) -> Option<DataType> {
+        let integers = self.kinds.iter().find(|kind| kind.stored.is_integer());
+        integers.or(self.kinds.first()).map(|kind| kind.stored.clone())
+    }
+
     fn note(&self) -> Option<String> {
         let (first, others) = self.missing_in.split_first()?;
         let (name, first) = (self.name, shown(&self.files[*first]));
@@ -502,6 +516,7 @@ impl FolderColumn {
         };
         FolderColumn {
             name: found.name.to_owned(),
+            stored: found.stored(),
             data_type,
             stored: found.kinds.first().map(|kind| kind.stored.clone()),
             empty_in,
