@@ -55,8 +55,6 @@ struct FolderColumn {
     /// As what it is stored in a file.
     stored: Option<DataType>,
     data_type: DataType,
-    /// What it is stored as in the first file that has it.
-    stored: Option<DataType>,
     /// Files in which it has another type and no value.
     empty_in: Vec<usize>,
     /// Files with rows that do not have it.
@@ -141,12 +139,6 @@ impl FolderColumns {
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let wanted = (0..columns.len()).collect();
         Ok(FolderColumns { columns: columns.into(), wanted, schema, uses })
-    }
-
-    /// What a column is stored as.
-    pub fn stored_type(&self, name: &str) -> Option<&DataType> {
-        let column = self.columns.iter().find(|column| column.name == name)?;
-        column.stored.as_ref()
     }
 
     /// What is wanted, in the form that it is read in.
@@ -518,7 +510,6 @@ impl FolderColumn {
             name: found.name.to_owned(),
             stored: found.stored(),
             data_type,
-            stored: found.kinds.first().map(|kind| kind.stored.clone()),
             empty_in,
             missing_in: found.missing_in.clone(),
             trouble,
