@@ -57,6 +57,12 @@ def export(path, *arguments):
     return rows, done.stderr
 
 
+def of_kind(column, kind):
+    if pa.types.is_decimal(kind):
+        column = [None if value is None else Decimal(value) for value in column]
+    return pa.array(column, kind)
+
+
 def values(column):
     return [None if pd.isna(value) else value for value in column]
 
@@ -65,8 +71,7 @@ def values(column):
 def test_one_job_means_the_same_over_every_type(tmp_path, kind):
     """In SQL a number is a float: 7 / 2 is 3.5, 3 / 0 is infinite, 100 + 100 does not wrap."""
     clicks, views = [1, 7, 3, 100, None], [4, 2, 0, 8, 2]
-    of_kind = lambda column: pa.array(column).cast(kind)  # noqa: E731
-    parquet(tmp_path, clicks=of_kind(clicks), views=of_kind(views))
+    parquet(tmp_path, clicks=of_kind(clicks, kind), views=of_kind(views, kind))
     rows = [{"clicks": c, "views": v} for c, v in zip(clicks, views, strict=True)]
     lines(tmp_path, *rows)
     features = """
@@ -301,14 +306,14 @@ def test_declared_integers_of_tables_and_their_exports_are_exact(tmp_path):
 
 
 def test_what_sql_cannot_evaluate_is_null_for_its_row(tmp_path):
-    rows = [(1, "ab12", "abc"), (13, "abc", "abc"), (3, "00", "b")]
+    rows = [(1, "6162", "abc"), (13, "abc", "abc"), (3, "63", "b")]
     lines(tmp_path, *[{"month": m, "hex": h, "s": s} for m, h, s in rows])
     features = """
 [features.month]
 sql = "date_part('month', make_date(2024, month, 1))"
 allow_null = true
 [features.bytes]
-sql = "octet_length(decode(hex, 'hex'))"
+sql = "character_length(decode(hex, 'hex'))"
 allow_null = true
 [features.part]
 sql = "character_length(split_part(s, 'b', month - 1))"

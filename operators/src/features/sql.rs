@@ -18,7 +18,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
 use crate::features::functions::Functions;
 use crate::features::sql_bounds::{OPERATORS_MAX, operators};
-use crate::features::sql_checked::{checked, fold_integers};
+use crate::features::sql_checked::{checked, fold_integers, with_long_epochs};
 
 /// Why an expression does not compile.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +154,8 @@ fn compile(
     }
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
     let simplifier = ExprSimplifier::new(context);
-    let expr = fold_integers(simplifier.coerce(expr, &schema)?)?;
+    let expr = with_long_epochs(simplifier.coerce(expr, &schema)?, &schema)?;
+    let expr = fold_integers(expr)?;
     let expr = simplifier.simplify(expr)?;
     create_physical_expr(&expr, &schema, &ExecutionProps::new(), &Default::default())
 }

@@ -1,11 +1,13 @@
-//! Integer arithmetic of expressions is checked: DataFusion's wraps around, and what wrapped is no value.
+//! Arithmetic of integers and of times does not wrap around, as DataFusion's does, and is not cut off: what
+//! is out of range is no value.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DataFusionError, ScalarValue};
-use datafusion_expr::{BinaryExpr as Binary, Expr, Operator};
+use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::{BinaryExpr as Binary, Expr, ExprSchemable, Operator, cast};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 
@@ -37,6 +39,39 @@ pub(super) fn fold_integers(expr: Expr) -> Result<Expr, DataFusionError> {
         Ok(Transformed::yes(Expr::Literal(value, None)))
     })?;
     Ok(folded.data)
+}
+
+/// The expression with `date_part('epoch', ...)` of a difference of times as the division that it is:
+/// DataFusion's (55.2) goes by seconds of 32 bits, and has no value for a difference of 68 years.
+///
+/// # Errors
+/// If the types of the expression do not fit.
+pub(super) fn with_long_epochs(expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    let long = expr.transform_up(|expr| {
+        let Expr::ScalarFunction(ScalarFunction { func, args }) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let [part, difference] = args.as_slice() else { return Ok(Transformed::no(expr)) };
+        let is_epoch = matches!(part, Expr::Literal(value, _) if value
+            .try_as_str()
+            .flatten()
+            .is_some_and(|part| part.eq_ignore_ascii_case("epoch")));
+        if func.name() != "date_part" || !is_epoch {
+            return Ok(Transformed::no(expr));
+        }
+        let DataType::Duration(unit) = difference.get_type(schema)? else {
+            return Ok(Transformed::no(expr));
+        };
+        let per_second = match unit {
+            TimeUnit::Second => 1.0,
+            TimeUnit::Millisecond => 1e3,
+            TimeUnit::Microsecond => 1e6,
+            TimeUnit::Nanosecond => 1e9,
+        };
+        let ticks = cast(cast(difference.clone(), DataType::Int64), DataType::Float64);
+        Ok(Transformed::yes(ticks / Expr::Literal(ScalarValue::from(per_second), None)))
+    })?;
+    Ok(long.data)
 }
 
 fn integer(expr: &Expr) -> Option<&ScalarValue> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 
 use super::file::FileFacts;
 use super::inputs::{BoundInput, Element};
@@ -83,6 +83,7 @@ pub fn with_zeros(rows: &RecordBatch) -> RecordBatch {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, AsArray};
+    use arrow::datatypes::DataType;
 
     use super::super::inputs::Declared;
     use super::*;
