@@ -9,6 +9,7 @@ pub mod row_groups;
 pub mod schedule;
 pub mod types;
 pub mod whole_file;
+pub mod whole_folder;
 
 use std::sync::Arc;
 
