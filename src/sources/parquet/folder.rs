@@ -188,6 +188,13 @@ impl FolderColumns {
         self.wanted().filter_map(|column| column.note.clone()).collect()
     }
 
+    /// What is to be said of each wanted column of which there is something to say.
+    pub fn notes_by_column(&self) -> Vec<(String, String)> {
+        self.wanted()
+            .filter_map(|column| Some((column.name.clone(), column.note.clone()?)))
+            .collect()
+    }
+
     /// Positions of the wanted columns that a file has itself.
     pub fn in_file(&self, file: &FileFooter) -> impl Iterator<Item = usize> {
         let schema = file.metadata.schema();

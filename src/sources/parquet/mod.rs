@@ -10,6 +10,7 @@ pub mod schedule;
 mod time_order;
 pub mod types;
 pub mod whole_file;
+pub mod whole_folder;
 
 use std::sync::Arc;
 
