@@ -297,7 +297,7 @@ mod tests {
             let days = days.evaluate(std::slice::from_ref(&column), 3).unwrap();
             let days: Vec<_> = days.as_primitive::<Float64Type>().iter().collect();
             // As Python's datetime has it.
-            assert!((days[0].unwrap() - 2_913_149.999_988_426).abs() < 1e-6, "{sql}: {days:?}");
+            assert!((days[0].unwrap() - 2_913_173.999_988_426).abs() < 1e-6, "{sql}: {days:?}");
             assert_eq!(&days[1..], [Some(11.0), None], "{sql}");
         }
     }
