@@ -4,6 +4,7 @@ pub mod categories;
 mod columns;
 pub mod declaration;
 pub mod functions;
+pub mod missing;
 pub mod plan;
 pub mod sql;
 mod sql_bounds;
