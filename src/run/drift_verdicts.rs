@@ -1,6 +1,6 @@
 //! What drift snapshots say of columns, in words for a summary.
 
-use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, UInt64Array};
+use arrow::array::{AsArray, BooleanArray, Float64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{Float64Type, UInt64Type};
 
 /// The columns of snapshots that tell whether and how a watched column drifted.

@@ -22,19 +22,21 @@ SORTED = [("window_start", "ascending"), ("feature", "ascending")]
 MIN_ROWS, CHANCE = 30, 0.01
 RULES = ["ks", "mean_shift", "z_test", "share_beyond_3", "out_of_range", "null_share"]
 INF, NAN = np.inf, np.nan
+# SciPy's exact test may fail, with nearly equal samples, and squares of 1e300 overflow.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-def finite_sum(path, width):
-    """A model that never gives anything but numbers: the sum of the inputs that are finite."""
+def first_if_finite(path, width):
+    """A model that never gives anything but numbers: the first input, or 0 where that is not finite."""
     nodes = [
-        graphs.node("IsNaN", "X", "nan"), graphs.node("IsInf", "X", "inf"),
-        graphs.node("Or", "nan inf", "strange"), graphs.node("Where", "strange zero X", "known"),
-        graphs.node("ReduceSum", "known one", "y", keepdims=1),
+        graphs.node("Gather", "X first", "x", axis=1),
+        graphs.node("IsNaN", "x", "nan"), graphs.node("IsInf", "x", "inf"),
+        graphs.node("Or", "nan inf", "strange"), graphs.node("Where", "strange zero x", "y"),
     ]  # fmt: skip
     return graphs.save(
         path, nodes, [graphs.tensor("X", graphs.FLOAT, graphs.ROWS, width)],
         [graphs.tensor("y", graphs.FLOAT, graphs.ROWS, 1)],
-        zero=np.float32(0), one=np.array([1]),
+        zero=np.float32(0), first=np.array([0]),
     )  # fmt: skip
 
 
@@ -50,7 +52,7 @@ class Days:
         for name in self.columns:
             events[name] = pa.array(np.concatenate([day[name] for day in self.days]))
         pq.write_table(pa.table(events), folder / "events.parquet")
-        finite_sum(folder / "m.onnx", len(self.columns))
+        first_if_finite(folder / "m.onnx", len(self.columns))
         listed = ", ".join(f'"{name}"' for name in self.columns)
         features = "".join(
             f'[features.{name}]\ncolumn = "{name}"\nallow_null = true\n' for name in self.columns
@@ -88,7 +90,7 @@ def close(found, wanted, where):
     if wanted is None or np.isnan(wanted):
         assert found is None, where
     else:
-        assert found == wanted or np.isclose(found, wanted, rtol=1e-12, atol=0), (where, found, wanted)
+        assert found == wanted or np.isclose(found, wanted, rtol=1e-12, atol=1e-289), (where, found, wanted)
 
 
 def moments(values):
