@@ -30,8 +30,10 @@ pub enum Kind {
     /// A score is over `score_over`.
     Score,
     /// A value of one event is more than `z_over` standard deviations of the reference from its mean.
+    /// Infinite values always are, and their z is as infinite.
     ZScore,
-    /// The p-value of a window's Kolmogorov–Smirnov test is under `ks_p_under`.
+    /// The p-value of a window's Kolmogorov–Smirnov test is under `ks_p_under`, and the window has
+    /// enough values for a verdict.
     Ks,
 }
 
@@ -149,11 +151,12 @@ impl AlertRules {
             Ok::<_, ArrowError>(column(name)?.as_primitive::<TimestampMillisecondType>())
         };
         let (p_values, statistics) = (numbers("ks_p_value")?, numbers("ks_statistic")?);
+        let judged = column("judged")?.as_boolean();
         let (features, windows) = (texts("feature")?, texts("window")?);
         let (starts, ends) = (instants("window_start")?, instants("window_end")?);
         let mut alerts = Alerts::new(&self.model);
         for row in 0..snapshots.num_rows() {
-            if p_values.is_valid(row) && p_values.value(row) < threshold {
+            if judged.value(row) && p_values.is_valid(row) && p_values.value(row) < threshold {
                 let raised = Raised {
                     kind: Kind::Ks,
                     feature: features.value(row),
@@ -393,20 +396,32 @@ mod tests {
     }
 
     #[test]
+    fn an_infinite_value_is_infinitely_far_off() {
+        let x = [Some(f64::INFINITY), Some(10.0), Some(f64::NEG_INFINITY)];
+        let alerts = rules().of_rows(&predictions(&[0.1; 3]), &watched(&x)).unwrap().unwrap();
+        for name in ["value", "statistic"] {
+            let found = alerts.column_by_name(name).unwrap().as_primitive::<Float64Type>();
+            assert_eq!(found.values(), &[f64::INFINITY, f64::NEG_INFINITY], "{name}");
+        }
+        assert_eq!(alerts.column_by_name("kind").unwrap().as_string::<i32>().value(0), "z_score");
+    }
+
+    #[test]
     fn windows_with_a_small_p_value_are_told() {
         let instants = |millis: i64| -> ArrayRef {
-            Arc::new(TimestampMillisecondArray::from(vec![millis; 3]).with_timezone("UTC"))
+            Arc::new(TimestampMillisecondArray::from(vec![millis; 4]).with_timezone("UTC"))
         };
-        let numbers = |values: [Option<f64>; 3]| -> ArrayRef {
+        let numbers = |values: [Option<f64>; 4]| -> ArrayRef {
             Arc::new(Float64Array::from(values.to_vec()))
         };
-        let columns: [(&str, ArrayRef); 6] = [
-            ("window", Arc::new(StringArray::from(vec!["1d"; 3]))),
+        let columns: [(&str, ArrayRef); 7] = [
+            ("window", Arc::new(StringArray::from(vec!["1d"; 4]))),
             ("window_start", instants(0)),
             ("window_end", instants(86_400_000)),
-            ("feature", Arc::new(StringArray::from(vec!["x", "y", "z"]))),
-            ("ks_p_value", numbers([Some(0.049), Some(0.05), None])),
-            ("ks_statistic", numbers([Some(0.3), Some(0.2), None])),
+            ("feature", Arc::new(StringArray::from(vec!["x", "y", "z", "few"]))),
+            ("ks_p_value", numbers([Some(0.049), Some(0.05), None, Some(0.001)])),
+            ("ks_statistic", numbers([Some(0.3), Some(0.2), None, Some(0.9)])),
+            ("judged", Arc::new(BooleanArray::from(vec![true, true, true, false]))),
         ];
         let snapshots = RecordBatch::try_from_iter_with_nullable(
             columns.map(|(name, column)| (name, column, true)),

@@ -30,6 +30,7 @@ pub mod layout;
 pub mod micro_batch;
 pub mod model;
 pub mod model_input;
+mod not_finite;
 pub mod numeric;
 pub mod partition_names;
 pub mod prediction;

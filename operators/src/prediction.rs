@@ -57,6 +57,44 @@ impl ScoredColumns {
         confidences.finish()
     }
 
+    /// Which rows have a prediction of finite numbers only, `[rows]`; `None` if all have.
+    pub fn finite_rows(&self) -> Option<BooleanArray> {
+        if self.predictions.iter().all(|number| number.is_finite()) {
+            return None;
+        }
+        let is_finite = |vector: &[f32]| Some(vector.iter().all(|number| number.is_finite()));
+        Some(self.vectors().map(is_finite).collect())
+    }
+
+    /// The prediction of a row.
+    pub fn vector(&self, row: usize) -> &[f32] {
+        &self.predictions[row * self.width..(row + 1) * self.width]
+    }
+
+    /// What scoring adds to the rows that are `kept`.
+    pub fn filtered(&self, kept: &BooleanArray) -> Self {
+        let rows = self.run_batch_rows.len();
+        let of_rows = |values: &[f32]| -> Vec<f32> {
+            let kept_rows = values.chunks_exact((values.len() / rows).max(1)).zip(kept);
+            kept_rows
+                .filter(|(_, kept)| *kept == Some(true))
+                .flat_map(|(row, _)| row)
+                .copied()
+                .collect()
+        };
+        let batch_rows = self.run_batch_rows.iter().zip(kept);
+        ScoredColumns {
+            predictions: of_rows(&self.predictions),
+            width: self.width,
+            inputs: self.inputs.as_ref().map(|inputs| of_rows(inputs)),
+            run_batch_rows: batch_rows
+                .filter(|(_, kept)| *kept == Some(true))
+                .map(|(n, _)| *n)
+                .collect(),
+            run_inference_ms: of_rows(&self.run_inference_ms),
+        }
+    }
+
     fn vectors(&self) -> impl Iterator<Item = &[f32]> {
         self.predictions.chunks_exact(self.width)
     }
@@ -260,4 +298,50 @@ fn float_lists(values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, 
     let item = Arc::new(Field::new_list_field(DataType::Float32, false));
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
     Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(Float32Array::from(values)), None)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAN: f32 = f32::NAN;
+    const INF: f32 = f32::INFINITY;
+
+    fn scored(predictions: Vec<f32>, inputs: Option<Vec<f32>>) -> ScoredColumns {
+        let run_inference_ms = vec![0.5, 1.5, 2.5, 3.5];
+        ScoredColumns {
+            predictions,
+            width: 2,
+            inputs,
+            run_batch_rows: vec![3, 3, 3, 1],
+            run_inference_ms,
+        }
+    }
+
+    #[test]
+    fn one_number_that_is_not_finite_makes_no_prediction() {
+        let all = scored(vec![0.0, 1.0, f32::MAX, f32::MIN, -0.0, 1e-45, 0.5, 0.5], None);
+        assert!(all.finite_rows().is_none());
+        let some = scored(vec![0.5, NAN, 0.25, 0.75, INF, 0.0, -INF, NAN], None);
+        let finite = some.finite_rows().unwrap();
+        assert_eq!(finite, BooleanArray::from(vec![false, true, false, false]));
+        assert!(some.vector(2) == [INF, 0.0]);
+        let kept = some.filtered(&finite);
+        assert_eq!((kept.predictions, kept.inputs), (vec![0.25, 0.75], None));
+        assert_eq!((kept.run_batch_rows, kept.run_inference_ms), (vec![3], vec![1.5]));
+    }
+
+    #[test]
+    fn inputs_stay_with_their_rows() {
+        let inputs = (0..12u8).map(f32::from).collect();
+        let some = scored(vec![0.5, 0.5, NAN, 0.0, 0.25, 0.75, INF, 0.0], Some(inputs));
+        let kept = some.filtered(&some.finite_rows().unwrap());
+        assert_eq!(kept.inputs, Some(vec![0.0, 1.0, 2.0, 6.0, 7.0, 8.0]));
+        let none = scored(vec![NAN; 8], Some(Vec::new()));
+        let kept = none.filtered(&none.finite_rows().unwrap());
+        assert_eq!(
+            (kept.predictions, kept.inputs, kept.run_batch_rows),
+            (vec![], Some(vec![]), vec![])
+        );
+    }
 }

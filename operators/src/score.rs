@@ -20,6 +20,7 @@ use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::model::{Model, ModelError, Scores, score_rows};
 use crate::model_input::ModelInput;
+use crate::not_finite;
 use crate::partition_names::PartitionNames;
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
 use crate::rows::Rows;
@@ -110,8 +111,13 @@ pub fn score<'scope>(
             let mut predictions_out = predictions_out.activate();
             let mut watched_out = watched_out.activate();
             for (part, columns) in groups {
-                let [first, second, _, last] = &part.tag;
-                let results = scorer.results(&part.slice(), columns, &watched);
+                let [first, second, third, last] = &part.tag;
+                let finite = scorer.refuse_not_finite(part.slice(), columns, third);
+                let Some((events, columns)) = failure.check(finite) else { break };
+                if events.num_rows() == 0 {
+                    continue;
+                }
+                let results = scorer.results(&events, columns, &watched);
                 if let Some((prediction, seen)) = failure.check(results) {
                     let raised = scorer.alerts(&prediction, &seen);
                     if let Some(raised) = failure.check(raised).flatten() {
@@ -263,6 +269,24 @@ impl Scorer {
         if self.scoring.run.failure.check(row).is_some() {
             self.letters.push((part.tag[2].clone(), letters.finish()));
         }
+    }
+
+    /// The rows whose prediction is one; the others become dead letters.
+    fn refuse_not_finite(
+        &mut self,
+        events: RecordBatch,
+        columns: ScoredColumns,
+        capability: &Capability<u64>,
+    ) -> Result<(RecordBatch, ScoredColumns), ArrowError> {
+        let Some(finite) = columns.finite_rows() else { return Ok((events, columns)) };
+        let mut letters = DeadLetters::new(self.scoring.partition_names.clone());
+        for row in (0..events.num_rows()).filter(|&row| !finite.value(row)) {
+            let detail =
+                not_finite::detail(columns.vector(row), &events, &self.scoring.inputs, row);
+            letters.row(Reason::ScoringFailed, &detail, &events, &self.scoring.layout, row)?;
+        }
+        self.letters.push((capability.clone(), letters.finish()));
+        Ok((filter_record_batch(&events, &finite)?, columns.filtered(&finite)))
     }
 
     fn alerts(

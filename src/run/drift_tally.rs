@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, TimestampMillisecondType, UInt64Type};
+use arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use driftline_operators::accounting::LateForDrift;
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::ingest::Wake;
 
+use super::drift_verdicts::{Drifted, Verdicts};
 use crate::config::duration::date_text;
+use crate::run::numbers::thousands;
 
 /// Windows that are listed one by one in a summary; of more, only their number is told.
 const LISTED_MAX: u64 = 24;
@@ -20,8 +22,17 @@ const LISTED_MAX: u64 = 24;
 pub struct DriftTally {
     /// Columns of a window; each has one final row.
     columns: usize,
+    tallied: Arc<Mutex<Tallied>>,
+}
+
+#[derive(Default)]
+struct Tallied {
     /// By label.
-    lengths: Arc<Mutex<BTreeMap<String, OfLength>>>,
+    lengths: BTreeMap<String, OfLength>,
+    /// Infinite values of references, by column that has some.
+    infinite: BTreeMap<String, u64>,
+    /// Values of references that are too small for a verdict, by column.
+    small: BTreeMap<String, u64>,
 }
 
 /// The windows of one length.
@@ -31,34 +42,44 @@ struct OfLength {
     rows: BTreeMap<String, u64>,
     windows: u64,
     drifted: u64,
+    /// Windows of which no column had enough values for a verdict, and none drifted.
+    unjudged: u64,
+    /// Windows with infinite values, by column that has some.
+    infinite: BTreeMap<String, u64>,
     /// By start, those whose columns have not all come.
     open: BTreeMap<i64, Window>,
     /// By start, those that are whole, while they are few enough to be listed.
-    listed: BTreeMap<i64, Drifted>,
+    listed: BTreeMap<i64, Window>,
 }
-
-/// Columns that drifted, and their distances.
-type Drifted = Vec<(String, f64)>;
 
 #[derive(Default)]
 struct Window {
     seen: usize,
-    drifted: Drifted,
+    is_judged: bool,
+    drifted: Vec<Drifted>,
+}
+
+impl Window {
+    fn is_unjudged(&self) -> bool {
+        !self.is_judged && self.drifted.is_empty()
+    }
 }
 
 impl OfLength {
-    fn add(&mut self, start: i64, drifted: Option<(&str, f64)>, columns: usize) {
+    fn add(&mut self, start: i64, is_judged: bool, drifted: Option<Drifted>, columns: usize) {
         let window = self.open.entry(start).or_default();
         window.seen += 1;
-        window.drifted.extend(drifted.map(|(name, statistic)| (name.to_owned(), statistic)));
+        window.is_judged |= is_judged;
+        window.drifted.extend(drifted);
         if window.seen < columns {
             return;
         }
         let Some(window) = self.open.remove(&start) else { return };
         self.windows += 1;
         self.drifted += u64::from(!window.drifted.is_empty());
+        self.unjudged += u64::from(window.is_unjudged());
         if self.windows <= LISTED_MAX {
-            self.listed.insert(start, window.drifted);
+            self.listed.insert(start, window);
         } else {
             self.listed.clear();
         }
@@ -68,11 +89,11 @@ impl OfLength {
 impl DriftTally {
     /// A tally of windows with so many columns.
     pub fn new(columns: usize) -> Self {
-        DriftTally { columns, lengths: Arc::default() }
+        DriftTally { columns, tallied: Arc::default() }
     }
 
-    fn lengths(&self) -> MutexGuard<'_, BTreeMap<String, OfLength>> {
-        self.lengths.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tallied(&self) -> MutexGuard<'_, Tallied> {
+        self.tallied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `sink`, with what it writes tallied here.
@@ -85,18 +106,28 @@ impl DriftTally {
         let (labels, features) = (text("window")?, text("feature")?);
         let starts = snapshots.column_by_name("window_start")?;
         let starts = starts.as_primitive::<TimestampMillisecondType>();
-        let statistics = snapshots.column_by_name("ks_statistic")?.as_primitive::<Float64Type>();
-        let drifted = snapshots.column_by_name("drift_detected")?.as_boolean();
+        let verdicts = Verdicts::of(snapshots)?;
         let is_final = snapshots.column_by_name("final")?.as_boolean();
         let count = |name| Some(snapshots.column_by_name(name)?.as_primitive::<UInt64Type>());
         let (values, nulls) = (count("n_current")?, count("null_count_current")?);
-        let mut lengths = self.lengths();
+        let mut tallied = self.tallied();
+        let Tallied { lengths, infinite, small } = &mut *tallied;
         for row in (0..snapshots.num_rows()).filter(|&row| is_final.value(row)) {
             let (label, feature) = (labels.value(row), features.value(row));
-            let of_length = entry(&mut lengths, label);
+            let of_length = entry(lengths, label);
             *entry(&mut of_length.rows, feature) += values.value(row) + nulls.value(row);
-            let drifted = drifted.value(row).then(|| (feature, statistics.value(row)));
-            of_length.add(starts.value(row), drifted, self.columns);
+            let [of_reference, of_window] = verdicts.infinite(row);
+            if of_window > 0 {
+                *entry(&mut of_length.infinite, feature) += 1;
+            }
+            if of_reference > 0 {
+                *entry(infinite, feature) = of_reference;
+            }
+            if let Some(values) = verdicts.small_reference(row) {
+                *entry(small, feature) = values;
+            }
+            let drifted = verdicts.drifted(feature, row);
+            of_length.add(starts.value(row), verdicts.is_judged(row), drifted, self.columns);
         }
         Some(())
     }
@@ -113,12 +144,12 @@ impl DriftTally {
         lengths: &[(WindowLength, String)],
         columns: &[String],
     ) -> Result<(), String> {
-        let tallied = self.lengths();
+        let tallied = self.tallied();
         for (at, (length, label)) in lengths.iter().enumerate() {
             let missed = late.by_length.get(at).copied().unwrap_or(0);
             let rows = (scored * length.overlap()).saturating_sub(missed);
             for column in columns {
-                let of_length = tallied.get(label);
+                let of_length = tallied.lengths.get(label);
                 let counted = of_length.and_then(|of| of.rows.get(column)).copied().unwrap_or(0);
                 if counted != rows {
                     return Err(format!(
@@ -130,19 +161,62 @@ impl DriftTally {
         Ok(())
     }
 
-    /// Lines for a summary: the windows of a length one by one if they are few, else their number.
+    /// Lines for a summary: the windows of a length one by one if they are few, else their number; and
+    /// what could not be judged or had infinite values.
     pub fn lines(&self, lengths: &[(WindowLength, String)]) -> Vec<String> {
-        let tallied = self.lengths();
+        let tallied = self.tallied();
         let none = OfLength::default();
         let mut lines = Vec::new();
         for (length, label) in lengths {
-            let OfLength { windows, drifted, listed, .. } = tallied.get(label).unwrap_or(&none);
-            lines.push(format!("{label}: {drifted} of {windows} windows"));
-            for (start, columns) in listed {
-                lines.push(format!("  {}  {}", date_text(*start, *length), list(columns)));
+            let of_length = tallied.lengths.get(label).unwrap_or(&none);
+            let OfLength { windows, drifted, unjudged, listed, .. } = of_length;
+            let unjudged = match unjudged {
+                0 => String::new(),
+                several => {
+                    format!(", {several} with too few values for a verdict (drift.min_rows)")
+                }
+            };
+            lines.push(format!("{label}: {drifted} of {windows} windows{unjudged}"));
+            for (start, window) in listed {
+                lines.push(format!("  {}  {}", date_text(*start, *length), list(window)));
             }
         }
+        let labels: Vec<&str> = lengths.iter().map(|(_, label)| label.as_str()).collect();
+        lines.extend(tallied.small_references());
+        lines.extend(tallied.infinite_values(&labels));
         lines
+    }
+}
+
+impl Tallied {
+    fn small_references(&self) -> Option<String> {
+        let columns = self.small.iter();
+        let texts: Vec<String> =
+            columns.map(|(name, values)| format!("{name} ({values})")).collect();
+        (!texts.is_empty()).then(|| {
+            format!("no verdict on values, too few in the reference: {}", texts.join(", "))
+        })
+    }
+
+    /// Where infinite values were.
+    fn infinite_values(&self, labels: &[&str]) -> Option<String> {
+        let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (name, values) in &self.infinite {
+            let place = format!("{} in the reference", thousands(*values));
+            places.entry(name).or_default().push(place);
+        }
+        for label in labels {
+            let Some(of_length) = self.lengths.get(*label) else { continue };
+            for (name, windows) in &of_length.infinite {
+                let place = format!("in {windows} of {} {label} windows", of_length.windows);
+                places.entry(name).or_default().push(place);
+            }
+        }
+        let texts =
+            places.into_iter().map(|(name, places)| format!("{name} ({})", places.join(", ")));
+        let texts = texts.collect::<Vec<_>>().join(", ");
+        (!texts.is_empty())
+            .then(|| format!("infinite values, left out of means and deviations: {texts}"))
     }
 }
 
@@ -154,14 +228,17 @@ fn entry<'a, V: Default>(all: &'a mut BTreeMap<String, V>, name: &str) -> &'a mu
     all.get_mut(name).expect("it is there by now")
 }
 
-fn list(columns: &[(String, f64)]) -> String {
-    if columns.is_empty() {
+fn list(window: &Window) -> String {
+    if window.is_unjudged() {
+        return "too few values".to_owned();
+    }
+    if window.drifted.is_empty() {
         return "-".to_owned();
     }
-    let mut columns: Vec<_> = columns.to_vec();
-    columns.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let mut columns: Vec<&Drifted> = window.drifted.iter().collect();
+    columns.sort_by(|a, b| b.far.total_cmp(&a.far).then_with(|| a.name.cmp(&b.name)));
     let texts: Vec<String> =
-        columns.iter().map(|(name, statistic)| format!("{name} (D {statistic:.2})")).collect();
+        columns.iter().map(|Drifted { name, by, .. }| format!("{name} ({by})")).collect();
     texts.join(", ")
 }
 
@@ -226,16 +303,32 @@ mod tests {
         let flag = |flag: fn(&(i64, usize, bool)) -> bool| -> ArrayRef {
             Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(flag(row)))))
         };
-        let columns: [(&str, ArrayRef); 8] = [
+        let number = |number| Arc::new(Float64Array::from_value(number, rows.len())) as ArrayRef;
+        let columns: [(&str, ArrayRef); 20] = [
             ("window", Arc::new(labels)),
             ("feature", Arc::new(names)),
             ("window_start", Arc::new(TimestampMillisecondArray::from_iter_values(starts))),
-            ("ks_statistic", Arc::new(Float64Array::from_value(0.25, rows.len()))),
-            ("drift_detected", flag(|row| has_drifted(row.0, row.1))),
+            ("ks_statistic", number(0.25)),
+            ("share_out_of_range", number(0.5)),
+            ("null_share_reference", number(0.0)),
+            ("null_share_current", number(0.2)),
+            ("drift_ks", flag(|row| has_drifted(row.0, row.1))),
+            ("drift_mean_shift", flag(|_| false)),
+            ("drift_z_test", flag(|_| false)),
+            ("drift_share_beyond_3", flag(|_| false)),
+            ("drift_out_of_range", flag(|row| row.0 == 10 && row.1 == 1)),
+            ("drift_null_share", flag(|row| row.0 == 10 && row.1 > 0)),
+            ("judged", flag(|row| row.0 != 11)),
             ("final", flag(|row| row.2)),
+            ("n_reference", count(29)),
             ("n_current", count(4)),
             ("null_count_current", count(1)),
+            ("n_infinite_reference", count(0)),
+            ("min_rows", count(29)),
         ];
+        let infinite = rows.iter().map(|row| u64::from(row.0 % 7 == 3 && row.1 == 2));
+        let infinite: ArrayRef = Arc::new(UInt64Array::from_iter_values(infinite));
+        let columns = columns.into_iter().chain([("n_infinite_current", infinite)]);
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
@@ -248,7 +341,7 @@ mod tests {
             tally.add(&snapshots(batch, &[0, 2])).unwrap();
             tally.add(&snapshots(behind, &[1])).unwrap();
             behind = batch;
-            assert!(tally.lengths()["1m"].open.len() <= 7);
+            assert!(tally.tallied().lengths["1m"].open.len() <= 7);
         }
         tally.add(&snapshots(behind, &[1])).unwrap();
         tally
@@ -262,9 +355,33 @@ mod tests {
             let drifted = (0..windows).filter(|&window| (0..3).any(|at| has_drifted(window, at)));
             let drifted: BTreeSet<i64> = drifted.collect();
             let lines = tally.lines(&lengths);
-            assert_eq!(lines[0], format!("1m: {} of {windows} windows", drifted.len()));
+            let unjudged = match windows {
+                1 => "",
+                _ => ", 1 with too few values for a verdict (drift.min_rows)",
+            };
+            assert_eq!(lines[0], format!("1m: {} of {windows} windows{unjudged}", drifted.len()));
             let listed = if windows <= 24 { windows as usize } else { 0 };
-            assert_eq!(lines.len(), 1 + listed, "{windows} windows");
+            let with_infinite = (0..windows).filter(|window| window % 7 == 3).count();
+            assert_eq!(
+                lines.len(),
+                1 + listed + usize::from(with_infinite > 0),
+                "{windows} windows"
+            );
+            if with_infinite > 0 {
+                let wanted = format!(
+                    "infinite values, left out of means and deviations: prediction (in {with_infinite} of {windows} 1m windows)"
+                );
+                assert_eq!(lines.last(), Some(&wanted));
+            }
+            if listed > 11 {
+                let ends =
+                    |at: usize, text: &str| assert!(lines[at].ends_with(text), "{}", lines[at]);
+                ends(12, "  too few values");
+                ends(
+                    11,
+                    "  b (D 0.25, out of range 0.50, nulls 0.00 -> 0.20), a (D 0.25), prediction (nulls 0.00 -> 0.20)",
+                );
+            }
             let of_five = lines.get(6).filter(|_| listed > 5);
             assert!(
                 of_five.is_none_or(
@@ -282,10 +399,35 @@ mod tests {
     #[test]
     fn what_is_kept_does_not_grow_with_the_number_of_windows() {
         let kept = |tally: &DriftTally| {
-            let lengths = tally.lengths();
+            let lengths = &tally.tallied().lengths;
             let of = |of: &OfLength| of.open.len() + of.listed.len() + of.rows.len();
             lengths.values().map(of).sum::<usize>()
         };
         assert_eq!(kept(&tallied(5_000)), COLUMNS.len());
+    }
+    #[test]
+    fn what_the_reference_lacks_is_said() {
+        let tally = DriftTally::new(1);
+        let snapshots = snapshots(&[1], &[0]);
+        let with = |name: &str, count: u64| {
+            let replaced = |(field, own): (&arrow::datatypes::FieldRef, &ArrayRef)| {
+                let own = match field.name() == name {
+                    true => Arc::new(UInt64Array::from_value(count, own.len())),
+                    false => own.clone(),
+                };
+                (field.name().clone(), own)
+            };
+            let schema = snapshots.schema();
+            let columns = schema.fields().iter().zip(snapshots.columns()).map(replaced);
+            RecordBatch::try_from_iter(columns).unwrap()
+        };
+        tally.add(&with("n_reference", 28)).unwrap();
+        tally.add(&with("n_infinite_reference", 1_234)).unwrap();
+        let lines = tally.lines(&[(WindowLength::Millis(MINUTE), "1m".to_owned())]);
+        let said = [
+            "no verdict on values, too few in the reference: a (28)",
+            "infinite values, left out of means and deviations: a (1,234 in the reference)",
+        ];
+        assert_eq!(lines[lines.len() - 2..], said);
     }
 }

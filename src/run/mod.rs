@@ -5,6 +5,7 @@ pub mod baseline_file;
 pub mod check;
 pub mod drift;
 pub mod drift_tally;
+mod drift_verdicts;
 pub mod engine;
 pub mod export;
 pub mod extensions;

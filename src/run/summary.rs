@@ -169,6 +169,15 @@ impl Summary {
             }
         };
         summary.lines.push(("reference", reference));
+        let infinite = file.baseline.references.iter().filter_map(|(name, reference)| {
+            let values = match reference.moments.infinite {
+                0 => return None,
+                1 => "1 infinite value".to_owned(),
+                several => format!("{} infinite values", thousands(several)),
+            };
+            Some(("infinite", format!("{name}: {values}, left out of mean and deviation")))
+        });
+        summary.lines.extend(infinite);
         summary.next.push("`driftline replay` measures drift against it".to_owned());
         summary
     }

@@ -100,6 +100,9 @@ min_effect = 0.1
 mean_shift_sd = 0.5
 z_test = 3
 share_beyond_3 = "off"
+share_out_of_range = 0.05
+null_share = 0.1
+min_rows = 30
 baseline_sample_max = 100
 [sinks.predictions]
 path = "p"

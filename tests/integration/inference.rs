@@ -118,11 +118,15 @@ fn outcome(origin: Origin, habit: Habit, failed_last: &BTreeMap<u64, bool>) -> R
     match habit {
         Habit::FailsNowAndThen(_) if failed_last[&(place as u64)] => Err("not now".to_owned()),
         Habit::Miscounts(_) => Err(String::new()),
-        _ => score(place, habit).map(|vector| vector[0]),
+        _ => match score(place, habit)?[0] {
+            number if number.is_nan() => Err("the model's prediction is NaN".to_owned()),
+            f32::INFINITY => Err("the model's prediction is infinite (inf)".to_owned()),
+            number => Ok(number),
+        },
     }
 }
 
-/// Compares bits: NaN is what it is.
+/// Compares bits.
 fn assert_equal(found: &Outcome, expected: &Outcome, name: &str) {
     let bits = |outcome: &Outcome| match outcome {
         Outcome::Predicted { vector, .. } => vector.iter().map(|value| value.to_bits()).collect(),
@@ -197,11 +201,17 @@ fn check(input: &Input, job: &Job, habit: Habit, results: &Results, calls: &Call
     let account = results.counters.account();
     assert_eq!((account.predictions, account.pending), (scored, 0), "{name}");
     assert_eq!(account.missing(), 0, "{name}");
-    assert_eq!(results.counters.scored_rows(), scored, "{name}");
+    // The model has scored what it gave no number for, too.
+    let no_numbers = if matches!(habit, Habit::NoNumbers(_)) { dead } else { 0 };
+    assert_eq!(results.counters.scored_rows(), scored + no_numbers, "{name}");
+    let watched: usize = results.watched.all().iter().map(|came| came.rows.num_rows()).sum();
+    assert_eq!(watched as u64, scored, "{name}: what drift and alerts see");
     match habit {
         Habit::RefusesAll | Habit::Miscounts(_) => assert_eq!(scored, 0, "{name}"),
-        Habit::RefusesRows(_) | Habit::FailsNowAndThen(_) => assert!(dead > 2, "{name}: {dead}"),
-        Habit::RefusesBatchesOver(_) | Habit::NoNumbers(_) => assert_eq!(dead, 0, "{name}"),
+        Habit::RefusesRows(_) | Habit::FailsNowAndThen(_) | Habit::NoNumbers(_) => {
+            assert!(dead > 2, "{name}: {dead}");
+        }
+        Habit::RefusesBatchesOver(_) => assert_eq!(dead, 0, "{name}"),
     }
 }
 

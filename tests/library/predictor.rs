@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
 };
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Float32Type, Schema};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema};
 use driftline::model::{Model, ModelError, Scores, Task};
 use driftline::run::prepare::read_parquet;
 use driftline::{Feature, JobBuilder, Model as ModelSection, Pipeline, PredictError, Window};
@@ -167,6 +167,58 @@ features = ["dep_delay", "distance"]
     assert_eq!(scores.slice(0, 1).to_data(), scores.slice(1, 1).to_data());
     let details = predicted.dead_letters.column_by_name("detail").unwrap().as_string::<i32>();
     assert_eq!(details.value(0), "feature \"distance\" is null and has no default");
+}
+
+/// The first feature, NaN where it is null.
+struct FirstOrNan;
+
+impl Model for FirstOrNan {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let first = features.column(0).as_primitive::<Float64Type>().iter();
+        let predictions = first.map(|value| value.map_or(f32::NAN, |value| value as f32)).collect();
+        Ok(Scores { predictions, input: None })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+}
+
+#[test]
+fn a_prediction_that_is_no_number_is_a_dead_letter_and_harms_no_other_row() {
+    let job = JobBuilder::new("numbers", "event_time")
+        .id("event_id")
+        .feature("dep_delay", Feature::column("dep_delay").allow_null())
+        .feature("distance", Feature::column("distance").default(1.0))
+        .model(ModelSection::own("first", FEATURES))
+        .build(".".as_ref())
+        .unwrap();
+    let fields = FEATURES.map(|name| Field::new(name, DataType::Float64, true));
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let delays = [Some(1.0), None, Some(3.0), Some(f64::INFINITY), Some(f64::NAN), Some(6.0)];
+    let delays = Arc::new(Float64Array::from(delays.to_vec()));
+    let distances = Arc::new(Float64Array::from(vec![f64::NAN; 6]));
+    let rows = RecordBatch::try_new(schema.clone(), vec![delays, distances]).unwrap();
+    for workers in [1, 2] {
+        let pipeline = Pipeline::new(job.clone()).workers(workers);
+        let pipeline = pipeline.model(|_features| Ok(Box::new(FirstOrNan)));
+        let predictor = pipeline.predictor_on_features(&schema).unwrap();
+        let predicted = predictor.predict_batch(&rows).unwrap();
+        let scores = predicted.predictions.column_by_name("score").unwrap();
+        assert_eq!(scores.as_primitive::<Float32Type>().values(), &[1.0, 3.0, 6.0]);
+        let letter = |name| predicted.dead_letters.column_by_name(name).unwrap().as_string::<i32>();
+        assert!(letter("reason").iter().all(|reason| reason == Some("scoring_failed")));
+        let details: Vec<&str> = letter("detail").iter().flatten().collect();
+        let null = "the model's prediction is NaN; feature \"dep_delay\" is null";
+        let infinite = "the model's prediction is infinite (inf); feature \"dep_delay\" is inf";
+        assert_eq!(details, [null, infinite, null]);
+        let account = predictor.close().unwrap().account;
+        assert_eq!((account.predictions, account.dead_letters, account.pending), (3, 3, 0));
+    }
 }
 
 #[test]

@@ -115,7 +115,11 @@ def test_drift_and_results(found):
     baseline = pq.read_table(FLIGHTS / "baseline-trees.parquet")
     columns = baseline["feature"].unique().to_pylist()
     assert set(drift["watches"].split(": ")[1].split(", ")) == set(columns)
-    assert drift["drifted if"] == "p < 0.05 and D >= 0.1; or |mean_shift_sd| > 0.5; or share_beyond_3 > 0.05"
+    assert drift["drifted if"].split("; ") == [
+        "p < 0.05 and D >= 0.1", "or |mean_shift_sd| > 0.5", "or share_beyond_3 > 0.05",
+        "or share_out_of_range > 0.05", "or the null share moves by > 0.1",
+        "with 30 values at least",
+    ]  # fmt: skip
     results = dict(of(found, "results"))
     wanted = {name: f"out/flights/{name.replace(' ', '_')} (Parquet)" for name in results}
     assert results == wanted and list(results) == ["predictions", "drift", "dead letters"]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import betabinom, chi2_contingency, ks_2samp
 
 from support import (
     FEATURES, FLIGHTS, JOB, MODELS, ROWS, assert_same, drift, driftline, job_file, model_env,
@@ -22,9 +22,13 @@ BASELINE_END = "2013-04-01"
 WATCHED = [*FEATURES, "prediction"]
 THRESHOLDS = {
     "ks_p_value": 0.05, "min_effect": 0.1, "mean_shift_sd": 0.5, "z_test": None,
-    "share_beyond_3": 0.05,
+    "share_beyond_3": 0.05, "share_out_of_range": 0.05, "null_share": 0.1,
 }  # fmt: skip
-ALARMS = ("drift_ks", "drift_mean_shift", "drift_z_test", "drift_share_beyond_3")
+MIN_ROWS = 30
+ALARMS = (
+    "drift_ks", "drift_mean_shift", "drift_z_test", "drift_share_beyond_3", "drift_out_of_range",
+    "drift_null_share",
+)  # fmt: skip
 
 
 class Case:
@@ -184,28 +188,66 @@ def in_deviations(shift, sigma):
     return math.copysign(math.inf, shift) if shift != 0 else 0.0
 
 
-def assert_derived(row, current, where):
+def null_share_moved(now, before, threshold):
+    """z² and p of the test of two shares by SciPy, and whether the share of nulls has drifted."""
+    if now[0] + before[0] == 0 or now[1] + before[1] == 0:
+        return 0.0, 1.0, False
+    test = chi2_contingency([now, before])
+    share, share_before = now[0] / sum(now), before[0] / sum(before)
+    moved = abs(share - share_before) > threshold and test.pvalue < 0.01
+    enough = sum(now) >= MIN_ROWS <= sum(before)
+    return test.statistic, test.pvalue, moved and enough
+
+
+def assert_nulls(row, where):
+    """Returns whether the share of nulls has drifted."""
+    now = row["null_count_current"], row["n_current"]
+    before = round(row["null_share_reference"] * row["n_reference"] / (1 - row["null_share_reference"]))
+    z2, _, drifted = null_share_moved(now, (before, row["n_reference"]), THRESHOLDS["null_share"])
+    assert math.isclose(row["null_share_z"] ** 2, z2, rel_tol=1e-9, abs_tol=1e-12), (where, z2)
+    if z2 > 0:
+        assert (row["null_share_z"] > 0) == (row["null_share_current"] > row["null_share_reference"])
+    assert row["drift_null_share"] == drifted, where
+    return drifted
+
+
+def assert_derived(row, current, reference, where):
     """What follows from the figures in the same row, by the definitions of the columns."""
     n, mean, mu, sigma = (
         row[name] for name in ("n_current", "mean_current", "mean_reference", "std_reference")
     )
+    by_nulls = assert_nulls(row, where)
+    assert row["min_rows"] == MIN_ROWS, where
+    assert row["judged"] == (n >= MIN_ROWS <= row["n_reference"]), where
+    assert row["n_infinite_current"] == row["n_infinite_reference"] == 0, where
     if n == 0:
         names = ("mean_current", "ks_statistic", "mean_shift_sd", "z_test", "share_beyond_3")
-        assert all(row[name] is None for name in names) and not row["drift_detected"], where
-        assert not any(row[name] for name in ALARMS), where
+        names += ("share_out_of_range", "out_of_range_p_value")
+        assert all(row[name] is None for name in names), where
+        assert not any(row[name] for name in ALARMS[:-1]), where
+        assert row["drift_detected"] == by_nulls, where
         return
     assert row["mean_shift_sd"] == in_deviations(mean - mu, sigma), where
     assert close(row["z_test"], in_deviations(mean - mu, sigma / math.sqrt(n)), 1e-12), where
     known = current[~np.isnan(current)]
     assert row["share_beyond_3"] == (np.abs(known - mu) > 3 * sigma).sum() / n, where
+    outside = ((known < np.nanmin(reference)) | (known > np.nanmax(reference))).sum()
+    assert row["share_out_of_range"] == outside / n, where
+    by_chance = betabinom(n, 2, row["n_reference"] - 1).sf(outside - 1)
+    # SciPy's tail is a sum of probabilities, with absolute precision.
+    assert math.isclose(row["out_of_range_p_value"], by_chance, rel_tol=1e-6, abs_tol=1e-9), where
     thresholds = {name: row[f"threshold_{name}"] for name in THRESHOLDS}
     assert thresholds == THRESHOLDS, where
     ks = row["ks_p_value"] < thresholds["ks_p_value"]
     ks = ks and row["ks_statistic"] >= thresholds["min_effect"]
     shift = abs(row["mean_shift_sd"]) > thresholds["mean_shift_sd"]
     beyond = row["share_beyond_3"] > thresholds["share_beyond_3"]
-    assert tuple(row[name] for name in ALARMS) == (ks, shift, False, beyond), where
-    assert row["drift_detected"] == (ks or shift or beyond), where
+    outside = row["share_out_of_range"] > thresholds["share_out_of_range"] and by_chance < 0.01
+    alarms = np.array([ks, shift, False, beyond, outside]) & row["judged"]
+    if sigma == 0:
+        alarms[1:] = False
+    assert tuple(row[name] for name in ALARMS) == (*alarms, by_nulls), where
+    assert row["drift_detected"] == (alarms.any() or by_nulls), where
 
 
 def assert_case(case, labels):
@@ -228,7 +270,7 @@ def assert_case(case, labels):
         for name in WATCHED:
             row, where = found[(*window, name)], (*window, name)
             assert_figures(row, wanted[name][at], where)
-            assert_derived(row, case.columns[name][rows], where)
+            assert_derived(row, case.columns[name][rows], case.reference[name], where)
     return by_window
 
 
@@ -320,7 +362,9 @@ def test_a_column_without_values_has_no_figures(tmp_path):
         names = ["mean_current", "std_current", "ks_statistic", "ks_p_value", "p_method"]
         names += ["mean_shift_sd", "z_test", "share_beyond_3", "ks_error_bound"]
         assert all(row[name] is None for name in names)
-        assert row["n_reference"] == 78_035 and not row["drift_detected"]
+        # Once it was never null: that is drift, by nulls alone.
+        assert row["n_reference"] == 78_035 and row["drift_detected"] and not row["judged"]
+        assert [row[name] for name in ALARMS] == [False] * 5 + [True]
 
 
 @pytest.mark.parametrize("mode", ["exact", "profile"])

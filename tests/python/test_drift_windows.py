@@ -16,7 +16,10 @@ SPREADS = SPREADS | {
     "4 workers, bytes": ["--workers", 4, "--exchange", "bytes"],
 }
 
-ALARMS = ["drift_ks", "drift_mean_shift", "drift_z_test", "drift_share_beyond_3"]
+ALARMS = [
+    "drift_ks", "drift_mean_shift", "drift_z_test", "drift_share_beyond_3", "drift_out_of_range",
+    "drift_null_share",
+]  # fmt: skip
 
 
 def drift_job(path, *lines, windows='["1mo", "1d"]'):
@@ -39,30 +42,32 @@ def test_the_guides_rules(tmp_path):
     """Plain p < 0.05 and z > 3, and nothing else."""
     job = drift_job(
         tmp_path / "job.toml", "min_effect = 0", "z_test = 3", 'mean_shift_sd = "off"',
-        'share_beyond_3 = "off"',
+        'share_beyond_3 = "off"', 'share_out_of_range = "off"', 'null_share = "off"',
     )  # fmt: skip
     replay(job, tmp_path / "out", "--to", "2013-06-01")
     rows = drift(tmp_path / "out")
     thresholds = {"ks_p_value": 0.05, "min_effect": 0.0, "z_test": 3.0}
     thresholds |= {"mean_shift_sd": None, "share_beyond_3": None}
+    thresholds |= {"share_out_of_range": None, "null_share": None}
     for name, value in thresholds.items():
         assert rows[f"threshold_{name}"].unique().to_pylist() == [value], name
     p, z = (rows[name].to_numpy() for name in ("ks_p_value", "z_test"))
-    ks, shift, z_test, share = (np.array(alarm) for alarm in columns(rows, *ALARMS))
+    ks, shift, z_test, *others = (np.array(alarm) for alarm in columns(rows, *ALARMS))
     assert (ks == (p < 0.05)).all() and (z_test == (np.abs(z) > 3)).all()
-    assert not shift.any() and not share.any()
+    assert not shift.any() and not np.any(others)
+    assert all(rows["judged"].to_pylist())
     assert (rows["drift_detected"].to_numpy() == (ks | z_test)).all()
     assert ks.any() and z_test.any() and (z < -3).any() and not (ks | z_test).all()
 
 
 def test_with_all_thresholds_off_nothing_is_drift(tmp_path):
-    names = ("ks_p_value", "mean_shift_sd", "share_beyond_3")
+    names = ("ks_p_value", "mean_shift_sd", "share_beyond_3", "share_out_of_range", "null_share")
     env = {f"STREAMING_DRIFT__{name.upper()}": "off" for name in names}
     replay(JOB, tmp_path / "out", "--to", "2013-02-01", **env)
     rows = drift(tmp_path / "out")
     assert not any(rows["drift_detected"].to_pylist())
     thresholds = [name for name in rows.column_names if name.startswith("threshold_")]
-    assert len(thresholds) == 5
+    assert len(thresholds) == 7
     assert all(rows[name].null_count == rows.num_rows > 0 for name in thresholds)
 
 
@@ -72,6 +77,10 @@ def test_with_all_thresholds_off_nothing_is_drift(tmp_path):
         ("Z_TEST", "none", 'drift.z_test: string "none" where a number of at least 0, or "off"'),
         ("KS_P_VALUE", "-1", "drift.ks_p_value: "),
         ("MIN_EFFECT", "-0.1", "drift.min_effect: -0.1"),
+        ("MIN_ROWS", "0", "drift.min_rows: 0 is too small"),
+        ("MIN_ROWS", "-3", "drift.min_rows"),
+        ("NULL_SHARE", "-0.1", "drift.null_share: "),
+        ("SHARE_OUT_OF_RANGE", "no", 'drift.share_out_of_range: string "no"'),
         ("MODE", "sketch", "drift.mode"),
         ("PROFILE_BINS", "0", "drift.profile_bins"),
         ("BASELINE_SAMPLE_MAX", "0", "drift.baseline_sample_max"),
@@ -209,7 +218,9 @@ SAME = [
     "window", "window_start", "window_end", "revision", "final", "feature", "n_reference",
     "n_current", "null_count_current", "null_share_current", "mean_reference", "std_reference",
     "mean_current", "mean_shift_sd", "z_test", "share_beyond_3", "drift_mean_shift",
-    "drift_share_beyond_3",
+    "drift_share_beyond_3", "null_share_z", "share_out_of_range", "out_of_range_p_value",
+    "n_infinite_reference", "n_infinite_current", "judged", "drift_out_of_range",
+    "drift_null_share",
 ]  # fmt: skip
 
 

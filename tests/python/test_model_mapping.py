@@ -130,10 +130,14 @@ def test_null_is_refused_where_a_type_has_none(tmp_path, options):
     }
 
 
-def test_null_is_not_a_number_among_floats(tmp_path):
-    scored = Scored(tmp_path, graphs.number(tmp_path / "model.onnx", "gap", FLOAT), ["gap"])
-    assert scored.rows.num_rows == LIMIT
-    assert (np.isnan(scored.scores) == (scored.column("hour") >= 12)).all()
+@pytest.mark.parametrize("options", [(), ("--workers", 2, "--exchange", "bytes")])
+def test_null_is_nan_among_floats_and_a_prediction_of_nan_a_dead_letter(tmp_path, options):
+    model = graphs.number(tmp_path / "model.onnx", "gap", FLOAT)
+    scored = Scored(tmp_path, model, ["gap"], options=options)
+    assert (scored.kept == (scored.all["hour"].to_numpy() < 12)).all()
+    assert not np.isnan(scored.scores).any()
+    details = set(scored.refused()["detail"].to_pylist())
+    assert details == {'the model\'s prediction is NaN; feature "gap" is null'}
 
 
 def test_a_default_takes_the_place_of_null(tmp_path):

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use crate::drift::baseline::Reference;
+use crate::drift::limits::Limits;
 use crate::drift::profile::Bins;
 use crate::drift::runs::Moments;
 use crate::drift::sample::{Mode, Sample};
-use crate::numeric::{KsMethod, KsReference, ks_p_value_auto};
+use crate::numeric::{
+    KsMethod, KsReference, ks_p_value_auto, out_of_range_p_value, two_proportions_z,
+};
 
 /// A reference, made ready for figures in one mode.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     pub moments: Moments,
     pub null_count: u64,
+    limits: Limits,
     against: Against,
 }
 
@@ -22,7 +26,8 @@ enum Against {
     Bins(Arc<Bins>),
 }
 
-/// Figures of one window. Nulls and NaN are in no sample; they are counted.
+/// Figures of one window. Nulls and NaN are in no sample; they are counted. Infinite values are in the
+/// Kolmogorov–Smirnov test and in shares, and are left out of means and deviations on both sides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     pub current: Moments,
@@ -32,10 +37,29 @@ pub struct Figures {
     /// (x̄ − μ) / σ with the reference's mean and deviation (ddof = 1). If σ = 0: 0 where the means
     /// agree, else ±∞.
     pub mean_shift_sd: Option<f64>,
-    /// (x̄ − μ) / (σ / √n); σ = 0 as above.
+    /// (x̄ − μ) / (σ / √n) for n finite values; σ = 0 as above.
     pub z_test: Option<f64>,
-    /// The share of values with |x − μ| > 3 σ; with σ = 0, of values that are not μ.
+    /// The share of values with |x − μ| > 3 σ; with σ = 0, of values that are not μ. An infinite value
+    /// is always beyond, and is one of the values that the share is of.
     pub share_beyond_3: Option<f64>,
+    /// The share of values below the reference's least or above its greatest finite value; of infinite
+    /// ones those that are no value of the reference.
+    pub share_out_of_range: Option<f64>,
+    /// How likely chance puts so many or more out of the range of so few; see
+    /// [`out_of_range_p_value`].
+    pub out_of_range_p_value: Option<f64>,
+    /// Whether the share of nulls differs from the reference's by more than chance; see
+    /// [`two_proportions_z`]. `None` if there are no rows on one side.
+    pub null_share_z: Option<f64>,
+}
+
+/// The share of rows that are null; `None` without rows.
+pub fn null_share(nulls: u64, values: u64) -> Option<f64> {
+    share(nulls, nulls + values)
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 /// The two-sample Kolmogorov–Smirnov test, as `scipy.stats.ks_2samp(current, reference)` has it.
@@ -63,7 +87,9 @@ impl Comparison {
     }
 
     fn new(reference: &Reference, against: Against) -> Self {
-        Comparison { moments: reference.moments, null_count: reference.null_count, against }
+        let Reference { runs, moments, null_count } = reference;
+        let limits = Limits::of(runs, moments);
+        Comparison { moments: *moments, null_count: *null_count, limits, against }
     }
 
     /// What figures cost, about: searches in the reference, for as many values as there are.
@@ -92,20 +118,38 @@ impl Comparison {
         };
         let unit = self.moments.mean.zip(self.moments.std);
         let shift = unit.zip(moments.mean).map(|((mean, std), now)| in_units(now - mean, std));
-        let share = unit.and_then(|(mean, std)| match current {
-            Sample::Exact(runs) => runs.share_beyond(mean, 3.0 * std),
-            Sample::Profile(profile) => {
-                (moments.n > 0).then(|| profile.beyond_3 as f64 / moments.n as f64)
-            }
-        });
+        let (beyond_3, out_of_range) = match current {
+            Sample::Exact(runs) => (
+                runs.count_where(|value| self.limits.is_beyond_3(value)),
+                runs.count_where(|value| self.limits.is_out_of_range(value)),
+            ),
+            Sample::Profile(profile) => (profile.beyond_3, profile.out_of_range),
+        };
+        let share_of = |known: bool, count: u64| share(count, moments.n).filter(|_| known);
+        let share_out_of_range = share_of(self.limits.has_range(), out_of_range);
         Figures {
             current: moments,
             null_count,
             ks: self.ks(current),
             mean_shift_sd: shift,
-            z_test: shift.map(|shift| shift * (moments.n as f64).sqrt()),
-            share_beyond_3: share,
+            z_test: shift.map(|shift| shift * (moments.finite() as f64).sqrt()),
+            share_beyond_3: share_of(self.limits.has_centre(), beyond_3),
+            share_out_of_range,
+            out_of_range_p_value: share_out_of_range
+                .map(|_| out_of_range_p_value(out_of_range, moments.n, self.moments.finite())),
+            null_share_z: self.null_share_z(null_count, null_count + moments.n),
         }
+    }
+
+    fn null_share_z(&self, nulls: u64, rows: u64) -> Option<f64> {
+        let reference_rows = self.rows();
+        let both = rows > 0 && reference_rows > 0;
+        both.then(|| two_proportions_z((nulls, rows), (self.null_count, reference_rows)))
+    }
+
+    /// The reference's values and nulls.
+    pub fn rows(&self) -> u64 {
+        self.moments.n + self.null_count
     }
 
     fn ks(&self, current: &Sample) -> Option<Ks> {
@@ -156,6 +200,39 @@ mod tests {
         assert_eq!((same.mean_shift_sd, same.share_beyond_3), (Some(0.0), Some(0.0)));
         let other = figures(&[5.0, 5.0], &[6.0]);
         assert_eq!((other.mean_shift_sd, other.share_beyond_3), (Some(f64::INFINITY), Some(1.0)));
+    }
+
+    #[test]
+    fn infinite_values_do_not_move_means() {
+        const INF: f64 = f64::INFINITY;
+        // Reference: mean 2, deviation 1. Current: mean 4 of 4 finite values.
+        let found = figures(&[1.0, 2.0, 3.0, INF], &[3.0, 3.0, 4.0, 6.0, INF, -INF]);
+        assert_eq!((found.mean_shift_sd, found.z_test), (Some(2.0), Some(4.0)));
+        assert_eq!((found.current.n, found.current.infinite), (6, 2));
+        // 6 and both infinities are further than three deviations; 4, 6 and −∞ are out of range.
+        assert_eq!((found.share_beyond_3, found.share_out_of_range), (Some(0.5), Some(0.5)));
+        let without = figures(&[1.0, 2.0, 3.0], &[3.0, 3.0, 4.0, 6.0]);
+        assert_eq!(found.current.std, without.current.std);
+        // To the distance they are values: 1/6 are −∞, where the reference has none.
+        let ks = figures(&[0.0, 0.0, INF], &[0.0, 0.0, -INF]).ks.unwrap();
+        assert!((ks.statistic - 1.0 / 3.0).abs() < 1e-15);
+        let only = figures(&[1.0, 2.0], &[INF, INF]);
+        assert_eq!((only.mean_shift_sd, only.z_test, only.share_beyond_3), (None, None, Some(1.0)));
+        let none = figures(&[INF, -INF], &[1.0, INF]);
+        assert_eq!((none.mean_shift_sd, none.share_beyond_3), (None, None));
+        assert_eq!((none.share_out_of_range, none.out_of_range_p_value), (Some(0.5), Some(1.0)));
+    }
+
+    #[test]
+    fn shares_of_nulls_are_compared() {
+        let z = |nulls: u64, values: usize, before: u64| {
+            let reference = Reference::new(Runs::from_values(vec![1.0; 1_000]), before);
+            let current = Sample::Exact(Runs::from_values(vec![1.0; values]));
+            Comparison::exact(&reference).figures(&current, nulls).null_share_z
+        };
+        assert_eq!(z(100, 900, 100), Some(two_proportions_z((100, 1_000), (100, 1_100))));
+        assert!(z(40, 0, 0).unwrap() > 30.0 && z(0, 40, 1_000).unwrap() < -5.0);
+        assert_eq!((z(0, 40, 0), z(0, 0, 9)), (Some(0.0), None));
     }
 
     #[test]

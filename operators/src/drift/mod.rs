@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod calendar;
 pub mod collect;
 pub mod figures;
+pub mod limits;
 pub mod panes;
 pub mod partials;
 pub mod profile;

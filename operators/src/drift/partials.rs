@@ -75,6 +75,8 @@ impl PartialCodec {
                 Field::new("sum", DataType::Binary, false),
                 Field::new("squares", DataType::Binary, false),
                 Field::new("beyond_3", DataType::UInt64, false),
+                Field::new("out_of_range", DataType::UInt64, false),
+                Field::new("infinite", DataType::UInt64, false),
                 Field::new("least", DataType::Float64, true),
                 Field::new("greatest", DataType::Float64, true),
             ]
@@ -171,12 +173,17 @@ fn profile_columns(partials: &[Partial]) -> Result<Vec<ArrayRef>, ArrowError> {
         });
         Arc::new(BinaryArray::from_iter_values(encoded))
     };
+    let count = |of: fn(&Profile) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(profiles.iter().map(|profile| of(profile))))
+    };
     Ok(vec![
         lists(lengths.iter().copied(), UInt32Array::from(cells))?,
         lists(lengths.iter().copied(), UInt64Array::from(counts))?,
         sums(|profile| &profile.sum),
         sums(|profile| &profile.squares),
-        Arc::new(UInt64Array::from_iter_values(profiles.iter().map(|profile| profile.beyond_3))),
+        count(|profile| profile.beyond_3),
+        count(|profile| profile.out_of_range),
+        count(|profile| profile.infinite),
         Arc::new(
             profiles.iter().map(|p| p.extremes.map(|(least, _)| least)).collect::<Float64Array>(),
         ),
@@ -195,12 +202,15 @@ fn profile(batch: &RecordBatch, row: usize) -> Result<Profile, ArrowError> {
         let values = batch.column(column).as_primitive::<Float64Type>();
         values.is_valid(row).then(|| values.value(row))
     };
+    let count = |column: usize| batch.column(column).as_primitive::<UInt64Type>().value(row);
     let mut profile = Profile {
         counts: Vec::new(),
         sum: sum(6)?,
         squares: sum(7)?,
-        beyond_3: batch.column(8).as_primitive::<UInt64Type>().value(row),
-        extremes: extreme(9).zip(extreme(10)),
+        beyond_3: count(8),
+        out_of_range: count(9),
+        infinite: count(10),
+        extremes: extreme(11).zip(extreme(12)),
     };
     let cells = list::<UInt32Type>(batch.column(4), row);
     for (cell, count) in cells.into_iter().zip(list::<UInt64Type>(batch.column(5), row)) {
@@ -239,7 +249,7 @@ mod tests {
         let runs = Runs::from_values(vec![1.0, f64::INFINITY, 1.0]);
         let bins = Arc::new(Bins::new(&Runs::from_values(vec![0.0, 1.0, 9.0]), 4));
         let mut seen = Profile::default();
-        [1.0, 4.0, f64::INFINITY].into_iter().for_each(|value| seen.add(&bins, value));
+        [1.0, 4.0, f64::INFINITY, 90.0].into_iter().for_each(|value| seen.add(&bins, value));
         let cases = [
             (Mode::Exact, [Sample::Exact(runs), Sample::Exact(Runs::default())]),
             (

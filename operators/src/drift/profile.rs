@@ -23,7 +23,8 @@
 //! for the other side, it is at most the reference's largest share strictly between two edges: below
 //! 1/`bins`, and 0 where every distinct value of the reference is an edge.
 
-use crate::drift::runs::{Moments, Runs, is_beyond};
+use crate::drift::limits::Limits;
+use crate::drift::runs::{Moments, Runs};
 use crate::numeric::{ExactSum, KsDistance, KsStatistic};
 
 /// The cells that a reference's values are counted in.
@@ -35,8 +36,7 @@ pub struct Bins {
     below: Vec<u64>,
     up_to: Vec<u64>,
     size: u64,
-    /// Mean and three deviations of the reference, if it has them.
-    centre: Option<(f64, f64)>,
+    limits: Limits,
 }
 
 /// A sample as counts by cell; samples of one column merge by adding up.
@@ -45,11 +45,16 @@ pub struct Profile {
     /// By cell: 2i is below edge i, 2i + 1 is edge i itself. Cells behind the last one that has
     /// values are left out.
     pub counts: Vec<u64>,
+    /// Of finite values.
     pub sum: ExactSum,
     pub squares: ExactSum,
     /// Values further than three deviations from the reference's mean.
     pub beyond_3: u64,
-    /// The least and the greatest value; `None` without values.
+    /// Values out of the reference's range.
+    pub out_of_range: u64,
+    /// Infinite values.
+    pub infinite: u64,
+    /// The least and the greatest finite value; `None` without any.
     pub extremes: Option<(f64, f64)>,
 }
 
@@ -83,13 +88,12 @@ impl Bins {
             (0..=bins).map(|k| run(rank(k))).collect()
         };
         chosen.dedup();
-        let moments = reference.moments();
         Bins {
             edges: chosen.iter().map(|&run| reference.values[run]).collect(),
             below: chosen.iter().map(|&run| cumulative[run] - reference.counts[run]).collect(),
             up_to: chosen.iter().map(|&run| cumulative[run]).collect(),
             size,
-            centre: moments.mean.zip(moments.std.map(|std| 3.0 * std)),
+            limits: Limits::of(reference, &reference.moments()),
         }
     }
 
@@ -130,10 +134,14 @@ impl Profile {
     #[inline]
     pub fn add(&mut self, bins: &Bins, value: f64) {
         self.count(bins.cell(value), 1);
+        self.beyond_3 += u64::from(bins.limits.is_beyond_3(value));
+        self.out_of_range += u64::from(bins.limits.is_out_of_range(value));
+        if value.is_infinite() {
+            self.infinite += 1;
+            return;
+        }
         self.sum.add(value);
         self.squares.add_product(value, value);
-        let beyond = bins.centre.is_some_and(|(mean, limit)| is_beyond(value, mean, limit));
-        self.beyond_3 += u64::from(beyond);
         self.extend((value + 0.0, value + 0.0));
     }
 
@@ -157,25 +165,28 @@ impl Profile {
         self.sum.merge(&other.sum);
         self.squares.merge(&other.squares);
         self.beyond_3 += other.beyond_3;
+        self.out_of_range += other.out_of_range;
+        self.infinite += other.infinite;
         other.extremes.into_iter().for_each(|extremes| self.extend(extremes));
     }
 
-    /// Count, mean and deviation. The mean has the same bits as that of the values; the deviation
+    /// Counts; mean and deviation of finite values. The mean has the same bits as that of the values; the deviation
     /// is the root of Σ(x − c)² / (n − 1), where c is the mean as it is rounded and the sum is exact
     /// but for one rounding, while values are between 1e-146 and 1e154 in magnitude. It is infinite
     /// where a square is.
     pub fn moments(&self) -> Moments {
-        let n: u64 = self.counts.iter().sum();
+        let all: u64 = self.counts.iter().sum();
+        let (infinite, n) = (self.infinite, all - self.infinite);
         if let Some((least, greatest)) = self.extremes
             && least == greatest
         {
-            return Moments::of_equal(least, n);
+            return Moments::of_equal(least, n, infinite);
         }
         let mean = (n > 0).then(|| self.sum.value() / n as f64);
         let std = mean
             .filter(|_| n > 1)
             .map(|mean| (self.squares_around(mean, n as f64) / (n - 1) as f64).sqrt());
-        Moments { n, mean, std }
+        Moments { n: all, infinite, mean, std }
     }
 
     /// Σ(x − c)² = Σx² − 2cΣx + nc², with every product split into terms that are exact.
@@ -284,20 +295,29 @@ mod tests {
             assert!((found / exact - 1.0).abs() < 1e-13, "{offset}: {found} {exact}");
         }
         let few = |values: &[f64]| profile(&bins, values).moments();
-        assert_eq!(few(&[]), Moments { n: 0, mean: None, std: None });
-        assert_eq!(few(&[0.1]), Moments { n: 1, mean: Some(0.1), std: None });
+        let moments = |n, mean, std| Moments { n, infinite: 0, mean, std };
+        assert_eq!(few(&[]), moments(0, None, None));
+        assert_eq!(few(&[0.1]), moments(1, Some(0.1), None));
         assert_eq!(few(&[0.5; 3]).std, Some(0.0));
-        assert!(few(&[1.0, f64::INFINITY]).std.is_some_and(f64::is_nan));
-        assert_eq!(few(&[0.1; 3]), Moments { n: 3, mean: Some(0.1), std: Some(0.0) });
+        assert_eq!(few(&[0.1; 3]), moments(3, Some(0.1), Some(0.0)));
+        for infinite in [f64::INFINITY, f64::NEG_INFINITY] {
+            let moments = |n, mean, std| Moments { n, infinite: 1, mean, std };
+            assert_eq!(few(&[infinite]), moments(1, None, None));
+            assert_eq!(few(&[0.1, infinite]), moments(2, Some(0.1), None));
+            assert_eq!(few(&[0.1, 0.1, infinite]), moments(3, Some(0.1), Some(0.0)));
+            assert_eq!(few(&[1.0, infinite, 3.0]), moments(3, Some(2.0), Some(2f64.sqrt())));
+        }
         assert_eq!(few(&[-0.0, 0.0]).std, Some(0.0));
     }
 
     #[test]
     fn parts_merge_to_the_whole() {
         let bins = Bins::new(&runs(0..100), 4);
-        let values: Vec<f64> = (0..90).map(|i| f64::from(i * 37 % 90) * 5.0 - 150.0).collect();
+        let mut values: Vec<f64> = (0..90).map(|i| f64::from(i * 37 % 90) * 5.0 - 150.0).collect();
+        (values[3], values[80]) = (f64::INFINITY, f64::NEG_INFINITY);
         let whole = profile(&bins, &values);
-        assert!(whole.beyond_3 > 0 && whole.beyond_3 < 90);
+        assert!(whole.beyond_3 > 0 && whole.beyond_3 < whole.out_of_range);
+        assert!(whole.out_of_range < 90 && whole.infinite == 2);
         for parts in [1, 2, 7] {
             let mut merged = Profile::default();
             values.chunks(90_usize.div_ceil(parts)).for_each(|p| merged.merge(&profile(&bins, p)));

@@ -10,28 +10,31 @@ pub struct Runs {
     pub counts: Vec<u64>,
 }
 
-/// Count, mean and deviation of a sample.
+/// Count of a sample's values, mean and deviation of those that are finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moments {
+    /// Of all values.
     pub n: u64,
-    /// The correctly rounded sum divided by n, or the value itself where all are equal: the quotient
-    /// may miss it by a rounding, which is no shift. `None` without values.
+    /// How many of them are infinite; mean and deviation leave them out.
+    pub infinite: u64,
+    /// The correctly rounded sum divided by the count, or the value itself where all are equal: the
+    /// quotient may miss it by a rounding, which is no shift. `None` without finite values.
     pub mean: Option<f64>,
-    /// The sample standard deviation, ddof = 1; `None` for fewer than two values.
+    /// The sample standard deviation, ddof = 1; `None` for fewer than two finite values.
     pub std: Option<f64>,
 }
 
 impl Moments {
-    /// Those of `n` values that are all `value`.
-    pub fn of_equal(value: f64, n: u64) -> Self {
-        let std = (n > 1).then_some(if value.is_finite() { 0.0 } else { f64::NAN });
-        Moments { n, mean: Some(value), std }
+    /// Those of `finite` values that are all `value`, and `infinite` others.
+    pub fn of_equal(value: f64, finite: u64, infinite: u64) -> Self {
+        let std = (finite > 1).then_some(0.0);
+        Moments { n: finite + infinite, infinite, mean: Some(value), std }
     }
-}
 
-/// Whether `value` is further than `limit` from `centre`.
-pub fn is_beyond(value: f64, centre: f64, limit: f64) -> bool {
-    (value - centre).abs() > limit
+    /// How many values mean and deviation are of.
+    pub fn finite(&self) -> u64 {
+        self.n - self.infinite
+    }
 }
 
 impl Runs {
@@ -112,30 +115,34 @@ impl Runs {
         self.counts.iter().sum()
     }
 
-    pub fn moments(&self) -> Moments {
-        let n = self.total();
-        if let [value] = *self.values.as_slice() {
-            return Moments::of_equal(value, n);
-        }
-        let mut sum = ExactSum::new();
-        self.pairs().for_each(|(value, count)| sum.add_times(value, count));
-        let mean = (n > 0).then(|| sum.value() / n as f64);
-        let std = mean.filter(|_| n > 1).map(|mean| {
-            let squares: f64 = self.pairs().map(|(v, c)| (v - mean) * (v - mean) * c as f64).sum();
-            (squares / (n - 1) as f64).sqrt()
-        });
-        Moments { n, mean, std }
+    /// The values that are finite, and their counts: infinities are at the ends.
+    pub fn finite(&self) -> (&[f64], &[u64]) {
+        let from = self.values.partition_point(|&value| value == f64::NEG_INFINITY);
+        let to = self.values.partition_point(|&value| value < f64::INFINITY);
+        (&self.values[from..to], &self.counts[from..to])
     }
 
-    /// The share of values further than `limit` from `centre`; `None` without values.
-    pub fn share_beyond(&self, centre: f64, limit: f64) -> Option<f64> {
-        let beyond: u64 = self
-            .pairs()
-            .filter(|&(value, _)| is_beyond(value, centre, limit))
-            .map(|(_, count)| count)
-            .sum();
-        let n = self.total();
-        (n > 0).then(|| beyond as f64 / n as f64)
+    pub fn moments(&self) -> Moments {
+        let (values, counts) = self.finite();
+        let n = counts.iter().sum();
+        let infinite = self.total() - n;
+        if let [value] = *values {
+            return Moments::of_equal(value, n, infinite);
+        }
+        let pairs = || values.iter().copied().zip(counts.iter().copied());
+        let mut sum = ExactSum::new();
+        pairs().for_each(|(value, count)| sum.add_times(value, count));
+        let mean = (n > 0).then(|| sum.value() / n as f64);
+        let std = mean.filter(|_| n > 1).map(|mean| {
+            let squares: f64 = pairs().map(|(v, c)| (v - mean) * (v - mean) * c as f64).sum();
+            (squares / (n - 1) as f64).sqrt()
+        });
+        Moments { n: n + infinite, infinite, mean, std }
+    }
+
+    /// How many values are such, equal ones counted each.
+    pub fn count_where(&self, is_such: impl Fn(f64) -> bool) -> u64 {
+        self.pairs().filter(|&(value, _)| is_such(value)).map(|(_, count)| count).sum()
     }
 
     pub fn pairs(&self) -> impl Iterator<Item = (f64, u64)> {
@@ -176,10 +183,25 @@ mod tests {
     #[test]
     fn moments_of_few_values() {
         let of = |values: &[f64]| Runs::from_values(values.to_vec()).moments();
-        assert_eq!(of(&[]), Moments { n: 0, mean: None, std: None });
-        assert_eq!(of(&[2.0]), Moments { n: 1, mean: Some(2.0), std: None });
-        assert_eq!(of(&[1.0, 3.0]), Moments { n: 2, mean: Some(2.0), std: Some(2f64.sqrt()) });
-        assert!(of(&[f64::INFINITY; 2]).std.is_some_and(f64::is_nan));
+        let moments = |n, mean, std| Moments { n, infinite: 0, mean, std };
+        assert_eq!(of(&[]), moments(0, None, None));
+        assert_eq!(of(&[2.0]), moments(1, Some(2.0), None));
+        assert_eq!(of(&[1.0, 3.0]), moments(2, Some(2.0), Some(2f64.sqrt())));
+    }
+
+    #[test]
+    fn infinite_values_are_counted_and_left_out_of_moments() {
+        const BOTH: [f64; 3] = [f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY];
+        for finite in [vec![], vec![2.0], vec![0.1; 3], vec![1.0, 3.0, f64::MAX]] {
+            let alone = Runs::from_values(finite.clone()).moments();
+            for infinite in 1..=3 {
+                let values = [&finite[..], &BOTH[..infinite]].concat();
+                let found = Runs::from_values(values.clone()).moments();
+                let (n, infinite) = (values.len() as u64, infinite as u64);
+                assert_eq!(found, Moments { n, infinite, ..alone }, "{values:?}");
+                assert_eq!(found.finite(), finite.len() as u64);
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use crate::drift::alarms::{Alarms, Thresholds};
 use crate::drift::baseline::ReferenceKind;
 use crate::drift::calendar::WindowLength;
-use crate::drift::figures::{Comparison, Figures, Ks};
+use crate::drift::figures::{Comparison, Figures, Ks, null_share};
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::windows::{Issued, WindowOutput};
 use crate::model::ModelIdentity;
@@ -96,6 +96,9 @@ impl SnapshotFormat {
             count(&|w| w.figures.null_count),
             of_current(|f| null_share(f.null_count, f.current.n)),
             of_reference(|r| null_share(r.null_count, r.moments.n)),
+            of_current(|f| f.null_share_z),
+            count(&|w| self.comparisons[w.column].moments.infinite),
+            count(&|w| w.figures.current.infinite),
             of_reference(|r| r.moments.mean),
             of_reference(|r| r.moments.std),
             of_current(|f| f.current.mean),
@@ -107,26 +110,41 @@ impl SnapshotFormat {
             of_current(|f| f.mean_shift_sd),
             of_current(|f| f.z_test),
             of_current(|f| f.share_beyond_3),
+            of_current(|f| f.share_out_of_range),
+            of_current(|f| f.out_of_range_p_value),
         ]
     }
 
     /// Thresholds, and what they say.
     fn verdict(&self, windows: &[Window]) -> Vec<ArrayRef> {
-        let Thresholds { ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3 } =
-            self.thresholds;
+        let Thresholds { min_rows, ks_p_value, min_effect, .. } = self.thresholds;
+        let Thresholds { mean_shift_sd, z_test, share_beyond_3, .. } = self.thresholds;
+        let Thresholds { share_out_of_range, null_share, .. } = self.thresholds;
         let min_effect = ks_p_value.map(|_| min_effect);
-        let alarms: Vec<Alarms> =
-            windows.iter().map(|w| self.thresholds.alarms(&w.figures)).collect();
+        let thresholds = [
+            ks_p_value,
+            min_effect,
+            mean_shift_sd,
+            z_test,
+            share_beyond_3,
+            share_out_of_range,
+            null_share,
+        ];
+        let reference = |window: &Window| &*self.comparisons[window.column];
+        let alarms = windows.iter().map(|w| self.thresholds.alarms(reference(w), &w.figures));
+        let alarms: Vec<Alarms> = alarms.collect();
         let alarm = |is_raised: fn(&Alarms) -> bool| flags(alarms.iter().map(is_raised));
         let mut columns: Vec<ArrayRef> =
-            [ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3]
-                .map(|threshold| figures(windows.iter().map(|_| threshold)))
-                .into();
+            vec![Arc::new(UInt64Array::from_value(min_rows, windows.len()))];
+        columns.extend(thresholds.map(|threshold| figures(windows.iter().map(|_| threshold))));
         columns.extend([
+            flags(windows.iter().map(|w| self.thresholds.judges(reference(w), &w.figures))),
             alarm(|a| a.ks),
             alarm(|a| a.mean_shift),
             alarm(|a| a.z_test),
             alarm(|a| a.share_beyond_3),
+            alarm(|a| a.out_of_range),
+            alarm(|a| a.null_share),
             alarm(Alarms::any),
             text(windows.iter().map(|_| self.reference_id.as_str())),
         ]);
@@ -164,11 +182,6 @@ fn flags(values: impl Iterator<Item = bool>) -> ArrayRef {
     Arc::new(values.map(Some).collect::<BooleanArray>())
 }
 
-fn null_share(nulls: u64, values: u64) -> Option<f64> {
-    let rows = nulls + values;
-    (rows > 0).then(|| nulls as f64 / rows as f64)
-}
-
 /// Columns of a drift snapshot.
 pub fn schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
@@ -196,6 +209,9 @@ pub fn schema() -> SchemaRef {
         count("null_count_current"),
         figure("null_share_current"),
         figure("null_share_reference"),
+        figure("null_share_z"),
+        count("n_infinite_reference"),
+        count("n_infinite_current"),
         figure("mean_reference"),
         figure("std_reference"),
         figure("mean_current"),
@@ -207,15 +223,24 @@ pub fn schema() -> SchemaRef {
         figure("mean_shift_sd"),
         figure("z_test"),
         figure("share_beyond_3"),
+        figure("share_out_of_range"),
+        figure("out_of_range_p_value"),
+        count("min_rows"),
         figure("threshold_ks_p_value"),
         figure("threshold_min_effect"),
         figure("threshold_mean_shift_sd"),
         figure("threshold_z_test"),
         figure("threshold_share_beyond_3"),
+        figure("threshold_share_out_of_range"),
+        figure("threshold_null_share"),
+        // Whether there were enough values for a verdict on them.
+        flag("judged"),
         flag("drift_ks"),
         flag("drift_mean_shift"),
         flag("drift_z_test"),
         flag("drift_share_beyond_3"),
+        flag("drift_out_of_range"),
+        flag("drift_null_share"),
         flag("drift_detected"),
         text("reference_id"),
     ]))

@@ -4,6 +4,7 @@ pub mod categories;
 pub mod columns;
 pub mod declaration;
 pub mod functions;
+pub mod missing;
 pub mod plan;
 pub mod sql;
 pub mod sql_bounds;

@@ -14,6 +14,7 @@ use crate::features::categories::Categories;
 use crate::features::columns::{Column, Columns};
 use crate::features::declaration::{Definition, FeatureDeclaration, Literal, PlanError, Problem};
 use crate::features::functions::Functions;
+use crate::features::missing::without_nan;
 use crate::features::sql::Expression;
 use crate::features::table::StaticTable;
 use crate::features::trip::{Trip, compile_trips};
@@ -284,7 +285,9 @@ fn with_default(
 }
 
 impl Step {
+    /// The feature where it is known; where it is null or NaN the default, or null.
     fn fill(&self, value: ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let value = without_nan(value);
         let Some(default) = self.default.as_ref().filter(|_| value.null_count() > 0) else {
             return Ok(value);
         };

@@ -1,4 +1,4 @@
-//! Exact sums, and the Kolmogorov–Smirnov test as SciPy computes it.
+//! Exact sums, the Kolmogorov–Smirnov test as SciPy computes it, and tests of shares.
 //!
 //! Plain functions and structs over numbers: no streams, no Arrow, no clock.
 
@@ -8,6 +8,8 @@ pub mod kolmogorov;
 pub mod ks_distance;
 pub mod ks_reference;
 mod ks_statistic;
+mod out_of_range;
+mod two_proportions;
 pub mod two_sample;
 
 pub use exact_sum::ExactSum;
@@ -15,6 +17,8 @@ pub use kolmogorov::kolmogorov_sf;
 pub use ks_distance::KsDistance;
 pub use ks_reference::KsReference;
 pub use ks_statistic::{KsMethod, KsStatistic};
+pub use out_of_range::out_of_range_p_value;
+pub use two_proportions::{Z_OF_ONE_PERCENT, two_proportions_z};
 pub use two_sample::{
     KsPValue, Runs, ks_p_value_asymptotic, ks_p_value_auto, ks_p_value_exact, ks_statistic,
 };

@@ -45,7 +45,8 @@ fn assert_within_bounds(reference: &[f64], current: &[f64], bins: usize, what: &
     let exact = Comparison::exact(&reference).figures(&exact, 0);
     // As text, in which a NaN equals another.
     let same = |f: &Figures| {
-        format!("{:?}", (f.current.n, f.current.mean, f.share_beyond_3, f.mean_shift_sd, f.z_test))
+        let counts = (f.current.n, f.current.infinite, f.share_beyond_3, f.share_out_of_range);
+        format!("{:?}", (counts, f.current.mean, f.mean_shift_sd, f.z_test, f.out_of_range_p_value))
     };
     assert_eq!(same(&found), same(&exact), "{what}");
     let (Some(found), Some(exact)) = (found.ks, exact.ks) else {

@@ -59,6 +59,13 @@ pub(super) fn check_drift(
         let message = format!("{} is too small; it must be at least 0", raw.min_effect);
         return Err(Problem::at("drift.min_effect", message));
     }
+    at_least("drift.min_rows", raw.min_rows as i64, 1)?;
+    let shares = [
+        ("share_beyond_3", raw.share_beyond_3.0),
+        ("share_out_of_range", raw.share_out_of_range.0),
+        ("null_share", raw.null_share.0),
+    ];
+    warn_of_shares(shares, warnings);
     Ok(Drift {
         baseline: folder.join(raw.baseline),
         windows,
@@ -66,13 +73,25 @@ pub(super) fn check_drift(
         baseline_sample_max: raw.baseline_sample_max,
         revisions: Revisions { horizon_ms: raw.revision_horizon_ms, interval_ms },
         thresholds: Thresholds {
+            min_rows: raw.min_rows,
             ks_p_value: raw.ks_p_value.0,
             min_effect: raw.min_effect,
             mean_shift_sd: raw.mean_shift_sd.0,
             z_test: raw.z_test.0,
             share_beyond_3: raw.share_beyond_3.0,
+            share_out_of_range: raw.share_out_of_range.0,
+            null_share: raw.null_share.0,
         },
     })
+}
+
+/// A share over its threshold is drift, and none is over 1.
+fn warn_of_shares(shares: [(&str, Option<f64>); 3], warnings: &mut Vec<String>) {
+    let never =
+        shares.into_iter().filter_map(|(key, share)| Some((key, share.filter(|s| *s >= 1.0)?)));
+    warnings.extend(never.map(|(key, share)| {
+        format!("drift.{key} = {share} is never exceeded: it is a share, from 0 to 1")
+    }));
 }
 
 /// Windows of all lengths are put together from the same panes, whose length divides all of theirs.
@@ -96,6 +115,17 @@ fn warn_of_short_panes(windows: &[(WindowLength, String)], warnings: &mut Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_that_none_exceeds_are_named() {
+        let mut warnings = Vec::new();
+        let shares = [("a", Some(0.99)), ("null_share", Some(10.0)), ("c", None)];
+        warn_of_shares(shares, &mut warnings);
+        assert_eq!(
+            warnings,
+            ["drift.null_share = 10 is never exceeded: it is a share, from 0 to 1"]
+        );
+    }
 
     #[test]
     fn windows_of_many_panes_are_named() {

@@ -57,6 +57,19 @@ pub struct DriftSection {
     /// deviations from its mean; or `off`.
     #[serde(default = "share_beyond_3")]
     pub share_beyond_3: Threshold,
+    /// Drift, if a larger share (0 to 1) of values is below the least or above the greatest value of
+    /// the reference, and chance would not put so many there; or `off`.
+    #[serde(default = "share_out_of_range")]
+    pub share_out_of_range: Threshold,
+    /// Drift, if the share of nulls (0 to 1) has moved by more than this, and by more than chance
+    /// would; or `off`.
+    #[serde(default = "null_share")]
+    pub null_share: Threshold,
+    /// Values that window and reference need for a verdict on values, and rows for one on nulls. With
+    /// fewer there are figures and no drift.
+    #[serde(default = "min_rows")]
+    #[schemars(range(min = 1))]
+    pub min_rows: u64,
 }
 
 fn windows() -> Vec<String> {
@@ -81,4 +94,16 @@ fn z_test() -> Threshold {
 
 fn share_beyond_3() -> Threshold {
     Threshold(Some(0.05))
+}
+
+fn share_out_of_range() -> Threshold {
+    Threshold(Some(0.05))
+}
+
+fn null_share() -> Threshold {
+    Threshold(Some(0.1))
+}
+
+fn min_rows() -> u64 {
+    30
 }

@@ -190,7 +190,7 @@ fn alert_rules(job: &Job, parts: &ScoringParts, drift: Option<&PreparedDrift>) -
     let columns = |drift: &PreparedDrift| {
         let moments = drift.format.comparisons.iter().map(|comparison| {
             let moments = comparison.moments;
-            moments.mean.zip(moments.std).filter(|(_, std)| *std > 0.0)
+            moments.mean.zip(moments.std).filter(|(_, std)| *std > 0.0 && std.is_finite())
         });
         drift.format.names.iter().cloned().zip(moments).collect()
     };

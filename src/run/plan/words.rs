@@ -145,7 +145,8 @@ pub fn kind(job: &Job, kind: &FeatureKind) -> String {
 
 /// The rules that raise an alarm.
 pub fn drift_rules(thresholds: &Thresholds) -> String {
-    let Thresholds { ks_p_value, min_effect, mean_shift_sd, z_test, share_beyond_3 } = *thresholds;
+    let Thresholds { min_rows, ks_p_value, min_effect, mean_shift_sd, z_test, .. } = *thresholds;
+    let Thresholds { share_beyond_3, share_out_of_range, null_share, .. } = *thresholds;
     let rules = [
         ks_p_value.map(|p| match min_effect {
             0.0 => format!("p < {p}"),
@@ -154,9 +155,14 @@ pub fn drift_rules(thresholds: &Thresholds) -> String {
         mean_shift_sd.map(|shift| format!("|mean_shift_sd| > {shift}")),
         z_test.map(|z| format!("|z_test| > {z}")),
         share_beyond_3.map(|share| format!("share_beyond_3 > {share}")),
+        share_out_of_range.map(|share| format!("share_out_of_range > {share}")),
+        null_share.map(|share| format!("the null share moves by > {share}")),
     ];
     let rules: Vec<String> = rules.into_iter().flatten().collect();
-    if rules.is_empty() { "never".to_owned() } else { rules.join("; or ") }
+    match rules.is_empty() {
+        true => "never".to_owned(),
+        false => format!("{}; with {min_rows} values at least", rules.join("; or ")),
+    }
 }
 
 /// What becomes of rows behind the end of their window.

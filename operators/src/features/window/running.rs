@@ -109,3 +109,44 @@ impl CountedSum {
         (self.count > 0).then(|| self.sum.value() / self.count as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INF: f64 = f64::INFINITY;
+
+    /// The aggregate of values at times 0, 1, …, after the first `left` have left.
+    fn after(aggregate: Aggregate, values: &[f64], left: usize) -> Option<f64> {
+        let mut running = Running::new(aggregate).unwrap();
+        (0..).zip(values).for_each(|(time, &value)| running.add(time, value));
+        (0..).zip(&values[..left]).for_each(|(time, &value)| running.remove(time, value));
+        running.value(std::iter::empty())
+    }
+
+    #[test]
+    fn infinite_values_are_values_and_leave_no_trace() {
+        use Aggregate::{Count, Max, Mean, Min, Std, Sum};
+        let bits = |value: Option<f64>| value.map(f64::to_bits);
+        for (values, wanted) in [
+            (vec![INF, 1.0, 4.0], [(Sum, INF), (Mean, INF), (Min, 1.0), (Max, INF), (Count, 3.0)]),
+            (
+                vec![-INF, 1.0, 4.0],
+                [(Sum, -INF), (Mean, -INF), (Min, -INF), (Max, 4.0), (Count, 3.0)],
+            ),
+        ] {
+            for (aggregate, value) in wanted {
+                assert_eq!(after(aggregate, &values, 0), Some(value), "{values:?}");
+            }
+            assert!(after(Std, &values, 0).is_some_and(f64::is_nan));
+        }
+        // Of both infinities there is no sum.
+        let both = [INF, -INF, 0.1, 0.7, -3.0];
+        assert!([Sum, Mean, Std].iter().all(|&a| after(a, &both, 0).is_some_and(f64::is_nan)));
+        assert_eq!((after(Min, &both, 0), after(Max, &both, 0)), (Some(-INF), Some(INF)));
+        for aggregate in [Sum, Mean, Min, Max, Std, Count] {
+            let (left, never) = (after(aggregate, &both, 2), after(aggregate, &both[2..], 0));
+            assert_eq!(bits(left), bits(never));
+        }
+    }
+}
