@@ -98,7 +98,25 @@ pub fn format_of(path: &Path) -> Option<Format> {
     if name.ends_with(".parquet") || name.ends_with(".pq") {
         return Some(Format::Parquet);
     }
-    [".jsonl", ".ndjson", ".json"].iter().any(|end| plain.ends_with(end)).then_some(Format::Json)
+    let ends = |ends: &[&str]| ends.iter().any(|end| plain.ends_with(end));
+    match () {
+        () if ends(&[".jsonl", ".ndjson", ".json"]) => Some(Format::Json),
+        () if ends(&[".csv", ".tsv"]) => Some(Format::Csv),
+        () => None,
+    }
+}
+
+/// The format of files: as the job says, else as the name of the first tells.
+///
+/// # Errors
+/// If neither does.
+pub fn format(files: &[InputFile], said: Option<Format>) -> Result<Format, SourceError> {
+    let first = &files[0].path;
+    said.or_else(|| format_of(first)).ok_or_else(|| {
+        let message = "the name does not tell whether it is Parquet, JSON lines or CSV; set format \
+                       beside the path in the job";
+        failed(first.display(), message)
+    })
 }
 
 #[cfg(test)]
@@ -132,6 +150,7 @@ mod tests {
         let of = |name: &str| format_of(Path::new(name));
         assert_eq!(of("a/b.PARQUET"), Some(Format::Parquet));
         assert_eq!(of("a.jsonl.zst"), Some(Format::Json));
-        assert_eq!(of("a.csv"), None);
+        assert_eq!((of("a.CSV.gz"), of("a.tsv")), (Some(Format::Csv), Some(Format::Csv)));
+        assert_eq!(of("a.txt"), None);
     }
 }

@@ -34,7 +34,7 @@ pub struct EventSection {
     /// After so long (ms) without a row nothing waits for live input any more. For ever where it
     /// is not set.
     pub idle_timeout_ms: Option<u64>,
-    /// Types of columns, where events come as JSON. Others are told by the first lines.
+    /// Types of columns. Of JSON and CSV others are told by the first records.
     #[serde(default)]
     pub columns: IndexMap<String, ColumnType>,
 }

@@ -60,7 +60,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
             time: versions.time.clone(),
             time_key: format!("tables.{name}.time"),
             columns_key: format!("[tables.{name}.columns]"),
-            columns: versions.columns.clone(),
+            columns: table.columns.clone(),
             keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
             // A version holds until the next one, however long ago it came.
             from: match versions.max_age_ms {

@@ -1,54 +1,16 @@
-//! JSON lines to columns: which columns there are, and what is no event.
+//! Lines of text to columns, and what is no event.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use indexmap::IndexMap;
 
-use crate::config::job::JsonType;
+use crate::config::job::{Format, JsonType};
 use crate::sources::columns::{normalise, time_type};
+use crate::sources::csv::columns::CsvColumns;
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::json::lines::{LINE_BYTES_MAX, Line};
-
-/// Columns of the sampled lines: as declared, else text, truth values, and numbers as Float64. Ids
-/// and keys that are mostly integers stay integers; an event time that is a number is one.
-pub fn infer(
-    sample: &[Line],
-    time: &str,
-    declared: &IndexMap<String, JsonType>,
-    text_or_integer: &[&str],
-) -> Vec<Field> {
-    use serde_json::Value;
-    // How often each type was seen, by column, in the order of their first values.
-    let mut seen: IndexMap<String, IndexMap<DataType, usize>> = IndexMap::new();
-    for line in sample {
-        let Ok(Value::Object(object)) = serde_json::from_slice(&line.bytes) else { continue };
-        for (name, value) in object {
-            let integer_column = text_or_integer.contains(&name.as_str());
-            let found = match value {
-                Value::Bool(_) => DataType::Boolean,
-                Value::Number(_) if name == time => DataType::Int64,
-                Value::Number(number) if integer_column && number.is_i64() => DataType::Int64,
-                Value::Number(_) => DataType::Float64,
-                Value::String(_) => DataType::Utf8,
-                Value::Null | Value::Array(_) | Value::Object(_) => continue,
-            };
-            *seen.entry(name).or_default().entry(found).or_default() += 1;
-        }
-    }
-    // The most frequent type is the column's: what is otherwise is a bad record, not a bad column.
-    let most = |types: IndexMap<DataType, usize>| {
-        types.into_iter().rev().max_by_key(|(_, count)| *count).map(|(found, _)| found)
-    };
-    let typed = seen.into_iter().filter_map(|(name, types)| Some((name, most(types)?)));
-    let mut columns: IndexMap<String, DataType> = typed.collect();
-    for (name, declared_as) in declared {
-        columns.insert(name.clone(), json_type(*declared_as));
-    }
-    columns.into_iter().map(|(name, found)| Field::new(name, found, true)).collect()
-}
 
 /// What a declared column is read as.
 pub fn json_type(declared: JsonType) -> DataType {
@@ -74,8 +36,13 @@ pub fn event_schema(read_as: &[Field], time: &str) -> SchemaRef {
 
 /// Lines to columns. A line that is no event of the schema is found out and does no harm to others.
 pub struct LineDecoder {
-    columns: JsonColumns,
+    columns: Columns,
     schema: SchemaRef,
+}
+
+enum Columns {
+    Json(JsonColumns),
+    Csv(CsvColumns),
 }
 
 pub struct Decoded {
@@ -87,12 +54,17 @@ pub struct Decoded {
 }
 
 impl LineDecoder {
-    /// Reads lines as `read_as` and gives events of `schema`, which [`event_schema`] made of it.
+    /// Reads lines of a format as `read_as` and gives events of `schema`, which [`event_schema`] made
+    /// of it.
     ///
     /// # Errors
-    /// If a column has a type that JSON is not read as.
-    pub fn new(read_as: &[Field], schema: SchemaRef) -> Result<Self, ArrowError> {
-        let columns = JsonColumns::new(Arc::new(Schema::new(read_as.to_vec())))?;
+    /// If a column has a type that text is not read as.
+    pub fn new(format: Format, read_as: &[Field], schema: SchemaRef) -> Result<Self, ArrowError> {
+        let columns = Arc::new(Schema::new(read_as.to_vec()));
+        let columns = match format {
+            Format::Csv => Columns::Csv(CsvColumns::new(columns)?),
+            Format::Json | Format::Parquet => Columns::Json(JsonColumns::new(columns)?),
+        };
         Ok(LineDecoder { columns, schema })
     }
 
@@ -106,18 +78,26 @@ impl LineDecoder {
     pub fn decode(&mut self, lines: &[Line]) -> Result<Decoded, ArrowError> {
         let (mut rows, mut bad) = (Vec::with_capacity(lines.len()), Vec::new());
         for (at, line) in lines.iter().enumerate() {
-            let read = match line.too_long {
-                true => {
+            let read = match (&mut self.columns, line.too_long) {
+                (Columns::Json(_), true) => {
                     Err(format!("longer than {LINE_BYTES_MAX} bytes; the payload is its beginning"))
                 }
-                false => self.columns.push(&line.bytes),
+                (Columns::Csv(_), true) => Err(format!(
+                    "longer than {LINE_BYTES_MAX} bytes, such as where a quote is not closed; the payload is its beginning"
+                )),
+                (Columns::Json(columns), false) => columns.push(&line.bytes),
+                (Columns::Csv(columns), false) => columns.push(&line.bytes, &line.file),
             };
             match read {
                 Ok(()) => rows.push(at),
                 Err(why) => bad.push((at, why)),
             }
         }
-        let events = normalise(&self.columns.finish()?, &self.schema)?;
+        let read = match &mut self.columns {
+            Columns::Json(columns) => columns.finish()?,
+            Columns::Csv(columns) => columns.finish()?,
+        };
+        let events = normalise(&read, &self.schema)?;
         Ok(Decoded { events, rows, bad })
     }
 }
@@ -128,7 +108,7 @@ mod tests {
 
     fn line(text: &str) -> Line {
         let bytes = text.as_bytes().to_vec();
-        Line { bytes, too_long: false, position: 0, file: "f".into(), number: 1 }
+        Line { bytes, too_long: false, position: 0, file: Arc::default(), number: 1 }
     }
 
     fn decoder() -> LineDecoder {
@@ -137,7 +117,7 @@ mod tests {
             Field::new("x", DataType::Float64, true),
             Field::new("s", DataType::Utf8, true),
         ];
-        LineDecoder::new(&fields, event_schema(&fields, "t")).unwrap()
+        LineDecoder::new(Format::Json, &fields, event_schema(&fields, "t")).unwrap()
     }
 
     const GOOD: &str = r#"{"t": 5, "x": 1.5, "s": "a", "more": [1]}"#;
@@ -181,26 +161,5 @@ mod tests {
         let decoded = decoder().decode(&lines).unwrap();
         assert_eq!(decoded.rows, [0, 4]);
         assert_eq!(decoded.bad.len(), 3);
-    }
-
-    #[test]
-    fn the_most_frequent_type_is_the_column_s() {
-        let sample = [line(r#"{"t": 1, "x": "one"}"#), line(GOOD), line(GOOD)];
-        let fields = infer(&sample, "t", &IndexMap::new(), &[]);
-        assert_eq!(fields[1], Field::new("x", DataType::Float64, true));
-    }
-
-    #[test]
-    fn columns_are_learned_and_declarations_win() {
-        let sample = [line(GOOD), line(r#"{"t": 6, "x": 2, "k": 7, "b": true, "s": null}"#)];
-        let declared = IndexMap::from([("x".to_owned(), JsonType::Utf8)]);
-        let fields = infer(&sample, "t", &declared, &["k"]);
-        let of =
-            |name: &str| fields.iter().find(|f| f.name() == name).map(|f| f.data_type().clone());
-        assert_eq!(of("t"), Some(DataType::Int64));
-        assert_eq!(of("k"), Some(DataType::Int64));
-        assert_eq!(of("x"), Some(DataType::Utf8));
-        assert_eq!(of("b"), Some(DataType::Boolean));
-        assert_eq!(of("more"), None);
     }
 }
