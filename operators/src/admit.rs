@@ -8,7 +8,7 @@ use arrow::array::{
     RecordBatch, UInt32Array,
 };
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
@@ -271,41 +271,57 @@ pub fn highest<T: ArrowPrimitiveType<Native = i64>>(times: &PrimitiveArray<T>) -
 }
 
 /// A column as event times in ms since the epoch, null where there is none. Finer units are rounded
-/// down; integers are taken as milliseconds.
+/// down, integers are taken as milliseconds, and what is out of range is none.
 ///
 /// # Errors
-/// If the column is neither a timestamp nor an integer, nor text in RFC 3339.
+/// If the column is neither a timestamp, a date nor an integer, nor text in RFC 3339.
 pub fn event_times(column: &ArrayRef) -> Result<Int64Array, ArrowError> {
-    let millis = match column.data_type() {
-        DataType::Int64 => return Ok(column.as_primitive().clone()),
-        integer if integer.is_integer() => cast(column, &DataType::Int64)?,
-        DataType::Timestamp(TimeUnit::Millisecond, _) => column.clone(),
-        DataType::Timestamp(TimeUnit::Second, zone) => {
-            cast(column, &DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))?
-        }
-        DataType::Timestamp(unit, _) => {
-            let per_ms = if *unit == TimeUnit::Microsecond { 1_000 } else { 1_000_000 };
-            let raw = cast(column, &DataType::Int64)?;
-            let raw = raw.as_primitive::<arrow::datatypes::Int64Type>();
-            return Ok(raw.unary(|value| value.div_euclid(per_ms)));
-        }
-        DataType::Utf8
-        | DataType::LargeUtf8
-        | DataType::Utf8View
-        | DataType::Date32
-        | DataType::Date64 => {
-            cast(column, &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))?
-        }
-        other => {
-            return Err(ArrowError::SchemaError(format!(
-                "the event time must be a timestamp, an integer of milliseconds or RFC 3339 text, not {other}"
-            )));
-        }
+    event_time_parts(column).map(|(millis, _)| millis)
+}
+
+/// Like [`event_times`], and how far behind its ms each time is, in ns (0 to 999,999), where the
+/// column is finer than that.
+///
+/// # Errors
+/// Like [`event_times`].
+pub fn event_time_parts(
+    column: &ArrayRef,
+) -> Result<(Int64Array, Option<UInt32Array>), ArrowError> {
+    let ticks = |column: &ArrayRef| -> Result<Int64Array, ArrowError> {
+        Ok(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
     };
-    if let Some(integers) = millis.as_primitive_opt::<arrow::datatypes::Int64Type>() {
-        return Ok(integers.clone());
+    match column.data_type() {
+        DataType::Int64 => Ok((column.as_primitive().clone(), None)),
+        DataType::Dictionary(_, values) => event_time_parts(&cast(column, values)?),
+        integer if integer.is_integer() => Ok((ticks(column)?, None)),
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            Ok((ticks(column)?.unary_opt(|second| second.checked_mul(1_000)), None))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) | DataType::Date64 => {
+            Ok((ticks(column)?, None))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(parts(&ticks(column)?, 1_000)),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => Ok(parts(&ticks(column)?, 1_000_000)),
+        DataType::Date32 => {
+            let days = cast(column, &DataType::Int32)?;
+            let days = days.as_primitive::<Int32Type>();
+            Ok((days.unary(|day| i64::from(day) * 86_400_000), None))
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+            event_time_parts(&cast(column, &micros)?)
+        }
+        other => Err(ArrowError::SchemaError(format!(
+            "the event time must be a timestamp, an integer of milliseconds or RFC 3339 text, not {other}"
+        ))),
     }
-    Ok(millis.as_primitive::<TimestampMillisecondType>().reinterpret_cast())
+}
+
+/// Ticks, of which `per_ms` are a ms, as ms and what is left in ns.
+fn parts(ticks: &Int64Array, per_ms: i64) -> (Int64Array, Option<UInt32Array>) {
+    let nanos = 1_000_000 / per_ms;
+    let rest = |tick: i64| (tick.rem_euclid(per_ms) * nanos) as u32;
+    (ticks.unary(|tick| tick.div_euclid(per_ms)), Some(ticks.unary(rest)))
 }
 
 #[cfg(test)]

@@ -228,7 +228,10 @@ fn bytes_at(column: &ArrayRef, row: usize) -> Option<&[u8]> {
 }
 
 /// The first `columns` columns of a one-row batch as a JSON object, nulls included.
-fn row_as_json(row: &RecordBatch, columns: usize) -> Result<Vec<u8>, ArrowError> {
+///
+/// # Errors
+/// If a column has no JSON form.
+pub fn row_as_json(row: &RecordBatch, columns: usize) -> Result<Vec<u8>, ArrowError> {
     let own = row.project(&(0..columns).collect::<Vec<_>>())?;
     let mut writer =
         WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
@@ -144,6 +145,8 @@ pub enum ShardBy {
 #[derive(Clone, Debug)]
 pub struct Event {
     pub time: String,
+    /// What integers of `time` count since 1970; ms where it is not set.
+    pub time_unit: Option<TimeUnit>,
     pub id: Option<String>,
     pub key: Option<String>,
     pub filter: Option<String>,
@@ -199,6 +202,8 @@ impl Table {
 #[derive(Clone, Debug)]
 pub struct TableVersions {
     pub time: String,
+    /// What integers of `time` count since 1970; ms where it is not set.
+    pub time_unit: Option<TimeUnit>,
     pub sequence: Option<String>,
     pub delete: Option<String>,
     pub max_age_ms: Option<i64>,
@@ -250,6 +255,16 @@ pub enum Figure {
 }
 
 impl FeatureKind {
+    /// The expression of the key that rows are grouped or found by.
+    pub fn key(&self) -> Option<&String> {
+        match self {
+            FeatureKind::Window { key, .. }
+            | FeatureKind::Lookup { key, .. }
+            | FeatureKind::Age { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// The table that the feature looks up.
     pub fn table(&self) -> Option<&String> {
         match self {

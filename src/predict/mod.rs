@@ -22,10 +22,11 @@ use crate::config::Job;
 use crate::config::job::{Feature, FeatureKind, ShardBy};
 use crate::run::options::RunOptions;
 use crate::run::prepare::compile::predicate;
+use crate::run::prepare::inputs::event_uses;
 use crate::run::replay;
 use crate::run::summary::Summary;
 use crate::sinks::own::OwnSinks;
-use crate::sources::columns::time_type;
+use crate::sources::columns::{Normalised, time_type};
 use crate::sources::own::OwnEvents;
 use crate::sources::stored_columns::StoredColumns;
 use batcher::Batcher;
@@ -124,8 +125,10 @@ impl Predictor {
     }
 
     fn start(mut job: Job, schema: SchemaRef, options: &RunOptions, stamps: bool) -> Result<Self> {
-        let columns = StoredColumns::new(schema.as_ref().clone(), &job.event.time)
-            .map_err(|_| anyhow!("there is no column {:?} (event.time)", job.event.time))?;
+        if schema.index_of(&job.event.time).is_err() {
+            return Err(anyhow!("there is no column {:?} (event.time)", job.event.time));
+        }
+        let columns = StoredColumns::new(schema.as_ref().clone(), event_uses(&job))?;
         // A request waits for an answer for each of its rows: what is skipped is left out before.
         let filter = job.event.filter.take();
         let filter = filter
@@ -228,7 +231,11 @@ impl Predictor {
                 return Err(format!("there is no column {:?}", field.name()));
             }
         }
-        let rows = self.columns.arrange(&stamped, &[]).map_err(|error| error.to_string())?;
+        let Normalised { rows, refused } =
+            self.columns.arrange(&stamped, &[]).map_err(|error| error.to_string())?;
+        if let Some((row, why)) = refused.first() {
+            return Err(format!("row {row}: {why}"));
+        }
         let Some(filter) = &self.filter else { return Ok((rows, 0)) };
         let passes = filter.evaluate(rows.columns(), rows.num_rows());
         let passes = passes.map_err(|error| format!("event.filter: {error}"))?;

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, NullBufferBuilder, StringArray,
-    StructArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, NullBufferBuilder, StringArray, StructArray,
+    UInt64Array,
 };
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
@@ -15,7 +15,7 @@ use arrow::error::ArrowError;
 /// Of a text that does not fit.
 const TEXT_CHARS_MAX: usize = 60;
 
-/// A column of Int64, Float64, Utf8, Boolean, or a structure of such.
+/// A column of Int64, UInt64, Float64, Utf8, Boolean, or a structure of such.
 pub struct Column {
     name: String,
     values: Values,
@@ -24,9 +24,14 @@ pub struct Column {
 
 enum Values {
     Integers(Vec<i64>),
+    /// Integers that are not negative.
+    Counts(Vec<u64>),
     Floats(Vec<f64>),
     Truths(Vec<bool>),
-    Texts { bytes: Vec<u8>, ends: Vec<i32> },
+    Texts {
+        bytes: Vec<u8>,
+        ends: Vec<i32>,
+    },
     Members(Box<Columns>),
 }
 
@@ -92,6 +97,7 @@ impl Values {
     fn new(data_type: &DataType, name: &str) -> Result<Self, ArrowError> {
         match data_type {
             DataType::Int64 => Ok(Values::Integers(Vec::new())),
+            DataType::UInt64 => Ok(Values::Counts(Vec::new())),
             DataType::Float64 => Ok(Values::Floats(Vec::new())),
             DataType::Boolean => Ok(Values::Truths(Vec::new())),
             DataType::Utf8 => Ok(Values::Texts { bytes: Vec::new(), ends: vec![0] }),
@@ -105,6 +111,7 @@ impl Values {
     fn described(&self) -> &'static str {
         match self {
             Values::Integers(_) => "integer",
+            Values::Counts(_) => "integer of at least 0",
             Values::Floats(_) => "number",
             Values::Truths(_) => "truth value",
             Values::Texts { .. } => "text",
@@ -136,6 +143,7 @@ impl Column {
     pub fn push_null(&mut self) {
         match &mut self.values {
             Values::Integers(values) => values.push(0),
+            Values::Counts(values) => values.push(0),
             Values::Floats(values) => values.push(0.0),
             Values::Truths(values) => values.push(false),
             Values::Texts { ends, .. } => ends.push(ends[ends.len() - 1]),
@@ -156,9 +164,10 @@ impl Column {
     /// # Errors
     /// If it does not fit.
     pub fn push_integer(&mut self, value: i64) -> Result<(), String> {
-        match &mut self.values {
-            Values::Integers(values) => values.push(value),
-            Values::Floats(values) => values.push(value as f64),
+        match (&mut self.values, u64::try_from(value)) {
+            (Values::Integers(values), _) => values.push(value),
+            (Values::Counts(values), Ok(count)) => values.push(count),
+            (Values::Floats(values), _) => values.push(value as f64),
             _ => return Err(self.refusal(value)),
         }
         self.valid.append_non_null();
@@ -172,6 +181,7 @@ impl Column {
     pub fn push_unsigned(&mut self, value: u64) -> Result<(), String> {
         match (i64::try_from(value), &mut self.values) {
             (Ok(value), Values::Integers(values)) => values.push(value),
+            (_, Values::Counts(values)) => values.push(value),
             (_, Values::Floats(values)) => values.push(value as f64),
             _ => return Err(self.refusal(value)),
         }
@@ -186,6 +196,7 @@ impl Column {
             Values::Floats(values) => values.push(value),
             // serde_json takes "-0" for a float.
             Values::Integers(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
+            Values::Counts(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
             _ => return Err(self.refusal(format_args!("{value:?}"))),
         }
         self.valid.append_non_null();
@@ -237,6 +248,7 @@ impl Column {
         }
         match &mut self.values {
             Values::Integers(values) => values.truncate(rows),
+            Values::Counts(values) => values.truncate(rows),
             Values::Floats(values) => values.truncate(rows),
             Values::Truths(values) => values.truncate(rows),
             Values::Texts { bytes, ends } => {
@@ -256,6 +268,10 @@ impl Column {
             Values::Integers(values) => {
                 let room = Vec::with_capacity(values.len());
                 Arc::new(Int64Array::new(std::mem::replace(values, room).into(), nulls))
+            }
+            Values::Counts(values) => {
+                let room = Vec::with_capacity(values.len());
+                Arc::new(UInt64Array::new(std::mem::replace(values, room).into(), nulls))
             }
             Values::Floats(values) => {
                 let room = Vec::with_capacity(values.len());
@@ -280,15 +296,5 @@ impl Column {
                 Arc::new(StructArray::try_new_with_length(fields, arrays, nulls, rows)?)
             }
         })
-    }
-
-    pub fn data_type(&self) -> DataType {
-        match &self.values {
-            Values::Integers(_) => DataType::Int64,
-            Values::Floats(_) => DataType::Float64,
-            Values::Truths(_) => DataType::Boolean,
-            Values::Texts { .. } => DataType::Utf8,
-            Values::Members(members) => DataType::Struct(members.fields.clone()),
-        }
     }
 }

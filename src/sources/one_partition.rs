@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
-use arrow::datatypes::TimestampMillisecondType;
-use driftline_operators::admit::highest;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::{Chunk, Undecoded};
 use driftline_operators::ingest::Wake;
 
@@ -60,7 +59,7 @@ pub struct Place {
     pub name: String,
     pub stream: usize,
     pub partition: u32,
-    /// The column of event time, a timestamp in ms.
+    /// The column of event time.
     pub time_column: usize,
 }
 
@@ -102,17 +101,17 @@ impl<R: Reader> OnePartition<R> {
         OnePartition { has_joined: true, ..self }
     }
 
-    fn rows(&mut self, records: Records, now: Instant) -> Waiting {
-        let times = records.rows.column(self.place.time_column);
-        let times = times.as_primitive::<TimestampMillisecondType>();
+    fn rows(&mut self, records: Records, now: Instant) -> Result<Waiting, SourceError> {
+        let times = event_times(records.rows.column(self.place.time_column));
+        let times = times.map_err(|error| failed(&self.place.name, error))?;
         // Records without event time hold nothing up: they are read at once.
-        let reached = highest(times);
-        let lowest = reached.and_then(|_| arrow::compute::min(times)).unwrap_or(i64::MIN);
+        let reached = highest(&times);
+        let lowest = reached.and_then(|_| arrow::compute::min(&times)).unwrap_or(i64::MIN);
         let highest = self.highest.max(reached.unwrap_or(i64::MIN));
         let mut chunk = self.chunk(records);
         self.highest = highest;
         chunk.was_idle = self.silence.as_mut().is_some_and(|silence| silence.broken(now));
-        Waiting { offer: Offer::Rows { partition: self.place.partition, lowest }, chunk }
+        Ok(Waiting { offer: Offer::Rows { partition: self.place.partition, lowest }, chunk })
     }
 
     fn chunk(&self, records: Records) -> Chunk {
@@ -150,7 +149,7 @@ impl<R: Reader> Feed for OnePartition<R> {
             return Ok(self.waiting.insert(Waiting { offer: Offer::News, chunk }).offer);
         }
         let waiting = match self.reader.read()? {
-            Came::Records(records) => self.rows(*records, now),
+            Came::Records(records) => self.rows(*records, now)?,
             Came::Pending => return Ok(Offer::Pending),
             Came::Fetching => {
                 if let Some(silence) = &mut self.silence {

@@ -6,13 +6,13 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::columns::{normal_schema, normalise};
+use super::columns::{ColumnUses, Normalised, normal_schema, normalise};
 
 /// The columns as they are stored, those that folders stand for last, and which of them are wanted.
 #[derive(Clone)]
 pub struct StoredColumns {
     stored: Schema,
-    time: String,
+    uses: ColumnUses,
     wanted: Vec<usize>,
     schema: SchemaRef,
 }
@@ -21,11 +21,11 @@ impl StoredColumns {
     /// All columns of `stored`.
     ///
     /// # Errors
-    /// If none of them is called `time`.
-    pub fn new(stored: Schema, time: &str) -> Result<Self, ArrowError> {
-        let schema = normal_schema(&stored, time)?;
+    /// If none of them is the time of rows, or one cannot be what the job declares it.
+    pub fn new(stored: Schema, uses: ColumnUses) -> Result<Self, ArrowError> {
+        let schema = normal_schema(&stored, &uses)?;
         let wanted = (0..stored.fields().len()).collect();
-        Ok(StoredColumns { stored, time: time.to_owned(), wanted, schema })
+        Ok(StoredColumns { stored, uses, wanted, schema })
     }
 
     /// What is wanted, in the form of [`normalise`].
@@ -38,7 +38,7 @@ impl StoredColumns {
     /// # Errors
     /// If it is not wanted.
     pub fn time_column(&self) -> Result<usize, ArrowError> {
-        self.schema.index_of(&self.time)
+        self.schema.index_of(self.uses.time.as_deref().unwrap_or_default())
     }
 
     /// Wants only `columns`, by position in the schema.
@@ -52,6 +52,11 @@ impl StoredColumns {
         self.wanted.iter().copied().filter(move |&column| column < own)
     }
 
+    /// What is done with each column.
+    pub fn uses(&self) -> &ColumnUses {
+        &self.uses
+    }
+
     /// The wanted columns in their order and form, those of the folders among them.
     ///
     /// # Errors
@@ -60,7 +65,7 @@ impl StoredColumns {
         &self,
         batch: &RecordBatch,
         hive: &[(String, String)],
-    ) -> Result<RecordBatch, ArrowError> {
+    ) -> Result<Normalised, ArrowError> {
         let rows = batch.num_rows();
         let fields = self.wanted.iter().map(|&column| self.stored.field(column));
         let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = fields
@@ -76,7 +81,7 @@ impl StoredColumns {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let schema = Arc::new(Schema::new(fields));
         let arranged = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        normalise(&arranged, &self.schema)
+        normalise(&arranged, &self.schema, &self.uses)
     }
 }
 

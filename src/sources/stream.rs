@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use arrow::datatypes::TimeUnit;
 use indexmap::IndexMap;
 
+use super::columns::ColumnUses;
 use super::kafka::begin::Place;
 use super::own::OwnEvents;
 use crate::config::job::{Format, JsonType};
@@ -21,10 +23,14 @@ pub struct StreamSpec {
     pub format: Option<Format>,
     /// The column of event time.
     pub time: String,
-    /// Declared columns of JSON lines.
+    /// What integers of `time` count since 1970; ms where the job does not say.
+    pub time_unit: Option<TimeUnit>,
+    /// Declared columns.
     pub columns: IndexMap<String, JsonType>,
-    /// Columns that JSON lines may hold as integers or as text: ids and keys.
+    /// Columns that rows are told apart, grouped or found by: integers and text stay what they are.
     pub keys: Vec<String>,
+    /// Columns that expressions of such keys are made of.
+    pub key_parts: Vec<String>,
     /// Rows before it (ms) are of no use, not even to windows.
     pub from: i64,
     /// Rows at or after it (ms) are of no use.
@@ -39,6 +45,18 @@ pub struct StreamSpec {
 }
 
 impl StreamSpec {
+    /// What is done with each column.
+    pub fn uses(&self) -> ColumnUses {
+        ColumnUses {
+            time: Some(self.time.clone()),
+            time_unit: self.time_unit,
+            keys: self.keys.iter().cloned().collect(),
+            key_parts: self.key_parts.iter().cloned().collect(),
+            declared: self.columns.clone(),
+            columns_key: self.columns_key.clone(),
+        }
+    }
+
     /// Whether it is read from standard input.
     pub fn is_standard_input(&self) -> bool {
         self.own.is_none() && self.topics.is_none() && self.path.as_os_str() == "-"

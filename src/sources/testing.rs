@@ -86,6 +86,8 @@ pub fn spec(path: &Path) -> StreamSpec {
             ("n".to_owned(), JsonType::Int64),
         ]),
         keys: Vec::new(),
+        key_parts: Vec::new(),
+        time_unit: None,
         from: i64::MIN,
         to: i64::MAX,
         idle_timeout_ms: None,

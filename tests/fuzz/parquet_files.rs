@@ -32,6 +32,8 @@ fn spec(path: &Path, time: &str) -> StreamSpec {
         time: time.to_owned(),
         columns: IndexMap::new(),
         keys: Vec::new(),
+        key_parts: Vec::new(),
+        time_unit: None,
         from: i64::MIN,
         to: i64::MAX,
         idle_timeout_ms: None,

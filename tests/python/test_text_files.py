@@ -189,6 +189,18 @@ def test_lists_are_said_by_name(tmp_path):
     assert '"tags" is a list' in error
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_folders_of_text_are_no_columns_and_that_is_said(tmp_path, form):
+    folder = tmp_path / "in" / "year=2013"
+    folder.mkdir(parents=True)
+    if form == "jsonl":
+        write_lines(folder / "a.jsonl", [{"t": 1, "id": "a"}])
+    else:
+        (folder / "a.csv").write_text("t,id\n1,a\n")
+    error = refusal("check", job(tmp_path, {"f": plain("year")}, "in"))
+    assert '"year" stands in the names of folders' in error, error
+
+
 def nested_rows():
     rng = random.Random(9)
     pick = lambda *options: rng.choice(options)  # noqa: E731

@@ -6,7 +6,7 @@ pub mod declaration;
 pub mod functions;
 pub mod plan;
 pub mod sql;
-mod sql_bounds;
+pub mod sql_bounds;
 pub mod table;
 pub mod trip;
 pub mod window;

@@ -1,5 +1,6 @@
-//! How much there may be of an SQL expression: what compiles and evaluates it goes down into it by
-//! recursion, so one that is nested without bound ends the stack.
+//! What the tokens of an SQL expression tell before it is compiled: its names, and how much there is of
+//! it. What compiles and evaluates it goes down into it by recursion, so one that is nested without
+//! bound ends the stack.
 
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::Keyword;
@@ -44,9 +45,34 @@ fn is_operator(token: &Token) -> bool {
     }
 }
 
+/// The names in `sql` that may be of columns: all words but those of functions.
+pub fn identifiers(sql: &str) -> Vec<String> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let tokens: Vec<&Token> =
+        tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+    let names = tokens.iter().enumerate().filter_map(|(at, token)| match token {
+        Token::Word(word) if tokens.get(at + 1) != Some(&&Token::LParen) => {
+            Some(word.value.clone())
+        }
+        _ => None,
+    });
+    names.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_from_functions_and_texts() {
+        let sql = "concat(CAST(user AS VARCHAR), 'item', \"the item\", a.b)";
+        let names = identifiers(sql);
+        for name in ["user", "the item", "a"] {
+            assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
+        }
+        assert!(!names.iter().any(|name| name == "item" || name == "concat"), "{names:?}");
+        assert!(identifiers("'no end").is_empty());
+    }
 
     #[test]
     fn only_what_nests_counts() {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
@@ -62,6 +63,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
 
     let event = Event {
         time: raw.event.time,
+        time_unit: raw.event.time_unit.map(TimeUnit::from),
         id: raw.event.id,
         key: raw.event.key,
         filter: raw.event.filter,
@@ -96,6 +98,11 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     }
     let kafka = check_kafka(raw.kafka, &raw.sinks)?;
     let outputs = check_sinks(raw.sinks, folder, &name)?;
+    let has_topics = source.as_ref().is_some_and(|source| source.topics.is_some());
+    if drift.is_some() && has_topics && outputs.drift.format != Format::Parquet {
+        warnings
+            .push("sinks.drift.format is that of a replay: a live run writes Parquet".to_owned());
+    }
     let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
     Ok(Job {
         path: path.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use arrow::datatypes::TimeUnit;
 use indexmap::IndexMap;
 
 use super::problem::{Problem, at_least};
@@ -44,6 +45,7 @@ fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, Pr
     at_least(&key("max_age_ms"), raw.max_age_ms.unwrap_or(1), 1)?;
     let versions = TableVersions {
         time,
+        time_unit: raw.time_unit.map(TimeUnit::from),
         sequence: raw.sequence,
         delete: raw.delete,
         max_age_ms: raw.max_age_ms,

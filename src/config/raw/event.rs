@@ -4,13 +4,15 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::words::{ColumnType, LateWord};
+use super::words::{ColumnType, LateWord, TimeUnitWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventSection {
     /// The column of event time: a timestamp, integer milliseconds since 1970, or RFC 3339 text.
     pub time: String,
+    /// What numbers of the event time count since 1970. Milliseconds where it is not set.
+    pub time_unit: Option<TimeUnitWord>,
     /// The column of the event's id, of text or integers. Ties of event time are in order of it;
     /// without it, in order of file and position.
     pub id: Option<String>,
@@ -34,7 +36,9 @@ pub struct EventSection {
     /// After so long (ms) without a row nothing waits for live input any more. For ever where it
     /// is not set.
     pub idle_timeout_ms: Option<u64>,
-    /// Types of columns. Of JSON and CSV others are told by the first records.
+    /// Types of columns, whatever events come as. A number that is not declared is float64, but for
+    /// ids and keys; a topic's columns are those that are declared. Of JSON a name may be the path
+    /// to a member of an object: `"a.b"`.
     #[serde(default)]
     pub columns: IndexMap<String, ColumnType>,
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::OneOrMore;
-use super::words::{ColumnType, Compression, FileFormat};
+use super::words::{ColumnType, Compression, FileFormat, TimeUnitWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +54,8 @@ pub struct TableSection {
     /// The column that says when a row's values begin to hold. With it the table changes, and is
     /// looked up as of each event's time.
     pub time: Option<String>,
+    /// What numbers of `time` count since 1970. Milliseconds where it is not set. Only with `time`.
+    pub time_unit: Option<TimeUnitWord>,
     /// An integer column: of rows with equal key and time the one with the greatest counts. The
     /// later row where it is not set. Only with `time`.
     pub sequence: Option<String>,
@@ -74,7 +76,8 @@ pub struct TableSection {
     /// After so long (ms) without a row nothing waits for live input any more. For ever where it
     /// is not set. Only with `time`.
     pub idle_timeout_ms: Option<u64>,
-    /// Types of columns. Of JSON and CSV others are told by the first records.
+    /// Types of columns, whatever rows come as. A number that is not declared is float64, but for
+    /// keys and sequences.
     pub columns: Option<IndexMap<String, ColumnType>>,
 }
 
@@ -83,6 +86,7 @@ impl TableSection {
     pub fn set_without_time(&self) -> Option<&'static str> {
         [
             ("topic", self.topic.is_some()),
+            ("time_unit", self.time_unit.is_some()),
             ("sequence", self.sequence.is_some()),
             ("delete", self.delete.is_some()),
             ("max_age_ms", self.max_age_ms.is_some()),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Formatter};
 
+use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::features::declaration::Literal;
 use driftline_operators::features::window::Aggregate;
@@ -44,6 +45,20 @@ macro_rules! words {
             }
         }
     };
+}
+
+words! {
+    /// What integers of a time count since 1970.
+    TimeUnitWord for TimeUnit {
+        /// Seconds.
+        S => TimeUnit::Second,
+        /// Milliseconds.
+        Ms => TimeUnit::Millisecond,
+        /// Microseconds.
+        Us => TimeUnit::Microsecond,
+        /// Nanoseconds.
+        Ns => TimeUnit::Nanosecond,
+    }
 }
 
 words! {

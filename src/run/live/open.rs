@@ -12,8 +12,8 @@ use crate::kafka::Cluster;
 use crate::kafka::health::Told;
 use crate::run::options::{OpenTopics, RunOptions};
 use crate::run::prepare::inputs::as_of_tables;
+use crate::sources::columns::declared_type;
 use crate::sources::inputs::Topics;
-use crate::sources::json::decoder::json_type;
 use crate::sources::kafka::back::{self, Reach};
 use crate::sources::kafka::begin::{self, Place};
 use crate::sources::kafka::joins::Joins;
@@ -93,7 +93,7 @@ fn read_back(
     places: &mut [Place],
 ) -> Result<i64> {
     let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(i64::MIN) };
-    let time = Field::new(&job.event.time, json_type(*declared), true);
+    let time = Field::new(&job.event.time, declared_type(*declared), true);
     let reach = Reach {
         windows_ms: job.windows_reach_ms(),
         allowed_lateness_ms: job.event.allowed_lateness_ms,

@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use driftline_operators::features::sql_bounds::identifiers;
 use driftline_operators::watermark::StreamBounds;
 
-use crate::config::job::{Input, Table, TableVersions};
+use crate::config::job::{Input, ShardBy, Table, TableVersions};
 use crate::config::{Job, Problem};
 use crate::run::options::{RunOptions, TopicUse};
+use crate::sources::columns::ColumnUses;
 use crate::sources::inputs::Inputs;
 use crate::sources::stream::{StreamSpec, TopicSpec};
 use crate::sources::unreadable;
+
+/// What messages call the declared columns of events.
+const EVENT_COLUMNS: &str = "[event.columns]";
 
 /// The as-of tables of a job, by name, in the order of their streams.
 pub fn as_of_tables(job: &Job) -> impl Iterator<Item = (&String, &Table, &TableVersions)> {
@@ -29,7 +34,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         (None, None, None) => return Err(without_source(job)),
     };
     let event = &job.event;
-    let keys = [&event.id, &event.key].into_iter().flatten().cloned().collect();
+    let EventKeys { keys, key_parts } = event_keys(job);
     let events = StreamSpec {
         path: source.path,
         own: options.events.clone(),
@@ -37,9 +42,11 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         format: source.format,
         time: event.time.clone(),
         time_key: "event.time".to_owned(),
-        columns_key: "[event.columns]".to_owned(),
+        columns_key: EVENT_COLUMNS.to_owned(),
+        time_unit: event.time_unit,
         columns: event.columns.clone(),
         keys,
+        key_parts,
         from: warm_up_from(job, options),
         to: options.to(),
         idle_timeout_ms: event.idle_timeout_ms,
@@ -60,7 +67,9 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
             time: versions.time.clone(),
             time_key: format!("tables.{name}.time"),
             columns_key: format!("[tables.{name}.columns]"),
+            time_unit: versions.time_unit,
             columns: table.columns.clone(),
+            key_parts: Vec::new(),
             keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),
             // A version holds until the next one, however long ago it came.
             from: match versions.max_age_ms {
@@ -76,6 +85,42 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
     all_there(job, options, &events, &tables)?;
     let topics = options.topics.reading().cloned();
     Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?.with_topics(topics))
+}
+
+/// Columns of the event that rows are told apart, grouped or found by.
+#[derive(Default)]
+struct EventKeys {
+    keys: Vec<String>,
+    /// Those of expressions of keys.
+    key_parts: Vec<String>,
+}
+
+fn event_keys(job: &Job) -> EventKeys {
+    let event = &job.event;
+    let mut keys: Vec<String> = [&event.id, &event.key].into_iter().flatten().cloned().collect();
+    if let ShardBy::Column(name) = &job.shard_by {
+        keys.push(name.clone());
+    }
+    let expressions = job.features.iter().filter_map(|(_, feature)| feature.kind.key());
+    let expressions: Vec<&String> = expressions.collect();
+    // One that is a column's name, whatever characters that has, is this column.
+    keys.extend(expressions.iter().map(|&key| key.clone()));
+    let key_parts = expressions.iter().flat_map(|key| identifiers(key)).collect();
+    EventKeys { keys, key_parts }
+}
+
+/// What the job does with the columns of the events.
+pub fn event_uses(job: &Job) -> ColumnUses {
+    let EventKeys { keys, key_parts } = event_keys(job);
+    let event = &job.event;
+    ColumnUses {
+        time: Some(event.time.clone()),
+        time_unit: event.time_unit,
+        keys: keys.into_iter().collect(),
+        key_parts: key_parts.into_iter().collect(),
+        declared: event.columns.clone(),
+        columns_key: EVENT_COLUMNS.to_owned(),
+    }
 }
 
 type AsOf<'a> = (&'a String, &'a Table, &'a TableVersions);

@@ -10,15 +10,18 @@ use arrow::array::{
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use driftline_operators::features::table::{StaticTable, TableError};
 use indexmap::IndexMap;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::config::job::{Format, Table};
+use crate::sinks::without_prefixes;
+use crate::sources::columns::{ColumnUses, Normalised, normal_schema, normalise};
 use crate::sources::files::{self, InputFile};
 use crate::sources::json::decoder::{Decoded, LineDecoder};
 use crate::sources::json::lines::Line;
-use crate::sources::json::{CHUNK_BYTES_MAX, Looked, Wanted};
+use crate::sources::json::{CHUNK_BYTES_MAX, Looked};
 use crate::sources::parquet::guard::{self, guarded};
 use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::{SourceError, damaged, failed, unreadable};
@@ -55,7 +58,9 @@ fn load_one(name: &str, table: &Table) -> Result<LoadedTable> {
     let format = files::format(&listed, table.format()).with_context(in_job)?;
     let files = listed.len();
     let (rows, untyped) = match format {
-        Format::Parquet => (read_files(&listed).with_context(in_job)?, IndexMap::new()),
+        Format::Parquet => {
+            (read_files(&listed, &uses(name, table)).with_context(in_job)?, IndexMap::new())
+        }
         Format::Json | Format::Csv => {
             read_text(listed, format, name, table).with_context(in_job)?
         }
@@ -70,6 +75,16 @@ fn load_one(name: &str, table: &Table) -> Result<LoadedTable> {
     Ok(LoadedTable { table: loaded, columns, format, files, untyped })
 }
 
+/// What is done with the columns of a static table.
+fn uses(name: &str, table: &Table) -> ColumnUses {
+    ColumnUses {
+        keys: std::iter::once(table.key.clone()).collect(),
+        declared: table.columns.clone(),
+        columns_key: format!("[tables.{name}.columns]"),
+        ..ColumnUses::default()
+    }
+}
+
 /// All rows of files of text. A line that is no row is an error: a table with holes would give other
 /// features.
 fn read_text(
@@ -78,17 +93,15 @@ fn read_text(
     name: &str,
     table: &Table,
 ) -> Result<(RecordBatch, IndexMap<String, String>), SourceError> {
-    let columns_key = format!("[tables.{name}.columns]");
-    let (declared, keys) = (&table.columns, vec![table.key.as_str()]);
-    let wanted = Wanted { time: None, declared, keys, columns_key: &columns_key };
-    let said = |error: arrow::error::ArrowError| failed(table.file().display(), error);
-    let Looked { mut lines, fields, untyped, sampled } = Looked::at(files, format, &wanted)?;
+    let uses = uses(name, table);
+    let said = |error: ArrowError| failed(table.file().display(), error);
+    let Looked { mut lines, fields, untyped, sampled } = Looked::at(files, format, &uses)?;
     if fields.is_empty() && sampled > 0 && format == Format::Json {
         let message = format!("not JSON lines: none of its first lines ({sampled}) is an object");
         return Err(failed(table.file().display(), message));
     }
-    let schema = Arc::new(Schema::new(fields.clone()));
-    let mut decoder = LineDecoder::new(format, &fields, schema.clone()).map_err(said)?;
+    let mut decoder = LineDecoder::new(format, &fields, uses).map_err(said)?;
+    let schema = decoder.schema().clone();
     let mut batches = Vec::new();
     loop {
         let (mut chunk, mut bytes): (Vec<Line>, usize) = (Vec::new(), 0);
@@ -113,11 +126,12 @@ fn read_text(
 }
 
 /// All rows of Parquet files, with the columns that their folders stand for.
-fn read_files(files: &[InputFile]) -> Result<RecordBatch> {
+fn read_files(files: &[InputFile], uses: &ColumnUses) -> Result<RecordBatch> {
     let mut batches = Vec::new();
     let mut fields: IndexMap<String, (Field, &Path)> = IndexMap::new();
     for file in files {
-        let rows = with_hive(read_parquet(&file.path)?, &file.hive)?;
+        let rows = in_normal_form(with_hive(read_parquet(&file.path)?, &file.hive)?, uses)
+            .map_err(|error| failed(file.path.display(), without_prefixes(&error.to_string())))?;
         for field in rows.schema().fields() {
             let known = (field.as_ref().clone().with_nullable(true), file.path.as_path());
             let (of, first) = fields.entry(field.name().clone()).or_insert(known);
@@ -139,6 +153,16 @@ fn read_files(files: &[InputFile]) -> Result<RecordBatch> {
     let batches: Vec<RecordBatch> =
         batches.iter().map(|batch| arranged(batch, &schema)).collect::<Result<_>>()?;
     Ok(concat_batches(&schema, &batches)?)
+}
+
+/// A value that its column cannot hold is an error, as a line of text that is no row.
+fn in_normal_form(rows: RecordBatch, uses: &ColumnUses) -> Result<RecordBatch, ArrowError> {
+    let schema = normal_schema(&rows.schema(), uses)?;
+    let Normalised { rows, refused } = normalise(&rows, &schema, uses)?;
+    match refused.first() {
+        Some((row, why)) => Err(ArrowError::SchemaError(format!("row {}: {why}", row + 1))),
+        None => Ok(rows),
+    }
 }
 
 /// The columns of `schema`, null where the batch has none.

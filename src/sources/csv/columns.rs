@@ -10,9 +10,8 @@ use super::record::Record;
 use super::values::{integer, is_missing, number, truth};
 use crate::sources::growing::{Column, Columns};
 use crate::sources::json::lines::TextFile;
-use crate::sources::json::tokens::without_mark;
 
-/// Columns of Int64, Float64, Utf8 and Boolean that grow by records. An empty field is null, quoted
+/// Columns of Int64, UInt64, Float64, Utf8 and Boolean that grow by records. An empty field is null, quoted
 /// or not, and so is `NaN` where it is no text; blanks around what is no text are passed over.
 pub struct CsvColumns {
     schema: SchemaRef,
@@ -48,7 +47,7 @@ impl CsvColumns {
         if !Arc::ptr_eq(file, &self.fields.file) {
             self.fields = Fields::of(file.clone(), &self.columns);
         }
-        let read = self.read(without_mark(bytes));
+        let read = self.read(bytes);
         match read {
             Ok(()) => self.columns.fill(self.rows),
             Err(_) => self.columns.truncate(self.rows),
@@ -106,6 +105,10 @@ fn push(column: &mut Column, data_type: &DataType, text: &str) -> Result<(), Str
     }
     let pushed = match data_type {
         DataType::Int64 => integer(word).map(|value| column.push_integer(value)),
+        DataType::UInt64 => match word.parse() {
+            Ok(count) => Some(column.push_unsigned(count)),
+            Err(_) => integer(word).map(|value| column.push_integer(value)),
+        },
         DataType::Float64 => number(word).map(|value| column.push_float(value)),
         _ => truth(word).map(|value| column.push_truth(value)),
     };

@@ -5,16 +5,17 @@ use indexmap::IndexMap;
 
 use super::record::Record;
 use super::values::{integer, is_code, is_missing, number, truth};
-use crate::config::job::JsonType;
-use crate::sources::json::decoder::json_type;
+use crate::sources::columns::{ColumnUse, ColumnUses, declared_type};
 use crate::sources::json::learn::{Learned, Untyped};
 use crate::sources::json::lines::Line;
-use crate::sources::json::tokens::without_mark;
 
 /// How often fields said what.
 #[derive(Default)]
 struct Seen {
     integers: usize,
+    has_negatives: bool,
+    /// Integers beyond those of Int64.
+    has_large: bool,
     numbers: usize,
     truths: usize,
     texts: usize,
@@ -27,8 +28,12 @@ impl Seen {
             return;
         }
         let is_number = !is_code(word);
-        if is_number && integer(word).is_some() {
+        if let Some(integer) = integer(word).filter(|_| is_number) {
             self.integers += 1;
+            self.has_negatives |= integer < 0;
+        } else if is_number && word.parse::<u64>().is_ok() {
+            self.integers += 1;
+            self.has_large = true;
         } else if is_number && number(word).is_some() {
             self.numbers += 1;
         } else if truth(word).is_some() {
@@ -50,41 +55,42 @@ impl Seen {
         }
     }
 
-    /// Of an id or a key: integers if all are, so that none is lost.
-    fn key_type(&self) -> Option<DataType> {
+    /// Of integers alone.
+    fn integer_type(&self) -> Option<DataType> {
         match (self.integers, self.numbers + self.truths + self.texts) {
-            (0, 0) => None,
-            (_, 0) => Some(DataType::Int64),
-            _ => Some(DataType::Utf8),
+            (1.., 0) if !self.has_large => Some(DataType::Int64),
+            (1.., 0) if !self.has_negatives => Some(DataType::UInt64),
+            _ => None,
         }
     }
 
-    /// Of event time: integers or text, whatever most are.
-    fn time_type(&self) -> Option<DataType> {
-        let others = self.numbers + self.truths + self.texts;
-        match (self.integers, others) {
-            (0, 0) => None,
-            (integers, others) if integers >= others => Some(DataType::Int64),
-            _ => Some(DataType::Utf8),
-        }
+    fn column_type(&self, name: &str, uses: &ColumnUses) -> Option<DataType> {
+        let values = self.value_type()?;
+        let others = self.truths + self.texts;
+        Some(match uses.of(name) {
+            ColumnUse::Declared(declared) => declared_type(declared),
+            ColumnUse::Time if uses.time_unit.is_some() && self.numbers > others => {
+                DataType::Float64
+            }
+            ColumnUse::Time if self.integers >= self.numbers + others => DataType::Int64,
+            ColumnUse::Time => DataType::Utf8,
+            // As text no key is lost.
+            _ if uses.keys.contains(name) => self.integer_type().unwrap_or(DataType::Utf8),
+            _ if uses.key_parts.contains(name) => self.integer_type().unwrap_or(values),
+            _ => values,
+        })
     }
 }
 
 /// Columns of the sampled records among those of the headers, `names`: as declared, else numbers as
 /// Float64, truth values and text. Ids and keys that are integers stay integers.
-pub fn infer(
-    names: &[String],
-    sample: &[Line],
-    time: &str,
-    declared: &IndexMap<String, JsonType>,
-    keys: &[&str],
-) -> Learned {
+pub fn infer(names: &[String], sample: &[Line], uses: &ColumnUses) -> Learned {
     let mut seen: IndexMap<&str, Seen> =
         names.iter().map(|n| (n.as_str(), Seen::default())).collect();
     for line in sample.iter().filter(|line| !line.too_long) {
         let header = &line.file.header;
         let mut record = Record::new(header.delimiter);
-        if record.split(without_mark(&line.bytes)).is_err() || record.len() != header.names.len() {
+        if record.split(&line.bytes).is_err() || record.len() != header.names.len() {
             continue;
         }
         for (name, text) in header.names.iter().zip(record.iter()) {
@@ -95,12 +101,8 @@ pub fn infer(
     }
     let mut learned = Learned::default();
     for (name, seen) in seen.into_iter().filter(|(name, _)| !name.is_empty()) {
-        let found = match declared.get(name) {
-            Some(declared) => Some(json_type(*declared)),
-            None if name == time => seen.time_type(),
-            None if keys.contains(&name) => seen.key_type(),
-            None => seen.value_type(),
-        };
+        let declared = uses.declared.get(name).map(|declared| declared_type(*declared));
+        let found = declared.or_else(|| seen.column_type(name, uses));
         match found {
             Some(found) => learned.fields.push(Field::new(name, found, true)),
             None => drop(learned.untyped.insert(name.to_owned(), Untyped::Null)),
@@ -126,7 +128,9 @@ mod tests {
             Line { bytes, too_long: false, position: 0, file, number: 1 }
         };
         let sample: Vec<Line> = records.iter().map(line).collect();
-        let learned = infer(&names, &sample, "t", &IndexMap::new(), keys);
+        let keys = keys.iter().map(|&name| name.to_owned()).collect();
+        let uses = ColumnUses { time: Some("t".to_owned()), keys, ..ColumnUses::default() };
+        let learned = infer(&names, &sample, &uses);
         let of = |field: Field| (field.name().clone(), field.data_type().clone());
         learned.fields.into_iter().map(of).collect()
     }
@@ -146,6 +150,8 @@ mod tests {
         assert_eq!(found, expected.map(|(name, found)| (name.to_owned(), found)));
         let found =
             types("t,k", &["2013-01-01 05:00:00,7", "2013-01-01,18446744073709551615"], &["k"]);
-        assert!(found.iter().all(|(_, found)| *found == DataType::Utf8));
+        assert_eq!((&found[0].1, &found[1].1), (&DataType::Utf8, &DataType::UInt64));
+        let found = types("t,k", &["7,1", "8,a"], &["k"]);
+        assert_eq!((&found[0].1, &found[1].1), (&DataType::Int64, &DataType::Utf8));
     }
 }

@@ -16,7 +16,11 @@ pub struct Record {
 impl Record {
     pub fn new(delimiter: u8) -> Self {
         let reader = ReaderBuilder::new().delimiter(delimiter).build();
-        Record { delimiter, reader, text: Vec::new(), ends: vec![0; 16], fields: 0 }
+        let mut record =
+            Record { delimiter, reader, text: Vec::new(), ends: vec![0; 16], fields: 0 };
+        // csv-core takes a byte order mark off what it is given first, and here no record is that.
+        record.parse(b"");
+        record
     }
 
     /// Takes the fields of `record`, which has no line end outside of quotes.
@@ -30,32 +34,36 @@ impl Record {
         if quotes.are_open() {
             return Err("a quote is not closed".to_owned());
         }
-        self.reader.reset();
-        // No field is longer than what it is written as.
-        self.text.resize(record.len().max(self.text.len()).max(1), 0);
-        let (mut read, mut written, mut fields) = (0, 0, 0);
-        loop {
-            let (result, more, wrote, ended) = self.reader.read_record(
-                &record[read..],
-                &mut self.text[written..],
-                &mut self.ends[fields..],
-            );
-            read += more;
-            written += wrote;
-            fields += ended;
-            match result {
-                ReadRecordResult::Record => break,
-                ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len(), 0),
-                ReadRecordResult::OutputFull => self.text.resize(2 * self.text.len(), 0),
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::End => break,
-            }
-        }
-        self.fields = fields;
+        let read = self.parse(record);
         match record[read..].iter().all(u8::is_ascii_whitespace) {
             true => Ok(()),
             false => Err("a carriage return outside of quotes".to_owned()),
         }
+    }
+
+    /// Takes the fields of the first record in `record`; returns how many bytes that has.
+    fn parse(&mut self, record: &[u8]) -> usize {
+        // No field is longer than what it is written as.
+        self.text.resize(self.text.len().max(record.len() + 1), 0);
+        let (mut written, mut fields, mut read) = (0, 0, 0);
+        loop {
+            // The end of its line is not a part of the record.
+            let input = if read < record.len() { &record[read..] } else { b"\n" };
+            let (result, more, wrote, ended) =
+                self.reader.read_record(input, &mut self.text[written..], &mut self.ends[fields..]);
+            read += more;
+            written += wrote;
+            fields += ended;
+            match result {
+                ReadRecordResult::Record | ReadRecordResult::End => break,
+                ReadRecordResult::OutputEndsFull => self.ends.resize(2 * self.ends.len(), 0),
+                ReadRecordResult::OutputFull => self.text.resize(2 * self.text.len(), 0),
+                ReadRecordResult::InputEmpty if read > record.len() => break,
+                ReadRecordResult::InputEmpty => {}
+            }
+        }
+        self.fields = fields;
+        read.min(record.len())
     }
 
     pub fn len(&self) -> usize {
@@ -84,6 +92,7 @@ mod tests {
             (",\"\",", vec!["", "", ""]),
             ("a\"b, \"c", vec!["a\"b", " \"c"]),
             ("#1", vec!["#1"]),
+            ("\u{feff}1", vec!["\u{feff}1"]),
             (&many, vec!["é"; 300]),
         ] {
             record.split(text.as_bytes()).unwrap();

@@ -3,41 +3,28 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use crate::config::job::{Format, JsonType};
-use crate::sources::columns::{normalise, time_type};
+use crate::config::job::Format;
+use crate::sources::columns::{ColumnUses, normal_schema, normalise};
 use crate::sources::csv::columns::CsvColumns;
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::json::lines::{LINE_BYTES_MAX, Line};
 
-/// What a declared column is read as.
-pub fn json_type(declared: JsonType) -> DataType {
-    match declared {
-        JsonType::Int64 => DataType::Int64,
-        JsonType::Float64 => DataType::Float64,
-        JsonType::Utf8 => DataType::Utf8,
-        JsonType::Boolean => DataType::Boolean,
-    }
-}
-
 /// The schema of events that are read as `read_as`.
-pub fn event_schema(read_as: &[Field], time: &str) -> SchemaRef {
-    let fields: Vec<Field> = read_as
-        .iter()
-        .map(|field| match field.name() == time {
-            true => Field::new(time, time_type(), true),
-            false => field.clone(),
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
+///
+/// # Errors
+/// If none of these is the time.
+pub fn event_schema(read_as: &[Field], uses: &ColumnUses) -> Result<SchemaRef, ArrowError> {
+    normal_schema(&Schema::new(read_as.to_vec()), uses)
 }
 
 /// Lines to columns. A line that is no event of the schema is found out and does no harm to others.
 pub struct LineDecoder {
     columns: Columns,
     schema: SchemaRef,
+    uses: ColumnUses,
 }
 
 enum Columns {
@@ -54,18 +41,17 @@ pub struct Decoded {
 }
 
 impl LineDecoder {
-    /// Reads lines of a format as `read_as` and gives events of `schema`, which [`event_schema`] made
-    /// of it.
+    /// Reads lines of a format as `read_as` and gives events of [`event_schema`].
     ///
     /// # Errors
-    /// If a column has a type that text is not read as.
-    pub fn new(format: Format, read_as: &[Field], schema: SchemaRef) -> Result<Self, ArrowError> {
+    /// If a column has a type that text is not read as, or none is the time.
+    pub fn new(format: Format, read_as: &[Field], uses: ColumnUses) -> Result<Self, ArrowError> {
         let columns = Arc::new(Schema::new(read_as.to_vec()));
         let columns = match format {
             Format::Csv => Columns::Csv(CsvColumns::new(columns)?),
             Format::Json | Format::Parquet => Columns::Json(JsonColumns::new(columns)?),
         };
-        Ok(LineDecoder { columns, schema })
+        Ok(LineDecoder { columns, schema: event_schema(read_as, &uses)?, uses })
     }
 
     /// Of the events that come out.
@@ -97,13 +83,16 @@ impl LineDecoder {
             Columns::Json(columns) => columns.finish()?,
             Columns::Csv(columns) => columns.finish()?,
         };
-        let events = normalise(&read, &self.schema)?;
+        // What does not fit its column was found out above.
+        let events = normalise(&read, &self.schema, &self.uses)?.rows;
         Ok(Decoded { events, rows, bad })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType;
+
     use super::*;
 
     fn line(text: &str) -> Line {
@@ -117,7 +106,8 @@ mod tests {
             Field::new("x", DataType::Float64, true),
             Field::new("s", DataType::Utf8, true),
         ];
-        LineDecoder::new(Format::Json, &fields, event_schema(&fields, "t")).unwrap()
+        let uses = ColumnUses { time: Some("t".to_owned()), ..ColumnUses::default() };
+        LineDecoder::new(Format::Json, &fields, uses).unwrap()
     }
 
     const GOOD: &str = r#"{"t": 5, "x": 1.5, "s": "a", "more": [1]}"#;

@@ -4,10 +4,10 @@ use arrow::datatypes::{DataType, Field, Fields};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::decoder::json_type;
 use super::lines::Line;
 use super::tokens::{Infinity, Mended, without_mark};
 use crate::config::job::JsonType;
+use crate::sources::columns::{ColumnUse, ColumnUses, declared_type};
 
 /// Levels of objects within each other that are read; what is deeper is passed over.
 const LEVELS_MAX: usize = 16;
@@ -49,42 +49,37 @@ enum Kind {
 struct Seen {
     /// How often, in the order of their first values.
     kinds: IndexMap<Kind, usize>,
+    has_negatives: bool,
+    /// Integers beyond those of Int64.
+    has_large: bool,
     members: IndexMap<String, Seen>,
     is_wide: bool,
 }
 
 /// Columns of the sampled lines: as declared, else text, truth values, numbers as Float64, and objects
-/// as structures of such. Ids and keys that are mostly integers stay integers; an event time that is
-/// a number is one. A declared name may be the path to a member of an object, `a.b`.
-pub fn infer(
-    sample: &[Line],
-    time: &str,
-    declared: &IndexMap<String, JsonType>,
-    text_or_integer: &[&str],
-) -> Learned {
+/// as structures of such. Ids and keys that are mostly integers stay integers, and parts of keys that
+/// are nothing else; an event time that is a number is an integer, or of fractions if its unit is
+/// named. A declared name may be the path to a member of an object, `a.b`.
+pub fn infer(sample: &[Line], uses: &ColumnUses) -> Learned {
     let mut columns: IndexMap<String, Seen> = IndexMap::new();
     for line in sample {
         let Some((object, infinity)) = read(&line.bytes) else { continue };
         for (name, value) in object {
-            let integers = match () {
-                () if name == time => Integers::All,
-                () if text_or_integer.contains(&name.as_str()) => Integers::Whole,
-                () => Integers::None,
-            };
             let seen = columns.entry(name).or_default();
             let mut room = MEMBERS_MAX.saturating_sub(seen.count());
-            seen.add(value, infinity.as_ref(), integers, LEVELS_MAX, &mut room);
+            seen.add(value, infinity.as_ref(), LEVELS_MAX, &mut room);
         }
     }
     let mut learned = Learned::default();
     let (mut types, mut untyped): (IndexMap<String, DataType>, _) = Default::default();
     for (name, seen) in columns {
-        if let Some(found) = seen.data_type(&name, &mut untyped) {
+        let number = seen.number_type(&name, uses);
+        if let Some(found) = seen.data_type(number, &name, &mut untyped) {
             types.insert(name, found);
         }
     }
-    for (name, declared_as) in declared {
-        declare(&mut types, &mut untyped, name, json_type(*declared_as));
+    for (name, declared_as) in &uses.declared {
+        declare(&mut types, &mut untyped, name, declared_type(*declared_as));
     }
     learned.fields = types.into_iter().map(|(name, to)| Field::new(name, to, true)).collect();
     learned.untyped = untyped;
@@ -96,14 +91,14 @@ pub fn infer(
 pub fn declared_alone(declared: &IndexMap<String, JsonType>) -> Vec<Field> {
     let mut types: IndexMap<String, DataType> = IndexMap::new();
     for (name, declared_as) in declared {
-        types.insert(name.clone(), json_type(*declared_as));
+        types.insert(name.clone(), declared_type(*declared_as));
     }
     for (path, declared_as) in declared {
         let Some((first, rest)) = path.split_once('.') else { continue };
         if !declared.contains_key(first) {
             let none = DataType::Struct(Fields::empty());
             let members = types.entry(first.to_owned()).or_insert(none);
-            *members = with_member(members, rest, json_type(*declared_as));
+            *members = with_member(members, rest, declared_type(*declared_as));
         }
     }
     types.into_iter().map(|(name, to)| Field::new(name, to, true)).collect()
@@ -175,14 +170,6 @@ fn read(line: &[u8]) -> Option<(serde_json::Map<String, Value>, Option<Infinity>
     Some((object, infinity))
 }
 
-/// Which numbers stay integers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Integers {
-    None,
-    Whole,
-    All,
-}
-
 impl Seen {
     /// Members of all levels.
     fn count(&self) -> usize {
@@ -190,22 +177,16 @@ impl Seen {
     }
 
     /// `room`: for so many more members.
-    fn add(
-        &mut self,
-        value: Value,
-        infinity: Option<&Infinity>,
-        integers: Integers,
-        levels: usize,
-        room: &mut usize,
-    ) {
+    fn add(&mut self, value: Value, infinity: Option<&Infinity>, levels: usize, room: &mut usize) {
         let kind = match value {
             Value::Null => return,
             Value::Bool(_) => Kind::Truth,
-            Value::Number(number) => match integers {
-                Integers::All => Kind::Integer,
-                Integers::Whole if number.is_i64() => Kind::Integer,
-                Integers::Whole | Integers::None => Kind::Number,
-            },
+            Value::Number(number) if number.is_i64() || number.is_u64() => {
+                self.has_negatives |= number.as_i64().is_some_and(|number| number < 0);
+                self.has_large |= !number.is_i64();
+                Kind::Integer
+            }
+            Value::Number(_) => Kind::Number,
             Value::String(text) if infinity.is_some_and(|i| i.of(&text).is_some()) => Kind::Number,
             Value::String(_) => Kind::Text,
             Value::Array(_) => Kind::List,
@@ -236,22 +217,52 @@ impl Seen {
                 *room -= 1;
             }
             let member = self.members.entry(name).or_default();
-            member.add(value, infinity, Integers::None, levels - 1, room);
+            member.add(value, infinity, levels - 1, room);
         }
     }
 
+    /// What numbers of the column `name` are read as.
+    fn number_type(&self, name: &str, uses: &ColumnUses) -> DataType {
+        let count = |kind: Kind| self.kinds.get(&kind).copied().unwrap_or_default();
+        let (integers, fractions) = (count(Kind::Integer), count(Kind::Number));
+        match uses.of(name) {
+            ColumnUse::Time if uses.time_unit.is_some() && fractions > 0 => DataType::Float64,
+            ColumnUse::Time => DataType::Int64,
+            _ if uses.keys.contains(name) && integers > fractions => self.integer(),
+            _ if uses.key_parts.contains(name) && fractions == 0 => self.integer(),
+            _ => DataType::Float64,
+        }
+    }
+
+    fn integer(&self) -> DataType {
+        if self.has_large && !self.has_negatives { DataType::UInt64 } else { DataType::Int64 }
+    }
+
     /// The most frequent type is the column's: what is otherwise is a bad record, not a bad column.
-    fn data_type(self, path: &str, untyped: &mut IndexMap<String, Untyped>) -> Option<DataType> {
-        let most = self.kinds.iter().rev().max_by_key(|(_, count)| **count);
+    fn data_type(
+        self,
+        number: DataType,
+        path: &str,
+        untyped: &mut IndexMap<String, Untyped>,
+    ) -> Option<DataType> {
+        let mut kinds: IndexMap<Kind, usize> = IndexMap::new();
+        for (kind, count) in self.kinds {
+            let kind = if kind == Kind::Integer { Kind::Number } else { kind };
+            *kinds.entry(kind).or_default() += count;
+        }
+        let most = kinds.iter().rev().max_by_key(|(_, count)| **count);
         let why = match most.map(|(kind, _)| *kind) {
             Some(Kind::Truth) => return Some(DataType::Boolean),
-            Some(Kind::Integer) => return Some(DataType::Int64),
-            Some(Kind::Number) => return Some(DataType::Float64),
+            Some(Kind::Integer | Kind::Number) => return Some(number),
             Some(Kind::Text) => return Some(DataType::Utf8),
             Some(Kind::Object) => {
                 let members = self.members.into_iter().filter_map(|(name, member)| {
                     let path = format!("{path}.{name}");
-                    Some(Field::new(name, member.data_type(&path, untyped)?, true))
+                    Some(Field::new(
+                        name,
+                        member.data_type(DataType::Float64, &path, untyped)?,
+                        true,
+                    ))
                 });
                 let members: Vec<Field> = members.collect();
                 match (self.is_wide, members.is_empty()) {
@@ -300,7 +311,8 @@ mod tests {
         };
         let sample: Vec<Line> = lines.iter().map(line).collect();
         let declared = declared.iter().map(|(name, to)| ((*name).to_owned(), *to)).collect();
-        infer(&sample, "t", &declared, &["k"])
+        let (time, keys) = (Some("t".to_owned()), ["k".to_owned()].into_iter().collect());
+        infer(&sample, &ColumnUses { time, keys, declared, ..ColumnUses::default() })
     }
 
     fn type_of(learned: &Learned, name: &str) -> Option<DataType> {

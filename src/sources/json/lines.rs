@@ -147,7 +147,8 @@ impl Reader {
         }
         if format == Format::Csv {
             let mut quotes = Quotes::new(delimiter(&self.file.name));
-            quotes.pass(without_mark(&line.bytes));
+            let is_first = self.read == 0;
+            quotes.pass(if is_first { without_mark(&line.bytes) } else { &line.bytes });
             while quotes.are_open()
                 && line.bytes.len() < LINE_BYTES_MAX
                 && let Some(more) = read_line(&mut self.text).map_err(named)?

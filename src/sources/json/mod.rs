@@ -18,15 +18,14 @@ pub mod tokens;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::new_empty_array;
 use arrow::datatypes::{Field, SchemaRef};
-use driftline_operators::admit::event_times;
 use indexmap::{IndexMap, IndexSet};
 
-use crate::config::job::{Format, JsonType};
+use crate::config::job::Format;
 use crate::sinks::without_prefixes;
+use crate::sources::columns::{ColumnUses, check_time};
 use crate::sources::csv;
 use crate::sources::files::{InputFile, describe};
 use crate::sources::json::decoder::{LineDecoder, event_schema};
@@ -55,19 +54,8 @@ pub struct JsonLines {
     /// What the lines are read as, in the order of the schema.
     read_as: Vec<Field>,
     schema: SchemaRef,
-    time: String,
+    uses: ColumnUses,
     lines: Mutex<Option<Lines>>,
-}
-
-/// What a job says of the columns of text.
-pub struct Wanted<'s> {
-    /// None if rows have no time.
-    pub time: Option<&'s str>,
-    pub declared: &'s IndexMap<String, JsonType>,
-    /// Columns that may be integers or text.
-    pub keys: Vec<&'s str>,
-    /// Where types are declared, such as `[event.columns]`.
-    pub columns_key: &'s str,
 }
 
 /// Lines, and the columns that the first of them have.
@@ -84,7 +72,13 @@ impl Looked {
     ///
     /// # Errors
     /// If a file cannot be read, or is CSV without a header that could be one.
-    pub fn at(files: Vec<InputFile>, format: Format, wanted: &Wanted) -> Result<Self, SourceError> {
+    pub fn at(
+        files: Vec<InputFile>,
+        format: Format,
+        uses: &ColumnUses,
+    ) -> Result<Self, SourceError> {
+        let folders: IndexSet<String> =
+            files.iter().flat_map(|file| file.hive.iter().map(|(name, _)| name.clone())).collect();
         let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
         let mut names = IndexSet::new();
         if format == Format::Csv {
@@ -95,24 +89,27 @@ impl Looked {
         }
         let mut lines = Lines::new(paths, format);
         let sample = sample(&mut lines)?;
-        let time = wanted.time.unwrap_or_default();
         let Learned { fields, untyped } = match format {
             Format::Csv => {
                 // Standard input has no header before its first record.
                 names.extend(sample.iter().flat_map(|line| line.file.header.names.iter().cloned()));
                 let names: Vec<String> = names.into_iter().collect();
-                csv::learn::infer(&names, &sample, time, wanted.declared, &wanted.keys)
+                csv::learn::infer(&names, &sample, uses)
             }
-            Format::Json | Format::Parquet => {
-                learn::infer(&sample, time, wanted.declared, &wanted.keys)
-            }
+            Format::Json | Format::Parquet => learn::infer(&sample, uses),
         };
         let sampled = sample.len();
         let say = |(name, why): (String, learn::Untyped)| {
-            let said = why.said(&name, sampled, wanted.columns_key);
+            let said = why.said(&name, sampled, &uses.columns_key);
             (name, said)
         };
-        let untyped = untyped.into_iter().map(say).collect();
+        let mut untyped: IndexMap<String, String> = untyped.into_iter().map(say).collect();
+        for name in folders {
+            let said = format!(
+                "{name:?} stands in the names of folders, which become columns of Parquet alone"
+            );
+            untyped.entry(name).or_insert(said);
+        }
         lines.put_back(sample);
         Ok(Looked { lines, fields, untyped, sampled })
     }
@@ -149,13 +146,8 @@ impl JsonLines {
         if format == Format::Csv {
             files.iter().try_for_each(|file| has_time(file, spec))?;
         }
-        let wanted = Wanted {
-            time: Some(time),
-            declared: &spec.columns,
-            keys: spec.keys.iter().map(String::as_str).collect(),
-            columns_key: &spec.columns_key,
-        };
-        let Looked { lines, fields, untyped, sampled } = Looked::at(files, format, &wanted)?;
+        let uses = spec.uses();
+        let Looked { lines, fields, untyped, sampled } = Looked::at(files, format, &uses)?;
         let Some(of_time) = fields.iter().find(|field| field.name() == time) else {
             let message = match untyped.get(time) {
                 Some(why) if sampled > 0 => format!("event time ({}): {why}", spec.time_key),
@@ -163,18 +155,19 @@ impl JsonLines {
             };
             return Err(failed(name, message));
         };
-        event_times(&new_empty_array(of_time.data_type())).map_err(|error| {
+        check_time(of_time.data_type(), spec.time_unit).map_err(|error| {
             let reason = without_prefixes(&error.to_string());
             failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
         })?;
+        let schema = event_schema(&fields, &uses).map_err(|error| failed(&name, error))?;
         Ok(JsonLines {
             partition: Partition { stream, name, floor: i64::MIN },
             format,
             live,
             untyped,
-            schema: event_schema(&fields, time),
+            schema,
             read_as: fields,
-            time: time.clone(),
+            uses,
             lines: Mutex::new(Some(lines)),
         })
     }
@@ -188,19 +181,20 @@ impl JsonLines {
     /// # Errors
     /// If it was left out by [`JsonLines::project`].
     pub fn time_column(&self) -> Result<usize, SourceError> {
-        self.schema.index_of(&self.time).map_err(|error| failed(&self.partition.name, error))
+        let time = self.uses.time.as_deref().unwrap_or_default();
+        self.schema.index_of(time).map_err(|error| failed(&self.partition.name, error))
     }
 
     /// Reads only `columns`, by position in the schema.
     pub fn project(&mut self, columns: &[usize]) {
         self.read_as = columns.iter().map(|&column| self.read_as[column].clone()).collect();
-        self.schema = event_schema(&self.read_as, &self.time);
+        self.schema = Arc::new(self.schema.project(columns).expect("positions in the schema"));
     }
 
     /// # Errors
     /// If a column has a type that text is not read as.
     pub fn decoder(&self) -> Result<LineDecoder, SourceError> {
-        LineDecoder::new(self.format, &self.read_as, self.schema.clone())
+        LineDecoder::new(self.format, &self.read_as, self.uses.clone())
             .map_err(|error| failed(&self.partition.name, error))
     }
 

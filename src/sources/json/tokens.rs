@@ -75,7 +75,7 @@ impl Mended {
 
     /// The column (from 1) of the original that is `column` here.
     pub fn original_column(&self, column: usize) -> usize {
-        let before = self.grown.iter().rev().find(|(end, _)| column > *end);
+        let before = self.grown.iter().rev().find(|(end, _)| column >= *end);
         column - before.map_or(0, |(_, more)| *more)
     }
 }
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn columns_of_errors_are_those_of_the_original() {
-        let text = r#"{"x": NaN, "y": Infinity, "z": ?, "e": NaN}"#;
+        let text = r#"{"x": NaN, "y": Infinity, "z": ?, "w": NaN}"#;
         let mended = Mended::new(text).unwrap();
-        for mark in ["x", "y", "z", "?", "e"] {
+        for mark in ["x", "y", "z", "?", "w"] {
             let column = mended.text.find(mark).unwrap() + 1;
             assert_eq!(mended.original_column(column), text.find(mark).unwrap() + 1, "{mark}");
         }

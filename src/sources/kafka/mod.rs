@@ -19,9 +19,7 @@ pub mod reader;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::new_empty_array;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use driftline_operators::admit::event_times;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -29,6 +27,7 @@ use self::begin::Place;
 use self::live::{Live, Of, Reach};
 use self::queue::Queue;
 use self::reader::{Decoding, KafkaReader, Tombstones};
+use super::columns::{ColumnUses, check_time};
 use super::json::decoder::event_schema;
 use super::json::learn::declared_alone;
 use super::one_partition::{OnePartition, Place as InStream};
@@ -50,7 +49,7 @@ pub struct Form {
     stream: usize,
     read_as: Vec<Field>,
     schema: SchemaRef,
-    time: String,
+    uses: ColumnUses,
     tombstones: Option<Tombstones>,
     is_eager: bool,
     idle_timeout: Option<Duration>,
@@ -67,17 +66,16 @@ impl KafkaStream {
             let (time, key) = (&spec.time, &spec.time_key);
             failed(&name, format!("column {time:?} ({key}) is not declared; declare the columns of messages in {columns}, such as {time} = \"int64\" for ms since 1970"))
         })?;
-        event_times(&new_empty_array(time.data_type())).map_err(|_| {
-            failed(&name, format!("column {:?} ({}) cannot be a time", spec.time, spec.time_key))
+        let cannot =
+            |why: &str| failed(&name, format!("column {:?} ({}){why}", spec.time, spec.time_key));
+        check_time(time.data_type(), spec.time_unit).map_err(|_| match time.data_type() {
+            DataType::Float64 | DataType::Boolean => {
+                cannot(": a time is int64 (ms since 1970) or utf8 (RFC 3339)")
+            }
+            _ => cannot(" cannot be a time"),
         })?;
-        if matches!(time.data_type(), DataType::Float64 | DataType::Boolean) {
-            let message = format!(
-                "column {:?} ({}): a time is int64 (ms since 1970) or utf8 (RFC 3339)",
-                spec.time, spec.time_key
-            );
-            return Err(failed(&name, message));
-        }
-        let schema = event_schema(&read_as, &spec.time);
+        let uses = spec.uses();
+        let schema = event_schema(&read_as, &uses).map_err(|error| failed(&name, error))?;
         let places = match topics.places.as_slice() {
             [] => topics.names.iter().map(|topic| Place::unknown(topic)).collect(),
             places => places.to_vec(),
@@ -92,7 +90,7 @@ impl KafkaStream {
             stream,
             schema,
             read_as,
-            time: spec.time.clone(),
+            uses,
             tombstones: tombstones
                 .map(|key| Tombstones { key: key.clone(), time: spec.time.clone() }),
             is_eager: topics.is_eager,
@@ -114,7 +112,7 @@ impl Form {
     /// Reads only `columns`, by position in the schema.
     pub fn project(&mut self, columns: &[usize]) {
         self.read_as = columns.iter().map(|&column| self.read_as[column].clone()).collect();
-        self.schema = event_schema(&self.read_as, &self.time);
+        self.schema = Arc::new(self.schema.project(columns).expect("positions in the schema"));
     }
 
     /// What reads a partition of the stream, whose number in the run is `number`.
@@ -135,11 +133,13 @@ impl Form {
         let decoding = Decoding {
             read_as: Arc::new(Schema::new(self.read_as.clone())),
             schema: self.schema.clone(),
+            uses: self.uses.clone(),
             rows_max,
             tombstones: self.tombstones.clone(),
         };
+        let time = self.uses.time.as_deref().unwrap_or_default();
         let in_stream = InStream {
-            time_column: self.schema.index_of(&self.time).map_err(|error| failed(&name, error))?,
+            time_column: self.schema.index_of(time).map_err(|error| failed(&name, error))?,
             name: name.clone(),
             stream: self.stream,
             partition: number,

@@ -17,7 +17,7 @@ use super::queue::{Item, Message, Queue};
 use crate::kafka::envelope::encode;
 use crate::kafka::health::{Told, note};
 use crate::kafka::instant;
-use crate::sources::columns::normalise;
+use crate::sources::columns::{ColumnUses, normalise};
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::one_partition::{Came, Reader, Records};
 use crate::sources::{SourceError, failed};
@@ -40,6 +40,7 @@ pub struct Decoding {
     pub read_as: SchemaRef,
     /// What rows are.
     pub schema: SchemaRef,
+    pub uses: ColumnUses,
     pub rows_max: usize,
     pub tombstones: Option<Tombstones>,
 }
@@ -163,10 +164,12 @@ impl KafkaReader {
 
     fn records(&mut self, taken: Taken) -> Result<Records, SourceError> {
         let named = |error: ArrowError| failed(&self.name, error);
-        let rows = self.columns.finish().and_then(|rows| normalise(&rows, &self.decoding.schema));
+        let Decoding { schema, uses, .. } = &self.decoding;
+        // What does not fit its column was found out when it was read.
+        let rows = self.columns.finish().and_then(|rows| normalise(&rows, schema, uses));
         let is_table = self.decoding.tombstones.is_some();
         Ok(Records {
-            rows: rows.map_err(named)?,
+            rows: rows.map_err(named)?.rows,
             offsets: UInt64Array::from(taken.offsets),
             raw: Some(taken.raw.finish().map_err(named)?),
             envelopes: Some(taken.envelopes.finish().map_err(named)?),

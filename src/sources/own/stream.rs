@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use arrow::array::{RecordBatch, UInt64Array, new_empty_array};
+use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
-use driftline_operators::admit::event_times;
 use driftline_operators::ingest::Wake;
 
+use crate::sinks::without_prefixes;
+use crate::sources::columns::{Sound, check_time};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::own::{EventSource, Next, OwnEvents};
 use crate::sources::stored_columns::StoredColumns;
@@ -29,14 +30,15 @@ impl OwnStream {
     pub fn open(events: &OwnEvents, spec: &StreamSpec, stream: usize) -> Result<Self, SourceError> {
         let (time, key) = (&spec.time, &spec.time_key);
         let stored = events.schema().as_ref().clone();
-        let columns = StoredColumns::new(stored, time).map_err(|_| {
+        let field = stored.field_with_name(time).map_err(|_| {
             let names: Vec<&str> =
                 events.schema().fields().iter().map(|field| field.name().as_str()).collect();
             failed(NAME, format!("no column {time:?} ({key}); there are {}", names.join(", ")))
         })?;
-        let field = events.schema().field_with_name(time).map_err(|error| failed(NAME, error))?;
-        event_times(&new_empty_array(field.data_type()))
+        check_time(field.data_type(), spec.time_unit)
             .map_err(|error| failed(NAME, format!("column {time:?} ({key}): {error}")))?;
+        let columns = StoredColumns::new(stored, spec.uses())
+            .map_err(|error| failed(NAME, without_prefixes(&error.to_string())))?;
         let partition = Partition { stream, name: NAME.to_owned(), floor: i64::MIN };
         Ok(OwnStream { partition, columns, events: events.clone() })
     }
@@ -108,15 +110,11 @@ impl OwnReader {
         let first = self.read;
         self.read += rows as u64;
         self.left -= rows as u64;
-        let rows = self.columns.arrange(&batch.slice(0, rows), &[]);
-        Ok(Records {
-            rows: rows.map_err(|error| failed(NAME, error))?,
-            offsets: UInt64Array::from_iter_values(first..self.read),
-            raw: None,
-            envelopes: None,
-            deleted: None,
-            undecoded: Vec::new(),
-        })
+        let stored = batch.slice(0, rows);
+        let offsets = UInt64Array::from_iter_values(first..self.read);
+        let sound = self.columns.arrange(&stored, &[]).and_then(|all| all.sound(&stored, offsets));
+        let Sound { rows, offsets, undecoded } = sound.map_err(|error| failed(NAME, error))?;
+        Ok(Records { rows, offsets, raw: None, envelopes: None, deleted: None, undecoded })
     }
 }
 

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use arrow::array::{Array, Int64Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use driftline_operators::admit::{END_OF_TIME, event_times};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::errors::{ParquetError, Result as Parquet};
 use parquet::file::metadata::RowGroupMetaData;
 
+use crate::sources::columns::normal_times;
 use crate::sources::files::InputFile;
 use crate::sources::parquet::guard::{self, guarded};
 use crate::sources::{SourceError, damaged, failed, unreadable};
@@ -42,11 +43,11 @@ pub struct FileFooter {
 impl FileFooter {
     /// # Errors
     /// If the file cannot be read, or is no Parquet.
-    pub fn read(file: InputFile, time: &str) -> Result<Self, SourceError> {
+    pub fn read(file: InputFile, time: &str, unit: Option<TimeUnit>) -> Result<Self, SourceError> {
         let error = |error: &dyn std::fmt::Display| failed(file.path.display(), error);
         let handle = File::open(&file.path).map_err(|e| unreadable(&file.path, &e))?;
         let metadata = guard::footer(&handle).map_err(|e| error(&damaged(&e)))?;
-        let times = guarded(|| Ok(event_time_ranges(&metadata, time)));
+        let times = guarded(|| Ok(event_time_ranges(&metadata, time, unit)));
         let times = times.map_err(|e| error(&damaged(&e)))?;
         let mut groups = Vec::new();
         let (mut first_row, mut highest_before) = (0, i64::MIN);
@@ -136,16 +137,26 @@ fn rows_of(group: &RowGroupMetaData) -> Parquet<u64> {
     }
 }
 
+/// Whether values of a type are in order of the times that they stand for, all of them.
+fn is_in_order(stored: &DataType) -> bool {
+    match stored {
+        DataType::Dictionary(_, values) => is_in_order(values),
+        // Some statistics leave out NaN.
+        other => !other.is_string() && !other.is_floating(),
+    }
+}
+
 /// Lowest and highest event time (ms) of each row group, where the footer tells. Text is in order of
 /// its letters, not of its times: that of text tells nothing. Nor does the end of time, where no row
 /// can be.
-fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(i64, i64)>> {
+fn event_time_ranges(
+    metadata: &ArrowReaderMetadata,
+    time: &str,
+    unit: Option<TimeUnit>,
+) -> Vec<Option<(i64, i64)>> {
     let groups = metadata.metadata().row_groups();
     let none = vec![None; groups.len()];
-    let is_text = |field: &Field| {
-        matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-    };
-    if metadata.schema().field_with_name(time).is_ok_and(is_text) {
+    if metadata.schema().field_with_name(time).is_ok_and(|field| !is_in_order(field.data_type())) {
         return none;
     }
     let schema = metadata.metadata().file_metadata().schema_descr();
@@ -156,7 +167,8 @@ fn event_time_ranges(metadata: &ArrowReaderMetadata, time: &str) -> Vec<Option<(
     else {
         return none;
     };
-    let (Ok(low), Ok(high)) = (event_times(&low), event_times(&high)) else { return none };
+    let millis = |times| event_times(&normal_times(times, unit)?);
+    let (Ok(low), Ok(high)) = (millis(&low), millis(&high)) else { return none };
     let valid = |column: &Int64Array, at: usize| column.is_valid(at).then(|| column.value(at));
     let high = |at: usize| valid(&high, at).filter(|&time| time != END_OF_TIME);
     (0..groups.len()).map(|at| valid(&low, at).zip(high(at))).collect()

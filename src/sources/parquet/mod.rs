@@ -10,10 +10,8 @@ pub mod whole_file;
 
 use std::sync::Arc;
 
-use arrow::array::new_empty_array;
-use driftline_operators::admit::event_times;
-
 use crate::sinks::without_prefixes;
+use crate::sources::columns::check_time;
 use crate::sources::files::{InputFile, describe};
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::schedule::{Group, Lane};
@@ -43,22 +41,24 @@ impl ParquetStream {
         stream: usize,
         first_partition: u32,
     ) -> Result<Self, SourceError> {
-        let footers = files.into_iter().map(|file| FileFooter::read(file, &spec.time));
+        let footers =
+            files.into_iter().map(|file| FileFooter::read(file, &spec.time, spec.time_unit));
         let mut footers = footers.collect::<Result<Vec<_>, _>>()?;
         let stored = footers[0].stored_schema();
         footers[1..].iter().try_for_each(|footer| footer.check_columns(&stored))?;
-        let columns = StoredColumns::new(stored.clone(), &spec.time).map_err(|_| {
+        let time = stored.field_with_name(&spec.time).map_err(|_| {
             let names: Vec<&str> = stored.fields().iter().map(|f| f.name().as_str()).collect();
             let (time, key, names) = (&spec.time, &spec.time_key, names.join(", "));
             let message = format!("no column {time:?} ({key}); there are {names}");
             failed(footers[0].path.display(), message)
         })?;
-        let time = stored.field_with_name(&spec.time).map(|field| field.data_type().clone());
-        let of_time = time.and_then(|time| event_times(&new_empty_array(&time)));
-        of_time.map_err(|error| {
+        check_time(time.data_type(), spec.time_unit).map_err(|error| {
             let reason = without_prefixes(&error.to_string());
             let message = format!("column {:?} ({}): {reason}", spec.time, spec.time_key);
             failed(footers[0].path.display(), message)
+        })?;
+        let columns = StoredColumns::new(stored, spec.uses()).map_err(|error| {
+            failed(footers[0].path.display(), without_prefixes(&error.to_string()))
         })?;
         let members = group_into_partitions(&mut footers);
         let partition = |files: &Vec<usize>| Partition {

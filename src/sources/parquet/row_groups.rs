@@ -12,6 +12,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
+use crate::sources::columns::Sound;
 use crate::sources::feed::Taken;
 use crate::sources::parquet::ParquetStream;
 use crate::sources::parquet::footers::FileFooter;
@@ -71,7 +72,11 @@ impl PieceReader {
         if stored.num_rows() as u64 != piece.rows {
             return Err(error(&"a row group holds fewer rows than its footer says"));
         }
-        let rows = self.columns.arrange(&stored, &file.hive).map_err(|e| error(&e))?;
+        let first = group.first_row + piece.skip;
+        let offsets = UInt64Array::from_iter_values(first..first + piece.rows);
+        let sound = self.columns.arrange(&stored, &file.hive);
+        let sound = sound.and_then(|all| all.sound(&stored, offsets));
+        let Sound { rows, offsets, undecoded } = sound.map_err(|e| error(&e))?;
         let time_column = self.columns.time_column().map_err(|e| error(&e))?;
         let times = event_times(rows.column(time_column)).map_err(|e| error(&e))?;
         let known = self.highest.get(&piece.partition).copied().unwrap_or(i64::MIN);
@@ -80,17 +85,16 @@ impl PieceReader {
         let highest_before = if starts { group.highest_before } else { known };
         let highest = highest_before.max(highest(&times).unwrap_or(i64::MIN));
         self.highest.insert(piece.partition, highest);
-        let first = group.first_row + piece.skip;
         let chunk = Chunk {
             epoch: piece.epoch,
             stream: piece.stream,
             partition: piece.partition,
-            offsets: UInt64Array::from_iter_values(first..first + piece.rows),
+            offsets,
             rows,
             raw: None,
             envelopes: None,
             deleted: None,
-            undecoded: Vec::new(),
+            undecoded,
             highest_before,
             finished: piece.last_of_partition.then_some(piece.partition).into_iter().collect(),
             idle: Vec::new(),
