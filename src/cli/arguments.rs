@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::config::duration::instant_ms;
-use crate::run::options::Exchange;
+use crate::run::options::{Exchange, ExportForm};
 use crate::run::plan::Form;
 
 /// Score streams of events with ML models, and watch the models for drift
@@ -101,6 +101,9 @@ pub enum Command {
         /// The folder to write to; without it `features` beside the predictions
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// How feature rows and dead letters are written
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportForm,
         /// Replace the results of an earlier run
         #[arg(long)]
         overwrite: bool,

@@ -132,9 +132,10 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
             let live = LiveOptions { until_quiet_for: until_caught_up };
             eprint!("{}", run::run_live(&load(&job)?, &options, live)?);
         }
-        Command::Export { job, events, out, overwrite } => {
+        Command::Export { job, events, out, format, overwrite } => {
             let job = load(&job)?;
-            let options = RunOptions { overwrite, ..events.options(interrupt.clone())? };
+            let export = format;
+            let options = RunOptions { overwrite, export, ..events.options(interrupt.clone())? };
             let folder =
                 out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
             eprint!("{}", run::export_features(&job, &options, &folder)?);

@@ -20,7 +20,7 @@ use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::origin::Origin;
-pub use super::raw::words::{ColumnType as JsonType, FileFormat as Format};
+pub use super::raw::words::{ColumnType as JsonType, Compression, FileFormat as Format};
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
 /// data is opened.
@@ -181,14 +181,21 @@ pub struct Table {
     /// What a live run reads in place of `input`.
     pub topic: Option<String>,
     pub key: String,
+    /// Declared types.
+    pub columns: IndexMap<String, JsonType>,
     /// Of a table that is looked up as of the event's time; without it rows never change.
     pub versions: Option<TableVersions>,
 }
 
 impl Table {
-    /// The file of a static table, which the check has seen to.
+    /// The file or folder of a static table, which the check has seen to.
     pub fn file(&self) -> &Path {
         self.input.as_ref().map_or(Path::new(""), |input| &input.path)
+    }
+
+    /// How its files are written, if the job says so.
+    pub fn format(&self) -> Option<Format> {
+        self.input.as_ref().and_then(|input| input.format)
     }
 }
 
@@ -203,7 +210,6 @@ pub struct TableVersions {
     pub allowed_lateness_ms: i64,
     pub eager: bool,
     pub idle_timeout_ms: Option<u64>,
-    pub columns: IndexMap<String, JsonType>,
 }
 
 #[derive(Clone, Debug)]
@@ -319,6 +325,29 @@ pub enum DriftMode {
 pub struct Output {
     pub path: PathBuf,
     pub format: Format,
+    /// Of JSON lines and CSV.
+    pub compression: Option<Compression>,
+}
+
+impl Output {
+    /// Parquet files in a folder.
+    pub fn parquet(path: PathBuf) -> Self {
+        Output { path, format: Format::Parquet, compression: None }
+    }
+
+    /// What the names of its files end in.
+    pub fn ending(&self) -> String {
+        let format = match self.format {
+            Format::Parquet => "parquet",
+            Format::Json => "jsonl",
+            Format::Csv => "csv",
+        };
+        match self.compression {
+            None => format.to_owned(),
+            Some(Compression::Gzip) => format!("{format}.gz"),
+            Some(Compression::Zstd) => format!("{format}.zst"),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -332,7 +361,7 @@ impl Outputs {
     /// The three outputs as folders of `base`, in their formats.
     pub fn below(&self, base: &Path) -> Self {
         let below =
-            |name: &str, output: &Output| Output { path: base.join(name), format: output.format };
+            |name: &str, output: &Output| Output { path: base.join(name), ..output.clone() };
         Outputs {
             predictions: below("predictions", &self.predictions),
             drift: below("drift", &self.drift),

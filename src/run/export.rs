@@ -17,7 +17,7 @@ use super::prepare::Prepared;
 use super::summary::Summary;
 use super::{check_end, publish};
 use crate::config::Job;
-use crate::config::job::{Format, Output};
+use crate::config::job::Output;
 use crate::sinks::folder::Publication;
 
 /// Writes the feature rows of the job's events to `folder`, and dead letters beside it.
@@ -28,9 +28,10 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let prepared = Arc::new(Prepared::new(job, options)?);
     let letters_folder = beside(folder, "_dead_letters");
     let publication = Publication::prepare(&[folder, &letters_folder], options.overwrite)?;
-    let files =
-        |path: &Path| Target::Files(Output { path: path.to_owned(), format: Format::Parquet });
-    let (features, letters) = (files(folder), files(&letters_folder));
+    let files = |path: &Path| Output { path: path.to_owned(), ..options.export.output() };
+    let output = files(folder);
+    let (features, letters) =
+        (Target::Files(output.clone()), Target::Files(files(&letters_folder)));
     let notes = prepared.notes();
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, None));
@@ -47,7 +48,7 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
     publish(&publication)?;
-    Ok(Summary::of_export(&engine.run.counters, &ended, folder).with_notes(notes))
+    Ok(Summary::of_export(&engine.run.counters, &ended, &output).with_notes(notes))
 }
 
 /// `folder` with `ending` behind its name: beside it, so that readers of the folder do not see it.

@@ -8,7 +8,7 @@ use driftline_operators::fault::Faults;
 
 use super::extensions::Extensions;
 use crate::config::Job;
-use crate::config::job::{Input, Outputs};
+use crate::config::job::{Compression, Format, Input, Output, Outputs};
 use crate::interrupt::Interrupt;
 use crate::models::own::ModelFactory;
 use crate::sinks::own::OwnSinks;
@@ -26,6 +26,40 @@ pub enum Exchange {
     Bytes,
 }
 
+/// How feature rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportForm {
+    #[default]
+    Parquet,
+    /// JSON lines
+    Json,
+    #[value(name = "json.gz")]
+    JsonGzip,
+    #[value(name = "json.zst")]
+    JsonZstd,
+    Csv,
+    #[value(name = "csv.gz")]
+    CsvGzip,
+    #[value(name = "csv.zst")]
+    CsvZstd,
+}
+
+impl ExportForm {
+    /// Files of the form, in a folder that is to be named.
+    pub fn output(self) -> Output {
+        let (format, compression) = match self {
+            ExportForm::Parquet => (Format::Parquet, None),
+            ExportForm::Json => (Format::Json, None),
+            ExportForm::JsonGzip => (Format::Json, Some(Compression::Gzip)),
+            ExportForm::JsonZstd => (Format::Json, Some(Compression::Zstd)),
+            ExportForm::Csv => (Format::Csv, None),
+            ExportForm::CsvGzip => (Format::Csv, Some(Compression::Gzip)),
+            ExportForm::CsvZstd => (Format::Csv, Some(Compression::Zstd)),
+        };
+        Output { path: PathBuf::new(), format, compression }
+    }
+}
+
 #[derive(Clone, Default)]
 pub struct RunOptions {
     pub input: Option<PathBuf>,
@@ -38,6 +72,8 @@ pub struct RunOptions {
     pub limit: Option<u64>,
     pub workers: usize,
     pub exchange: Exchange,
+    /// How feature rows are written, if they are.
+    pub export: ExportForm,
     /// A folder for the results, or `-`.
     pub out: Option<PathBuf>,
     /// The program's own sinks, in place of any file.
@@ -109,9 +145,16 @@ impl RunOptions {
     pub fn source(&self, job: &Job) -> Option<Input> {
         match (&self.events, &self.input) {
             (Some(_), _) => None,
-            (None, Some(path)) => Some(Input { path: path.clone(), format: None }),
+            (None, Some(path)) => Some(Input { path: path.clone(), format: self.format(job) }),
             (None, None) => job.source.as_ref().and_then(|source| source.input.clone()),
         }
+    }
+
+    /// The format of an input in place of the job's: standard input has no name that tells it.
+    fn format(&self, job: &Job) -> Option<Format> {
+        let is_standard = self.input.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        let said = job.source.as_ref().and_then(|source| source.input.as_ref()?.format);
+        said.filter(|format| is_standard && *format != Format::Parquet)
     }
 
     pub fn outputs(&self, job: &Job) -> Outputs {

@@ -14,6 +14,7 @@ use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use crate::config::Job;
 use crate::config::job::{Format, Output};
+use crate::sinks::csv::CsvSink;
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
 use crate::sinks::kafka::alerts::Alerts;
@@ -110,13 +111,12 @@ impl Sinks {
             Target::Own(make) => return Ok(make(worker, &schema)?),
             Target::Topic(topic) => bail!("only a live run writes to topics, such as {topic}"),
         };
-        let file =
-            |ending| self.publication.file(&output.path, &format!("part-{worker:05}.{ending}"));
+        let name = format!("part-{worker:05}.{}", output.ending());
+        let file = self.publication.file(&output.path, &name);
         Ok(match output.format {
-            Format::Parquet => {
-                Box::new(ParquetSink::create(file("parquet"), schema, &self.metadata, unique)?)
-            }
-            Format::Json => Box::new(JsonLinesSink::create(file("jsonl"))?),
+            Format::Parquet => Box::new(ParquetSink::create(file, schema, &self.metadata, unique)?),
+            Format::Json => Box::new(JsonLinesSink::create(file, output.compression)?),
+            Format::Csv => Box::new(CsvSink::create(file, &schema, output.compression)?),
         })
     }
 }

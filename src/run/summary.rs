@@ -16,7 +16,7 @@ use super::outputs::{Target, Targets};
 use super::performance::{latency, latency_target, success, throughput_target};
 use super::scoring::{ScoringParts, describe};
 use crate::config::Job;
-use crate::config::job::Format;
+use crate::config::job::{Compression, Format, Output};
 
 /// The closing words of a run.
 pub struct Summary {
@@ -120,7 +120,7 @@ impl Summary {
         match target {
             Some(Target::Files(output)) => {
                 self.lines.push((name, shown(&output.path)));
-                self.next.push(look_at(&output.path, output.format));
+                self.next.push(look_at(output));
             }
             Some(Target::Topic(topic)) => self.lines.push((name, format!("topic {topic}"))),
             _ => {}
@@ -145,11 +145,11 @@ impl Summary {
         self.lines.extend(sorted_tables(counters).map(|files| ("sorted", files)));
     }
 
-    pub fn of_export(counters: &Counters, ended: &Ended, folder: &Path) -> Self {
+    pub fn of_export(counters: &Counters, ended: &Ended, features: &Output) -> Self {
         let mut summary = Summary::new("feature rows", counters, ended);
         summary.state(counters);
-        summary.lines.push(("features", shown(folder)));
-        summary.next.push(look_at(folder, Format::Parquet));
+        summary.lines.push(("features", shown(&features.path)));
+        summary.next.push(look_at(features));
         summary
     }
 
@@ -257,12 +257,15 @@ fn shown(path: &Path) -> String {
     }
 }
 
-fn look_at(path: &Path, format: Format) -> String {
-    match format {
-        Format::Parquet => {
-            format!("python3 -c \"import pandas; print(pandas.read_parquet('{}'))\"", shown(path))
+fn look_at(output: &Output) -> String {
+    let path = shown(&output.path);
+    match (output.format, output.compression) {
+        (Format::Parquet, _) => {
+            format!("python3 -c \"import pandas; print(pandas.read_parquet('{path}'))\"")
         }
-        Format::Json => format!("head {}/*", shown(path)),
+        (_, None) => format!("head {path}/*"),
+        (_, Some(Compression::Gzip)) => format!("zcat {path}/* | head"),
+        (_, Some(Compression::Zstd)) => format!("zstdcat {path}/* | head"),
     }
 }
 

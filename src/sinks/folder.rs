@@ -137,8 +137,9 @@ fn results(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        if name.starts_with("part-") && [".parquet", ".jsonl"].iter().any(|end| name.ends_with(end))
-        {
+        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+        let is_ours = |end: &&str| plain.ends_with(*end);
+        if name.starts_with("part-") && [".parquet", ".jsonl", ".csv"].iter().any(is_ours) {
             found.push(path);
         }
     }
@@ -186,6 +187,23 @@ mod tests {
         assert!(matches!(Publication::prepare(&[path], false), Err(FolderError::Busy(_))));
         drop(third);
         assert!(fs::read_dir(path).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn results_of_all_formats_are_replaced_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let ours = ["part-0.parquet", "part-1.jsonl.gz", "part-2.csv", "part-3.csv.zst"];
+        let others = ["part-4.txt.gz", "notes.csv", "part-5.csv.bz2"];
+        for name in ours.iter().chain(&others) {
+            fs::write(path.join(name), "old").unwrap();
+        }
+        assert!(matches!(Publication::prepare(&[path], false), Err(FolderError::HoldsARun(_))));
+        let run = Publication::prepare(&[path], true).unwrap();
+        fs::write(run.file(path, "part-2.csv"), "new").unwrap();
+        run.publish().unwrap();
+        drop(run);
+        assert_eq!(names(path), ["notes.csv", "part-2.csv", "part-4.txt.gz", "part-5.csv.bz2"]);
     }
 
     #[test]

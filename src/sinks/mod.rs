@@ -1,5 +1,6 @@
-//! Where results go: Parquet files, JSON lines, standard output, topics.
+//! Where results go: Parquet files, JSON lines, CSV, standard output, topics.
 
+pub mod csv;
 pub mod folder;
 pub mod function;
 pub mod json_lines;
@@ -7,6 +8,7 @@ pub mod kafka;
 pub mod own;
 pub mod parquet;
 pub mod rolling;
+pub mod text_file;
 
 pub use driftline_operators::deliver::SinkError;
 

@@ -129,7 +129,20 @@ pub fn format_of(path: &Path) -> Option<Format> {
     if name.ends_with(".parquet") || name.ends_with(".pq") {
         return Some(Format::Parquet);
     }
-    [".jsonl", ".ndjson", ".json"].iter().any(|end| plain.ends_with(end)).then_some(Format::Json)
+    let ends = |ends: &[&str]| ends.iter().any(|end| plain.ends_with(end));
+    match () {
+        () if ends(&[".jsonl", ".ndjson", ".json"]) => Some(Format::Json),
+        () if ends(&[".csv", ".tsv"]) => Some(Format::Csv),
+        () => None,
+    }
+}
+
+/// The format of files: as the job says, else as their names tell.
+///
+/// # Errors
+/// Those of [`common_format`].
+pub fn format(files: &[InputFile], said: Option<Format>) -> Result<Format, SourceError> {
+    said.map_or_else(|| common_format(files), Ok)
 }
 
 /// The format of all `files`, told by their names.
@@ -147,8 +160,8 @@ pub fn common_format(files: &[InputFile]) -> Result<Format, SourceError> {
         }
     }
     let Some(common) = common else {
-        let message = "the name does not tell whether it is Parquet or JSON; set format beside \
-                       the path in the job";
+        let message = "the name does not tell whether it is Parquet, JSON lines or CSV; set format \
+                       beside the path in the job";
         return Err(failed(files[0].path.display(), message));
     };
     let Some(stray) = formats.iter().position(|format| *format != Some(common)) else {
@@ -170,6 +183,7 @@ fn in_words(format: Format) -> &'static str {
     match format {
         Format::Parquet => "Parquet",
         Format::Json => "JSON lines",
+        Format::Csv => "CSV",
     }
 }
 
@@ -267,6 +281,7 @@ mod tests {
         let of = |name: &str| format_of(Path::new(name));
         assert_eq!(of("a/b.PARQUET"), Some(Format::Parquet));
         assert_eq!(of("a.jsonl.zst"), Some(Format::Json));
-        assert_eq!(of("a.csv"), None);
+        assert_eq!((of("a.CSV.gz"), of("a.tsv")), (Some(Format::Csv), Some(Format::Csv)));
+        assert_eq!(of("a.txt"), None);
     }
 }

@@ -1,16 +1,17 @@
 //! All streams of a job: what they are, and each worker's share of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
 use driftline_operators::watermark::EVENTS;
+use indexmap::IndexMap;
 
 use super::feed::Feed;
-use super::files::{self, InputFile};
+use super::files;
 use super::json::JsonLines;
 use super::json::feed::json_feed;
 use super::kafka::begin::Place;
@@ -223,6 +224,29 @@ impl Inputs {
         }
     }
 
+    /// How many streams there are: the events, and the as-of tables.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// How the records of a stream are written.
+    pub fn format(&self, stream: usize) -> Format {
+        match &self.streams[stream].kind {
+            Kind::Json(lines) => lines.format,
+            Kind::Kafka(_) => Format::Json,
+            Kind::Parquet(_) | Kind::Own(_) => Format::Parquet,
+        }
+    }
+
+    /// By name, what is to be said of what a stream holds and is none of its columns.
+    pub fn untyped(&self, stream: usize) -> &IndexMap<String, String> {
+        static NONE: LazyLock<IndexMap<String, String>> = LazyLock::new(IndexMap::new);
+        match &self.streams[stream].kind {
+            Kind::Json(lines) => &lines.untyped,
+            Kind::Parquet(_) | Kind::Own(_) | Kind::Kafka(_) => &NONE,
+        }
+    }
+
     /// By partition of the events, the offset of the first record that is scored, where there are
     /// such that only feed windows.
     pub fn first_offsets(&self) -> Arc<[u64]> {
@@ -365,11 +389,18 @@ impl Stream {
         } else if let Some(topics) = &spec.topics {
             Kind::Kafka(KafkaStream::open(spec, topics, number)?)
         } else if spec.is_standard_input() {
-            Kind::Json(JsonLines::open(Vec::new(), spec, number)?)
+            let format = spec.format.unwrap_or(Format::Json);
+            if format == Format::Parquet {
+                let message = "standard input is read as JSON lines or CSV, not as Parquet";
+                return Err(failed("standard input", message));
+            }
+            Kind::Json(JsonLines::open(Vec::new(), spec, number, format)?)
         } else {
             let listed = files::list(&spec.path)?;
-            match format(spec, &listed)? {
-                Format::Json => Kind::Json(JsonLines::open(listed, spec, number)?),
+            match files::format(&listed, spec.format)? {
+                format @ (Format::Json | Format::Csv) => {
+                    Kind::Json(JsonLines::open(listed, spec, number, format)?)
+                }
                 Format::Parquet => {
                     Kind::Parquet(ParquetStream::open(listed, spec, number, first_partition)?)
                 }
@@ -467,8 +498,4 @@ impl Stream {
 
 fn lanes(streams: &[Stream]) -> Vec<Lane> {
     streams.iter().flat_map(Stream::lanes).cloned().collect()
-}
-
-fn format(spec: &StreamSpec, files: &[InputFile]) -> Result<Format, SourceError> {
-    spec.format.map_or_else(|| files::common_format(files), Ok)
 }

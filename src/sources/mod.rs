@@ -6,7 +6,8 @@
 //! | `inputs` | all streams of a job: what kind each is, and the source that reads them |
 //! | `stream` | what a job says of a stream; a partition of it |
 //! | `parquet/` | files of columns: footers, the schedule of their row groups, damage |
-//! | `json/` | lines: reading, decoding into columns |
+//! | `json/` | lines of text: reading them; JSON to columns |
+//! | `csv/` | records of CSV to columns |
 //! | `kafka/` | topics: partitions, where they begin, messages to columns |
 //! | `own/` | events that a program brings |
 //! | `feed`, `one_partition` | what reads a stream, chunk by chunk; one that has a single partition |
@@ -15,11 +16,14 @@
 //! | `columns`, `stored_columns` | one form for columns, whoever wrote them |
 //! | `unify` | one type for what several files hold in a column |
 //! | `time_units` | integer times that look like those of another unit |
+//! | `growing` | columns that grow as text is read |
 //! | `files`, `idle` | which files there are; silence of live input |
 
 pub mod columns;
+pub mod csv;
 pub mod feed;
 pub mod files;
+pub mod growing;
 pub mod idle;
 mod in_time_order;
 pub mod inputs;

@@ -307,7 +307,7 @@ fn what_is_wrong_with_an_input_is_said() {
         let problem = refusal(events.clone(), vec![table]);
         assert!(problem.contains("no column \"valid_from\" (tables.weather.time)"), "{problem}");
     }
-    std::fs::write(folder.path().join("x.csv"), "").unwrap();
-    let problem = refusal(spec(&folder.path().join("x.csv")), Vec::new());
+    std::fs::write(folder.path().join("x.txt"), "").unwrap();
+    let problem = refusal(spec(&folder.path().join("x.txt")), Vec::new());
     assert!(problem.contains("does not tell whether"), "{problem}");
 }

@@ -4,6 +4,7 @@
 mod allocation;
 mod baseline_files;
 mod campaign;
+mod csv_files;
 mod job_files;
 mod json_lines;
 mod mutate;

@@ -9,11 +9,13 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion_common::config::ConfigOptions;
-use datafusion_common::{DataFusionError, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_common::{DFSchema, DataFusionError, TableReference, plan_err};
+use datafusion_expr::planner::{
+    ContextProvider, ExprPlanner, PlannerResult, RawFieldAccessExpr, TypePlanner,
+};
 use datafusion_expr::{
-    AggregateUDF, ColumnarValue, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TableSource, Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, Expr, GetFieldAccess, HigherOrderUDF, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, TableSource, Volatility, WindowUDF, lit,
 };
 use datafusion_sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
@@ -138,6 +140,28 @@ impl ScalarUDFImpl for SqlFunction {
     }
 }
 
+/// Members of structures by name, `payload['user']['age']`: names that are words of SQL, such as
+/// `user`, cannot be written with points.
+#[derive(Debug)]
+struct Members;
+
+impl ExprPlanner for Members {
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        _schema: &DFSchema,
+    ) -> datafusion_common::Result<PlannerResult<RawFieldAccessExpr>> {
+        let RawFieldAccessExpr { expr, field_access } = access;
+        match field_access {
+            GetFieldAccess::NamedStructField { name } => {
+                let arguments: Vec<Expr> = vec![expr, lit(name)];
+                Ok(PlannerResult::Planned(datafusion_functions::core::get_field().call(arguments)))
+            }
+            field_access => Ok(PlannerResult::Original(RawFieldAccessExpr { expr, field_access })),
+        }
+    }
+}
+
 /// The functions that the expressions of a job may call.
 #[derive(Clone)]
 pub struct Functions {
@@ -162,6 +186,7 @@ static STANDARD: LazyLock<Functions> = LazyLock::new(|| {
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
+            Arc::new(Members),
         ]),
         options: Arc::new(ConfigOptions::default()),
     }

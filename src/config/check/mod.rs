@@ -23,7 +23,7 @@ use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
 use self::problem::{Problem, at_least};
 use self::tables::check_tables;
-use super::job::{Alerts, Event, Job, Output, Outputs, Realtime, ShardBy};
+use super::job::{Alerts, Event, Format, Job, Output, Outputs, Realtime, ShardBy};
 use super::origin::Origin;
 use super::raw::{AlertsSection, RawJob, SinkSection, SinksSection};
 
@@ -97,7 +97,12 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
     let kafka = check_kafka(raw.kafka, &raw.sinks)?;
-    let outputs = check_sinks(raw.sinks, folder, &name);
+    let outputs = check_sinks(raw.sinks, folder, &name)?;
+    let has_topics = source.as_ref().is_some_and(|source| source.topics.is_some());
+    if drift.is_some() && has_topics && outputs.drift.format != Format::Parquet {
+        warnings
+            .push("sinks.drift.format is that of a replay: a live run writes Parquet".to_owned());
+    }
     let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
     Ok(Job {
         path: path.to_owned(),
@@ -163,19 +168,22 @@ fn resolve(folder: &Path, path: &str) -> PathBuf {
 }
 
 /// One that is not set stands below `out/JOB` beside the job file.
-fn check_sinks(raw: SinksSection, folder: &Path, job: &str) -> Outputs {
+fn check_sinks(raw: SinksSection, folder: &Path, job: &str) -> Result<Outputs, Problem> {
     let base = folder.join("out").join(job);
-    let output = |name: &str, sink: Option<SinkSection>| match sink {
-        Some(SinkSection { path: Some(path), format, .. }) => {
-            Output { path: folder.join(path), format }
+    let output = |name: &str, sink: Option<SinkSection>| {
+        let Some(SinkSection { path, format, compression, .. }) = sink else {
+            return Ok(Output::parquet(base.join(name)));
+        };
+        if format == Format::Parquet && compression.is_some() {
+            let message = "has no effect on Parquet, which is compressed in itself; set format";
+            return Err(Problem::at(format!("sinks.{name}.compression"), message));
         }
-        sink => {
-            Output { path: base.join(name), format: sink.map(|s| s.format).unwrap_or_default() }
-        }
+        let path = path.map_or_else(|| base.join(name), |path| folder.join(path));
+        Ok(Output { path, format, compression })
     };
-    Outputs {
-        predictions: output("predictions", raw.predictions),
-        drift: output("drift", raw.drift),
-        dead_letters: output("dead_letters", raw.dead_letters),
-    }
+    Ok(Outputs {
+        predictions: output("predictions", raw.predictions)?,
+        drift: output("drift", raw.drift)?,
+        dead_letters: output("dead_letters", raw.dead_letters)?,
+    })
 }

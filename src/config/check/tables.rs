@@ -37,7 +37,8 @@ fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, Pr
         if input.is_none() {
             return Err(Problem::at(format!("tables.{name}"), "say where it is: path = \"...\""));
         }
-        return Ok(Table { input, topic: None, key: raw.key, versions: None });
+        let columns = raw.columns.unwrap_or_default();
+        return Ok(Table { input, topic: None, key: raw.key, columns, versions: None });
     };
     let lateness = raw.allowed_lateness_ms.unwrap_or(0);
     at_least(&key("allowed_lateness_ms"), lateness, 0)?;
@@ -51,7 +52,12 @@ fn check_table(name: &str, raw: TableSection, folder: &Path) -> Result<Table, Pr
         allowed_lateness_ms: lateness,
         eager: raw.eager.unwrap_or(false),
         idle_timeout_ms: raw.idle_timeout_ms,
-        columns: raw.columns.unwrap_or_default(),
     };
-    Ok(Table { input, topic: raw.topic, key: raw.key, versions: Some(versions) })
+    Ok(Table {
+        input,
+        topic: raw.topic,
+        key: raw.key,
+        columns: raw.columns.unwrap_or_default(),
+        versions: Some(versions),
+    })
 }

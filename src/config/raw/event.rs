@@ -37,7 +37,8 @@ pub struct EventSection {
     /// is not set.
     pub idle_timeout_ms: Option<u64>,
     /// Types of columns, whatever events come as. A number that is not declared is float64, but for
-    /// ids and keys; a topic's columns are those that are declared.
+    /// ids and keys; a topic's columns are those that are declared. Of JSON a name may be the path
+    /// to a member of an object: `"a.b"`.
     #[serde(default)]
     pub columns: IndexMap<String, ColumnType>,
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::OneOrMore;
-use super::words::{ColumnType, FileFormat, TimeUnitWord};
+use super::words::{ColumnType, Compression, FileFormat, TimeUnitWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -14,7 +14,7 @@ pub struct SourceSection {
     /// `-` for standard input.
     pub path: Option<String>,
     /// How the files are written. Told by their names where it is not set; standard input is JSON
-    /// lines.
+    /// lines then.
     pub format: Option<FileFormat>,
     /// What a live run reads: a Kafka topic, or several. Messages are JSON objects; their columns
     /// are declared in `event.columns`.
@@ -40,8 +40,8 @@ fn start() -> String {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableSection {
-    /// A Parquet file; of a table with a `time` also a folder, JSON lines, or `-` for standard
-    /// input.
+    /// A file or a folder of files: Parquet, JSON lines or CSV. Of a table with a `time` also `-` for
+    /// standard input.
     pub path: Option<String>,
     /// What a live run reads in place of `path`: a Kafka topic, from its beginning. A message
     /// without a value says that the table has nothing for its key from the message's time on. Only
@@ -49,7 +49,7 @@ pub struct TableSection {
     pub topic: Option<String>,
     /// The column that rows are looked up by, of text or integers.
     pub key: String,
-    /// How the files are written. Told by their names where it is not set. Only with `time`.
+    /// How the files are written. Told by their names where it is not set.
     pub format: Option<FileFormat>,
     /// The column that says when a row's values begin to hold. With it the table changes, and is
     /// looked up as of each event's time.
@@ -77,7 +77,7 @@ pub struct TableSection {
     /// is not set. Only with `time`.
     pub idle_timeout_ms: Option<u64>,
     /// Types of columns, whatever rows come as. A number that is not declared is float64, but for
-    /// keys and sequences. Only with `time`.
+    /// keys and sequences.
     pub columns: Option<IndexMap<String, ColumnType>>,
 }
 
@@ -85,7 +85,6 @@ impl TableSection {
     /// The first key that is set and has a meaning only for a table with a time.
     pub fn set_without_time(&self) -> Option<&'static str> {
         [
-            ("format", self.format.is_some()),
             ("topic", self.topic.is_some()),
             ("time_unit", self.time_unit.is_some()),
             ("sequence", self.sequence.is_some()),
@@ -94,7 +93,6 @@ impl TableSection {
             ("allowed_lateness_ms", self.allowed_lateness_ms.is_some()),
             ("eager", self.eager.is_some()),
             ("idle_timeout_ms", self.idle_timeout_ms.is_some()),
-            ("columns", self.columns.is_some()),
         ]
         .into_iter()
         .find_map(|(key, is_set)| is_set.then_some(key))
@@ -125,4 +123,6 @@ pub struct SinkSection {
     /// How the files are written.
     #[serde(default)]
     pub format: FileFormat,
+    /// How files of JSON lines and CSV are compressed. Not at all where it is not set.
+    pub compression: Option<Compression>,
 }

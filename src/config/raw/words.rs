@@ -143,9 +143,21 @@ pub enum FileFormat {
     Parquet,
     /// JSON lines: an object a line.
     Json,
+    /// CSV as in RFC 4180, with a header.
+    Csv,
 }
 
-/// The type of a JSON column.
+/// How files of text are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {

@@ -32,7 +32,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
     let mut sheet = Sheet::default();
     sheet.line(&format!("job {}: rows in order of {}", job.name, job.order.name()));
     source(&mut sheet, &prepared, &all_columns[EVENTS]);
-    tables::add(&mut sheet, &prepared, &all_columns)?;
+    tables::add(&mut sheet, &prepared, &all_columns);
     let model = job.model.as_ref();
     let parts = model.map(|_| ScoringParts::load(&prepared, &options)).transpose()?;
     features(&mut sheet, &prepared, parts.as_ref().map(|parts| parts.inputs.as_slice()));

@@ -1,9 +1,5 @@
 //! The tables of a job, and what features take from them.
 
-use std::fs::File;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use arrow::datatypes::{Schema, SchemaRef};
 use driftline_operators::layout::CameAs;
 
@@ -14,11 +10,11 @@ use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
 use crate::run::plan::words;
 use crate::run::prepare::Prepared;
+use crate::run::prepare::tables::LoadedTable;
 use crate::run::summary::not_in_order;
-use crate::sources::parquet::guard;
 
 /// `all_columns`: those of each stream.
-pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaRef]) -> Result<()> {
+pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaRef]) {
     let mut stream = 0;
     for (name, table) in &prepared.job.tables {
         match &table.versions {
@@ -34,10 +30,9 @@ pub(super) fn add(sheet: &mut Sheet, prepared: &Prepared, all_columns: &[SchemaR
                 rows.extend(notes(prepared, stream));
                 sheet.section(&format!("table {name}: {path} ({about})"), &rows);
             }
-            None => static_table(sheet, &prepared.job, name, table)?,
+            None => static_table(sheet, prepared, name, table),
         }
     }
-    Ok(())
 }
 
 /// What there is to say of the order in which rows come.
@@ -59,22 +54,18 @@ fn order(prepared: &Prepared, stream: usize, versions: &TableVersions) -> Vec<Ve
     rows
 }
 
-fn static_table(sheet: &mut Sheet, job: &Job, name: &str, table: &Table) -> Result<()> {
-    let path = table.file();
-    let (all, rows) = footer(path).with_context(|| path.display().to_string())?;
+fn static_table(sheet: &mut Sheet, prepared: &Prepared, name: &str, table: &Table) {
+    let job = &prepared.job;
+    let LoadedTable { table: loaded, columns: all, format, files, .. } =
+        &prepared.static_tables[name];
     let is_read = |field: &str| field == table.key || !features_of(job, name, field).is_empty();
     let read = all.fields().iter().filter(|field| is_read(field.name())).cloned();
     let read = Schema::new(read.collect::<Vec<_>>());
-    let title = format!("table {name}: {} (static, {} rows)", words::path(path), thousands(rows));
-    sheet.section(&title, &of_table(job, name, table, &read, &all));
-    Ok(())
-}
-
-/// The columns of a Parquet file, and its rows.
-fn footer(path: &Path) -> Result<(SchemaRef, u64)> {
-    let metadata = guard::footer(&File::open(path)?)?;
-    let rows = metadata.metadata().file_metadata().num_rows();
-    Ok((metadata.schema().clone(), rows.max(0) as u64))
+    let of_files = if *files == 1 { String::new() } else { format!(", {files} files") };
+    let (path, rows) = (words::path(table.file()), thousands(loaded.num_rows() as u64));
+    let format = words::format(*format);
+    let title = format!("table {name}: {path} ({format}, static{of_files}, {rows} rows)");
+    sheet.section(&title, &of_table(job, name, table, &read, all));
 }
 
 /// A row for each column that is read: what the job makes of it.

@@ -11,7 +11,7 @@ use driftline_operators::layout::CameAs;
 use crate::config::Job;
 use crate::config::duration::length_text;
 use crate::config::job::{
-    DriftMode, Feature, FeatureKind, Figure, Format, Input, Output, Source, Table,
+    Compression, DriftMode, Feature, FeatureKind, Figure, Format, Input, Output, Source, Table,
 };
 use crate::run::prepare::Prepared;
 
@@ -49,11 +49,17 @@ pub fn format(format: Format) -> &'static str {
     match format {
         Format::Parquet => "Parquet",
         Format::Json => "JSON lines",
+        Format::Csv => "CSV",
     }
 }
 
 pub fn output(output: &Output) -> String {
-    format!("{} ({})", path(&output.path), format(output.format))
+    let compressed = match output.compression {
+        None => "",
+        Some(Compression::Gzip) => ", gzip",
+        Some(Compression::Zstd) => ", zstd",
+    };
+    format!("{} ({}{compressed})", path(&output.path), format(output.format))
 }
 
 /// Where the source of the events is.
@@ -80,8 +86,9 @@ pub fn stored(prepared: &Prepared, stream: usize) -> String {
     let inputs = &prepared.inputs;
     let count = inputs.partitions().iter().filter(|partition| partition.stream == stream).count();
     match inputs.came_as(stream) {
-        CameAs::Columns => format!("{}, {}", format(Format::Parquet), partitions(count)),
-        CameAs::Bytes => format!("{}, {}", format(Format::Json), partitions(count)),
+        CameAs::Columns | CameAs::Bytes => {
+            format!("{}, {}", format(inputs.format(stream)), partitions(count))
+        }
         CameAs::Messages => "JSON messages".to_owned(),
     }
 }

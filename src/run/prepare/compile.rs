@@ -12,7 +12,6 @@ use driftline_operators::features::declaration::Problem::NotAKey;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration, PlanError};
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
-use driftline_operators::features::table::StaticTable;
 use driftline_operators::features::trip::Errand;
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::key_group::key_type;
@@ -21,6 +20,7 @@ use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
 use super::inputs::as_of_tables;
+use super::tables::LoadedTable;
 use crate::config::job::{Feature, FeatureKind, Figure, JsonType, ShardBy, Table, TableVersions};
 use crate::config::{Job, Problem, expression};
 use crate::run::extensions::Extensions;
@@ -52,7 +52,7 @@ pub struct CompiledTable {
 pub fn compile(
     job: &Job,
     inputs: &mut Inputs,
-    static_tables: &IndexMap<String, StaticTable>,
+    static_tables: &IndexMap<String, LoadedTable>,
     own: &Extensions,
 ) -> Result<Compiled> {
     // Compiled twice: against all columns to see which are read, then against those alone.
@@ -96,7 +96,7 @@ fn unreadable_behind(job: &Job, inputs: &Inputs, error: anyhow::Error) -> anyhow
 fn compile_with<'a>(
     job: &Job,
     inputs: &Inputs,
-    static_tables: &IndexMap<String, StaticTable>,
+    static_tables: &IndexMap<String, LoadedTable>,
     own: &Extensions,
     values: impl Fn(usize) -> Option<&'a BTreeSet<String>>,
 ) -> Result<Compiled> {
@@ -280,7 +280,7 @@ fn with_key_types<'a>(
 
 fn declarations(
     job: &Job,
-    static_tables: &IndexMap<String, StaticTable>,
+    static_tables: &IndexMap<String, LoadedTable>,
     own: &Extensions,
 ) -> Result<Vec<FeatureDeclaration>> {
     let as_of = |table: &String| as_of_tables(job).position(|(name, ..)| name == table);
@@ -308,7 +308,7 @@ fn declarations(
                     Definition::AsOf { table, key: key.clone(), column: Some(column.clone()) }
                 }
                 None => Definition::Lookup {
-                    table: static_tables[table].clone(),
+                    table: static_tables[table].table.clone(),
                     key: key.clone(),
                     column: column.clone(),
                 },

@@ -69,7 +69,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
             time_key: format!("tables.{name}.time"),
             columns_key: format!("[tables.{name}.columns]"),
             time_unit: versions.time_unit,
-            columns: versions.columns.clone(),
+            columns: table.columns.clone(),
             key_parts: Vec::new(),
             required: required_of_table(name, table, versions),
             keys: std::iter::once(&table.key).chain(&versions.sequence).cloned().collect(),

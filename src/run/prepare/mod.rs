@@ -2,21 +2,18 @@
 
 pub mod compile;
 pub mod inputs;
+pub mod tables;
+pub mod unread;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use arrow::array::{RecordBatch, RecordBatchReader};
-use arrow::compute::concat_batches;
+use anyhow::Result;
 use driftline_jobs::enriched::Events;
 use driftline_operators::admit::{Admission, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::TableAdmission;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
-use driftline_operators::features::table::StaticTable;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{FlowBounds, Intake};
 use driftline_operators::key_group::key_type;
@@ -27,17 +24,15 @@ use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
 use indexmap::IndexMap;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
+pub use self::tables::read_parquet;
+use self::tables::{LoadedTable, load};
 use super::options::RunOptions;
-use crate::config::job::{ShardBy, Table};
+use crate::config::job::ShardBy;
 use crate::config::{Job, Problem};
 use crate::sources::columns::{ColumnUses, Normalised, normal_schema, normalise};
 use crate::sources::inputs::Inputs;
-use crate::sources::parquet::guard::{self, guarded};
-use crate::sources::parquet::whole_file::WholeFile;
-use crate::sources::{damaged, failed, unreadable};
 
 /// Epochs of a live run that may be under way, if the job does not say more.
 const LIVE_EPOCHS_IN_FLIGHT: u64 = 256;
@@ -49,6 +44,7 @@ pub struct Prepared {
     pub layout: EventLayout,
     pub plan: Arc<FeaturePlan>,
     pub tables: Vec<CompiledTable>,
+    pub static_tables: IndexMap<String, LoadedTable>,
     pub partition_names: PartitionNames,
     bounds: Vec<StreamBounds>,
     filter: Option<Expression>,
@@ -60,9 +56,10 @@ impl Prepared {
     /// # Errors
     /// If the data cannot be read, or the features do not fit it.
     pub fn new(job: &Arc<Job>, options: &RunOptions) -> Result<Self> {
-        let static_tables = load_tables(&job.tables)?;
+        let static_tables = load(&job.tables)?;
         let mut inputs = inputs::open(job, options)?;
-        let in_job = |error| placed(job, error);
+        let explain = unread::Explain::new(&inputs, &static_tables);
+        let in_job = |error| placed(job, explain.explained(error));
         let compiled =
             compile(job, &mut inputs, &static_tables, &options.extensions).map_err(in_job)?;
         let Compiled { layout, plan, filter, tables } = compiled;
@@ -91,6 +88,7 @@ impl Prepared {
             layout,
             plan: Arc::new(plan),
             tables,
+            static_tables,
             partition_names: names.into(),
             filter,
             shard_by,
@@ -221,49 +219,4 @@ fn placed(job: &Job, error: anyhow::Error) -> anyhow::Error {
         Ok(problem) => job.origin.place(problem).into(),
         Err(other) => other.context(job.path.display().to_string()),
     }
-}
-
-/// Reads the static tables, whole.
-fn load_tables(tables: &IndexMap<String, Table>) -> Result<IndexMap<String, StaticTable>> {
-    let load = |(name, table): (&String, &Table)| {
-        let path = table.file();
-        let rows = read_parquet(path).with_context(|| format!("tables.{name}.path"))?;
-        let rows = in_normal_form(&rows, table)
-            .with_context(|| format!("tables.{name} ({})", path.display()))?;
-        let loaded = StaticTable::new(rows, &table.key);
-        let loaded = loaded.with_context(|| format!("tables.{name} ({})", path.display()))?;
-        Ok((name.clone(), loaded))
-    };
-    tables.iter().filter(|(_, table)| table.versions.is_none()).map(load).collect()
-}
-
-/// The rows of a static table as those of streams are.
-fn in_normal_form(rows: &RecordBatch, table: &Table) -> Result<RecordBatch> {
-    let keys = [table.key.clone()].into();
-    let uses = ColumnUses { keys, ..ColumnUses::default() };
-    let schema = normal_schema(&rows.schema(), &uses)?;
-    let Normalised { rows, refused } = normalise(rows, &schema, &uses)?;
-    match refused.first() {
-        Some((row, why)) => bail!("row {row}: {why}"),
-        None => Ok(rows),
-    }
-}
-
-/// All rows of one Parquet file.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
-    let name = || path.display().to_string();
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let read = || {
-        let metadata = guard::footer(&file)?;
-        let file = WholeFile(file);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build()?;
-        let schema = reader.schema();
-        Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
-    };
-    let (schema, batches) =
-        guarded(read).map_err(|error| failed(path.display(), damaged(&error)))?;
-    concat_batches(&schema, &batches).with_context(name)
 }

@@ -2,29 +2,28 @@
 //! its column. An object that does not fit leaves nothing behind.
 
 use std::fmt;
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, NullBufferBuilder, RecordBatch,
-    RecordBatchOptions, StringArray, UInt64Array,
-};
-use arrow::buffer::{Buffer, OffsetBuffer};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Of what is told of an object that does not fit, and of a text within it.
+use super::tokens::{Infinity, Mended, without_mark};
+use crate::sources::growing::{Column, Columns};
+
+/// Of what is told of an object that does not fit.
 const WHY_CHARS_MAX: usize = 500;
-const TEXT_CHARS_MAX: usize = 60;
 /// Keys of an object whose places are remembered for the next one, and the bytes of each.
-const PLACES_MAX: usize = 256;
+const PLACES_MAX: usize = 16_384;
 const PLACE_BYTES_MAX: usize = 128;
 
-/// Columns of Int64, UInt64, Float64, Utf8 and Boolean that grow by JSON objects. What an object has beyond
-/// them is passed over, what it lacks is null, and of a key that it has twice the last value counts.
+/// Columns of Int64, Float64, Utf8, Boolean and structures of them, which grow by JSON objects. What an
+/// object has beyond them is passed over, what it lacks is null, and of a key that it has twice the
+/// last value counts. A byte order mark before the object is passed over; `NaN` is null, and
+/// `Infinity` a number.
 pub struct JsonColumns {
     schema: SchemaRef,
-    columns: Vec<Column>,
+    columns: Columns,
     rows: usize,
     places: Vec<Place>,
 }
@@ -35,33 +34,11 @@ struct Place {
     column: Option<usize>,
 }
 
-struct Column {
-    name: String,
-    values: Values,
-    valid: NullBufferBuilder,
-}
-
-enum Values {
-    Integers(Vec<i64>),
-    /// Integers that are not negative.
-    Counts(Vec<u64>),
-    Floats(Vec<f64>),
-    Truths(Vec<bool>),
-    Texts {
-        bytes: Vec<u8>,
-        ends: Vec<i32>,
-    },
-}
-
 impl JsonColumns {
     /// # Errors
     /// If a column has another type than those above.
     pub fn new(schema: SchemaRef) -> Result<Self, ArrowError> {
-        let columns = schema.fields().iter().map(|field| {
-            let values = Values::new(field.data_type())?;
-            Ok(Column { name: field.name().clone(), values, valid: NullBufferBuilder::new(0) })
-        });
-        let columns = columns.collect::<Result<_, ArrowError>>()?;
+        let columns = Columns::new(schema.fields(), "")?;
         Ok(JsonColumns { schema, columns, rows: 0, places: Vec::new() })
     }
 
@@ -75,31 +52,32 @@ impl JsonColumns {
     /// Why `json` is not exactly one object whose values fit their columns: numbers are no texts, texts
     /// are no numbers, and `1.0` is no integer.
     pub fn push(&mut self, json: &[u8]) -> Result<(), String> {
-        let read = self.read(json);
-        for column in &mut self.columns {
-            match read {
-                Ok(()) if column.valid.len() == self.rows => column.push_null(),
-                Ok(()) => {}
-                Err(_) => column.truncate(self.rows),
-            }
+        let text = std::str::from_utf8(without_mark(json));
+        let text = text.map_err(|error| format!("not UTF-8: {error}"));
+        let read = text.and_then(|text| self.read(text));
+        match read {
+            Ok(()) => self.columns.fill(self.rows),
+            Err(_) => self.columns.truncate(self.rows),
         }
         self.rows += usize::from(read.is_ok());
         read.map_err(|why| why.chars().take(WHY_CHARS_MAX).collect())
     }
 
-    fn read(&mut self, json: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(json).map_err(|error| format!("not UTF-8: {error}"))?;
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        let Err(error) = self.read_json(text, None) else { return Ok(()) };
+        // Only what is no JSON is looked at again.
+        let mended = if error.is_data() { None } else { Mended::new(text) };
+        let Some(mended) = mended else { return Err(reason(&error, error.column())) };
+        self.columns.truncate(self.rows);
+        let read = self.read_json(&mended.text, Some(&mended.infinity));
+        read.map_err(|error| reason(&error, mended.original_column(error.column())))
+    }
+
+    fn read_json(&mut self, text: &str, infinity: Option<&Infinity>) -> serde_json::Result<()> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let row = Row { columns: &mut self.columns, places: &mut self.places, row: self.rows };
-        let read = deserializer.deserialize_map(row).and_then(|()| deserializer.end());
-        read.map_err(|error| {
-            let why = error.to_string();
-            let why = match why.split_once(" at line 1 column") {
-                Some((why, at)) => format!("{why} at column{at}"),
-                None => why,
-            };
-            if error.is_data() { why } else { format!("not JSON: {why}") }
-        })
+        deserializer.deserialize_map(Reading { what: row, infinity })?;
+        deserializer.end()
     }
 
     /// The rows since the last time.
@@ -107,106 +85,37 @@ impl JsonColumns {
     /// # Errors
     /// Never for what was pushed.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        let columns = self.columns.iter_mut().map(Column::finish).collect::<Result<_, _>>()?;
+        let columns = self.columns.finish()?;
         let options =
             RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
     }
 }
 
-impl Values {
-    fn new(data_type: &DataType) -> Result<Self, ArrowError> {
-        match data_type {
-            DataType::Int64 => Ok(Values::Integers(Vec::new())),
-            DataType::UInt64 => Ok(Values::Counts(Vec::new())),
-            DataType::Float64 => Ok(Values::Floats(Vec::new())),
-            DataType::Boolean => Ok(Values::Truths(Vec::new())),
-            DataType::Utf8 => Ok(Values::Texts { bytes: Vec::new(), ends: vec![0] }),
-            other => Err(ArrowError::JsonError(format!("no JSON values are read as {other}"))),
-        }
-    }
-
-    fn described(&self) -> &'static str {
-        match self {
-            Values::Integers(_) => "integer",
-            Values::Counts(_) => "integer of at least 0",
-            Values::Floats(_) => "number",
-            Values::Truths(_) => "truth value",
-            Values::Texts { .. } => "text",
-        }
-    }
+/// What is wrong, and at which column of the line (from 1).
+fn reason(error: &serde_json::Error, column: usize) -> String {
+    let why = error.to_string();
+    let why = match why.split_once(" at line 1 column") {
+        Some((why, _)) => format!("{why} at column {column}"),
+        None => why,
+    };
+    if error.is_data() { why } else { format!("not JSON: {why}") }
 }
 
-impl Column {
-    fn push_null(&mut self) {
-        match &mut self.values {
-            Values::Integers(values) => values.push(0),
-            Values::Counts(values) => values.push(0),
-            Values::Floats(values) => values.push(0.0),
-            Values::Truths(values) => values.push(false),
-            Values::Texts { ends, .. } => ends.push(ends[ends.len() - 1]),
-        }
-        self.valid.append_null();
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        if self.valid.len() == rows {
-            return;
-        }
-        match &mut self.values {
-            Values::Integers(values) => values.truncate(rows),
-            Values::Counts(values) => values.truncate(rows),
-            Values::Floats(values) => values.truncate(rows),
-            Values::Truths(values) => values.truncate(rows),
-            Values::Texts { bytes, ends } => {
-                ends.truncate(rows + 1);
-                bytes.truncate(ends[rows] as usize);
-            }
-        }
-        self.valid.truncate(rows);
-    }
-
-    /// Leaves the column empty, with room for as many rows again.
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let nulls = self.valid.finish();
-        Ok(match &mut self.values {
-            Values::Integers(values) => {
-                let room = Vec::with_capacity(values.len());
-                Arc::new(Int64Array::new(std::mem::replace(values, room).into(), nulls))
-            }
-            Values::Counts(values) => {
-                let room = Vec::with_capacity(values.len());
-                Arc::new(UInt64Array::new(std::mem::replace(values, room).into(), nulls))
-            }
-            Values::Floats(values) => {
-                let room = Vec::with_capacity(values.len());
-                Arc::new(Float64Array::new(std::mem::replace(values, room).into(), nulls))
-            }
-            Values::Truths(values) => {
-                let truths = BooleanArray::new(values.as_slice().into(), nulls);
-                values.clear();
-                Arc::new(truths)
-            }
-            Values::Texts { bytes, ends } => {
-                let mut room = Vec::with_capacity(ends.len());
-                room.push(0);
-                let ends = OffsetBuffer::new(std::mem::replace(ends, room).into());
-                let room = Vec::with_capacity(bytes.len());
-                let bytes = Buffer::from_vec(std::mem::replace(bytes, room));
-                Arc::new(StringArray::try_new(ends, bytes, nulls)?)
-            }
-        })
-    }
+/// What is read, and the text that stands for `Infinity`, if one does.
+struct Reading<'i, T> {
+    what: T,
+    infinity: Option<&'i Infinity>,
 }
 
 /// The object that becomes a row.
 struct Row<'c> {
-    columns: &'c mut [Column],
+    columns: &'c mut Columns,
     places: &'c mut Vec<Place>,
     row: usize,
 }
 
-impl<'de> Visitor<'de> for Row<'_> {
+impl<'de> Visitor<'de> for Reading<'_, Row<'_>> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -214,28 +123,35 @@ impl<'de> Visitor<'de> for Row<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Reading { what: Row { columns, places, row }, infinity } = self;
         let mut position = 0;
-        loop {
-            let key = Key { columns: self.columns, places: self.places, position };
-            let Some(column) = map.next_key_seed(key)? else { return Ok(()) };
-            match column {
-                Some(column) => {
-                    let column = &mut self.columns[column];
-                    column.truncate(self.row);
-                    map.next_value_seed(Cell(column))?;
-                }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
+        while let Some(column) = map.next_key_seed(Key { columns, places, position })? {
+            read_value(&mut map, column.map(|column| columns.get_mut(column)), row, infinity)?;
             position += 1;
         }
+        Ok(())
+    }
+}
+
+/// Reads the value of a key into its column, if it has one.
+fn read_value<'de, A: MapAccess<'de>>(
+    map: &mut A,
+    column: Option<&mut Column>,
+    row: usize,
+    infinity: Option<&Infinity>,
+) -> Result<(), A::Error> {
+    match column {
+        Some(column) => {
+            column.truncate(row);
+            map.next_value_seed(Reading { what: Cell(column), infinity })
+        }
+        None => map.next_value::<IgnoredAny>().map(|_| ()),
     }
 }
 
 /// The key at a position, to its column.
 struct Key<'c> {
-    columns: &'c [Column],
+    columns: &'c Columns,
     places: &'c mut Vec<Place>,
     position: usize,
 }
@@ -260,12 +176,17 @@ impl Visitor<'_> for Key<'_> {
         if let Some(place) = known.filter(|place| place.key == key) {
             return Ok(place.column);
         }
-        let column = self.columns.iter().position(|column| column.name == key);
+        let column = self.columns.position(key);
         if key.len() <= PLACE_BYTES_MAX {
-            let place = Place { key: key.to_owned(), column };
             match self.places.get_mut(self.position) {
-                Some(other) => *other = place,
-                None if self.position < PLACES_MAX => self.places.push(place),
+                Some(place) => {
+                    place.key.clear();
+                    place.key.push_str(key);
+                    place.column = column;
+                }
+                None if self.position < PLACES_MAX => {
+                    self.places.push(Place { key: key.to_owned(), column });
+                }
                 None => {}
             }
         }
@@ -273,17 +194,33 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// The value of a column in the row that is being read.
-struct Cell<'c>(&'c mut Column);
+/// A key of an object within an object, to its column.
+struct Member<'c>(&'c Columns);
 
-impl Cell<'_> {
-    fn refuse<E: Error>(&self, found: impl fmt::Display) -> E {
-        let Column { name, values, .. } = &*self.0;
-        E::custom(format_args!("{name:?} is {found}, which is no {}", values.described()))
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Cell<'_> {
+impl Visitor<'_> for Member<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.position(key))
+    }
+}
+
+/// The value of a column in the row that is being read.
+struct Cell<'c>(&'c mut Column);
+
+impl<'de> DeserializeSeed<'de> for Reading<'_, Cell<'_>> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -291,85 +228,66 @@ impl<'de> DeserializeSeed<'de> for Cell<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Cell<'_> {
+impl<'de> Visitor<'de> for Reading<'_, Cell<'_>> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.0.values.described())
+        f.write_str(self.what.0.described())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.push_null();
+        self.what.0.push_null();
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        let Values::Truths(truths) = &mut self.0.values else { return Err(self.refuse(value)) };
-        truths.push(value);
-        self.0.valid.append_non_null();
-        Ok(())
+        self.what.0.push_truth(value).map_err(E::custom)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        match (&mut self.0.values, u64::try_from(value)) {
-            (Values::Integers(values), _) => values.push(value),
-            (Values::Counts(values), Ok(count)) => values.push(count),
-            (Values::Floats(values), _) => values.push(value as f64),
-            _ => return Err(self.refuse(value)),
-        }
-        self.0.valid.append_non_null();
-        Ok(())
+        self.what.0.push_integer(value).map_err(E::custom)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        match (i64::try_from(value), &mut self.0.values) {
-            (Ok(value), Values::Integers(values)) => values.push(value),
-            (_, Values::Counts(values)) => values.push(value),
-            (_, Values::Floats(values)) => values.push(value as f64),
-            _ => return Err(self.refuse(value)),
-        }
-        self.0.valid.append_non_null();
-        Ok(())
+        self.what.0.push_unsigned(value).map_err(E::custom)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        match &mut self.0.values {
-            Values::Floats(values) => values.push(value),
-            // serde_json takes "-0" for a float.
-            Values::Integers(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
-            Values::Counts(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
-            _ => return Err(self.refuse(format_args!("{value:?}"))),
-        }
-        self.0.valid.append_non_null();
-        Ok(())
+        self.what.0.push_float(value).map_err(E::custom)
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        let Values::Texts { bytes, ends } = &mut self.0.values else {
-            let beginning: String = value.chars().take(TEXT_CHARS_MAX).collect();
-            return Err(self.refuse(format_args!("{beginning:?}")));
+        let Cell(column) = self.what;
+        let read = match self.infinity.and_then(|infinity| infinity.of(value)) {
+            Some(infinite) => column.push_infinity(infinite),
+            None => column.push_text(value),
         };
-        let end = i32::try_from(bytes.len() + value.len());
-        let end = end.map_err(|_| E::custom("too much text in one chunk"))?;
-        bytes.extend_from_slice(value.as_bytes());
-        ends.push(end);
-        self.0.valid.append_non_null();
-        Ok(())
+        read.map_err(E::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(self.refuse("a list"))
+        Err(A::Error::custom(self.what.0.refusal("a list")))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(self.refuse("an object"))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Reading { what: Cell(column), infinity } = self;
+        let Some((members, row)) = column.begin_members() else {
+            return Err(A::Error::custom(column.refusal("an object")));
+        };
+        while let Some(member) = map.next_key_seed(Member(members))? {
+            read_value(&mut map, member.map(|at| members.get_mut(at)), row, infinity)?;
+        }
+        column.end_members();
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{Array, AsArray};
-    use arrow::datatypes::{Field, Float64Type, Int64Type, Schema};
+    use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 
     use super::*;
 
@@ -449,5 +367,95 @@ mod tests {
             let expected: f64 = text.parse().unwrap();
             assert_eq!(batch.column(1).as_primitive::<Float64Type>().value(0), expected);
         }
+    }
+
+    #[test]
+    fn words_of_python_are_null_and_infinite_numbers() {
+        let mut columns = columns();
+        let inner = r#"{"deep": [{"x": -Infinity}, NaN], "b": "NaN"}"#;
+        let line = format!(r#"{{"other": {inner}, "x": Infinity, "i": NaN, "s": NaN, "b": NaN}}"#);
+        columns.push(line.as_bytes()).unwrap();
+        columns.push(b"\xef\xbb\xbf{\"x\": -Infinity, \"s\": \"Infinity\"}").unwrap();
+        columns.push(br#"{"x": NaN, "i": 1}"#).unwrap();
+        for (line, why) in [
+            (r#"{"i": Infinity}"#, r#""i" is Infinity, which is no integer at column 14"#),
+            (r#"{"s": -Infinity}"#, r#""s" is -Infinity, which is no text at column 15"#),
+            (r#"{"b": NaN, "s": 1}"#, r#""s" is 1, which is no text at column 17"#),
+            (r#"{"x": 1e400}"#, "not JSON: number out of range at column 1"),
+            (r#"{"x": NaN, "b": tru}"#, "not JSON: expected ident at column 2"),
+        ] {
+            let error = columns.push(line.as_bytes()).unwrap_err();
+            assert!(error.starts_with(why), "{line}: {error}");
+        }
+        let batch = columns.finish().unwrap();
+        let floats: Vec<_> = batch.column(1).as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(floats, [Some(f64::INFINITY), Some(f64::NEG_INFINITY), None]);
+        assert_eq!(batch.column(0).null_count(), 2);
+        assert_eq!(batch.column(2).as_string::<i32>().value(1), "Infinity");
+        assert_eq!(batch.column(3).null_count(), 3);
+    }
+
+    #[test]
+    fn objects_within_objects_are_structures() {
+        let field = |name: &str, to| Field::new(name, to, true);
+        let account = vec![field("age", DataType::Float64), field("name", DataType::Utf8)];
+        let account = DataType::Struct(account.into());
+        let payload = DataType::Struct(vec![field("account", account)].into());
+        let schema = Schema::new(vec![field("p", payload), field("i", DataType::Int64)]);
+        let mut columns = JsonColumns::new(Arc::new(schema)).unwrap();
+        columns.push(br#"{"p": {"account": {"name": "a", "age": 1.5, "more": {}}}}"#).unwrap();
+        for (line, why) in [
+            (
+                r#"{"p": {"account": {"name": "b", "age": "1"}}}"#,
+                r#""p.account.age" is "1", which is no number at column 42"#,
+            ),
+            (
+                r#"{"p": {"account": {"name": "b"}}, "i": "x"}"#,
+                r#""i" is "x", which is no integer at column 42"#,
+            ),
+            (r#"{"p": 7}"#, r#""p" is 7, which is no object at column 7"#),
+            (
+                r#"{"p": {"account": []}}"#,
+                r#""p.account" is a list, which is no object at column 20"#,
+            ),
+        ] {
+            assert_eq!(columns.push(line.as_bytes()).unwrap_err(), why, "{line}");
+        }
+        for line in [
+            r#"{"p": null}"#,
+            "{}",
+            r#"{"p": {}, "i": 3}"#,
+            r#"{"p": {"account": {"age": 9}}, "p": {"account": {"age": NaN, "age": 2, "name": "c"}}}"#,
+        ] {
+            columns.push(line.as_bytes()).unwrap();
+        }
+        let batch = columns.finish().unwrap();
+        let payload = batch.column(0).as_struct();
+        let nulls = |array: &dyn Array| (0..5).map(|row| array.is_null(row)).collect::<Vec<_>>();
+        assert_eq!(nulls(payload), [false, true, true, false, false]);
+        let account = payload.column(0).as_struct();
+        assert_eq!(nulls(account), [false, true, true, true, false]);
+        let ages: Vec<_> = account.column(0).as_primitive::<Float64Type>().iter().collect();
+        assert_eq!(ages, [Some(1.5), None, None, None, Some(2.0)]);
+        let names: Vec<_> = account.column(1).as_string::<i32>().iter().collect();
+        assert_eq!(names, [Some("a"), None, None, None, Some("c")]);
+    }
+
+    /// By what it costs: as many places are remembered as objects have keys, and no more.
+    #[test]
+    fn the_places_of_many_keys_are_remembered() {
+        let field = |at| Field::new(format!("k{at}"), DataType::Float64, true);
+        let schema = Schema::new((0..3_000).map(field).collect::<Vec<_>>());
+        let mut columns = JsonColumns::new(Arc::new(schema)).unwrap();
+        let object = |keys: usize| {
+            let members: Vec<String> = (0..keys).map(|at| format!("\"k{at}\": {at}")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        columns.push(object(3_000).as_bytes()).unwrap();
+        assert_eq!(columns.places.len(), 3_000);
+        columns.push(object(PLACES_MAX + 10).as_bytes()).unwrap();
+        assert_eq!(columns.places.len(), PLACES_MAX);
+        let batch = columns.finish().unwrap();
+        assert_eq!(batch.column(2_999).as_primitive::<Float64Type>().values(), &[2_999.0; 2]);
     }
 }

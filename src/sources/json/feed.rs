@@ -1,4 +1,4 @@
-//! Decodes JSON lines as they come.
+//! Decodes lines of text as they come.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -53,7 +53,7 @@ impl JsonReader {
             BinaryArray::from_iter_values(decoded.rows.iter().map(|&line| &lines[line].bytes));
         let undecoded = decoded.bad.into_iter().map(|(at, why)| {
             let Line { bytes, position, file, number, .. } = &lines[at];
-            let why = format!("{file}, line {number}: {why}");
+            let why = format!("{}, line {number}: {why}", file.name);
             Undecoded { offset: *position, why, bytes: Some(bytes.clone()), envelope: None }
         });
         Ok(Records {
@@ -95,6 +95,7 @@ mod tests {
     use std::sync::mpsc::{SyncSender, sync_channel};
 
     use super::*;
+    use crate::config::job::Format;
     use crate::sources::feed::{Feed, Offer, Taken};
     use crate::sources::files;
     use crate::sources::testing::{Folder, numbers, spec};
@@ -105,7 +106,8 @@ mod tests {
     fn feed(live: bool) -> (OnePartition<JsonReader>, SyncSender<LineChunk>, Instant) {
         let folder = Folder::new();
         let path = folder.json("a.jsonl", &[(0, Some(0))]);
-        let mut json = JsonLines::open(files::list(&path).unwrap(), &spec(&path), 0).unwrap();
+        let mut json =
+            JsonLines::open(files::list(&path).unwrap(), &spec(&path), 0, Format::Json).unwrap();
         json.live = live;
         let (sender, receiver) = sync_channel(9);
         let start = Instant::now();
@@ -115,7 +117,7 @@ mod tests {
 
     fn line(n: i64, time: i64) -> Line {
         let bytes = format!("{{\"time\": {time}, \"n\": {n}}}").into_bytes();
-        Line { bytes, too_long: false, position: n as u64, file: "f".into(), number: 1 }
+        Line { bytes, too_long: false, position: n as u64, file: Arc::default(), number: 1 }
     }
 
     #[test]

@@ -1,34 +1,53 @@
-//! A stream of JSON lines: files, plain or compressed, or standard input.
+//! A stream of lines of text, JSON or CSV: files, plain or compressed, or standard input.
+//!
+//! | file | concept |
+//! | --- | --- |
+//! | `lines` | lines and records, one after the other, whatever they are in |
+//! | `learn` | the columns of JSON, by its first lines |
+//! | `columns` | JSON objects to columns |
+//! | `tokens` | what others write that is no JSON |
+//! | `decoder` | lines of either format to columns; what is no event |
+//! | `feed` | chunks of a stream |
 
 pub mod columns;
 pub mod decoder;
 pub mod feed;
+pub mod learn;
 pub mod lines;
+pub mod tokens;
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_operators::admit::event_times;
+use indexmap::{IndexMap, IndexSet};
 
+use crate::config::job::Format;
 use crate::sinks::without_prefixes;
 use crate::sources::columns::{ColumnUses, check_time};
+use crate::sources::csv;
 use crate::sources::files::{InputFile, describe};
-use crate::sources::json::decoder::{LineDecoder, event_schema, infer};
-use crate::sources::json::lines::{Line, Lines};
+use crate::sources::json::decoder::{LineDecoder, event_schema};
+use crate::sources::json::learn::Learned;
+use crate::sources::json::lines::{Line, Lines, header_of};
 use crate::sources::stream::{Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
 
 /// Times (ms) of lines, as far as they have one.
 fn sampled_times(
     sample: &[Line],
+    format: Format,
     read_as: &[Field],
     uses: &ColumnUses,
 ) -> Result<Vec<i64>, ArrowError> {
-    let time = read_as.iter().filter(|field| Some(field.name()) == uses.time.as_ref());
-    let time: Vec<Field> = time.cloned().collect();
-    let events = LineDecoder::new(&time, uses.clone())?.decode(sample)?.events;
+    let Some(time) = read_as.iter().find(|field| Some(field.name()) == uses.time.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let mut decoder = LineDecoder::new(format, std::slice::from_ref(time), uses.clone())?;
+    let events = decoder.decode(sample)?.events;
     Ok(event_times(events.column(0))?.iter().flatten().collect())
 }
 
@@ -37,15 +56,18 @@ const SAMPLE_LINES: usize = 1_000;
 /// Bytes of them at most, but for the last line.
 const SAMPLE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a chunk of lines at most, but for its last line.
-const CHUNK_BYTES_MAX: usize = 64 << 20;
+pub const CHUNK_BYTES_MAX: usize = 64 << 20;
 /// Chunks of lines that wait for the dataflow.
 const CHUNKS_WAITING_MAX: usize = 2;
 
-/// JSON lines as one partition with one reader, in natural order of the files' names.
+/// Lines as one partition with one reader, in natural order of the files' names.
 pub struct JsonLines {
     pub partition: Partition,
+    pub format: Format,
     /// Standard input, whose lines come when they come.
     pub live: bool,
+    /// By name, what is to be said of what is there and is no column.
+    pub untyped: IndexMap<String, String>,
     /// What the lines are read as, in the order of the schema.
     read_as: Vec<Field>,
     schema: SchemaRef,
@@ -53,6 +75,81 @@ pub struct JsonLines {
     lines: Mutex<Option<Lines>>,
     /// Times (ms) of the lines that were looked at.
     pub sampled_times: Vec<i64>,
+}
+
+/// Lines, and the columns that the first of them have.
+pub struct Looked {
+    pub lines: Lines,
+    pub fields: Vec<Field>,
+    pub untyped: IndexMap<String, String>,
+    /// Lines that were looked at.
+    pub sampled: usize,
+    /// Times (ms) of these; none where their column holds no times.
+    pub times: Vec<i64>,
+}
+
+impl Looked {
+    /// Looks at the first lines of `files` (standard input where there are none).
+    ///
+    /// # Errors
+    /// If a file cannot be read, or is CSV without a header that could be one.
+    pub fn at(
+        files: Vec<InputFile>,
+        format: Format,
+        uses: &ColumnUses,
+    ) -> Result<Self, SourceError> {
+        let folders: IndexSet<String> =
+            files.iter().flat_map(|file| file.hive.iter().map(|(name, _)| name.clone())).collect();
+        let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
+        let mut names = IndexSet::new();
+        if format == Format::Csv {
+            for path in &paths {
+                let header = header_of(path)?;
+                names.extend(header.into_iter().flat_map(|header| header.names));
+            }
+        }
+        let mut lines = Lines::new(paths, format);
+        let sample = sample(&mut lines)?;
+        let Learned { fields, untyped } = match format {
+            Format::Csv => {
+                // Standard input has no header before its first record.
+                names.extend(sample.iter().flat_map(|line| line.file.header.names.iter().cloned()));
+                let names: Vec<String> = names.into_iter().collect();
+                csv::learn::infer(&names, &sample, uses)
+            }
+            Format::Json | Format::Parquet => learn::infer(&sample, uses),
+        };
+        let sampled = sample.len();
+        let say = |(name, why): (String, learn::Untyped)| {
+            let said = why.said(&name, sampled, &uses.columns_key);
+            (name, said)
+        };
+        let mut untyped: IndexMap<String, String> = untyped.into_iter().map(say).collect();
+        for name in folders {
+            let said = format!(
+                "{name:?} stands in the names of folders, which become columns of Parquet alone"
+            );
+            untyped.entry(name).or_insert(said);
+        }
+        // What is wrong with a column that holds no times is said when it is asked for them.
+        let times = sampled_times(&sample, format, &fields, uses).unwrap_or_default();
+        lines.put_back(sample);
+        Ok(Looked { lines, fields, untyped, sampled, times })
+    }
+}
+
+fn sample(lines: &mut Lines) -> Result<Vec<Line>, SourceError> {
+    let (mut sample, mut bytes) = (Vec::new(), 0);
+    // Of live input only what is there: nobody waits for a thousand lines.
+    while sample.len() < SAMPLE_LINES
+        && bytes < SAMPLE_BYTES_MAX
+        && (sample.is_empty() || !lines.may_block())
+        && let Some(line) = lines.next_line()?
+    {
+        bytes += line.bytes.len();
+        sample.push(line);
+    }
+    Ok(sample)
 }
 
 impl JsonLines {
@@ -64,41 +161,36 @@ impl JsonLines {
         files: Vec<InputFile>,
         spec: &StreamSpec,
         stream: usize,
+        format: Format,
     ) -> Result<Self, SourceError> {
         let name = describe(files.iter().map(|file| file.path.as_path()));
         let live = files.is_empty();
-        let mut lines = Lines::new(files.into_iter().map(|file| file.path).collect());
-        let (mut sample, mut bytes) = (Vec::new(), 0);
-        // Of live input only what is there: nobody waits for a thousand lines.
-        while sample.len() < SAMPLE_LINES
-            && bytes < SAMPLE_BYTES_MAX
-            && (sample.is_empty() || !lines.may_block())
-            && let Some(line) = lines.next_line()?
-        {
-            bytes += line.bytes.len();
-            sample.push(line);
+        let time = &spec.time;
+        if format == Format::Csv {
+            files.iter().try_for_each(|file| has_time(file, spec))?;
         }
-        let (time, uses) = (&spec.time, spec.uses());
-        let read_as = infer(&sample, &uses);
-        if !read_as.iter().any(|field| field.name() == time) {
-            let names: Vec<&str> = read_as.iter().map(|field| field.name().as_str()).collect();
-            return Err(failed(name, without_time(spec, sample.len(), &names)));
-        }
-        let schema = event_schema(&read_as, &uses).map_err(|error| failed(&name, error))?;
-        if let Some(of_time) = read_as.iter().find(|field| field.name() == time) {
-            check_time(of_time.data_type(), spec.time_unit).map_err(|error| {
-                let reason = without_prefixes(&error.to_string());
-                failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
-            })?;
-        }
-        let sampled_times = sampled_times(&sample, &read_as, &uses);
-        lines.put_back(sample);
+        let uses = spec.uses();
+        let Looked { lines, fields, untyped, sampled, times } = Looked::at(files, format, &uses)?;
+        let Some(of_time) = fields.iter().find(|field| field.name() == time) else {
+            let message = match untyped.get(time) {
+                Some(why) if sampled > 0 => format!("event time ({}): {why}", spec.time_key),
+                _ => without_time(spec, sampled, &fields, format),
+            };
+            return Err(failed(name, message));
+        };
+        check_time(of_time.data_type(), spec.time_unit).map_err(|error| {
+            let reason = without_prefixes(&error.to_string());
+            failed(&name, format!("column {time:?} ({}): {reason}", spec.time_key))
+        })?;
+        let schema = event_schema(&fields, &uses).map_err(|error| failed(&name, error))?;
         Ok(JsonLines {
-            sampled_times: sampled_times.map_err(|error| failed(&name, error))?,
+            sampled_times: times,
             partition: Partition { stream, name, floor: i64::MIN },
+            format,
             live,
+            untyped,
             schema,
-            read_as,
+            read_as: fields,
             uses,
             lines: Mutex::new(Some(lines)),
         })
@@ -130,9 +222,9 @@ impl JsonLines {
     }
 
     /// # Errors
-    /// If a column has a type that JSON is not read as.
+    /// If a column has a type that text is not read as.
     pub fn decoder(&self) -> Result<LineDecoder, SourceError> {
-        LineDecoder::new(&self.read_as, self.uses.clone())
+        LineDecoder::new(self.format, &self.read_as, self.uses.clone())
             .map_err(|error| failed(&self.partition.name, error))
     }
 
@@ -144,13 +236,32 @@ impl JsonLines {
     }
 }
 
-/// What is wrong with an input whose first `lines` have the columns `names`, but none of event time.
-fn without_time(spec: &StreamSpec, lines: usize, names: &[&str]) -> String {
+/// Whether a CSV file has the column of event time, unless it is empty.
+fn has_time(file: &InputFile, spec: &StreamSpec) -> Result<(), SourceError> {
+    match header_of(&file.path)? {
+        Some(header) if !header.names.contains(&spec.time) => {
+            let names = header.names.join(", ");
+            let (time, key) = (&spec.time, &spec.time_key);
+            let message = format!("no column {time:?} ({key}) in its header; there are {names}");
+            Err(failed(file.path.display(), message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with an input whose first `lines` have these columns, but none of event time.
+fn without_time(spec: &StreamSpec, lines: usize, fields: &[Field], format: Format) -> String {
     let (time, key) = (&spec.time, &spec.time_key);
-    match (lines, names) {
-        (0, _) => "it is empty; columns are told by its first lines".to_owned(),
-        (_, []) => format!("not JSON lines: none of its first lines ({lines}) is a JSON object"),
-        (_, names) => {
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    match (lines, names.as_slice(), format) {
+        (0, _, Format::Csv) => {
+            "it has no records; the types of columns are told by its first ones".to_owned()
+        }
+        (0, ..) => "it is empty; columns are told by its first lines".to_owned(),
+        (_, [], Format::Json | Format::Parquet) => {
+            format!("not JSON lines: none of its first lines ({lines}) is a JSON object")
+        }
+        (_, names, _) => {
             let names = names.join(", ");
             format!("no column {time:?} ({key}) in its first lines; there are {names}")
         }

@@ -27,8 +27,9 @@ use self::begin::Place;
 use self::live::{Live, Of, Reach};
 use self::queue::Queue;
 use self::reader::{Decoding, KafkaReader, Tombstones};
-use super::columns::{ColumnUses, check_time, declared_type};
+use super::columns::{ColumnUses, check_time};
 use super::json::decoder::event_schema;
+use super::json::learn::declared_alone;
 use super::one_partition::{OnePartition, Place as InStream};
 use super::stream::{Partition, StreamSpec, TopicSpec};
 use super::{SourceError, failed};
@@ -59,10 +60,7 @@ impl KafkaStream {
     /// If the column of event time is not declared, or cannot be a time.
     pub fn open(spec: &StreamSpec, topics: &TopicSpec, stream: usize) -> Result<Self, SourceError> {
         let name = topics.names.join(", ");
-        let declared = spec.columns.iter();
-        let read_as: Vec<Field> = declared
-            .map(|(name, declared)| Field::new(name, declared_type(*declared), true))
-            .collect();
+        let read_as: Vec<Field> = declared_alone(&spec.columns);
         let time = read_as.iter().find(|field| *field.name() == spec.time).ok_or_else(|| {
             let columns = &spec.columns_key;
             let (time, key) = (&spec.time, &spec.time_key);

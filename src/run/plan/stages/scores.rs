@@ -7,7 +7,7 @@ use driftline_operators::watched::PREDICTION;
 use super::super::graph::{Graph, Group, Line};
 use super::super::words;
 use super::{ids, inputs};
-use crate::config::job::{Drift, Format, ModelFile, Output, Realtime};
+use crate::config::job::{Drift, ModelFile, Output, Realtime};
 use crate::run::export::beside;
 use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
@@ -121,9 +121,9 @@ fn add_sink(graph: &mut Graph, id: &str, title: &str, output: &Output) {
 /// Where `export` writes to if it is not told.
 fn add_export(graph: &mut Graph, prepared: &Prepared) {
     let folder = prepared.job.outputs.predictions.path.with_file_name("features");
-    let letters = Output { path: beside(&folder, "_dead_letters"), format: Format::Parquet };
+    let letters = Output::parquet(beside(&folder, "_dead_letters"));
     let lines = vec![
-        Line::new("path", words::output(&Output { path: folder, format: Format::Parquet })),
+        Line::new("path", words::output(&Output::parquet(folder))),
         Line::new("model", "none: the job can only export features"),
     ];
     graph.stage("export", "feature rows", Group::Outputs, lines);
