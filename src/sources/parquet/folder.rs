@@ -114,10 +114,10 @@ impl FolderColumns {
     ) -> Result<Self, SourceError> {
         let with_rows: Vec<usize> = (0..files.len()).filter(|&at| files[at].rows() > 0).collect();
         let counted = if with_rows.is_empty() { (0..files.len()).collect() } else { with_rows };
-        let columns = names(files, &counted).into_iter().map(|name| {
+        let columns = names(files, &counted).into_iter().enumerate().map(|(at, name)| {
             let column_use = uses.of(&name);
             let unit = uses.time_unit;
-            let findings = Findings::new(&name, &column_use, unit, files, &counted);
+            let findings = Findings::new((at, &name), &column_use, unit, files, &counted);
             FolderColumn::new(&findings)
         });
         let columns: Vec<FolderColumn> = columns.collect();
@@ -282,8 +282,9 @@ fn names(files: &[FileFooter], counted: &[usize]) -> Vec<String> {
 }
 
 impl<'a> Findings<'a> {
+    /// `name`: and where the column is in most files.
     fn new(
-        name: &'a str,
+        (near, name): (usize, &'a str),
         column_use: &'a ColumnUse,
         time_unit: Option<TimeUnit>,
         files: &'a [FileFooter],
@@ -301,7 +302,7 @@ impl<'a> Findings<'a> {
             is_nullable: false,
         };
         for &at in counted {
-            match (files[at].own(name), files[at].of_folders(name)) {
+            match (files[at].own(name, near), files[at].of_folders(name)) {
                 (Some(Ok(field)), _) => found.add(at, field),
                 (Some(Err(data_type)), _) => {
                     found.unsupported.get_or_insert((at, data_type));

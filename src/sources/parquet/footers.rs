@@ -72,13 +72,18 @@ impl FileFooter {
         Ok(FileFooter { path, metadata, unsupported, hive, groups, is_sorted: false })
     }
 
-    /// What the file itself has in a column: its field, or the type that cannot be read.
-    pub fn own(&self, column: &str) -> Option<Result<&Field, &str>> {
+    /// What the file itself has in a column: its field, or the type that cannot be read. `near` is
+    /// where the column is looked for first.
+    pub fn own(&self, column: &str, near: usize) -> Option<Result<&Field, &str>> {
         let unsupported = self.unsupported.iter().find(|(name, _)| name == column);
         if let Some((_, data_type)) = unsupported {
             return Some(Err(data_type));
         }
-        self.metadata.schema().field_with_name(column).ok().map(Ok)
+        let schema = self.metadata.schema();
+        let near = schema.fields().get(near).filter(|field| field.name() == column);
+        let field =
+            near.map(|field| field.as_ref()).or_else(|| schema.field_with_name(column).ok());
+        field.map(Ok)
     }
 
     /// What its folders say of a column; within, null is `None`.
