@@ -129,11 +129,8 @@ mod tests {
         use Aggregate::{Count, Max, Mean, Min, Std, Sum};
         let bits = |value: Option<f64>| value.map(f64::to_bits);
         for (values, wanted) in [
-            (vec![INF, 1.0, 4.0], [(Sum, INF), (Mean, INF), (Min, 1.0), (Max, INF), (Count, 3.0)]),
-            (
-                vec![-INF, 1.0, 4.0],
-                [(Sum, -INF), (Mean, -INF), (Min, -INF), (Max, 4.0), (Count, 3.0)],
-            ),
+            ([INF, 1.0, 4.0], [(Sum, INF), (Mean, INF), (Min, 1.0), (Max, INF), (Count, 3.0)]),
+            ([-INF, 1.0, 4.0], [(Sum, -INF), (Mean, -INF), (Min, -INF), (Max, 4.0), (Count, 3.0)]),
         ] {
             for (aggregate, value) in wanted {
                 assert_eq!(after(aggregate, &values, 0), Some(value), "{values:?}");
