@@ -100,8 +100,11 @@ fn source(sheet: &mut Sheet, prepared: &Prepared, all: &Schema) {
 
 /// What is to be said of the columns of a stream, a row each.
 fn notes(prepared: &Prepared, stream: usize) -> Vec<Vec<String>> {
-    let notes = prepared.inputs.notes(stream).into_iter();
-    notes.map(|note| vec!["(note)".to_owned(), note]).collect()
+    prepared.inputs.notes(stream).into_iter().map(note).collect()
+}
+
+fn note(text: String) -> Vec<String> {
+    vec!["(note)".to_owned(), text]
 }
 
 /// A row for each column that is read, and one for all others.

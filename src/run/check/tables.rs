@@ -4,7 +4,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use driftline_operators::layout::CameAs;
 
 use super::sheet::Sheet;
-use super::{columns, notes};
+use super::{columns, note, notes};
 use crate::config::Job;
 use crate::config::job::{FeatureKind, Table, TableVersions};
 use crate::run::numbers::thousands;
@@ -65,7 +65,9 @@ fn static_table(sheet: &mut Sheet, prepared: &Prepared, name: &str, table: &Tabl
     let (path, rows) = (words::path(table.file()), thousands(loaded.num_rows() as u64));
     let format = words::format(*format);
     let title = format!("table {name}: {path} ({format}, static{of_files}, {rows} rows)");
-    sheet.section(&title, &of_table(job, name, table, &read, all));
+    let mut rows = of_table(job, name, table, &read, all);
+    rows.extend(prepared.table_notes(name).into_iter().map(note));
+    sheet.section(&title, &rows);
 }
 
 /// A row for each column that is read: what the job makes of it.

@@ -152,7 +152,7 @@ fn compile_table(
     values: Option<&BTreeSet<String>>,
     own: &Extensions,
 ) -> Result<CompiledTable> {
-    let (schema, declared) = (&inputs.schema(stream), &versions.columns);
+    let (schema, declared) = (&inputs.schema(stream), &table.columns);
     let in_job = |key: &str| format!("tables.{name}.{key}");
     let key = column(schema, &in_job("key"), "table", &table.key)?;
     let time = column(schema, &in_job("time"), "table", &versions.time)?;

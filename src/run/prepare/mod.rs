@@ -29,9 +29,8 @@ use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 pub use self::tables::read_parquet;
 use self::tables::{LoadedTable, load};
 use super::options::RunOptions;
-use crate::config::job::ShardBy;
+use crate::config::job::{FeatureKind, ShardBy};
 use crate::config::{Job, Problem};
-use crate::sources::columns::{ColumnUses, Normalised, normal_schema, normalise};
 use crate::sources::inputs::Inputs;
 
 /// Epochs of a live run that may be under way, if the job does not say more.
@@ -97,7 +96,22 @@ impl Prepared {
 
     /// What is to be said of the columns that are read, of all inputs.
     pub fn notes(&self) -> Vec<String> {
-        (0..=self.tables.len()).flat_map(|stream| self.inputs.notes(stream)).collect()
+        let of_streams = (0..=self.tables.len()).flat_map(|stream| self.inputs.notes(stream));
+        of_streams
+            .chain(self.static_tables.keys().flat_map(|name| self.table_notes(name)))
+            .collect()
+    }
+
+    /// What is to be said of the columns of a static table that are read.
+    pub fn table_notes(&self, name: &str) -> Vec<String> {
+        let is_read = |column: &str| {
+            self.job.features.iter().any(|(_, feature)| {
+                matches!(&feature.kind, FeatureKind::Lookup { table, column: read, .. }
+                if table == name && read == column)
+            })
+        };
+        let notes = self.static_tables[name].notes.iter();
+        notes.filter(|(column, _)| is_read(column)).map(|(_, note)| note.clone()).collect()
     }
 
     /// One worker's part of the graph up to the features.
