@@ -221,6 +221,9 @@ enum Verdict {
 
 fn verdict(bytes: &[u8], columns: &[Field]) -> Verdict {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if std::str::from_utf8(bytes).is_err() {
+        return Verdict::Refused;
+    }
     let read = serde_json::from_slice(bytes).or_else(|error| match with_numbers(bytes) {
         Some(text) => serde_json::from_slice(&text),
         None => Err(error),

@@ -178,7 +178,7 @@ WRONG = [
     ("drift.windows", "1d"),
     ("drift.windows", []),
     ("sinks.drifts", {"path": "x"}),
-    ("sinks.drift.format", "csv"),
+    ("sinks.drift.format", "xml"),
     ("sources", {"a": {"path": "a"}, "b": {"path": "b"}}),
     ("features", {}),
     ("features.distance.sql", "1"),
