@@ -170,7 +170,7 @@ CASES = [
     Case("a model of another shape", change=("trees.onnx", "minimal.onnx")),
     # Events
     Case("an empty folder", f"{REPLAY} --input empty", prepare=make_folder("empty")),
-    Case("a file of an unknown kind", f"{REPLAY} --input rows.csv", prepare=content("rows.csv", lambda _: b"a,b\n1,2\n")),
+    Case("a file of an unknown kind", f"{REPLAY} --input rows.txt", prepare=content("rows.txt", lambda _: b"a,b\n1,2\n")),
     Case("Parquet that is empty", prepare=content("rows.parquet", lambda _: b"")),
     Case("Parquet that is cut off", prepare=content("rows.parquet", lambda found: found[: len(found) // 2])),
     Case("Parquet that is damaged", prepare=content("rows.parquet", flipped)),
