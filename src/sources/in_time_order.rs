@@ -144,6 +144,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::config::job::Format;
     use crate::sources::feed::{Feed, Offer};
     use crate::sources::files;
     use crate::sources::json::JsonLines;
@@ -158,7 +159,8 @@ mod tests {
         let folder = Folder::new();
         let path = folder.json("t.jsonl", &[]);
         std::fs::write(&path, text).unwrap();
-        let json = JsonLines::open(files::list(&path).unwrap(), &spec(&path), 1).unwrap();
+        let json =
+            JsonLines::open(files::list(&path).unwrap(), &spec(&path), 1, Format::Json).unwrap();
         let was_sorted = Arc::new(AtomicBool::new(false));
         let feed = json_feed(&json, 0, json.start(None, 2), None, Instant::now()).unwrap();
         let mut feed = feed.in_time_order(rows_max, was_sorted.clone());

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::LateForDrift;
+use driftline_operators::admit::event_times;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
@@ -167,7 +168,7 @@ fn history(case: &Case) -> (Vec<Seen>, Vec<i64>) {
     let (mut waiting, mut seen): (Vec<Seen>, Vec<Seen>) = (Vec::new(), Vec::new());
     for (epoch, make) in (1..).zip(&case.chunks) {
         let chunk = make();
-        let times = chunk.rows.column(0).as_primitive::<TimestampMillisecondType>();
+        let times = event_times(chunk.rows.column(0)).unwrap();
         let values = chunk.rows.column(3).as_primitive::<Float64Type>();
         for row in 0..chunk.rows.num_rows() {
             let (time, value) = (times.value(row), values.is_valid(row).then(|| values.value(row)));

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::datatypes::{
-    Float64Type, Int64Type, SchemaRef, TimestampMillisecondType, UInt32Type, UInt64Type,
-};
+use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, UInt32Type, UInt64Type};
+use driftline_operators::admit::event_times;
 use driftline_operators::layout::{EventLayout, OFFSET, PARTITION};
 use driftline_operators::rows::Rows;
 use driftline_operators::watermark::EVENTS;
@@ -160,7 +159,7 @@ pub fn released(
     let mut released = BTreeMap::new();
     for chunk in chunks.iter().map(|make| make()) {
         let time = usize::from(chunk.stream != EVENTS);
-        let times = chunk.rows.column(time).as_primitive::<TimestampMillisecondType>();
+        let times = event_times(chunk.rows.column(time)).unwrap();
         for (time, &offset) in times.iter().zip(chunk.offsets.values()) {
             let Some(time) = time else { continue };
             if chunk.stream == EVENTS {
