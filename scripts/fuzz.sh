@@ -9,7 +9,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 cd "$ROOT"
 
-targets=(json_lines json_files csv_files damaged_csv_files job_files job_expressions parquet_files baseline_files onnx_files)
+targets=(json_lines json_files csv_files damaged_csv_files job_files job_expressions parquet_files parquet_folders baseline_files onnx_files)
 usage="usage: scripts/fuzz.sh [TARGET] [--seconds N | --cases N] [--seed S]; targets: ${targets[*]}"
 chosen=()
 seconds= cases= seed=$(date +%s)

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+    ArrayRef, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch,
+    StringArray, UInt32Array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, Schema, TimeUnit};
@@ -48,6 +49,7 @@ fn numbers() -> Vec<(&'static str, ArrayRef)> {
         ("d32", to(DataType::Decimal32(6, 2))),
         ("d64", to(DataType::Decimal64(15, 3))),
         ("d128", to(DataType::Decimal128(38, 10))),
+        ("whole", to(DataType::Decimal128(38, 0))),
         ("d256", to(DataType::Decimal256(60, 10))),
     ]
 }
@@ -82,10 +84,17 @@ fn texts() -> Vec<(&'static str, ArrayRef)> {
         ("large", of(DataType::LargeUtf8)),
         ("view", of(DataType::Utf8View)),
         ("binary", of(DataType::Binary)),
+        ("uuid", Arc::new(uuids())),
+        ("none", arrow::array::new_null_array(&DataType::Null, ROWS)),
         ("dictionary8", of(by(DataType::Int8))),
         ("dictionary", of(by(DataType::Int32))),
         ("truth", Arc::new(BooleanArray::from_iter((0..ROWS).map(|at| Some(at % 3 == 0))))),
     ]
+}
+
+fn uuids() -> FixedSizeBinaryArray {
+    let bytes = (0..ROWS).map(|at| (at % 5 != 1).then(|| [at as u8; 16]));
+    FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16).unwrap()
 }
 
 fn nested() -> Vec<(&'static str, ArrayRef)> {
@@ -152,6 +161,8 @@ fn event_times() -> Vec<ArrayRef> {
     let indices = UInt32Array::from_iter_values((0..ROWS as u32).rev());
     let text = cast(&all[1], &DataType::Utf8).unwrap();
     all.extend([integers(), to(DataType::Int32), to(DataType::UInt64)]);
+    let by = DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Utf8));
+    all.push(cast(&text, &by).unwrap());
     all.push(arrow::compute::take(&text, &indices, None).unwrap());
     all.push(text);
     all
