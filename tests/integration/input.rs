@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     UInt64Array,
 };
 use driftline_operators::chunk::{Chunk, Undecoded};
@@ -171,7 +171,9 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
 
 fn columns(rows: &[&Event]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(rows.iter().map(|r| r.time).collect::<TimestampMillisecondArray>()),
+        Arc::new(
+            rows.iter().map(|r| r.time.map(|ms| ms * 1_000)).collect::<TimestampMicrosecondArray>(),
+        ),
         Arc::new(rows.iter().map(|r| r.id).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| r.key.as_deref()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|r| r.value).collect::<Float64Array>()),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{
-    Float64Type, Int64Type, SchemaRef, TimestampMillisecondType, UInt32Type, UInt64Type,
+    Float64Type, Int64Type, SchemaRef, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use driftline_operators::layout::{EventLayout, OFFSET, PARTITION};
 use driftline_operators::rows::Rows;
@@ -160,9 +160,9 @@ pub fn released(
     let mut released = BTreeMap::new();
     for chunk in chunks.iter().map(|make| make()) {
         let time = usize::from(chunk.stream != EVENTS);
-        let times = chunk.rows.column(time).as_primitive::<TimestampMillisecondType>();
+        let times = chunk.rows.column(time).as_primitive::<TimestampMicrosecondType>();
         for (time, &offset) in times.iter().zip(chunk.offsets.values()) {
-            let Some(time) = time else { continue };
+            let Some(time) = time.map(|us| us.div_euclid(1_000)) else { continue };
             if chunk.stream == EVENTS {
                 waiting.push((time, (chunk.partition, offset)));
             }
