@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::LateForDrift;
@@ -168,10 +168,11 @@ fn history(case: &Case) -> (Vec<Seen>, Vec<i64>) {
     let (mut waiting, mut seen): (Vec<Seen>, Vec<Seen>) = (Vec::new(), Vec::new());
     for (epoch, make) in (1..).zip(&case.chunks) {
         let chunk = make();
-        let times = event_times(chunk.rows.column(0)).unwrap();
+        let times = chunk.rows.column(0).as_primitive::<TimestampMicrosecondType>();
         let values = chunk.rows.column(3).as_primitive::<Float64Type>();
         for row in 0..chunk.rows.num_rows() {
-            let (time, value) = (times.value(row), values.is_valid(row).then(|| values.value(row)));
+            let time = times.value(row).div_euclid(1_000);
+            let value = values.is_valid(row).then(|| values.value(row));
             let values = [value.filter(|value| !value.is_nan()), Some(score_of(time))];
             waiting.push(Seen { time, epoch, values });
             let highest = &mut highest[chunk.partition as usize];

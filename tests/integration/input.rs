@@ -172,9 +172,7 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
 fn columns(rows: &[&Event]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(
-            rows.iter()
-                .map(|r| r.time.map(|time| time * 1_000))
-                .collect::<TimestampMicrosecondArray>(),
+            rows.iter().map(|r| r.time.map(|ms| ms * 1_000)).collect::<TimestampMicrosecondArray>(),
         ),
         Arc::new(rows.iter().map(|r| r.id).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| r.key.as_deref()).collect::<StringArray>()),

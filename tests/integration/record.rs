@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, UInt32Type, UInt64Type};
-use driftline_operators::admit::event_times;
+use arrow::datatypes::{
+    Float64Type, Int64Type, SchemaRef, TimestampMicrosecondType, UInt32Type, UInt64Type,
+};
 use driftline_operators::layout::{EventLayout, OFFSET, PARTITION};
 use driftline_operators::rows::Rows;
 use driftline_operators::watermark::EVENTS;
@@ -159,9 +160,9 @@ pub fn released(
     let mut released = BTreeMap::new();
     for chunk in chunks.iter().map(|make| make()) {
         let time = usize::from(chunk.stream != EVENTS);
-        let times = event_times(chunk.rows.column(time)).unwrap();
+        let times = chunk.rows.column(time).as_primitive::<TimestampMicrosecondType>();
         for (time, &offset) in times.iter().zip(chunk.offsets.values()) {
-            let Some(time) = time else { continue };
+            let Some(time) = time.map(|us| us.div_euclid(1_000)) else { continue };
             if chunk.stream == EVENTS {
                 waiting.push((time, (chunk.partition, offset)));
             }
