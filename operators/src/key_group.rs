@@ -201,7 +201,7 @@ mod tests {
             let keys = as_key(&column).unwrap();
             keys.as_string::<i32>().iter().map(|key| key.map(str::to_owned)).collect::<Vec<_>>()
         };
-        let seconds = vec![Some(1_700_000_000), None, Some(-1), Some(253_402_300_799)];
+        let seconds = [Some(1_700_000_000), None, Some(-1), Some(253_402_300_799)];
         let expected = [
             Some("2023-11-14T22:13:20Z"),
             None,

@@ -72,7 +72,7 @@ impl Columns {
     /// Makes null what has no value in the row after `rows`.
     pub fn fill(&mut self, rows: usize) {
         for column in &mut self.columns {
-            if column.len() == rows {
+            if column.rows() == rows {
                 column.push_null();
             }
         }
@@ -121,7 +121,7 @@ impl Values {
 }
 
 impl Column {
-    pub fn len(&self) -> usize {
+    fn rows(&self) -> usize {
         self.valid.len()
     }
 

@@ -93,7 +93,7 @@ fn texts() -> Vec<(&'static str, ArrayRef)> {
 }
 
 fn uuids() -> FixedSizeBinaryArray {
-    let bytes = (0..ROWS).map(|at| (at % 5 != 1).then(|| [at as u8; 16]));
+    let bytes = (0..ROWS).map(|at| (at % 5 != 1).then_some([at as u8; 16]));
     FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes, 16).unwrap()
 }
 

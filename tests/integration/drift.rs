@@ -12,7 +12,6 @@ use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef, TimestampMicro
 use arrow::error::ArrowError;
 use driftline_jobs::enriched::{Enriched, enriched};
 use driftline_operators::accounting::LateForDrift;
-use driftline_operators::admit::event_times;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};

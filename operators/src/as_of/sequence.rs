@@ -81,7 +81,7 @@ mod tests {
         let Sequences { high, low } = sequences(&column).unwrap();
         assert_eq!(low.is_some(), has_low(column.data_type()));
         let place = |row: usize| {
-            let high = high.is_valid(row).then(|| high.value(row)).unwrap_or(i64::MIN);
+            let high = if high.is_valid(row) { high.value(row) } else { i64::MIN };
             (high, low.as_ref().map_or(0, |low| low.value(row)))
         };
         let mut sorted: Vec<usize> = (0..rows).collect();

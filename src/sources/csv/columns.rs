@@ -59,8 +59,12 @@ impl CsvColumns {
     fn read(&mut self, bytes: &[u8]) -> Result<(), String> {
         let Fields { record, columns, .. } = &mut self.fields;
         record.split(bytes)?;
-        if record.len() != columns.len() {
-            return Err(format!("{} fields where the header has {}", record.len(), columns.len()));
+        if record.width() != columns.len() {
+            return Err(format!(
+                "{} fields where the header has {}",
+                record.width(),
+                columns.len()
+            ));
         }
         for (text, column) in record.iter().zip(columns) {
             let Some(column) = *column else { continue };

@@ -90,7 +90,7 @@ pub fn infer(names: &[String], sample: &[Line], uses: &ColumnUses) -> Learned {
     for line in sample.iter().filter(|line| !line.too_long) {
         let header = &line.file.header;
         let mut record = Record::new(header.delimiter);
-        if record.split(&line.bytes).is_err() || record.len() != header.names.len() {
+        if record.split(&line.bytes).is_err() || record.width() != header.names.len() {
             continue;
         }
         for (name, text) in header.names.iter().zip(record.iter()) {

@@ -66,7 +66,8 @@ impl Record {
         read.min(record.len())
     }
 
-    pub fn len(&self) -> usize {
+    /// How many fields it has.
+    pub fn width(&self) -> usize {
         self.fields
     }
 
@@ -97,7 +98,7 @@ mod tests {
         ] {
             record.split(text.as_bytes()).unwrap();
             assert_eq!(record.iter().collect::<Vec<_>>(), fields, "{text}");
-            assert_eq!(record.len(), fields.len());
+            assert_eq!(record.width(), fields.len());
         }
         assert!(record.split(b"a,\"b").unwrap_err().contains("not closed"));
         assert!(record.split(b"a\rb").unwrap_err().contains("carriage return"));

@@ -29,7 +29,7 @@ pub struct LineDecoder {
 
 enum Columns {
     Json(JsonColumns),
-    Csv(CsvColumns),
+    Csv(Box<CsvColumns>),
 }
 
 pub struct Decoded {
@@ -48,7 +48,7 @@ impl LineDecoder {
     pub fn new(format: Format, read_as: &[Field], uses: ColumnUses) -> Result<Self, ArrowError> {
         let columns = Arc::new(Schema::new(read_as.to_vec()));
         let columns = match format {
-            Format::Csv => Columns::Csv(CsvColumns::new(columns)?),
+            Format::Csv => Columns::Csv(Box::new(CsvColumns::new(columns)?)),
             Format::Json | Format::Parquet => Columns::Json(JsonColumns::new(columns)?),
         };
         Ok(LineDecoder { columns, schema: event_schema(read_as, &uses)?, uses })

@@ -214,9 +214,12 @@ pub fn without_rows(lanes: &[Lane], pieces: &[Piece]) -> Vec<u32> {
 mod tests {
     use super::*;
 
+    /// Rows of a group, and its times.
+    type Rows = (u64, Option<(i64, i64)>);
+
     /// A lane of one file, given the rows and times of its groups.
-    fn lane(stream: usize, partition: u32, groups: &[(u64, Option<(i64, i64)>)]) -> Lane {
-        let group = |(group, &(rows, times)): (usize, &(u64, Option<(i64, i64)>))| Group {
+    fn lane(stream: usize, partition: u32, groups: &[Rows]) -> Lane {
+        let group = |(group, &(rows, times)): (usize, &Rows)| Group {
             file: 0,
             group,
             rows,
