@@ -1,6 +1,6 @@
 //! One type for what several files hold in a column of one name.
 //!
-//! Types are those of [`normal_type`](super::columns::normal_type) for one use of the column: widths of
+//! Types are those of [`super::columns::normal_type`] for one use of the column: widths of
 //! numbers, kinds of text and dictionaries are out of the way by then.
 
 use std::sync::Arc;

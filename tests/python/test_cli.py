@@ -12,8 +12,8 @@ import pytest
 
 from running import start, wait_for
 from support import (
-    DEPARTURES, JOB, ROOT, ROWS, assert_same, drift, driftline, files, parts, predictions, refusal,
-    table, vectors,
+    DEPARTURES, JOB, ROOT, ROWS, account, assert_same, drift, driftline, files, parts, predictions,
+    refusal, table, vectors, with_column,
 )  # fmt: skip
 
 LIMIT = ["--limit", 2_000]
@@ -22,13 +22,22 @@ LIMIT = ["--limit", 2_000]
 # Inputs and ONNX Runtime
 
 
-def test_files_of_different_columns_are_refused(tmp_path):
+def test_a_column_that_a_file_lacks_is_said_and_one_of_another_kind_refused(tmp_path):
     rows = pq.read_table(DEPARTURES).slice(0, 100)
     (tmp_path / "in").mkdir()
     pq.write_table(rows, tmp_path / "in" / "a.parquet")
     pq.write_table(rows.drop_columns("distance"), tmp_path / "in" / "b.parquet")
-    error = refusal("replay", JOB, "--input", tmp_path / "in", "--out", tmp_path / "out")
-    assert "b.parquet" in error and "distance" in error
+    options = ["--input", tmp_path / "in", "--out", tmp_path / "out", "--overwrite"]
+    said = driftline("replay", JOB, *options).stderr
+    note = next(line for line in said.splitlines() if line.startswith("  note "))
+    assert "b.parquet" in note and '"distance"' in note
+    # Without a default the feature is missing in each row of that file.
+    assert account(said) == (200, 100, 0, 100, 0)
+    text = pc.cast(rows["distance"], pa.string())
+    pq.write_table(with_column(rows, "distance", text), tmp_path / "in" / "b.parquet")
+    error = refusal("replay", JOB, *options)
+    for part in ("a.parquet", "b.parquet", "distance", "Utf8"):
+        assert part in error
 
 
 def test_no_event_at_all_is_no_error(tmp_path):
