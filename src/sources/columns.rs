@@ -15,9 +15,11 @@ mod convert;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array,
+};
 use arrow::compute::{and, filter, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use driftline_operators::chunk::Undecoded;
@@ -143,6 +145,13 @@ fn normal_value(stored: &DataType) -> DataType {
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
         DataType::Timestamp(..) => in_utc(TimeUnit::Microsecond),
         DataType::Date64 => DataType::Date32,
+        DataType::Struct(members) => {
+            let member = |member: &Arc<Field>| {
+                let normal = normal_type(member.data_type(), &ColumnUse::Value);
+                Field::new(member.name(), normal, true)
+            };
+            DataType::Struct(members.iter().map(member).collect())
+        }
         number if is_number(number) => DataType::Float64,
         other => other.clone(),
     }
@@ -182,6 +191,37 @@ pub fn fits(stored: &DataType, declared: JsonType) -> bool {
     }
 }
 
+/// The type of a structure called `path`, whose members are what is declared by their paths (`a.b`).
+///
+/// # Errors
+/// If one cannot be read as that.
+pub fn with_declared_members(
+    of: DataType,
+    path: &str,
+    uses: &ColumnUses,
+) -> Result<DataType, ArrowError> {
+    let DataType::Struct(members) = of else { return Ok(of) };
+    let member = |member: &Arc<Field>| -> Result<Field, ArrowError> {
+        let path = format!("{path}.{}", member.name());
+        let found = member.data_type();
+        let to = match uses.declared.get(&path) {
+            Some(declared) if fits(found, *declared) => declared_type(*declared),
+            Some(declared) => return Err(misdeclared(&path, found, *declared, uses)),
+            None => with_declared_members(found.clone(), &path, uses)?,
+        };
+        Ok(Field::new(member.name(), to, true))
+    };
+    Ok(DataType::Struct(members.iter().map(member).collect::<Result<_, _>>()?))
+}
+
+fn misdeclared(name: &str, found: &DataType, declared: JsonType, uses: &ColumnUses) -> ArrowError {
+    let (key, declared) = (&uses.columns_key, declared_type(declared));
+    ArrowError::SchemaError(format!(
+        "column {name:?} is {found}, and {key} declares it {declared}; declare what it is, or leave \
+         it out"
+    ))
+}
+
 /// The schema of a stream with columns of `from`.
 ///
 /// # Errors
@@ -196,17 +236,13 @@ pub fn normal_schema(from: &Schema, uses: &ColumnUses) -> Result<SchemaRef, Arro
         if let ColumnUse::Declared(declared) = column_use
             && !fits(stored, declared)
         {
-            let (key, declared) = (&uses.columns_key, declared_type(declared));
-            return Err(ArrowError::SchemaError(format!(
-                "column {name:?} is {stored}, and {key} declares it {declared}; declare what it \
-                 is, or leave it out"
-            )));
+            return Err(misdeclared(name, stored, declared, uses));
         }
         let to = match column_use {
             ColumnUse::Time => normal_time(stored, uses.time_unit),
             column_use => normal_type(stored, &column_use),
         };
-        Ok(Field::new(name, to, true))
+        Ok(Field::new(name, with_declared_members(to, name, uses)?, true))
     };
     Ok(Arc::new(Schema::new(from.fields().iter().map(field).collect::<Result<Vec<_>, _>>()?)))
 }
@@ -304,6 +340,9 @@ fn refusals(
     field: &Field,
     uses: &ColumnUses,
 ) -> Result<Vec<(usize, String)>, ArrowError> {
+    if let DataType::Struct(members) = field.data_type() {
+        return refusals_of_members(from, to, members, field, uses);
+    }
     if to.null_count() == from.logical_null_count() {
         return Ok(Vec::new());
     }
@@ -320,6 +359,28 @@ fn refusals(
         lost.value(row) && !is_nan.as_ref().is_some_and(|nan| nan.is_valid(row) && nan.value(row))
     });
     rows.map(refusal).collect()
+}
+
+fn refusals_of_members(
+    from: &ArrayRef,
+    to: &ArrayRef,
+    members: &Fields,
+    field: &Field,
+    uses: &ColumnUses,
+) -> Result<Vec<(usize, String)>, ArrowError> {
+    let (Some(from), Some(to)) = (from.as_struct_opt(), to.as_struct_opt()) else {
+        return Ok(Vec::new());
+    };
+    let mut refused = Vec::new();
+    for (member, converted) in members.iter().zip(to.columns()) {
+        let Some(stored) = from.column_by_name(member.name()) else { continue };
+        let path = format!("{}.{}", field.name(), member.name());
+        let member = Field::new(path, member.data_type().clone(), true);
+        refused.extend(refusals(stored, converted, &member, uses)?);
+    }
+    // What stands behind a null is no value.
+    refused.retain(|(row, _)| from.is_valid(*row));
+    Ok(refused)
 }
 
 fn advice(name: &str, to: &DataType, uses: &ColumnUses) -> String {

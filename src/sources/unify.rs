@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StructArray, new_null_array};
+use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
-use arrow::error::ArrowError;
 
 use super::columns::{ColumnUse, normal_type};
 
@@ -87,23 +86,6 @@ fn unify_fields(a: &Fields, b: &Fields) -> Option<Fields> {
         Some(Field::new(name, data_type, true))
     });
     fields.collect()
-}
-
-/// A structure with the fields of `to`: those that it does not have are null.
-///
-/// # Errors
-/// If a field cannot take its type.
-pub fn with_fields_of(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    let (Some(from), DataType::Struct(fields)) = (column.as_struct_opt(), to) else {
-        return if column.data_type() == to { Ok(column.clone()) } else { cast(column, to) };
-    };
-    let columns = fields.iter().map(|field| match from.column_by_name(field.name()) {
-        Some(inner) => with_fields_of(inner, field.data_type()),
-        None => Ok(new_null_array(field.data_type(), column.len())),
-    });
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    let nulls = from.nulls().cloned();
-    Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, column.len())?))
 }
 
 /// Whether a column has a value at all; NaN is none.
@@ -191,16 +173,6 @@ mod tests {
         let both = structure(&[("x", Float64), ("s", Utf8), ("y", Boolean)]);
         assert_eq!(unify(&a, &b, &ColumnUse::Value), Some(both.clone()));
         assert_eq!(as_value(&a, &structure(&[("x", Utf8)])), None);
-
-        let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
-        let s: ArrayRef = Arc::new(StringArray::from(vec!["p", "q"]));
-        let fields =
-            Fields::from(vec![Field::new("s", Utf8, true), Field::new("x", Float64, true)]);
-        let column: ArrayRef = Arc::new(StructArray::new(fields, vec![s.clone(), x.clone()], None));
-        let whole = with_fields_of(&column, &both).unwrap();
-        let whole = whole.as_struct();
-        assert_eq!((whole.column(0), whole.column(1)), (&x, &s));
-        assert_eq!(whole.column(2).null_count(), 2);
     }
 
     #[test]

@@ -278,3 +278,62 @@ def test_a_job_means_the_same_over_every_format(seed, form, tmp_path):
         for name, value in right[row["event_id"]].items():
             same = row[name] is None if missing(value) else row[name] == value
             assert same, f"seed {seed}, {row['event_id']}, {name}: {row[name]!r}, and {value!r} is right"
+
+
+NESTED = """
+[job]
+name = "nested"
+[event]
+time = "t"
+id = "id"
+{columns}
+[sources.events]
+path = "{events}"
+[features.ratio]
+sql = "p['a'] / p['b']['c']"
+allow_null = true
+[features.is_missing]
+sql = "CASE WHEN p['x'] IS NULL THEN 1 ELSE 0 END"
+"""
+MEMBERS = [
+    {"a": 1, "b": {"c": 4}, "x": 1.5},
+    {"a": 7, "b": {"c": 2}, "x": math.nan},
+    {"a": 3, "b": None, "x": None},
+    None,
+]
+
+
+def nested(tmp_path, form, columns=""):
+    """What a run over `MEMBERS` makes of them, and what it says."""
+    rows = [{"t": START + at, "id": at, "p": member} for at, member in enumerate(MEMBERS)]
+    path = tmp_path / ("events.parquet" if form == "parquet" else "events.jsonl")
+    if form == "parquet":
+        types = pa.struct({"a": pa.int32(), "b": pa.struct({"c": pa.int64()}), "x": pa.float32()})
+        times = pa.array([row["t"] for row in rows], pa.timestamp("ms"))
+        members = pa.array(MEMBERS, types)
+        pq.write_table(pa.table({"t": times, "id": [row["id"] for row in rows], "p": members}), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)))
+    job = tmp_path / "job.toml"
+    job.write_text(NESTED.format(events=path, columns=columns))
+    said = driftline("export", job, "--out", tmp_path / "out", "--overwrite").stderr
+    rows = table(tmp_path / "out", "event_id").to_pylist()
+    return [(row["event_id"], row["ratio"], row["is_missing"]) for row in rows], said
+
+
+@pytest.mark.parametrize("form", ["parquet", "json"])
+def test_members_of_objects_are_numbers_as_columns_are(form, tmp_path):
+    ratios, _ = nested(tmp_path, form)
+    assert ratios == [("0", 0.25, 0.0), ("1", 3.5, 1.0), ("2", None, 1.0), ("3", None, 1.0)]
+    integers = '[event.columns]\n"p.a" = "int64"\n"p.b.c" = "int64"'
+    ratios, _ = nested(tmp_path, form, integers)
+    assert [ratio for _, ratio, _ in ratios] == [0.0, 3.0, None, None]
+
+
+@pytest.mark.parametrize("form", ["parquet", "json"])
+def test_a_member_that_is_not_what_is_declared_refuses_its_row(form, tmp_path):
+    ratios, said = nested(tmp_path, form, '[event.columns]\n"p.x" = "int64"')
+    assert [row[0] for row in ratios] == ["1", "2", "3"]
+    assert "1 dead letters" in said
+    letter = table(tmp_path / "out_dead_letters").to_pylist()[0]
+    assert letter["reason"] == "decode_failed" and "p.x" in letter["detail"] and "1.5" in letter["detail"]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, PrimitiveArray,
-    StringArray,
+    StringArray, StructArray, new_null_array,
 };
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{cast, nullif};
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType,
+    DataType, Fields, Float16Type, Float32Type, Float64Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
 use driftline_operators::admit::event_times;
@@ -31,13 +31,26 @@ pub(super) fn convert(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arro
     let from = column.data_type().clone();
     match (&from, to) {
         (DataType::Float64, DataType::Float64) => Ok(without_nan(column)),
-        (from, to) if from == to => Ok(column),
+        (from, to) if from == to && !from.is_nested() => Ok(column),
         (from, DataType::Float64) if is_number(from) => Ok(without_nan(cast(&column, to)?)),
         (from, DataType::Int64 | DataType::UInt64) if is_fraction(from) => whole(&column, to),
         (DataType::FixedSizeBinary(16), DataType::Utf8) => Ok(uuids(&column)),
         (DataType::Timestamp(..), DataType::Timestamp(unit, _)) => in_unit(&column, *unit),
+        (DataType::Struct(_), DataType::Struct(to)) => members(column.as_struct(), to),
         _ => cast(&column, to),
     }
+}
+
+/// A structure with the members `to`: those that it does not have are null.
+fn members(structure: &StructArray, to: &Fields) -> Result<ArrayRef, ArrowError> {
+    let rows = structure.len();
+    let columns = to.iter().map(|field| match structure.column_by_name(field.name()) {
+        Some(member) => convert(member, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), rows)),
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let nulls = structure.nulls().cloned();
+    Ok(Arc::new(StructArray::try_new_with_length(to.clone(), columns, nulls, rows)?))
 }
 
 fn without_nan(column: ArrayRef) -> ArrayRef {

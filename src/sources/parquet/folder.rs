@@ -24,13 +24,13 @@ use crate::config::job::JsonType;
 use crate::sinks::without_prefixes;
 use crate::sources::columns::{
     ColumnUse, ColumnUses, Normalised, check_time, declared_type, fits, normal_times, normal_type,
-    normalise, time_type,
+    normalise, time_type, with_declared_members,
 };
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::stream::Required;
-use crate::sources::unify::{has_value, unify, with_fields_of};
+use crate::sources::unify::{has_value, unify};
 use crate::sources::{SourceError, failed};
 
 /// Rows that are looked at a time for whether a column has a value.
@@ -118,7 +118,15 @@ impl FolderColumns {
             let column_use = uses.of(&name);
             let unit = uses.time_unit;
             let findings = Findings::new((at, &name), &column_use, unit, files, &counted);
-            FolderColumn::new(&findings)
+            let mut column = FolderColumn::new(&findings);
+            match with_declared_members(column.data_type.clone(), &name, &uses) {
+                Ok(data_type) => column.data_type = data_type,
+                Err(error) => {
+                    let message = without_prefixes(&error.to_string());
+                    column.trouble = Some(Trouble::new(&files[counted[0]].path, message));
+                }
+            }
+            column
         });
         let columns: Vec<FolderColumn> = columns.collect();
         for Required { column, key } in required {
@@ -222,7 +230,6 @@ impl FolderColumns {
             };
             match (self.uses.of(&column.name), &column.data_type) {
                 (ColumnUse::Time, to) => cast(&normal_times(&stored, self.uses.time_unit)?, to),
-                (_, to @ DataType::Struct(_)) => with_fields_of(&stored, to),
                 _ => Ok(stored),
             }
         });
