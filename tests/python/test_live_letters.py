@@ -58,7 +58,7 @@ DAMAGED = [
     Bad("a huge float", "decode_failed", text(x=7.5).replace(b"7.5", b"1e999")),
     Bad("a huge integer", "decode_failed", text(at=10**30), "at"),
     Bad("hundreds of digits", "decode_failed", text(number=10**400)),
-    Bad("NaN", "decode_failed", text(x=7.5).replace(b"7.5", b"NaN"), "not JSON"),
+    Bad("infinity for a text", "decode_failed", text(key=float("inf")), "key"),
     Bad("deep", "decode_failed", b'{"a":' + b"[" * 200_000, "not JSON"),
     Bad("deep for a number", "decode_failed", b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}", "x"),
     # What is not read may be as deep as it likes.
@@ -73,7 +73,8 @@ DAMAGED = [
     Bad("no time", "no_event_time", text(at=None)),
     Bad("without its time", "no_event_time", b'{"number": 1, "x": 2.5, "key": "k"}'),
     Bad("too late", "too_late", text(at=BEGIN_MS - 3_600_000)),
-    Bad("a feature is null", "missing_feature", text(at=None).replace(b"1.0", b"null"), "x"),
+    Bad("a feature is null", "missing_feature", None, "x"),
+    Bad("a feature is NaN", "missing_feature", float("nan"), "x"),
 ]  # fmt: skip
 
 
@@ -81,9 +82,9 @@ def damaged(good: Numbered) -> list:
     """Damaged messages with keys, headers and times of all sorts."""
     found = []
     for place, bad in enumerate(DAMAGED):
-        if bad.name == "a feature is null":
+        if bad.reason == "missing_feature":
             # It is of the time of those around it.
-            bad = bad._replace(value=text(x=None, at=good.time(GOOD // 2)))
+            bad = bad._replace(value=text(x=bad.value, at=good.time(GOOD // 2)))
         for headers in (HEADERS[place % len(HEADERS)], HEADERS[(place + 3) % len(HEADERS)]):
             key = KEYS[(place + len(found)) % len(KEYS)]
             found.append((bad, Sent(key, bad.value, headers, SENT_MS + len(found), 0)))
