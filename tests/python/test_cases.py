@@ -3,8 +3,8 @@
 import json
 import math
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 import tomllib
 
@@ -99,10 +99,19 @@ def check_dead_letters(run, letters):
         assert letters.reason.value_counts().to_dict() == run["reasons"], letters.to_string()
 
 
+def make(arguments):
+    """Makes the input of the case in whose folder we are."""
+    before, sys.argv = sys.argv, ["make.py", *arguments]
+    try:
+        runpy.run_path("make.py", run_name="__main__")
+    finally:
+        sys.argv = before
+
+
 def run_case(run, folder, job):
     assert set(run) <= KEYS, f"unknown: {set(run) - KEYS}"
     if "make" in run:
-        subprocess.run([sys.executable, "make.py", *run["make"]], cwd=folder, check=True)
+        make(run["make"])
     text = job
     for old, new in run.get("replace", {}).items():
         assert text.count(old) == 1, f"{old!r} does not stand once in the job"
@@ -126,14 +135,15 @@ def run_case(run, folder, job):
 
 
 @pytest.mark.parametrize("name", names())
-def test_case(name, tmp_path):
+def test_case(name, tmp_path, monkeypatch):
     folder = tmp_path / name
     shutil.copytree(CASES / name, folder)
+    monkeypatch.chdir(folder)
     job = (folder / "job.toml").read_text()
     expected = tomllib.loads((folder / "expect.toml").read_text())
     assert set(expected) == {"run"}
     if (folder / "make.py").exists() and not any("make" in run for run in expected["run"]):
-        subprocess.run([sys.executable, "make.py"], cwd=folder, check=True)
+        make([])
     for number, run in enumerate(expected["run"]):
         try:
             run_case(run, folder, job)
