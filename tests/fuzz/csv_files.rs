@@ -203,7 +203,7 @@ fn csv_files() {
 
 #[test]
 fn damaged_csv_files() {
-    run("damaged_csv_files", 2_000, |random, given| {
+    run("damaged_csv_files", 800, |random, given| {
         let mut text = written(random).text;
         mutate(random, &mut text);
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;

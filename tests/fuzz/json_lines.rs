@@ -437,7 +437,7 @@ fn check(lines: &[Line], columns: &[Field], decoded: &Decoded) -> Result<(), Str
 
 #[test]
 fn json_lines() {
-    run("json_lines", 15_000, |random, given| {
+    run("json_lines", 5_000, |random, given| {
         let mut columns = columns(random);
         let lines: Vec<Line> = (0..1 + random.below(LINES_MAX))
             .map(|position| line(random_line(random), position))

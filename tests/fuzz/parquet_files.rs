@@ -147,7 +147,7 @@ fn parquet_files() {
 #[test]
 fn parquet_folders() {
     let folder = tempfile::tempdir().unwrap();
-    run("parquet_folders", 1_500, |random, given| {
+    run("parquet_folders", 600, |random, given| {
         let files: Vec<&Made> = (0..2 + random.below(2)).map(|_| random.of(made())).collect();
         for at in 0..3 {
             let path = folder.path().join(format!("{at}.parquet"));
