@@ -59,6 +59,11 @@ fn is_passed_over(name: &str) -> bool {
     name.starts_with('.') || (name.starts_with('_') && !is_column) || name.ends_with(".crc")
 }
 
+/// Whether `text` is how an integer of 64 bits is written: `007` and `-0` are not.
+pub fn is_canonical_integer(text: &str) -> bool {
+    text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
+}
+
 fn hive_values(relative: &Path) -> Vec<(String, Option<String>)> {
     let folders = relative.parent().into_iter().flat_map(Path::components);
     folders

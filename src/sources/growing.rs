@@ -12,6 +12,8 @@ use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 
+use super::csv::values::{integer, is_missing, number, truth};
+
 /// Of a text that does not fit.
 const TEXT_CHARS_MAX: usize = 60;
 
@@ -67,6 +69,28 @@ impl Columns {
 
     pub fn get_mut(&mut self, column: usize) -> &mut Column {
         &mut self.columns[column]
+    }
+
+    /// Gives the row after `rows` what the folders of its file stand for, in columns that the file does
+    /// not have.
+    ///
+    /// # Errors
+    /// If a value does not fit its column.
+    pub fn fill_from_folders(
+        &mut self,
+        rows: usize,
+        folders: &[(String, Option<String>)],
+    ) -> Result<(), String> {
+        for (name, value) in folders {
+            let Some(at) = self.position(name) else { continue };
+            let column = &mut self.columns[at];
+            match value {
+                _ if column.rows() != rows => {}
+                None => column.push_null(),
+                Some(value) => column.push_word(value)?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes null what has no value in the row after `rows`.
@@ -224,6 +248,26 @@ impl Column {
         bytes.extend_from_slice(value.as_bytes());
         self.valid.append_non_null();
         Ok(())
+    }
+
+    /// A text that says a value of the column's type.
+    ///
+    /// # Errors
+    /// If it says none.
+    fn push_word(&mut self, word: &str) -> Result<(), String> {
+        let pushed = match self.values {
+            Values::Texts { .. } => Some(self.push_text(word)),
+            Values::Integers(_) => integer(word).map(|value| self.push_integer(value)),
+            Values::Counts(_) => word.parse().ok().map(|value| self.push_unsigned(value)),
+            Values::Floats(_) if is_missing(word) => {
+                self.push_null();
+                Some(Ok(()))
+            }
+            Values::Floats(_) => number(word).map(|value| self.push_float(value)),
+            Values::Truths(_) => truth(word).map(|value| self.push_truth(value)),
+            Values::Members(_) => None,
+        };
+        pushed.unwrap_or_else(|| Err(self.refusal_of_text(word)))
     }
 
     /// Begins a value with members, which go into the row of the position that is given with them;

@@ -7,6 +7,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use driftline::config::job::Format;
 use driftline::sources::columns::ColumnUses;
+use driftline::sources::files::InputFile;
 use driftline::sources::json::decoder::LineDecoder;
 use driftline::sources::json::lines::{Line, Lines};
 
@@ -151,7 +152,7 @@ fn csv_files() {
         given.0 = text;
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let mut lines = Lines::new(vec![path], Format::Csv);
+        let mut lines = Lines::new(vec![InputFile { path, hive: Vec::new() }], Format::Csv);
         let mut read: Vec<Line> = Vec::new();
         while let Some(line) = lines.next_line().map_err(|error| error.to_string())? {
             read.push(line);

@@ -179,6 +179,9 @@ def test_a_column_that_is_null_so_far_is_asked_for_by_name(tmp_path, use, form):
         exported(path)
 
 
+WINDOW_BY_FOLDER = 'window = { key = "k", aggregate = "count", length = "1h" }\nallow_null = true'
+
+
 def test_lists_are_said_by_name(tmp_path):
     rows = [{"t": at, "id": str(at), "tags": ["a", "b"], "p": {"tags": [1]}} for at in range(3)]
     write_lines(tmp_path / "events.jsonl", rows)
@@ -190,15 +193,30 @@ def test_lists_are_said_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_folders_of_text_are_no_columns_and_that_is_said(tmp_path, form):
-    folder = tmp_path / "in" / "year=2013"
-    folder.mkdir(parents=True)
-    if form == "jsonl":
-        write_lines(folder / "a.jsonl", [{"t": 1, "id": "a"}])
-    else:
-        (folder / "a.csv").write_text("t,id\n1,a\n")
-    error = refusal("check", job(tmp_path, {"f": plain("year")}, "in"))
-    assert '"year" stands in the names of folders' in error, error
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (["1", "-2", "__HIVE_DEFAULT_PARTITION__"], [1.0, -2.0, None]),
+        (["1", "02", "a%2Fb"], ["1", "02", "a/b"]),
+    ],
+)
+def test_folders_stand_for_columns_of_text_too(tmp_path, form, names, values):
+    for at, name in enumerate(names):
+        folder = tmp_path / "in" / f"k={name}"
+        folder.mkdir(parents=True)
+        # A column of the file itself counts more, where it is there.
+        own = [{"t": at, "id": f"{at}"}, {"t": at, "id": f"{at}x", "own": "file"}]
+        if form == "jsonl":
+            write_lines(folder / "a.jsonl", own)
+        else:
+            rows = [",".join([str(row["t"]), row["id"], row.get("own", "")]) for row in own]
+            (folder / "a.csv").write_text("\n".join(["t,id,own", *rows]))
+    features = {"k": plain("k"), "n": WINDOW_BY_FOLDER}
+    driftline("export", job(tmp_path, features, "in"), "--out", tmp_path / "out")
+    rows = table(tmp_path / "out", "event_id").to_pylist()
+    assert [row["k"] for row in rows] == [value for value in values for _ in "ab"]
+    # A folder's value is a key like others; rows without one are in no window.
+    assert [row["n"] for row in rows] == [n if v is not None else None for v in values for n in (1.0, 2.0)]
 
 
 def nested_rows():

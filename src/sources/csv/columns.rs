@@ -48,6 +48,7 @@ impl CsvColumns {
             self.fields = Fields::of(file.clone(), &self.columns);
         }
         let read = self.read(bytes);
+        let read = read.and_then(|()| self.columns.fill_from_folders(self.rows, &file.folders));
         match read {
             Ok(()) => self.columns.fill(self.rows),
             Err(_) => self.columns.truncate(self.rows),
@@ -129,7 +130,7 @@ mod tests {
 
     fn file(header: &str) -> Arc<TextFile> {
         let header = Header::new(header.as_bytes(), b',').unwrap();
-        Arc::new(TextFile { name: "a.csv".to_owned(), header })
+        Arc::new(TextFile { name: "a.csv".to_owned(), header, ..TextFile::default() })
     }
 
     fn columns() -> CsvColumns {

@@ -122,7 +122,7 @@ mod tests {
     fn types(header: &str, records: &[&str], keys: &[&str]) -> Vec<(String, DataType)> {
         let header = Header::new(header.as_bytes(), b',').unwrap();
         let names = header.names.clone();
-        let file = Arc::new(TextFile { name: "f".to_owned(), header });
+        let file = Arc::new(TextFile { name: "f".to_owned(), header, ..TextFile::default() });
         let line = |text: &&str| {
             let (bytes, file) = (text.as_bytes().to_vec(), file.clone());
             Line { bytes, too_long: false, position: 0, file, number: 1 }

@@ -52,9 +52,22 @@ impl JsonColumns {
     /// Why `json` is not exactly one object whose values fit their columns: numbers are no texts, texts
     /// are no numbers, and `1.0` is no integer.
     pub fn push(&mut self, json: &[u8]) -> Result<(), String> {
+        self.push_of(json, &[])
+    }
+
+    /// Adds a row of a file whose folders stand for columns.
+    ///
+    /// # Errors
+    /// As [`JsonColumns::push`].
+    pub fn push_of(
+        &mut self,
+        json: &[u8],
+        folders: &[(String, Option<String>)],
+    ) -> Result<(), String> {
         let text = std::str::from_utf8(without_mark(json));
         let text = text.map_err(|error| format!("not UTF-8: {error}"));
         let read = text.and_then(|text| self.read(text));
+        let read = read.and_then(|()| self.columns.fill_from_folders(self.rows, folders));
         match read {
             Ok(()) => self.columns.fill(self.rows),
             Err(_) => self.columns.truncate(self.rows),

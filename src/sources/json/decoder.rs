@@ -71,7 +71,7 @@ impl LineDecoder {
                 (Columns::Csv(_), true) => Err(format!(
                     "longer than {LINE_BYTES_MAX} bytes, such as where a quote is not closed; the payload is its beginning"
                 )),
-                (Columns::Json(columns), false) => columns.push(&line.bytes),
+                (Columns::Json(columns), false) => columns.push_of(&line.bytes, &line.file.folders),
                 (Columns::Csv(columns), false) => columns.push(&line.bytes, &line.file),
             };
             match read {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -11,6 +11,7 @@ use super::tokens::without_mark;
 use crate::config::job::Format;
 use crate::sources::csv::header::{Header, delimiter};
 use crate::sources::csv::quotes::Quotes;
+use crate::sources::files::InputFile;
 use crate::sources::{SourceError, failed};
 
 /// A longer line is no event.
@@ -34,13 +35,15 @@ pub struct TextFile {
     pub name: String,
     /// Of CSV.
     pub header: Header,
+    /// The columns that its folders stand for; `None` is null.
+    pub folders: Vec<(String, Option<String>)>,
 }
 
 /// The lines of several readers, one after the other, beginning with those that were looked at.
 pub struct Lines {
     format: Format,
     seen: std::vec::IntoIter<Line>,
-    readers: std::vec::IntoIter<PathBuf>,
+    readers: std::vec::IntoIter<InputFile>,
     open: Option<Reader>,
     /// Lines read of all files, blank ones too.
     read: u64,
@@ -59,14 +62,15 @@ struct Reader {
 }
 
 impl Lines {
-    /// The lines of `paths`, or of standard input where there are none, in the format of JSON or CSV.
-    pub fn new(paths: Vec<PathBuf>, format: Format) -> Self {
-        let open = paths.is_empty().then(|| {
+    /// The lines of `files`, or of standard input where there are none, in the format of JSON or CSV.
+    pub fn new(files: Vec<InputFile>, format: Format) -> Self {
+        let open = files.is_empty().then(|| {
             let left = Arc::new(AtomicUsize::new(0));
             let text = BufReader::new(Counted { inner: std::io::stdin(), given: left.clone() });
-            Reader::new("standard input".to_owned(), Box::new(text), Some(left))
+            let file = TextFile { name: "standard input".to_owned(), ..TextFile::default() };
+            Reader::new(file, Box::new(text), Some(left))
         });
-        Lines { format, seen: Vec::new().into_iter(), readers: paths.into_iter(), open, read: 0 }
+        Lines { format, seen: Vec::new().into_iter(), readers: files.into_iter(), open, read: 0 }
     }
 
     /// Gives `lines`, which came first, again.
@@ -89,9 +93,10 @@ impl Lines {
         }
         loop {
             if self.open.is_none() {
-                let Some(path) = self.readers.next() else { return Ok(None) };
-                let text = open_text(&path)?;
-                self.open = Some(Reader::new(path.display().to_string(), text, None));
+                let Some(InputFile { path, hive }) = self.readers.next() else { return Ok(None) };
+                let (name, text) = (path.display().to_string(), open_text(&path)?);
+                let file = TextFile { name, folders: hive, ..TextFile::default() };
+                self.open = Some(Reader::new(file, text, None));
             }
             let Some(reader) = self.open.as_mut() else { return Ok(None) };
             let before = reader.read;
@@ -121,7 +126,8 @@ impl Lines {
 /// # Errors
 /// As [`Lines::next_line`].
 pub fn header_of(path: &Path) -> Result<Option<Header>, SourceError> {
-    let mut reader = Reader::new(path.display().to_string(), open_text(path)?, None);
+    let file = TextFile { name: path.display().to_string(), ..TextFile::default() };
+    let mut reader = Reader::new(file, open_text(path)?, None);
     while let Some(RawLine { bytes, too_long, .. }) = reader.next(Format::Csv)? {
         if !without_mark(&bytes).iter().all(u8::is_ascii_whitespace) {
             reader.begin(&bytes, too_long)?;
@@ -132,9 +138,8 @@ pub fn header_of(path: &Path) -> Result<Option<Header>, SourceError> {
 }
 
 impl Reader {
-    fn new(name: String, text: Box<dyn BufRead + Send>, live: Option<Arc<AtomicUsize>>) -> Self {
-        let file = Arc::new(TextFile { name, header: Header::default() });
-        Reader { file, has_begun: false, text, live, read: 0 }
+    fn new(file: TextFile, text: Box<dyn BufRead + Send>, live: Option<Arc<AtomicUsize>>) -> Self {
+        Reader { file: Arc::new(file), has_begun: false, text, live, read: 0 }
     }
 
     /// The next line, or record of CSV, without its end.
@@ -175,7 +180,8 @@ impl Reader {
             Header::new(without_mark(record), delimiter(name))
         };
         let header = header.map_err(|error| failed(name, error))?;
-        self.file = Arc::new(TextFile { name: name.clone(), header });
+        let folders = self.file.folders.clone();
+        self.file = Arc::new(TextFile { name: name.clone(), header, folders });
         self.has_begun = true;
         Ok(())
     }
@@ -264,7 +270,7 @@ mod tests {
         let write = |(at, text): (usize, &&str)| {
             let path = folder.path().join(at.to_string());
             std::fs::write(&path, text).unwrap();
-            path
+            InputFile { path, hive: Vec::new() }
         };
         let mut lines = Lines::new(texts.iter().enumerate().map(write).collect(), format);
         let mut found = Vec::new();

@@ -16,7 +16,6 @@ pub mod learn;
 pub mod lines;
 pub mod tokens;
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,9 +26,9 @@ use indexmap::{IndexMap, IndexSet};
 
 use crate::config::job::Format;
 use crate::sinks::without_prefixes;
-use crate::sources::columns::{ColumnUses, check_time};
+use crate::sources::columns::{ColumnUse, ColumnUses, check_time, declared_type};
 use crate::sources::csv;
-use crate::sources::files::{InputFile, describe};
+use crate::sources::files::{InputFile, describe, is_canonical_integer};
 use crate::sources::json::decoder::{LineDecoder, event_schema};
 use crate::sources::json::learn::Learned;
 use crate::sources::json::lines::{Line, Lines, header_of};
@@ -77,6 +76,26 @@ pub struct JsonLines {
     pub sampled_times: Vec<i64>,
 }
 
+/// The columns that the folders of files stand for: as declared, else integers if all of them are, or
+/// text.
+fn of_folders(files: &[InputFile], uses: &ColumnUses) -> Vec<Field> {
+    let mut columns: IndexMap<&str, Vec<&str>> = IndexMap::new();
+    for (name, value) in files.iter().flat_map(|file| &file.hive) {
+        columns.entry(name).or_default().extend(value.as_deref());
+    }
+    let field = |(name, values): (&str, Vec<&str>)| {
+        let are_integers = !values.is_empty() && values.into_iter().all(is_canonical_integer);
+        let to = match uses.of(name) {
+            _ if uses.declared.contains_key(name) => declared_type(uses.declared[name]),
+            _ if !are_integers => DataType::Utf8,
+            ColumnUse::Value => DataType::Float64,
+            _ => DataType::Int64,
+        };
+        Field::new(name, to, true)
+    };
+    columns.into_iter().map(field).collect()
+}
+
 /// Lines, and the columns that the first of them have.
 pub struct Looked {
     pub lines: Lines,
@@ -98,19 +117,17 @@ impl Looked {
         format: Format,
         uses: &ColumnUses,
     ) -> Result<Self, SourceError> {
-        let folders: IndexSet<String> =
-            files.iter().flat_map(|file| file.hive.iter().map(|(name, _)| name.clone())).collect();
-        let paths: Vec<PathBuf> = files.into_iter().map(|file| file.path).collect();
+        let folders = of_folders(&files, uses);
         let mut names = IndexSet::new();
         if format == Format::Csv {
-            for path in &paths {
-                let header = header_of(path)?;
+            for file in &files {
+                let header = header_of(&file.path)?;
                 names.extend(header.into_iter().flat_map(|header| header.names));
             }
         }
-        let mut lines = Lines::new(paths, format);
+        let mut lines = Lines::new(files, format);
         let sample = sample(&mut lines)?;
-        let Learned { fields, untyped } = match format {
+        let Learned { mut fields, untyped } = match format {
             Format::Csv => {
                 // Standard input has no header before its first record.
                 names.extend(sample.iter().flat_map(|line| line.file.header.names.iter().cloned()));
@@ -125,11 +142,11 @@ impl Looked {
             (name, said)
         };
         let mut untyped: IndexMap<String, String> = untyped.into_iter().map(say).collect();
-        for name in folders {
-            let said = format!(
-                "{name:?} stands in the names of folders, which become columns of Parquet alone"
-            );
-            untyped.entry(name).or_insert(said);
+        for folder in folders {
+            untyped.shift_remove(folder.name());
+            if !fields.iter().any(|field| field.name() == folder.name()) {
+                fields.push(folder);
+            }
         }
         // What is wrong with a column that holds no times is said when it is asked for them.
         let times = sampled_times(&sample, format, &fields, uses).unwrap_or_default();
@@ -239,7 +256,10 @@ impl JsonLines {
 /// Whether a CSV file has the column of event time, unless it is empty.
 fn has_time(file: &InputFile, spec: &StreamSpec) -> Result<(), SourceError> {
     match header_of(&file.path)? {
-        Some(header) if !header.names.contains(&spec.time) => {
+        Some(header)
+            if !header.names.contains(&spec.time)
+                && !file.hive.iter().any(|(name, _)| *name == spec.time) =>
+        {
             let names = header.names.join(", ");
             let (time, key) = (&spec.time, &spec.time_key);
             let message = format!("no column {time:?} ({key}) in its header; there are {names}");

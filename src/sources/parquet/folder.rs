@@ -26,6 +26,7 @@ use crate::sources::columns::{
     ColumnUse, ColumnUses, Normalised, check_time, declared_type, fits, normal_times, normal_type,
     normalise, time_type, with_declared_members,
 };
+use crate::sources::files::is_canonical_integer;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::guard::guarded;
 use crate::sources::parquet::whole_file::WholeFile;
@@ -468,7 +469,11 @@ impl<'a> Findings<'a> {
     fn type_of_folders(&self) -> DataType {
         let mut values = self.of_folders.iter().filter_map(|(_, value)| *value).peekable();
         let has_values = values.peek().is_some();
-        if has_values && values.all(is_integer) { DataType::Int64 } else { DataType::Utf8 }
+        if has_values && values.all(is_canonical_integer) {
+            DataType::Int64
+        } else {
+            DataType::Utf8
+        }
     }
 
     fn required_but_missing(&self) -> Option<Trouble> {
@@ -539,22 +544,16 @@ impl FolderColumn {
     }
 }
 
-/// Whether `text` is how an integer of 64 bits is written: `007` and `-0` are not.
-fn is_integer(text: &str) -> bool {
-    text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
-}
-
 /// What a folder stands for, `[rows]`, in a type that [`normalise`] takes to `to`.
 fn of_folder(value: Option<&str>, to: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
     let Some(value) = value else { return Ok(new_null_array(to, rows)) };
     let text = || StringArray::from_iter_values(std::iter::repeat_n(value, rows));
     Ok(match to {
         DataType::Utf8 => Arc::new(text()),
-        DataType::Timestamp(..) if !is_integer(value) => Arc::new(text()),
-        _ if is_integer(value) => Arc::new(Int64Array::from_iter_values(std::iter::repeat_n(
-            value.parse::<i64>().unwrap_or_default(),
-            rows,
-        ))),
+        DataType::Timestamp(..) if !is_canonical_integer(value) => Arc::new(text()),
+        _ if is_canonical_integer(value) => Arc::new(Int64Array::from_iter_values(
+            std::iter::repeat_n(value.parse::<i64>().unwrap_or_default(), rows),
+        )),
         _ => cast(&text(), to)?,
     })
 }
