@@ -45,37 +45,26 @@ pub fn for_each_group(
     };
     match keys.data_type() {
         DataType::Utf8 => {
-            let keys = keys.as_string::<i32>();
-            for row in 0..keys.len() {
-                let group = if keys.is_null(row) {
-                    origin(row)
-                } else {
-                    group_of_bytes(keys.value(row).as_bytes())
-                };
-                with(row, group);
-            }
+            let texts = keys.as_string::<i32>();
+            spread(keys, |row| group_of_bytes(texts.value(row).as_bytes()), origin, &mut with);
         }
         DataType::Int64 => {
-            let keys = keys.as_primitive::<Int64Type>();
-            for row in 0..keys.len() {
-                let group = if keys.is_null(row) {
-                    origin(row)
-                } else {
-                    group_of_bytes(&keys.value(row).to_le_bytes())
-                };
-                with(row, group);
-            }
+            let numbers = keys.as_primitive::<Int64Type>();
+            spread(
+                keys,
+                |row| group_of_bytes(&numbers.value(row).to_le_bytes()),
+                origin,
+                &mut with,
+            );
         }
         DataType::UInt64 => {
-            let keys = keys.as_primitive::<UInt64Type>();
-            for row in 0..keys.len() {
-                let group = if keys.is_null(row) {
-                    origin(row)
-                } else {
-                    group_of_bytes(&keys.value(row).to_le_bytes())
-                };
-                with(row, group);
-            }
+            let numbers = keys.as_primitive::<UInt64Type>();
+            spread(
+                keys,
+                |row| group_of_bytes(&numbers.value(row).to_le_bytes()),
+                origin,
+                &mut with,
+            );
         }
         other => {
             return Err(ArrowError::SchemaError(format!(
@@ -84,6 +73,18 @@ pub fn for_each_group(
         }
     }
     Ok(())
+}
+
+/// Calls `with(row, group)` for each row of `keys`: by its key, or by its origin where that is null.
+fn spread(
+    keys: &ArrayRef,
+    by_key: impl Fn(usize) -> u64,
+    by_origin: impl Fn(usize) -> u64,
+    with: &mut impl FnMut(usize, u64),
+) {
+    for row in 0..keys.len() {
+        with(row, if keys.is_null(row) { by_origin(row) } else { by_key(row) });
+    }
 }
 
 /// The column as a key: strings as Utf8, unsigned integers of 64 bits as UInt64, everything else that
