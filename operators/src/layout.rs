@@ -42,8 +42,8 @@ impl CameAs {
 }
 
 /// What the names of columns begin with that are for operators and sinks, and not published. They
-/// come last in predictions.
-const INTERNAL: &str = "__";
+/// come last in predictions. No job may name them.
+pub const INTERNAL: &str = "__";
 
 fn published_columns(schema: &Schema) -> Vec<usize> {
     let fields = schema.fields().iter();

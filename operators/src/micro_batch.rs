@@ -36,6 +36,23 @@ impl<C> Part<C> {
     }
 }
 
+/// The first half of the rows of a micro-batch, and the others, in their order.
+pub fn halves<C: Clone>(parts: Vec<Part<C>>) -> (Vec<Part<C>>, Vec<Part<C>>) {
+    let mut left = parts.iter().map(|part| part.rows).sum::<usize>() / 2;
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for part in parts {
+        let taken = left.min(part.rows);
+        left -= taken;
+        if taken > 0 {
+            first.push(Part { rows: taken, ..part.clone() });
+        }
+        if taken < part.rows {
+            second.push(Part { start: part.start + taken, rows: part.rows - taken, ..part });
+        }
+    }
+    (first, second)
+}
+
 /// The first part of what waits of a batch.
 struct Queued<C> {
     rest: Part<C>,

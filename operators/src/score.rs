@@ -17,7 +17,7 @@ use crate::alert::AlertRules;
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::layout::EventLayout;
-use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
+use crate::micro_batch::{BatchBounds, MicroBatcher, Part, halves};
 use crate::model::{Model, ModelError, Scores, score_rows};
 use crate::model_input::ModelInput;
 use crate::not_finite;
@@ -179,7 +179,7 @@ impl Scorer {
     }
 
     /// Scores one micro-batch and adds each part's columns to its group. A batch that the model
-    /// refuses is tried row by row; rows refused alone become dead letters.
+    /// refuses is halved until only rows that it refuses alone are left: they become dead letters.
     fn score(&mut self, parts: Vec<Part<Capabilities>>, wait: Duration, groups: &mut Vec<Group>) {
         let slices: Vec<RecordBatch> = parts.iter().map(Part::slice).collect();
         let features = match self.features(&slices) {
@@ -201,12 +201,9 @@ impl Scorer {
                 }
             }
             Err(_) if rows > 1 => {
-                for part in parts {
-                    for row in 0..part.rows {
-                        let alone = Part { start: part.start + row, rows: 1, ..part.clone() };
-                        self.score(vec![alone], wait, groups);
-                    }
-                }
+                let (first, second) = halves(parts);
+                self.score(first, wait, groups);
+                self.score(second, wait, groups);
             }
             Err(error) => self.refuse(&parts[0], &slices[0], &error),
         }

@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use driftline_jobs::scoring::STAGES;
 use driftline_operators::fault::Faults;
+use driftline_operators::guarded::is_guarded;
 
 use self::arguments::{Cli, Command, EventArgs};
 use crate::config::duration::instant_text;
@@ -22,7 +23,6 @@ use crate::interrupt::Interrupt;
 use crate::run::live::LiveOptions;
 use crate::run::options::RunOptions;
 use crate::run::{self, check, plan};
-use crate::sources::parquet::guard;
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !guard::is_guarded() {
+        if !is_guarded() {
             report(panic);
             std::process::abort();
         }

@@ -14,6 +14,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMillisecondAr
 use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use driftline_operators::admit::LatePolicy;
+use driftline_operators::features::refusals::Refused;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
 use indexmap::IndexMap;
@@ -256,7 +257,10 @@ impl Predictor {
     /// Whatever had ended it before, or an account that does not balance.
     pub fn close(mut self) -> Result<Summary> {
         self.requests.close();
-        self.join()
+        let mut summary = self.join()?;
+        let filter = self.filter.iter().map(|filter| ("event.filter".to_owned(), filter.refused()));
+        summary.refused = Refused::by_name(summary.refused.into_iter().chain(filter));
+        Ok(summary)
     }
 
     fn join(&mut self) -> Result<Summary> {

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Result, anyhow};
 use driftline_jobs::enriched::Events;
 use driftline_operators::clock::Clock;
+use driftline_operators::features::refusals::Refused;
+use driftline_operators::guarded::panic_text;
 use driftline_operators::run::Run;
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
@@ -16,7 +18,6 @@ use super::options::{Exchange, RunOptions};
 use super::prepare::Prepared;
 use super::progress::Progress;
 use super::summary::late_versions;
-use crate::sources::parquet::guard::panic_text;
 
 /// How long a worker sleeps when there is nothing to do; signals and failures are seen after it.
 const PARK: Duration = Duration::from_millis(5);
@@ -51,6 +52,8 @@ pub struct Ended {
     pub workers: usize,
     /// What the user should know of the data, and nothing failed on.
     pub warnings: Vec<String>,
+    /// Rows that are null because SQL failed on them, by feature.
+    pub refused: Vec<(String, Refused)>,
 }
 
 /// Time since 1970, as the system had it when the clock was made, and monotonic from there.
@@ -118,6 +121,7 @@ impl Engine {
             took: started.elapsed(),
             workers,
             warnings,
+            refused: self.prepared.refused(),
         })
     }
 

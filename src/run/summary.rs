@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use driftline_operators::accounting::{Account, Counters, TableState, WindowState};
 use driftline_operators::drift::baseline::ReferenceKind;
+use driftline_operators::features::refusals::Refused;
 use driftline_operators::latency::LatencyFigures;
 
 use super::baseline_file::BaselineFile;
@@ -31,6 +32,8 @@ pub struct Summary {
     lines: Vec<(&'static str, String)>,
     /// What was found strange in the data, and what results depend on that they should not.
     pub warnings: Vec<String>,
+    /// Rows that are null because SQL failed on them, by feature.
+    pub refused: Vec<(String, Refused)>,
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
     next: Vec<String>,
@@ -47,6 +50,7 @@ impl Summary {
             batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
             warnings: ended.warnings.clone(),
+            refused: ended.refused.clone(),
             drift: Vec::new(),
             next: Vec::new(),
         }
@@ -295,6 +299,11 @@ impl Display for Summary {
         )?;
         for (name, value) in &self.lines {
             writeln!(f, "  {name:<13} {value}")?;
+        }
+        for (name, Refused { rows, why }) in &self.refused {
+            let rows = thousands(*rows);
+            let null = if rows == "1" { "row null" } else { "rows null" };
+            writeln!(f, "  {:<13} {name}: {rows} {null} ({why})", "sql errors")?;
         }
         for warning in &self.warnings {
             writeln!(f, "  warning       {warning}")?;

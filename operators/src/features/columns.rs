@@ -13,6 +13,9 @@ pub(super) struct Column {
     pub data_type: DataType,
     /// Whether integers of it are integers to every expression.
     pub is_integer: bool,
+    /// Whether features may read it by its name: columns of the event and features, not what
+    /// operators keep beside them.
+    pub is_named: bool,
 }
 
 impl Column {
@@ -50,7 +53,8 @@ pub(super) struct Columns {
 impl Columns {
     /// The last column of that name: a feature hides the event's column.
     pub fn position(&self, name: &str) -> Result<usize, Problem> {
-        let found = self.columns.iter().rposition(|column| column.name == name);
+        let is_called = |column: &Column| column.is_named && column.name == name;
+        let found = self.columns.iter().rposition(is_called);
         found.ok_or_else(|| Problem::UnknownColumn(name.to_owned()))
     }
 
@@ -76,7 +80,10 @@ impl Columns {
     }
 
     fn compile(&self, sql: &str, is_key: bool) -> Result<Expression, SqlError> {
-        let seen = self.columns.iter().map(|column| (column.name.clone(), column.seen(is_key)));
-        Expression::compile(sql, &Vec::from_iter(seen), &self.functions)
+        let named = self.columns.iter().enumerate().filter(|(_, column)| column.is_named);
+        let (positions, seen): (Vec<usize>, Vec<_>) =
+            named.map(|(at, column)| (at, (column.name.clone(), column.seen(is_key)))).unzip();
+        let expression = Expression::compile(sql, &seen, &self.functions)?;
+        Ok(expression.among(&positions))
     }
 }

@@ -19,6 +19,8 @@ use datafusion_expr::{
 };
 use datafusion_sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
+use crate::features::bounded::bounded;
+
 /// What a function does with the columns of its arguments, `[rows]` each.
 type Body = dyn Fn(&[ArrayRef]) -> Result<ArrayRef, ArrowError> + Send + Sync;
 
@@ -106,6 +108,16 @@ impl Hash for SqlFunction {
     }
 }
 
+/// A program's function gave something else than it says it does, whatever it was given.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BrokenWord(String);
+
+/// Whether an error is not of the values of a row but of a program's function.
+pub(super) fn is_broken(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::External(error) if error.is::<BrokenWord>())
+}
+
 impl ScalarUDFImpl for SqlFunction {
     fn name(&self) -> &str {
         &self.name
@@ -127,14 +139,13 @@ impl ScalarUDFImpl for SqlFunction {
         let columns = arguments.args.into_iter().map(|argument| argument.into_array(rows));
         let value = (self.body)(&columns.collect::<Result<Vec<_>, _>>()?)?;
         if value.len() != rows || *value.data_type() != self.returns {
-            // Not of a value: the function is wrong whatever it is given.
-            return Err(DataFusionError::Plan(format!(
+            return Err(DataFusionError::External(Box::new(BrokenWord(format!(
                 "function {:?} gave {} values of {}, not {rows} of {}",
                 self.name,
                 value.len(),
                 value.data_type(),
                 self.returns
-            )));
+            )))));
         }
         Ok(ColumnarValue::Array(value))
     }
@@ -162,6 +173,20 @@ impl ExprPlanner for Members {
     }
 }
 
+/// `overlay(a PLACING b FROM n)`, with a bound of what it gives.
+#[derive(Debug)]
+struct BoundedOverlay;
+
+impl ExprPlanner for BoundedOverlay {
+    fn plan_overlay(
+        &self,
+        arguments: Vec<Expr>,
+    ) -> datafusion_common::Result<PlannerResult<Vec<Expr>>> {
+        let overlay = bounded(datafusion_functions::core::overlay());
+        Ok(PlannerResult::Planned(overlay.call(arguments)))
+    }
+}
+
 /// The functions that the expressions of a job may call.
 #[derive(Clone)]
 pub struct Functions {
@@ -177,12 +202,13 @@ static STANDARD: LazyLock<Functions> = LazyLock::new(|| {
             continue;
         }
         for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
-            scalar.insert(name.to_owned(), function.clone());
+            scalar.insert(name.to_owned(), bounded(function.clone()));
         }
     }
     Functions {
         scalar: Arc::new(scalar),
         planners: Arc::new([
+            Arc::new(BoundedOverlay),
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),

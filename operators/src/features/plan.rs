@@ -15,11 +15,12 @@ use crate::features::columns::{Column, Columns};
 use crate::features::declaration::{Definition, FeatureDeclaration, Literal, PlanError, Problem};
 use crate::features::functions::Functions;
 use crate::features::missing::without_nan;
+use crate::features::refusals::Refused;
 use crate::features::sql::Expression;
 use crate::features::table::StaticTable;
-use crate::features::trip::{Trip, compile_trips};
+use crate::features::trip::{Trip, compile_trips, key_name};
 use crate::key_group::{can_find, key_type};
-use crate::layout::EventLayout;
+use crate::layout::{EventLayout, INTERNAL};
 
 struct Step {
     name: String,
@@ -77,6 +78,7 @@ impl FeaturePlan {
                 name: field.name().clone(),
                 data_type: field.data_type().clone(),
                 is_integer: layout.integers.get(at).copied().unwrap_or(false),
+                is_named: at < layout.event_columns && !field.name().starts_with(INTERNAL),
             })
             .collect();
         let columns = |columns| Columns { columns, functions: functions.clone() };
@@ -86,8 +88,9 @@ impl FeaturePlan {
         let mut columns = columns(event);
         let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
         columns.columns.extend(types.map(|(i, data_type)| Column {
-            name: format!("__answer_{i}"),
+            name: format!("answer {i}"),
             is_integer: data_type == DataType::Int64,
+            is_named: false,
             data_type,
         }));
         let mut plan = FeaturePlan {
@@ -107,7 +110,7 @@ impl FeaturePlan {
             plan.fields.push(Field::new(&name, step.to.clone(), true));
             plan.allow_null.push(feature.allow_null);
             let (data_type, is_integer) = (step.to.clone(), step.to == DataType::Int64);
-            columns.columns.push(Column { name, data_type, is_integer });
+            columns.columns.push(Column { name, data_type, is_integer, is_named: true });
             plan.steps.push(step);
         }
         Ok(plan)
@@ -122,6 +125,17 @@ impl FeaturePlan {
             StepKind::Lookup { find, .. } => self.finds[*find].key.columns().to_vec(),
         });
         trips.chain(steps).collect()
+    }
+
+    /// What the expressions of features have refused so far: by feature, and of keys by the key.
+    pub fn refused(&self) -> Vec<(String, Refused)> {
+        let of_steps = self.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Evaluate(expression) => Some((step.name.clone(), expression.refused())),
+            _ => None,
+        });
+        let of_finds = self.finds.iter().map(|find| (key_name(&find.key_sql), find.key.refused()));
+        let of_trips = self.trips.iter().flat_map(Trip::refused);
+        of_steps.chain(of_finds).chain(of_trips).collect()
     }
 
     /// Features by name and type (Float64, Utf8, or Int64 where a column is declared so), in the order

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion_common::{DFSchema, DataFusionError, plan_err};
+use datafusion_common::{DFSchema, DataFusionError, exec_err, plan_err};
 use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::simplify::SimplifyContext;
@@ -16,9 +16,12 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr, utils};
 use datafusion_sql::parser::DFParserBuilder;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
-use crate::features::functions::Functions;
+use crate::features::bounded::{can_join, text_sizes};
+use crate::features::functions::{Functions, is_broken};
+use crate::features::refusals::{Refusals, Refused, reason};
 use crate::features::sql_bounds::{OPERATORS_MAX, operators};
-use crate::features::sql_checked::{checked, fold_integers, with_long_epochs};
+use crate::features::sql_checked::{checked, fold_integers, with_bounded_joins, with_long_epochs};
+use crate::guarded::guarded;
 
 /// Why an expression does not compile.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,7 @@ pub struct Expression {
     columns: Vec<usize>,
     inputs: SchemaRef,
     data_type: DataType,
+    refusals: Arc<Refusals>,
 }
 
 impl Expression {
@@ -63,8 +67,10 @@ impl Expression {
             .iter()
             .map(|&at| Field::new(&columns[at].0, columns[at].1.clone(), true))
             .collect();
-        let compiled =
-            compile(sql, &Schema::new(fields), functions).map_err(|e| error(first_line(&e)))?;
+        let compiled = guarded(|| compile(sql, &Schema::new(fields), functions));
+        let compiled = compiled
+            .unwrap_or_else(|panic| plan_err!("{panic}"))
+            .map_err(|e| error(first_line(&e)))?;
 
         let mut read: Vec<(String, usize)> = utils::collect_columns(&compiled)
             .into_iter()
@@ -81,7 +87,28 @@ impl Expression {
             .map_err(|e| error(e.to_string()))?;
         let data_type = physical.data_type(&inputs).map_err(|e| error(e.to_string()))?;
         let columns = read.into_iter().map(|(_, position)| position).collect();
-        Ok(Expression { physical, columns, inputs, data_type })
+        let expression =
+            Expression { physical, columns, inputs, data_type, refusals: Arc::default() };
+        expression.try_none().map_err(|e| error(first_line(&e)))?;
+        Ok(expression)
+    }
+
+    /// The expression over more columns, of which those it was compiled against stand at `positions`.
+    #[must_use]
+    pub fn among(mut self, positions: &[usize]) -> Self {
+        self.columns.iter_mut().for_each(|column| *column = positions[*column]);
+        self
+    }
+
+    /// What cannot be computed whatever the values are is found without any.
+    fn try_none(&self) -> Result<(), DataFusionError> {
+        match self.try_values(&RecordBatch::new_empty(self.inputs.clone())) {
+            Err(error) => match error.find_root() {
+                DataFusionError::NotImplemented(_) | DataFusionError::Internal(_) => Err(error),
+                _ => Ok(()),
+            },
+            Ok(_) => Ok(()),
+        }
     }
 
     pub fn data_type(&self) -> &DataType {
@@ -94,8 +121,8 @@ impl Expression {
     }
 
     /// The value of the expression for each row, `[rows]`; null where it has none, such as for an
-    /// integer division by zero, a sum that is out of range or a function that refuses its arguments:
-    /// one row must not end a run of all.
+    /// integer division by zero, a sum that is out of range, or a function that refuses its arguments or
+    /// panics: one row must not end a run of all. Rows that are null for such a reason are counted.
     ///
     /// # Errors
     /// If a program's own function breaks its word.
@@ -108,30 +135,81 @@ impl Expression {
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.inputs.clone(), inputs, &options)?;
-        self.values(&batch).map_err(|error| ArrowError::ComputeError(error.to_string()))
-    }
-
-    /// Halves a batch until only rows without a value are left out.
-    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
-        let rows = batch.num_rows();
-        let value = self.physical.evaluate(batch).and_then(|value| value.into_array(rows));
-        match value {
-            Err(error) if is_of_a_value(&error) && rows > 1 => {
-                let half = rows / 2;
-                let first = self.values(&batch.slice(0, half))?;
-                let second = self.values(&batch.slice(half, rows - half))?;
-                Ok(concat(&[&first, &second])?)
-            }
-            Err(error) if is_of_a_value(&error) => Ok(new_null_array(&self.data_type, rows)),
-            other => other,
+        let failed = |error: DataFusionError| ArrowError::ComputeError(reason(&error));
+        let mut pieces = Vec::new();
+        self.values(&batch, &mut pieces).map_err(failed)?;
+        match pieces.as_slice() {
+            [one] => Ok(one.clone()),
+            several => concat(&several.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
         }
     }
+
+    /// What it has refused so far, in all clones of it.
+    pub fn refused(&self) -> Refused {
+        self.refusals.get()
+    }
+
+    /// The values of a batch in pieces: it is halved until only rows without a value are left out.
+    fn values(
+        &self,
+        batch: &RecordBatch,
+        pieces: &mut Vec<ArrayRef>,
+    ) -> Result<(), DataFusionError> {
+        let rows = batch.num_rows();
+        match self.try_values(batch) {
+            Ok(values) => pieces.push(values),
+            Err(error) if is_broken(&error) => return Err(error),
+            Err(_) if rows > 1 => {
+                let half = rows / 2;
+                self.values(&batch.slice(0, half), pieces)?;
+                self.values(&batch.slice(half, rows - half), pieces)?;
+            }
+            Err(error) => {
+                self.refusals.add(rows as u64, &reason(&error));
+                pieces.push(new_null_array(&self.data_type, rows));
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of a batch, if all of its rows have theirs.
+    fn try_values(&self, batch: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+        let rows = batch.num_rows();
+        // Nothing of an expression changes while it is evaluated, so it is sound after a panic.
+        let evaluate = || self.physical.evaluate(batch).and_then(|value| value.into_array(rows));
+        let values = guarded(evaluate).unwrap_or_else(|panic| exec_err!("{panic}"))?;
+        let values = match *values.data_type() == self.data_type {
+            true => values,
+            false => cast(&values, &self.data_type)?,
+        };
+        match self.is_too_long(batch, &values) {
+            true => exec_err!(
+                "a text of more than {RESULT_BYTES_MAX} bytes, and than the texts it is made of"
+            ),
+            false => Ok(values),
+        }
+    }
+
+    /// Whether a text is longer than what its row holds, and long. What is kept of a batch is bounded
+    /// by this, whatever its rows hold.
+    fn is_too_long(&self, batch: &RecordBatch, values: &ArrayRef) -> bool {
+        if !can_join(values.data_type()) && *values.data_type() != DataType::Utf8View {
+            return false;
+        }
+        let lengths = text_sizes(values);
+        if lengths.iter().all(|&length| length <= RESULT_BYTES_MAX) {
+            return false;
+        }
+        let mut held = vec![0u64; lengths.len()];
+        for column in batch.columns() {
+            held.iter_mut().zip(text_sizes(column)).for_each(|(held, more)| *held += more);
+        }
+        lengths.iter().zip(held).any(|(&length, held)| length > RESULT_BYTES_MAX.max(held))
+    }
 }
 
-/// Whether other values may have had no such error.
-fn is_of_a_value(error: &DataFusionError) -> bool {
-    matches!(error.find_root(), DataFusionError::ArrowError(..) | DataFusionError::Execution(_))
-}
+/// The longest text that an expression gives, in bytes, of a row whose own texts are shorter.
+pub const RESULT_BYTES_MAX: u64 = 64 << 10;
 
 fn compile(
     sql: &str,
@@ -155,6 +233,7 @@ fn compile(
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
     let simplifier = ExprSimplifier::new(context);
     let expr = with_long_epochs(simplifier.coerce(expr, &schema)?, &schema)?;
+    let expr = with_bounded_joins(expr, &schema)?;
     let expr = fold_integers(expr)?;
     let expr = simplifier.simplify(expr)?;
     create_physical_expr(&expr, &schema, &ExecutionProps::new(), &Default::default())

@@ -45,6 +45,21 @@ fn is_operator(token: &Token) -> bool {
     }
 }
 
+/// A column that `sql` names, whose name begins with `prefix`; members of objects may have any name.
+pub fn column_with(sql: &str, prefix: &str) -> Option<String> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let mut behind_point = false;
+    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))) {
+        match token {
+            Token::Word(word) if !behind_point && word.value.starts_with(prefix) => {
+                return Some(word.value.clone());
+            }
+            _ => behind_point = *token == Token::Period,
+        }
+    }
+    None
+}
+
 /// The names in `sql` that may be of columns: all words but those of functions.
 pub fn identifiers(sql: &str) -> Vec<String> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
@@ -72,6 +87,17 @@ mod tests {
         }
         assert!(!names.iter().any(|name| name == "item" || name == "concat"), "{names:?}");
         assert!(identifiers("'no end").is_empty());
+    }
+
+    #[test]
+    fn columns_are_found_by_how_they_begin() {
+        let found = |sql| column_with(sql, "__");
+        for sql in ["__x", "1 + __x", "\"__x\" IS NULL", "abs(__x)", "__x.a", "a.b + __x"] {
+            assert_eq!(found(sql).as_deref(), Some("__x"), "{sql}");
+        }
+        for sql in ["x__", "_x", "'__x'", "payload['__x']", "payload.__x", "'no end"] {
+            assert_eq!(found(sql), None, "{sql}");
+        }
     }
 
     #[test]

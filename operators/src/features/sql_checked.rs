@@ -11,6 +11,8 @@ use datafusion_expr::{BinaryExpr as Binary, Expr, ExprSchemable, Operator, cast}
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, NegativeExpr, lit};
 
+use crate::features::bounded::{can_join, joined};
+
 /// The expression with constant arithmetic of integers worked out: null where it is out of range.
 ///
 /// # Errors
@@ -72,6 +74,24 @@ pub(super) fn with_long_epochs(expr: Expr, schema: &DFSchema) -> Result<Expr, Da
         Ok(Transformed::yes(ticks / Expr::Literal(ScalarValue::from(per_second), None)))
     })?;
     Ok(long.data)
+}
+
+/// The expression with functions that are bounded in place of `||`.
+///
+/// # Errors
+/// If the types of the expression do not fit.
+pub(super) fn with_bounded_joins(expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    let bounded = expr.transform_up(|expr| {
+        let Expr::BinaryExpr(Binary { left, op: Operator::StringConcat, right }) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let data_type = left.get_type(schema)?;
+        if data_type != right.get_type(schema)? || !can_join(&data_type) {
+            return Ok(Transformed::no(expr));
+        }
+        Ok(Transformed::yes(joined().call(vec![*left.clone(), *right.clone()])))
+    })?;
+    Ok(bounded.data)
 }
 
 fn integer(expr: &Expr) -> Option<&ScalarValue> {

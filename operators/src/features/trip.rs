@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use crate::as_of::table::AsOfTable;
 use crate::features::columns::Columns;
 use crate::features::declaration::{Definition, FeatureDeclaration, PlanError, Problem};
+use crate::features::refusals::Refused;
 use crate::features::sql::Expression;
 use crate::features::window::WindowSpec;
 use crate::key_group::{can_find, key_type};
@@ -29,6 +30,8 @@ pub enum Errand {
 }
 
 pub struct KeyedWindow {
+    /// The feature that it is.
+    pub feature: String,
     /// Float64; a window without a value is over rows.
     pub value: Option<Expression>,
     pub spec: WindowSpec,
@@ -56,6 +59,23 @@ impl Trip {
         let values = values.flat_map(Expression::columns);
         self.key.columns().iter().chain(values).copied()
     }
+
+    /// What its expressions have refused so far, by feature and key.
+    pub(super) fn refused(&self) -> Vec<(String, Refused)> {
+        let windows = match &self.errand {
+            Errand::Windows(windows) => windows.as_slice(),
+            Errand::Lookups(_) => &[],
+        };
+        let of_value =
+            |window: &KeyedWindow| Some((window.feature.clone(), window.value.as_ref()?.refused()));
+        let of_key = (key_name(&self.key_sql), self.key.refused());
+        windows.iter().filter_map(of_value).chain([of_key]).collect()
+    }
+}
+
+/// What the expression of a key is called where it refuses rows.
+pub(super) fn key_name(sql: &str) -> String {
+    format!("key {sql}")
 }
 
 /// The trip and the answer that a feature is made of.
@@ -84,7 +104,7 @@ pub(super) fn compile_trips(
     for feature in declared {
         let place = match &feature.definition {
             Definition::Window { key, value, spec } => {
-                trips.window(key, value.as_deref(), *spec).map(Some)
+                trips.window(&feature.name, key, value.as_deref(), *spec).map(Some)
             }
             Definition::AsOf { table, key, column } => {
                 trips.lookup(*table, key, column.as_deref()).map(Some)
@@ -117,6 +137,7 @@ struct Trips<'a> {
 impl Trips<'_> {
     fn window(
         &mut self,
+        feature: &str,
         key: &str,
         value: Option<&str>,
         spec: WindowSpec,
@@ -130,7 +151,7 @@ impl Trips<'_> {
         let Errand::Windows(windows) = &mut self.trips[trip].errand else {
             unreachable!("found as a trip of windows")
         };
-        windows.push(KeyedWindow { value, spec });
+        windows.push(KeyedWindow { feature: feature.to_owned(), value, spec });
         self.trips[trip].answers.push(DataType::Float64);
         Ok(Place { trip, answer: Answer::Number(self.trips[trip].answers.len() - 1) })
     }

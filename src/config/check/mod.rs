@@ -4,6 +4,7 @@ mod drift;
 mod features;
 mod kafka;
 mod model;
+mod names;
 pub mod problem;
 mod tables;
 
@@ -21,6 +22,7 @@ use self::drift::check_drift;
 use self::features::check_features;
 use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
+use self::names::check_names;
 use self::problem::{Problem, at_least};
 use self::tables::check_tables;
 use super::job::{Alerts, Event, Format, Job, Output, Outputs, Realtime, ShardBy};
@@ -34,6 +36,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     if name.is_empty() || name.contains(['/', '\\']) {
         return Err(Problem::at("job.name", "it must be a name that a folder can have"));
     }
+    check_names(&raw)?;
     let mut warnings: Vec<String> = raw
         .realtime_ml
         .without_effect()

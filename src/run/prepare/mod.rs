@@ -13,6 +13,7 @@ use driftline_operators::admit::{Admission, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::TableAdmission;
 use driftline_operators::features::plan::FeaturePlan;
+use driftline_operators::features::refusals::Refused;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{FlowBounds, Intake};
@@ -100,6 +101,16 @@ impl Prepared {
         of_streams
             .chain(self.static_tables.keys().flat_map(|name| self.table_notes(name)))
             .collect()
+    }
+
+    /// What expressions have refused so far, by what they are of.
+    pub fn refused(&self) -> Vec<(String, Refused)> {
+        let filter = self.filter.iter().map(|filter| ("event.filter".to_owned(), filter.refused()));
+        let deletes = self.tables.iter().filter_map(|table| {
+            let name = format!("tables.{}.delete", table.table.name);
+            Some((name, table.delete.as_ref()?.refused()))
+        });
+        Refused::by_name(self.plan.refused().into_iter().chain(filter).chain(deletes))
     }
 
     /// What is to be said of the columns of a static table that are read.

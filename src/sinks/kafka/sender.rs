@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use driftline_operators::deliver::SinkError;
+use driftline_operators::guarded::panic_text;
 
 use super::Messages;
 use super::producer::{Batch, Producer};
 use crate::kafka::events::EventQueue;
 use crate::sinks::failed;
-use crate::sources::parquet::guard::panic_text;
 
 /// Batches of so many rows are handed over by whoever brings them, if no others wait: another thread
 /// would take longer to wake than they take.

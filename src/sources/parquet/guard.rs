@@ -3,12 +3,10 @@
 //! The library checks most of what it reads, but not all: some damage ends in a failed assertion, and
 //! a schema that is nested deep enough in the end of the stack.
 
-use std::any::Any;
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use driftline_operators::guarded;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::{ParquetError, Result};
 
@@ -20,34 +18,14 @@ const NESTING_MAX: usize = 100;
 /// The length of the footer and the magic number behind it.
 const TRAILER: u64 = 8;
 
-thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic of this thread becomes an error. A panic hook that ends the process has to ask.
-pub fn is_guarded() -> bool {
-    GUARDED.get()
-}
-
 /// Lets `read` fail where it panics.
 ///
 /// # Errors
 /// Those of `read`, and its panics. What it was reading with must not be used again.
 pub fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let before = GUARDED.replace(true);
-    let done = catch_unwind(AssertUnwindSafe(read));
-    GUARDED.set(before);
-    done.unwrap_or_else(|panic| {
-        let text = panic_text(panic.as_ref());
-        Err(ParquetError::General(format!("its contents contradict each other ({text})")))
+    guarded::guarded(read).unwrap_or_else(|panic| {
+        Err(ParquetError::General(format!("its contents contradict each other ({panic})")))
     })
-}
-
-/// What a panic says, on one line.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads the footer of a Parquet file.
