@@ -61,6 +61,8 @@ pub struct WindowState {
     pub keys: u64,
     /// Rows held now.
     pub rows: u64,
+    /// Keys that were forgotten because there were too many.
+    pub forgotten: u64,
 }
 
 /// What has been read of an as-of table, and how many versions are held.
@@ -209,6 +211,12 @@ impl Counters {
         state.keys_most = state.keys_most.max(keys as u64);
         state.rows_most = state.rows_most.max(rows as u64);
         (state.keys, state.rows) = (keys as u64, rows as u64);
+    }
+
+    /// So many keys of the windows keyed by `key` were forgotten on `worker`, as there were too many.
+    pub fn keys_forgotten(&self, key: &str, worker: usize, forgotten: u64) {
+        let mut held = self.0.windows.lock().unwrap_or_else(|p| p.into_inner());
+        held.entry((key.to_owned(), worker)).or_default().forgotten = forgotten;
     }
 
     /// `late` of `rows` rows came behind the watermark of their partition, and at most `behind_ms`

@@ -191,6 +191,11 @@ impl Window {
         Window(table_of([("aggregate", "time_since_last"), ("key", key), ("within", within)]))
     }
 
+    /// The time in ms since the key's previous row, however long ago that was.
+    pub fn time_since_last_ever(key: &str) -> Self {
+        Window(table_of([("aggregate", "time_since_last"), ("key", key)]))
+    }
+
     /// What a [window function](crate::WindowFunction) of the program says of `value`.
     pub fn function(function: &str, key: &str, value: &str, length: &str) -> Self {
         let fields = [("function", function), ("key", key), ("value", value), ("length", length)];

@@ -61,6 +61,23 @@ impl Job {
         lengths.max().map_or(0, |longest| longest.saturating_add(self.history_ms()))
     }
 
+    /// The SQL of the job, by its key.
+    pub fn sql(&self) -> Vec<(String, &str)> {
+        let filter = self.event.filter.iter().map(|sql| ("event.filter".to_owned(), sql.as_str()));
+        let deletes = self.tables.iter().filter_map(|(name, table)| {
+            let delete = table.versions.as_ref()?.delete.as_deref()?;
+            Some((format!("tables.{name}.delete"), delete))
+        });
+        filter.chain(deletes).chain(self.features.iter().flat_map(sql_of)).collect()
+    }
+
+    /// Whether a window reaches back to the first row.
+    pub fn looks_back_for_ever(&self) -> bool {
+        let is_ever =
+            |kind: &FeatureKind| matches!(kind, FeatureKind::Window { keys_max: Some(_), .. });
+        self.features.iter().any(|(_, feature)| is_ever(&feature.kind))
+    }
+
     /// How far (ms) behind the newest row of its key a row may come that reads its windows.
     pub fn history_ms(&self) -> i64 {
         // In order of event time only late rows come behind others; else whatever is not late may.
@@ -69,6 +86,16 @@ impl Job {
             _ => self.event.reach_back_ms(),
         }
     }
+}
+
+fn sql_of((name, feature): &(String, Feature)) -> Vec<(String, &str)> {
+    let value = match &feature.kind {
+        FeatureKind::Sql(sql) => Some(sql),
+        FeatureKind::Window { value, .. } => value.as_ref(),
+        _ => None,
+    };
+    let all = [value, feature.kind.key()].into_iter().flatten();
+    all.map(|sql| (format!("features.{name}"), sql.as_str())).collect()
 }
 
 /// A section `[sources.NAME]`.
@@ -227,7 +254,11 @@ pub enum FeatureKind {
         key: String,
         value: Option<String>,
         figure: Figure,
+        /// [`WindowSpec::EVER`](driftline_operators::features::window::WindowSpec::EVER) where
+        /// nothing leaves it.
         length_ms: i64,
+        /// Keys that are held at most, where nothing leaves it.
+        keys_max: Option<u64>,
     },
     Lookup {
         table: String,

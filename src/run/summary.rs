@@ -196,7 +196,11 @@ fn window_state(counters: &Counters) -> Option<String> {
     let texts = by_key.into_iter().map(|(key, states)| {
         let keys: Vec<String> = states.iter().map(|state| thousands(state.keys_most)).collect();
         let rows = thousands(states.iter().map(|state| state.rows_most).sum());
-        format!("{} keys by {key} ({rows} rows at most)", keys.join(" + "))
+        let forgotten = match states.iter().map(|state| state.forgotten).sum() {
+            0 => String::new(),
+            forgotten => format!("; {} forgotten, over max_keys", thousands(forgotten)),
+        };
+        format!("{} keys by {key} ({rows} rows at most{forgotten})", keys.join(" + "))
     });
     let text = texts.collect::<Vec<_>>().join(", ");
     (!text.is_empty()).then_some(text)

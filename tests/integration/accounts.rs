@@ -30,7 +30,7 @@ const LOWEST: f64 = -15.0;
 /// Two features that the model needs, and a window that it does not see, so that rows go on a trip.
 fn declared() -> Vec<FeatureDeclaration> {
     let spec = WindowSpec { aggregate: Aggregate::Count, length_ms: 40, history_ms: 1_000 };
-    let window = Definition::Window { key: "key".to_owned(), value: None, spec };
+    let window = Definition::Window { key: "key".to_owned(), value: None, spec, keys_max: None };
     vec![
         FeatureDeclaration { allow_null: true, ..required("seen", window) },
         required("value", Definition::Column("value".to_owned())),

@@ -26,7 +26,7 @@ fn declared() -> Vec<FeatureDeclaration> {
     let declare = |(at, (aggregate, has_value)): (usize, (Aggregate, bool))| {
         let spec = WindowSpec { aggregate, length_ms: LENGTH_MS, history_ms: 1_000_000 };
         let value = has_value.then(|| "value".to_owned());
-        let window = Definition::Window { key: "key".to_owned(), value, spec };
+        let window = Definition::Window { key: "key".to_owned(), value, spec, keys_max: None };
         FeatureDeclaration { allow_null: true, ..required(&format!("feature_{at}"), window) }
     };
     FEATURES.into_iter().enumerate().map(declare).collect()

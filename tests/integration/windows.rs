@@ -22,8 +22,11 @@ const BY_KEY: &str = "key";
 const BY_PARITY: &str = "id % 2";
 const BY_TRIPLE: &str = "concat('t', id % 3)";
 
+/// Looks back for ever, as if there were no length.
+const SINCE_EVER: &str = "since_ever";
+
 /// The features: name, aggregate, key, and whether it has a value.
-const FEATURES: [(&str, Aggregate, &str, bool); 9] = [
+const FEATURES: [(&str, Aggregate, &str, bool); 10] = [
     ("sum", Aggregate::Sum, BY_KEY, true),
     ("mean", Aggregate::Mean, BY_KEY, true),
     ("values", Aggregate::Count, BY_PARITY, true),
@@ -32,6 +35,7 @@ const FEATURES: [(&str, Aggregate, &str, bool); 9] = [
     ("max", Aggregate::Max, BY_TRIPLE, true),
     ("std", Aggregate::Std, BY_KEY, true),
     ("since_last", Aggregate::TimeSinceLast, BY_KEY, false),
+    (SINCE_EVER, Aggregate::TimeSinceLast, BY_KEY, false),
     ("since_last_of_triple", Aggregate::TimeSinceLast, BY_TRIPLE, false),
 ];
 
@@ -46,11 +50,14 @@ fn without_history() -> Vec<FeatureDeclaration> {
 
 fn declared(history_ms: i64) -> Vec<FeatureDeclaration> {
     let declare = move |(name, aggregate, key, has_value): (&str, Aggregate, &str, bool)| {
-        let spec = WindowSpec { aggregate, length_ms: LENGTH_MS, history_ms };
+        let is_ever = name == SINCE_EVER;
+        let length_ms = if is_ever { WindowSpec::EVER } else { LENGTH_MS };
+        let (spec, keys_max) =
+            (WindowSpec { aggregate, length_ms, history_ms }, is_ever.then_some(1_000_000));
         let value = has_value.then(|| "value".to_owned());
         FeatureDeclaration {
             name: name.to_owned(),
-            definition: Definition::Window { key: key.to_owned(), value, spec },
+            definition: Definition::Window { key: key.to_owned(), value, spec, keys_max },
             default: None,
             allow_null: true,
         }
@@ -108,12 +115,12 @@ fn naive(partitions: &[Vec<Row>], lateness: i64) -> Found {
             rows.push((row.clone(), before.is_some_and(|highest| row.time < highest - lateness)));
         }
     }
-    let evaluate = |row: &Row, (_, aggregate, key, has_value): (&str, Aggregate, &str, bool)| {
+    let evaluate = |row: &Row, (name, aggregate, key, has_value): (&str, Aggregate, &str, bool)| {
         let own = key_of(row, key)?;
         let inside = |(other, late): &&(Row, bool)| {
             (!late || other.id == row.id)
                 && key_of(other, key).as_ref() == Some(&own)
-                && other.time > row.time - LENGTH_MS
+                && (name == SINCE_EVER || other.time > row.time - LENGTH_MS)
                 && (other.time, other.id) <= (row.time, row.id)
         };
         let window: Vec<&Row> = rows.iter().filter(inside).map(|(other, _)| other).collect();

@@ -23,7 +23,8 @@ pub enum Definition {
     /// An expression over columns of the event and earlier features.
     Sql(String),
     /// A keyed sliding window; key and value are expressions over columns of the event.
-    Window { key: String, value: Option<String>, spec: WindowSpec },
+    /// Of `keys_max` keys at most, if nothing of them expires.
+    Window { key: String, value: Option<String>, spec: WindowSpec, keys_max: Option<u64> },
     /// A column of a static table's row of the key, an expression over columns and earlier features.
     Lookup { table: StaticTable, key: String, column: String },
     /// A column of an as-of table (by its position in the job) at the event's time, or the age of

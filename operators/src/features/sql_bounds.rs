@@ -45,6 +45,33 @@ fn is_operator(token: &Token) -> bool {
     }
 }
 
+/// Whether `sql` calls `log` with one argument, which is base 10.
+pub fn takes_log_of_one(sql: &str) -> bool {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let tokens: Vec<&Token> =
+        tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+    let is_log = |pair: &[&Token]| {
+        *pair[1] == Token::LParen
+            && matches!(pair[0], Token::Word(word) if word.value.eq_ignore_ascii_case("log"))
+    };
+    let calls = tokens.windows(2).enumerate().filter(|(_, pair)| is_log(pair));
+    calls.into_iter().any(|(at, _)| {
+        let mut depth = 0;
+        for token in &tokens[at + 1..] {
+            match token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                Token::Comma if depth == 1 => return false,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        true
+    })
+}
+
 /// A column that `sql` names, whose name begins with `prefix`; members of objects may have any name.
 pub fn column_with(sql: &str, prefix: &str) -> Option<String> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
@@ -87,6 +114,16 @@ mod tests {
         }
         assert!(!names.iter().any(|name| name == "item" || name == "concat"), "{names:?}");
         assert!(identifiers("'no end").is_empty());
+    }
+
+    #[test]
+    fn logarithms_of_one_argument_are_told() {
+        for sql in ["log(x)", "1 + LOG (abs(x, 1))", "log(2, log(x))", "log(log(2, x))"] {
+            assert!(takes_log_of_one(sql), "{sql}");
+        }
+        for sql in ["log(2, x)", "ln(x)", "log10(x)", "log", "'log(x)'", "log(f(1, 2), x)"] {
+            assert!(!takes_log_of_one(sql), "{sql}");
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct KeyedWindow {
     /// Float64; a window without a value is over rows.
     pub value: Option<Expression>,
     pub spec: WindowSpec,
+    /// Keys that are held at most, where nothing of them expires.
+    pub keys_max: Option<u64>,
 }
 
 /// What is looked up in one table by one key.
@@ -103,8 +105,8 @@ pub(super) fn compile_trips(
     let mut places = Vec::new();
     for feature in declared {
         let place = match &feature.definition {
-            Definition::Window { key, value, spec } => {
-                trips.window(&feature.name, key, value.as_deref(), *spec).map(Some)
+            Definition::Window { key, value, spec, keys_max } => {
+                trips.window(&feature.name, key, value.as_deref(), *spec, *keys_max).map(Some)
             }
             Definition::AsOf { table, key, column } => {
                 trips.lookup(*table, key, column.as_deref()).map(Some)
@@ -141,17 +143,19 @@ impl Trips<'_> {
         key: &str,
         value: Option<&str>,
         spec: WindowSpec,
+        keys_max: Option<u64>,
     ) -> Result<Place, Problem> {
         let value = value.map(|value| self.event.number(value)).transpose()?;
         let trip = self.trip(
             key,
-            |errand| matches!(errand, Errand::Windows(_)),
+            // What a key that is forgotten takes with it is of one bound.
+            |errand| matches!(errand, Errand::Windows(of) if of[0].keys_max == keys_max),
             || Errand::Windows(Vec::new()),
         )?;
         let Errand::Windows(windows) = &mut self.trips[trip].errand else {
             unreachable!("found as a trip of windows")
         };
-        windows.push(KeyedWindow { feature: feature.to_owned(), value, spec });
+        windows.push(KeyedWindow { feature: feature.to_owned(), value, spec, keys_max });
         self.trips[trip].answers.push(DataType::Float64);
         Ok(Place { trip, answer: Answer::Number(self.trips[trip].answers.len() - 1) })
     }

@@ -44,7 +44,11 @@ pub fn answer_windows<'scope>(
 ) -> Stream<'scope, u64, Rows> {
     let Run { counters, failure, .. } = run.clone();
     let worker = requests.scope().index();
-    let key_sql = trip.key_sql.to_owned();
+    let keys_max = trip.windows.first().and_then(|window| window.keys_max);
+    let key_sql = match keys_max {
+        Some(_) => format!("{}, ever", trip.key_sql),
+        None => trip.key_sql.to_owned(),
+    };
     let order = trip.order;
     let mut owner = WindowOwner::new(&trip);
     let schema = trip.schemas.request.clone();
@@ -98,6 +102,7 @@ pub fn answer_windows<'scope>(
                 while epochs.next(complete).is_some() {
                     let (keys, rows) = (owner.windows.keys(), owner.windows.rows());
                     counters.windows_held(&key_sql, worker, keys, rows);
+                    counters.keys_forgotten(&key_sql, worker, owner.windows.forgotten());
                     owner.windows.forget(epochs.watermarks().of_job());
                 }
             }
@@ -117,7 +122,8 @@ struct WindowOwner {
 impl WindowOwner {
     fn new(trip: &WindowTrip) -> Self {
         WindowOwner {
-            windows: KeyedWindows::new(trip.windows.iter().map(|window| window.spec).collect()),
+            windows: KeyedWindows::new(trip.windows.iter().map(|window| window.spec).collect())
+                .with_keys_max(trip.windows.first().and_then(|window| window.keys_max)),
             has_value: trip.windows.iter().map(|window| window.value.is_some()).collect(),
             has_id: trip.has_id,
             schemas: trip.schemas.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use driftline_operators::features::window::Aggregate;
+use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::watched::PREDICTION;
 use indexmap::IndexMap;
 
@@ -12,6 +12,9 @@ use crate::config::in_words;
 use crate::config::job::{Feature, FeatureKind, Figure, Table};
 use crate::config::raw::words::NullDefault;
 use crate::config::raw::{FeatureSection, LookupSection, WindowSection};
+
+/// Keys of a window that looks back for ever, if the job does not say.
+const KEYS_MAX: u64 = 1_000_000;
 
 pub(super) fn check_features(
     raw: IndexMap<String, FeatureSection>,
@@ -65,11 +68,11 @@ fn read_lines(path: &Path) -> Result<Vec<String>, String> {
 }
 
 fn check_window(raw: WindowSection) -> Result<FeatureKind, String> {
-    let WindowSection { key, value, aggregate, function, length, within } = raw;
+    let WindowSection { key, value, aggregate, function, length, within, max_keys } = raw;
     let word = match (aggregate, function) {
         (Some(word), None) => word,
         (None, Some(function)) => {
-            let (Some(value), Some(length), None) = (value, length, within) else {
+            let (Some(value), Some(length), None, None) = (value, length, within, max_keys) else {
                 return Err(format!("function {function:?} needs a value and a length"));
             };
             return Ok(FeatureKind::Window {
@@ -77,17 +80,18 @@ fn check_window(raw: WindowSection) -> Result<FeatureKind, String> {
                 value: Some(value),
                 figure: Figure::Function(function),
                 length_ms: length_ms(&length)?,
+                keys_max: None,
             });
         }
         _ => return Err("a window has either an aggregate or a function".to_owned()),
     };
     let (aggregate, name) = (Aggregate::from(word), word.as_typed());
     let length = match (aggregate, &length, &within) {
-        (Aggregate::TimeSinceLast, None, Some(within)) => within,
+        (Aggregate::TimeSinceLast, None, within) => within.as_ref(),
         (Aggregate::TimeSinceLast, ..) => {
             return Err(format!("{name} has `within`, beyond which it is null, and no length"));
         }
-        (_, Some(length), None) => length,
+        (_, Some(length), None) => Some(length),
         _ => return Err(format!("{name} has a length; `within` is for time_since_last")),
     };
     match (aggregate, &value) {
@@ -97,8 +101,16 @@ fn check_window(raw: WindowSection) -> Result<FeatureKind, String> {
         (Aggregate::Count | Aggregate::TimeSinceLast, _) | (_, Some(_)) => {}
         (_, None) => return Err(format!("{name} needs a value")),
     }
-    let length_ms = length_ms(length)?;
-    Ok(FeatureKind::Window { key, value, figure: Figure::Aggregate(aggregate), length_ms })
+    let (length_ms, keys_max) = match length {
+        Some(_) if max_keys.is_some() => {
+            return Err("max_keys is for time_since_last without `within`".to_owned());
+        }
+        Some(length) => (length_ms(length)?, None),
+        None if max_keys == Some(0) => return Err("max_keys must be at least 1".to_owned()),
+        None => (WindowSpec::EVER, Some(max_keys.unwrap_or(KEYS_MAX))),
+    };
+    let figure = Figure::Aggregate(aggregate);
+    Ok(FeatureKind::Window { key, value, figure, length_ms, keys_max })
 }
 
 fn check_lookup(

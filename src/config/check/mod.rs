@@ -32,11 +32,11 @@ use super::raw::{AlertsSection, RawJob, SinkSection, SinksSection};
 /// # Errors
 /// The first thing that is wrong.
 pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Problem> {
+    check_names(&raw)?;
     let name = raw.job.name;
     if name.is_empty() || name.contains(['/', '\\']) {
         return Err(Problem::at("job.name", "it must be a name that a folder can have"));
     }
-    check_names(&raw)?;
     let mut warnings: Vec<String> = raw
         .realtime_ml
         .without_effect()

@@ -49,8 +49,14 @@ pub struct WindowSection {
     /// How far back the window reaches, such as `1h` or `7 days`. For every aggregate but
     /// `time_since_last`.
     pub length: Option<String>,
-    /// How far back `time_since_last` looks, such as `7 days`; beyond it the feature is null.
+    /// How far back `time_since_last` looks, such as `7 days`; beyond it the feature is null. Without it
+    /// the key's last row counts however long ago it was.
     pub within: Option<String>,
+    /// Of `time_since_last` without `within`: keys whose last row is held, over all workers. One million
+    /// where it is not set. Above it those not seen for the longest are forgotten, evenly over the 256
+    /// key groups.
+    #[schemars(range(min = 1))]
+    pub max_keys: Option<u64>,
 }
 
 /// Exactly one of `column` and `age = true`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use driftline_operators::features::sql_bounds::takes_log_of_one;
 use driftline_operators::model_input::ModelInput;
 use driftline_operators::watermark::EVENTS;
 
@@ -48,6 +49,10 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         None => sheet.section("no model: the job can only export features", &[]),
     }
     sheet.line("");
+    for (key, _) in job.sql().into_iter().filter(|(_, sql)| takes_log_of_one(sql)) {
+        let note = "log of one argument is base 10; ln is the natural logarithm";
+        sheet.line(&format!("note: {key}: {note}"));
+    }
     for warning in prepared.inputs.doubts().found() {
         sheet.line(&format!("warning: {warning}"));
     }

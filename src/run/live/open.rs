@@ -99,6 +99,11 @@ fn read_back(
         allowed_lateness_ms: job.event.allowed_lateness_ms,
     };
     let time = Arc::new(Schema::new(vec![time]));
+    if job.looks_back_for_ever() {
+        eprintln!(
+            "reading back from the first record that the topics hold: a feature looks back for ever"
+        );
+    }
     let reached = back::reach_back(cluster, client, places, time, reach)?;
     let highest = reached.into_iter().flatten().max();
     Ok(highest.map_or(i64::MIN, |highest| highest.saturating_add(1)))

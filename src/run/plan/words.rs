@@ -13,6 +13,7 @@ use crate::config::duration::length_text;
 use crate::config::job::{
     Compression, DriftMode, Feature, FeatureKind, Figure, Format, Input, Output, Source, Table,
 };
+use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
 
 /// A length of time that is not negative.
@@ -113,7 +114,11 @@ fn window(figure: &Figure, value: Option<&str>, length_ms: i64) -> String {
 /// What a feature says of the rows of its key, if it is a window: key and words.
 pub fn window_of(kind: &FeatureKind) -> Option<(&str, String)> {
     match kind {
-        FeatureKind::Window { key, value, figure, length_ms } => {
+        FeatureKind::Window { key, keys_max: Some(keys), .. } => {
+            let keys = thousands(*keys);
+            Some((key, format!("time since the last row, ever (of {keys} keys at most)")))
+        }
+        FeatureKind::Window { key, value, figure, length_ms, .. } => {
             Some((key, window(figure, value.as_deref(), *length_ms)))
         }
         _ => None,

@@ -295,13 +295,14 @@ fn declarations(
         let definition = match &feature.kind {
             FeatureKind::Column(column) => Definition::Column(column.clone()),
             FeatureKind::Sql(sql) => Definition::Sql(sql.clone()),
-            FeatureKind::Window { key, value, figure, length_ms } => {
+            FeatureKind::Window { key, value, figure, length_ms, keys_max } => {
                 let aggregate = match figure {
                     Figure::Aggregate(aggregate) => *aggregate,
                     Figure::Function(function) => Aggregate::Own(own_aggregate(name, function)?),
                 };
                 let spec = WindowSpec { aggregate, length_ms: *length_ms, history_ms };
-                Definition::Window { key: key.clone(), value: value.clone(), spec }
+                let (key, value) = (key.clone(), value.clone());
+                Definition::Window { key, value, spec, keys_max: *keys_max }
             }
             FeatureKind::Lookup { table, key, column } => match as_of(table) {
                 Some(table) => {

@@ -6,8 +6,10 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
+use super::limit::KeyLimit;
 use super::room::trim_map;
 use super::{Place, SlidingWindow, WindowSpec};
+use crate::key_group::group_of_bytes;
 use crate::key_map::KeyMap;
 
 /// Keys are looked through for dead ones once the watermark has moved on by this part of the time
@@ -27,6 +29,22 @@ pub struct KeyedWindows {
     unknown: Vec<SlidingWindow>,
     rows: usize,
     swept_at: Option<i64>,
+    limited: Option<Limited>,
+}
+
+/// What is known of keys where there is a bound on them.
+struct Limited {
+    limit: KeyLimit,
+    /// The keys, by where their windows start in units of `specs.len()`.
+    names: Vec<OwnKey>,
+}
+
+#[derive(Clone)]
+enum OwnKey {
+    Text(String),
+    Number(i64),
+    /// Its place is vacant.
+    Forgotten,
 }
 
 impl KeyedWindows {
@@ -40,7 +58,22 @@ impl KeyedWindows {
             vacant: Vec::new(),
             rows: 0,
             swept_at: None,
+            limited: None,
         }
+    }
+
+    /// The same, with at most `keys_max` keys, evenly over the key groups of all workers: those that
+    /// have not been seen for the longest are forgotten.
+    #[must_use]
+    pub fn with_keys_max(mut self, keys_max: Option<u64>) -> Self {
+        let limited = |keys| Limited { limit: KeyLimit::new(keys), names: Vec::new() };
+        self.limited = keys_max.map(limited);
+        self
+    }
+
+    /// How many keys were forgotten because there were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.limited.as_ref().map_or(0, |limited| limited.limit.forgotten())
     }
 
     /// How many keys are held.
@@ -92,6 +125,7 @@ impl KeyedWindows {
                 }
             } else {
                 let start = self.find_or_insert(key);
+                self.bound_keys(key, start);
                 let windows = &mut self.windows[start..start + self.specs.len()];
                 for (i, (window, result)) in windows.iter_mut().zip(&mut results).enumerate() {
                     let before = window.rows();
@@ -113,6 +147,9 @@ impl KeyedWindows {
         let Some(reach) = self.specs.iter().map(WindowSpec::reach_ms).max() else { return };
         let is_due =
             |swept_at: i64| watermark.saturating_sub(swept_at) >= (reach / SWEEPS_PER_REACH).max(1);
+        if reach == i64::MAX {
+            return;
+        }
         // Before the first watermark nothing is known of what is to come.
         if watermark == i64::MIN || !self.swept_at.is_none_or(is_due) {
             return;
@@ -136,6 +173,42 @@ impl KeyedWindows {
         number.retain(|_, start| keeps(*start));
         trim_map(text);
         trim_map(number);
+    }
+
+    /// Forgets a key where the one that starts at `start` is one too many.
+    fn bound_keys(&mut self, key: Key, start: usize) {
+        let KeyedWindows { specs, text, number, windows, vacant, rows, limited, .. } = self;
+        let Some(Limited { limit, names }) = limited else { return };
+        let place = start / specs.len();
+        let is_known = |name: &OwnKey| match (name, key) {
+            (OwnKey::Text(name), Key::Text(key)) => name == key,
+            (OwnKey::Number(name), Key::Number(key)) => *name == key,
+            _ => false,
+        };
+        let group = match key {
+            Key::Text(key) => group_of_bytes(key.as_bytes()),
+            Key::Number(key) => group_of_bytes(&key.to_le_bytes()),
+        };
+        let is_new = !names.get(place).is_some_and(is_known);
+        if is_new {
+            names.resize(names.len().max(place + 1), OwnKey::Forgotten);
+            names[place] = match key {
+                Key::Text(key) => OwnKey::Text(key.to_owned()),
+                Key::Number(key) => OwnKey::Number(key),
+            };
+        }
+        let Some(oldest) = limit.see(place, group, is_new) else { return };
+        let start = oldest * specs.len();
+        for (window, &spec) in windows[start..start + specs.len()].iter_mut().zip(&*specs) {
+            *rows -= window.rows();
+            *window = SlidingWindow::new(spec);
+        }
+        match std::mem::replace(&mut names[oldest], OwnKey::Forgotten) {
+            OwnKey::Text(name) => drop(text.remove(name.as_str())),
+            OwnKey::Number(name) => drop(number.remove(&name)),
+            OwnKey::Forgotten => {}
+        }
+        vacant.push(start);
     }
 
     fn find(&self, key: Key) -> &[SlidingWindow] {

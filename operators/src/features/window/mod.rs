@@ -18,11 +18,13 @@
 //! | `deviation` | the running standard deviation |
 //! | `previous` | the time since the previous row |
 //! | `room` | memory given back |
+//! | `limit` | how many keys are held where none expires |
 //! | `keyed` | the windows of all keys of a worker, and when they are forgotten |
 
 mod deviation;
 mod extreme;
 mod keyed;
+mod limit;
 mod previous;
 mod room;
 mod running;

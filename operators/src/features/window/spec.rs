@@ -121,6 +121,14 @@ pub struct WindowSpec {
 }
 
 impl WindowSpec {
+    /// The length (ms) of a window that looks back for ever.
+    pub const EVER: i64 = i64::MAX;
+
+    /// Whether it looks back for ever: no row leaves it by its age.
+    pub fn is_ever(&self) -> bool {
+        self.length_ms == Self::EVER
+    }
+
     /// Whether `time`, which is no later than `now`, lies in the window of a row at `now`.
     // Saturation is harmless here: a difference beyond `i64::MAX` exceeds every length.
     pub(super) fn is_inside(&self, time: i64, now: i64) -> bool {

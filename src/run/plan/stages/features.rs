@@ -8,6 +8,7 @@ use super::super::words;
 use super::ids;
 use crate::config::Job;
 use crate::config::job::FeatureKind;
+use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
 
 pub(super) fn add(graph: &mut Graph, prepared: &Prepared) {
@@ -47,8 +48,8 @@ fn add_windows(
     windows: &[KeyedWindow],
 ) {
     let answers = job.features.iter().filter_map(|(name, feature)| {
-        let (key, window) = words::window_of(&feature.kind)?;
-        (key == trip.key_sql).then(|| Line::new(name, window))
+        let (_, window) = words::window_of(&feature.kind)?;
+        windows.iter().any(|window| window.feature == *name).then(|| Line::new(name, window))
     });
     let mut lines = Vec::from_iter(without_waiting(job.order));
     lines.push(Line::new("key", trip.key_sql.as_str()));
@@ -58,7 +59,11 @@ fn add_windows(
         0 => String::new(),
         history => format!(" and {}", words::length(history)),
     };
-    let kept = format!("rows at most until the job's watermark is the length{more} past them");
+    let until = format!("rows at most until the job's watermark is the length{more} past them");
+    let kept = match windows.first().and_then(|window| window.keys_max) {
+        Some(keys) => format!("the last row of each key, of {} keys at most", thousands(keys)),
+        None => until,
+    };
     lines.push(Line::new("keeps", kept));
     let id = ids::trip(position);
     graph.stage(&id, &format!("trip: windows by {}", trip.key_sql), Group::Owner, lines);
