@@ -297,6 +297,16 @@ fn expression(random: &mut Random) -> String {
         3 => vec!["x"; n.min(2_048)].join(random.pick(&[" + ", " AND ", " || ", " = "])),
         4 => format!("{}x{}", "abs(".repeat(n), ")".repeat(n)),
         5 => format!("{}1{}", "CASE WHEN x > 0 THEN ".repeat(n), " END".repeat(n)),
+        6 => random.pick(CALLS).to_string(),
+        7 => {
+            let (call, other) = (random.pick(CALLS), random.pick(CALLS));
+            match random.below(4) {
+                0 => format!("concat({call}, {other})"),
+                1 => format!("CASE WHEN n > 0 THEN {call} END IS NULL OR {other} IS NULL"),
+                2 => format!("coalesce(CAST({call} AS VARCHAR), CAST({other} AS VARCHAR))"),
+                _ => format!("character_length(CAST({call} AS VARCHAR)) + {other}"),
+            }
+        }
         _ => {
             let words = (0..1 + random.below(9)).map(|_| random.pick(WORDS)).collect::<Vec<_>>();
             words.join(" ")
@@ -304,12 +314,87 @@ fn expression(random: &mut Random) -> String {
     }
 }
 
+/// Texts that functions refuse: hex of odd length, no date, no number, no regular expression.
+const REFUSED_TEXTS: [&str; 8] = ["a", "", "é", "abc", "2024-02-31", "1e999", "(", "2024-01-01"];
+
+fn refused_numbers() -> Vec<Option<f64>> {
+    let infinite = f64::INFINITY;
+    vec![
+        Some(1.5),
+        None,
+        Some(f64::NAN),
+        Some(infinite),
+        Some(-infinite),
+        Some(1e308),
+        Some(-0.0),
+        Some(-7.5),
+    ]
+}
+
+/// Months, positions and counts that there are not, and the ends of the numbers.
+fn refused_integers() -> Vec<Option<i64>> {
+    vec![Some(i64::MIN), Some(0), None, Some(13), Some(-1), Some(i64::MAX), Some(2), Some(100_000)]
+}
+
+/// Calls of functions that refuse some of their arguments.
+const CALLS: &[&str] = &[
+    "date_part('month', make_date(2024, n, 1))",
+    "split_part(k, 'b', n)",
+    "character_length(decode(k, 'hex'))",
+    "CAST(k AS BIGINT)",
+    "CAST(k AS DATE) = DATE '2024-01-01'",
+    "CAST(x AS INT)",
+    "CAST(n AS SMALLINT)",
+    "character_length(repeat(k, n))",
+    "character_length(lpad(k, n, 'é'))",
+    "character_length(rpad(k, n % 1000, k))",
+    "chr(n)",
+    "to_hex(n)",
+    "factorial(n)",
+    "substr(k, n)",
+    "substr(k, n, n)",
+    "left(k, n)",
+    "right(k, n)",
+    "regexp_like('abc', k)",
+    "regexp_replace(k, '[a-c]', k, 'g')",
+    "replace(k, 'a', repeat('b', n % 1000))",
+    "translate(k, 'ab', 'é')",
+    "overlay(k PLACING 'zz' FROM n)",
+    "levenshtein(k, 'abc')",
+    "power(n, n)",
+    "log(n, x)",
+    "round(x, n)",
+    "trunc(x, n)",
+    "gcd(n, n - 1)",
+    "lcm(n, 3)",
+    "n / (n - 13)",
+    "n % n",
+    "n * n",
+    "abs(n)",
+    "- n",
+    "date_part('epoch', t + INTERVAL '1 day')",
+    "date_part('month', date_trunc('month', t))",
+    "date_part('hour', t AT TIME ZONE 'America/New_York')",
+    "to_char(t, k)",
+    "date_part('year', to_timestamp(k))",
+    "date_part('year', from_unixtime(n))",
+    "k || k || n",
+    "concat_ws(k, k, n)",
+    "ascii(k)",
+    "find_in_set(k, 'a,b')",
+    "substr_index(k, 'b', n)",
+    "nullif(n, 13)",
+    "k LIKE k",
+    "k ~ k",
+    "n << n",
+];
+
 fn strange_rows() -> RecordBatch {
     let columns: [(&str, ArrayRef); 4] = [
-        ("t", Arc::new(TimestampMillisecondArray::from(vec![0, i64::MAX, -1]))),
-        ("x", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)]))),
-        ("n", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(0), None]))),
-        ("k", Arc::new(StringArray::from(vec!["a", "", "é"]))),
+        ("t", Arc::new(TimestampMillisecondArray::from(vec![0, i64::MAX, -1, 1, 2, 3, 4, 5]))),
+        ("x", Arc::new(Float64Array::from(refused_numbers()))),
+        ("n", Arc::new(Int64Array::from(refused_integers()))),
+        ("k", Arc::new(StringArray::from(REFUSED_TEXTS.to_vec()))),
     ];
     let columns = columns.map(|(name, column)| (name, column, true));
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
@@ -331,7 +416,10 @@ fn rows_alone_are_as_together(sql: &str) -> Result<(), String> {
     let compiled = Expression::compile(sql, &columns.collect::<Vec<_>>(), &Functions::default());
     let Ok(expression) = compiled else { return Ok(()) };
     let evaluate = |rows: &RecordBatch| expression.evaluate(rows.columns(), rows.num_rows());
-    let Ok(together) = evaluate(&batch) else { return Ok(()) };
+    let together = evaluate(&batch).map_err(|error| format!("together: {error}"))?;
+    if expression.refused().rows > batch.num_rows() as u64 {
+        return Err(format!("{} rows refused", expression.refused().rows));
+    }
     for row in 0..batch.num_rows() {
         let alone = evaluate(&batch.slice(row, 1)).map_err(|error| format!("alone: {error}"))?;
         if alone.to_data() != together.slice(row, 1).to_data() {

@@ -157,6 +157,14 @@ impl ScalarUDFImpl for SqlFunction {
 struct Members;
 
 impl ExprPlanner for Members {
+    fn plan_array_literal(
+        &self,
+        _elements: Vec<Expr>,
+        _schema: &DFSchema,
+    ) -> datafusion_common::Result<PlannerResult<Vec<Expr>>> {
+        plan_err!("lists cannot be written in SQL here; IN ('a', 'b') compares with several values")
+    }
+
     fn plan_field_access(
         &self,
         access: RawFieldAccessExpr,

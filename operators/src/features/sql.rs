@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{DFSchema, DataFusionError, exec_err, plan_err};
 use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
@@ -230,6 +231,11 @@ fn compile(
     if expr.contains_outer() || matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_)) {
         return plan_err!("subqueries have no meaning in a feature");
     }
+    if expr.exists(|part| Ok(matches!(part, Expr::SimilarTo(_))))? {
+        return plan_err!(
+            "SIMILAR TO has no meaning here; use ~ with a regular expression, or LIKE"
+        );
+    }
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
     let simplifier = ExprSimplifier::new(context);
     let expr = with_long_epochs(simplifier.coerce(expr, &schema)?, &schema)?;
@@ -242,6 +248,9 @@ fn compile(
 fn first_line(error: &DataFusionError) -> String {
     error.strip_backtrace().lines().next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod forms;
 
 #[cfg(test)]
 mod tests {
