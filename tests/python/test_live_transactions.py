@@ -160,45 +160,49 @@ def test_windows_are_filled_from_before_aborted_messages_of_two_topics(broker, n
 # Times of messages by partition, in the order they come; 2 falls, and 3 begins with aborted ones.
 JANUARY, JUNE, DECEMBER = 1_357_000_000_000, 1_370_000_000_000, 1_386_000_000_000
 INSTANTS = {
-    "2013-05-31T11:33:20Z": JUNE, "2013-12-02T16:00:00Z": DECEMBER, "2014-06-01T00:00:00Z": None,
+    "2013-05-31T11:33:20Z": JUNE, "2013-12-02T16:00:00Z": DECEMBER, "2014-06-01T00:00:00Z": math.inf,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("instant", INSTANTS)
-def test_an_instant_begins_at_the_first_message_that_is_not_before_it(
-    broker, numbered, tmp_path, instant
-):
-    topics = Topics.new(broker)
-    job = topics.job(tmp_path / "numbered.toml", order="arrival")
-    job.write_text(job.read_text().replace('start = "committed"', f'start = "{instant}"'))
+def timed(broker, topic, numbered) -> dict:
+    """Sends messages of the past: by partition (number, time) of those that can be read."""
     writing = Writing(broker, numbered)
-    stamps = {}  # by partition (number, time)
+    found = {0: [], 1: [], 2: []}
     for first, time in ((0, JANUARY), (3, JUNE), (6, DECEMBER)):
         numbers = range(first, first + 3)
-        writing.commit(topics.events, numbers, 0, time=time)
-        stamps.setdefault(0, []).extend((number, time) for number in numbers)
+        writing.commit(topic, numbers, 0, time=time)
+        found[0].extend((number, time) for number in numbers)
     for partition, times in ((1, (JANUARY, JUNE, DECEMBER)), (2, (DECEMBER, JUNE, JANUARY))):
-        numbers = range(10 * partition, 10 * partition + 3)
-        stamps[partition] = list(zip(numbers, times, strict=True))
-        messages = [
-            numbered.message(n)._replace(partition=partition, timestamp=t)
-            for n, t in stamps[partition]
-        ]
-        for message in messages:
-            broker.produce(topics.events, [message])
-    writing.abort(topics.events, range(30, 33), 3, time=DECEMBER)
-    writing.commit(topics.events, range(33, 36), 3, time=JANUARY)
-    writing.commit(topics.events, range(36, 39), 3, time=DECEMBER)
-    stamps[3] = [(n, JANUARY if n < 36 else DECEMBER) for n in range(33, 39)]
-    with Live(broker, job, QUIET) as live:
-        code, words = live.wait()
-    assert (code, warnings(words)) == (0, []), words
-    since = INSTANTS[instant] or math.inf
-    wanted = []
-    for messages in stamps.values():
-        begun = [at for at, (_, time) in enumerate(messages) if time >= since]
-        wanted += [number for number, _ in messages[min(begun, default=len(messages)) :]]
-    assert scored(broker, topics) == sorted(wanted)
+        for number, time in zip(range(10 * partition, 10 * partition + 3), times, strict=True):
+            message = numbered.message(number)._replace(partition=partition, timestamp=time)
+            broker.produce(topic, [message])
+            found[partition].append((number, time))
+    writing.abort(topic, range(30, 33), 3, time=DECEMBER)
+    writing.commit(topic, range(33, 36), 3, time=JANUARY)
+    writing.commit(topic, range(36, 39), 3, time=DECEMBER)
+    found[3] = [(n, JANUARY if n < 36 else DECEMBER) for n in range(33, 39)]
+    return found
+
+
+def test_an_instant_begins_at_the_first_message_that_is_not_before_it(broker, numbered, tmp_path):
+    events = broker.topic(4, "numbers")
+    stamps = timed(broker, events, numbered)
+    runs = {}
+    for at, instant in enumerate(INSTANTS):
+        topics = Topics(events, broker.topic(1), broker.topic(1))
+        job = topics.job(tmp_path / f"{at}.toml", order="arrival", group=f"g{at}")
+        job.write_text(job.read_text().replace('start = "committed"', f'start = "{instant}"'))
+        runs[instant] = topics, Live(broker, job, QUIET)
+    for instant, (topics, live) in runs.items():
+        with live:
+            code, words = live.wait()
+        assert (code, warnings(words)) == (0, []), words
+        wanted = []
+        for messages in stamps.values():
+            late_enough = [at for at, (_, time) in enumerate(messages) if time >= INSTANTS[instant]]
+            first = min(late_enough, default=len(messages))
+            wanted += [number for number, _ in messages[first:]]
+        assert scored(broker, topics) == sorted(wanted), instant
 
 
 @contextmanager
@@ -236,36 +240,48 @@ def test_offsets_that_cannot_be_committed_are_counted_and_told_once(broker, numb
     assert words.count("committed again") == 1
 
 
-@pytest.mark.parametrize("order", ["event_time", "arrival", "epoch"])
-def test_a_stop_balances_while_rows_that_were_read_back_wait(broker, tmp_path, order):
+ORDERS = ["event_time", "arrival", "epoch"]
+
+
+def test_a_stop_balances_while_rows_that_were_read_back_wait(broker, tmp_path):
     """Events a minute apart, with a lateness of ten, and windows of an hour."""
-    topics = Topics.new(broker, partitions=1)
-    job = topics.job(tmp_path / "numbered.toml", order=order)
-    text = job.read_text().replace("late_horizon_ms = 1000", LATENESS)
-    job.write_text(text.replace('length = "2000ms"', 'length = "1h"'))
-    numbered = Numbered(5, partitions=1)
+    events, numbered = broker.topic(1, "numbers"), Numbered(5, partitions=1)
+    jobs = {}
+    for order in ORDERS:
+        topics = Topics(events, broker.topic(1), broker.topic(1))
+        job = topics.job(tmp_path / f"{order}.toml", order=order, group=order)
+        text = job.read_text().replace("late_horizon_ms = 1000", LATENESS)
+        job.write_text(text.replace('length = "2000ms"', 'length = "1h"'))
+        jobs[order] = topics, job
 
-    def messages(numbers):
+    def send(numbers):
         for number in numbers:
-            message = numbered.message(number)
-            at = BEGIN_MS + 60_000 * number
-            yield message._replace(value={**message.value, "at": at}, timestamp=at)
+            message, at = numbered.message(number), BEGIN_MS + 60_000 * number
+            broker.produce(events, [message._replace(value={**message.value, "at": at})])
 
-    broker.produce(topics.events, messages(range(4)))
-    with Live(broker, job, QUIET) as live:
-        code, words = live.wait()
-    assert (code, account(words)) == (0, (4, 4, 0, 0, 0)), words
-    broker.produce(topics.events, messages([4]))
-    waits = order == "event_time"
-    with Live(broker, job) as live:
-        if waits:
-            wait_until(lambda: live.measured("driftline_gate_rows") == 5, "rows wait")
-        else:
-            wait_until(lambda: len(broker.values(topics.predictions)) == 5, "all is scored")
-        code, words = live.terminate()
-    assert code == 0, words
-    assert account(words) == ((1, 0, 0, 0, 1) if waits else (1, 1, 0, 0, 0)), words
-    with Live(broker, job, QUIET) as live:
-        code, words = live.wait()
-    assert code == 0, words
-    assert scored(broker, topics) == list(range(5))
+    def run(*options):
+        return {order: Live(broker, job, *options) for order, (_, job) in jobs.items()}
+
+    def ended(lives, end):
+        found = {}
+        for order, live in lives.items():
+            with live:
+                code, words = end(live)
+            assert code == 0, words
+            found[order] = account(words)
+        return found
+
+    send(range(4))
+    assert ended(run(QUIET), Live.wait) == dict.fromkeys(ORDERS, (4, 4, 0, 0, 0))
+    send([4])
+    lives = run()
+    wait_until(lambda: lives["event_time"].measured("driftline_gate_rows") == 5, "rows wait")
+    for order in ("arrival", "epoch"):
+        wait_until(lambda o=order: broker.count(jobs[o][0].predictions) == 5, "all is scored")
+    stopped = dict.fromkeys(ORDERS, (1, 1, 0, 0, 0)) | {"event_time": (1, 0, 0, 0, 1)}
+    assert ended(lives, Live.terminate) == stopped
+    assert ended(run(QUIET), Live.wait) == dict.fromkeys(ORDERS, (0, 0, 0, 0, 0)) | {
+        "event_time": (1, 1, 0, 0, 0)
+    }
+    for topics, _ in jobs.values():
+        assert scored(broker, topics) == list(range(5))
