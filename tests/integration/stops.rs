@@ -2,8 +2,10 @@
 //! waits then, and nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use driftline_operators::accounting::Account;
+use driftline_operators::chunk::Chunk;
 use driftline_operators::gate::Order;
 use driftline_operators::settled::Settled;
 use timely::CommunicationConfig::{self, Process, ProcessBinary};
@@ -23,8 +25,17 @@ const WAYS: [(usize, CommunicationConfig); 5] =
 /// What each worker reads before it hears of the stop: some of the chunks of its partitions.
 fn shares(input: &Input, workers: usize, random: Option<&mut Random>) -> Vec<Vec<MakeChunk>> {
     let mut shares: Vec<Vec<MakeChunk>> = vec![Vec::new(); workers];
-    for make in &input.chunks {
-        shares[make().partition as usize % workers].push(make.clone());
+    for make in input.chunks.iter().cloned() {
+        let mut first = make();
+        let share = &mut shares[first.partition as usize % workers];
+        if first.epoch > 1 {
+            share.push(make);
+            continue;
+        }
+        // Whoever reads it knows that a partition is empty.
+        first.finished.extend(Input::UNOPENED);
+        let finished = first.finished;
+        share.push(Arc::new(move || Chunk { finished: finished.clone(), ..make() }));
     }
     if let Some(random) = random {
         for share in &mut shares {
@@ -173,16 +184,7 @@ fn every_stop_balances_and_what_goes_on_loses_nothing() {
             for run in 0..=STOPS {
                 let name = format!("seed {seed}, {workers} workers, run {run}, {rules:?}");
                 let stop = (run < STOPS).then_some(&mut random);
-                let mut shares = shares(&input, workers, stop);
-                if run == STOPS {
-                    let last = shares.iter_mut().find_map(|share| share.last_mut()).unwrap();
-                    let make = last.clone();
-                    *last = std::sync::Arc::new(move || {
-                        let mut chunk = make();
-                        chunk.finished.extend(Input::UNOPENED);
-                        chunk
-                    });
-                }
+                let shares = shares(&input, workers, stop);
                 campaign.run(&job, way.clone(), shares, &name);
             }
             for (origin, fate) in &campaign.fates {

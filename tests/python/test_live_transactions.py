@@ -1,8 +1,13 @@
 """Topics that producers with transactions fill: how far a run is, what holds it back, and where an
-instant begins; and how offsets that cannot be committed are told of."""
+instant begins; and how offsets that cannot be committed are told of.
+
+What runs say is in tests/transcripts/live_offsets.txt; DRIFTLINE_WRITE_TRANSCRIPTS=1 writes it anew.
+"""
 
 import json
 import math
+import os
+import re
 from contextlib import contextmanager
 
 import pytest
@@ -11,8 +16,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafka import TIMEOUT_S, Live, wait_until
 from numbered import BEGIN_MS, Numbered, Topics
-from support import account
+from support import ROOT, account
 
+TRANSCRIPT = ROOT / "tests" / "transcripts" / "live_offsets.txt"
 OFTEN = {"STREAMING_KAFKA__REFRESH_INTERVAL_MS": "200"}
 QUIET = "--until-caught-up=500ms"
 # The job's [kafka] and [event] as numbered.JOB has them, for rows that wait.
@@ -88,8 +94,27 @@ def warnings(words) -> list:
     return [line for line in words.splitlines() if line.startswith("warning")]
 
 
+@pytest.fixture(scope="module")
+def transcript():
+    """Takes lines that were said, by what they are of; at the end they are those of the transcript."""
+    said = {}
+    yield lambda name, line: said.__setitem__(name, masked(line))
+    text = "\n\n".join(f"# {name}\n{line}" for name, line in sorted(said.items())) + "\n"
+    if os.environ.get("DRIFTLINE_WRITE_TRANSCRIPTS"):
+        TRANSCRIPT.write_text(text)
+    known = TRANSCRIPT.read_text()
+    for name, line in said.items():
+        assert f"# {name}\n{line}\n" in known
+
+
+def masked(line: str) -> str:
+    """Without what differs from run to run."""
+    line = re.sub(r"numbers-[0-9a-f]{12}", "TOPIC", line)
+    return re.sub(r"after \d+ attempts", "after N attempts", line)
+
+
 def test_markers_and_aborted_messages_are_passed_and_open_transactions_told(
-    broker, numbered, tmp_path
+    broker, numbered, tmp_path, transcript
 ):
     """Partition 0 ends with aborted messages, 1 has nothing else, 2 is plain, 3 ends with a marker."""
     topics = Topics.new(broker)
@@ -125,12 +150,21 @@ def test_markers_and_aborted_messages_are_passed_and_open_transactions_told(
         "watermark, 6; it can be read when the transaction has ended"
     )
     assert (code, warnings(words)) == (0, [line]), words
+    transcript("an open transaction at the end of a run", line)
     held.producer.commit_transaction(TIMEOUT_S)
     with Live(broker, job, QUIET) as live:
         code, words = live.wait()
     assert (code, warnings(words)) == (0, []), words
     assert scored(broker, topics) == list(range(14))
-    assert broker.committed(group, events) == high_watermarks(broker, events)
+    assert broker.committed(group, events) == (found := high_watermarks(broker, events))
+    # Of records that nobody has read, more are gone than were there: markers count.
+    writing.commit(events, range(14, 16), 0)
+    cut(broker, events, {0: found[0] + 3})
+    with Live(broker, job, QUIET) as live:
+        code, words = live.wait()
+    (line,) = warnings(words)
+    assert code == 0 and "offsets 12 to 14 (at most 3 records) are not there any more" in line
+    transcript("records that are gone", line)
 
 
 def test_windows_are_filled_from_before_aborted_messages_of_two_topics(broker, numbered, tmp_path):
@@ -217,7 +251,9 @@ def member(broker, group, topic):
         consumer.close()
 
 
-def test_offsets_that_cannot_be_committed_are_counted_and_told_once(broker, numbered, tmp_path):
+def test_offsets_that_cannot_be_committed_are_counted_and_told_once(
+    broker, numbered, tmp_path, transcript
+):
     topics = Topics.new(broker, partitions=1)
     job = topics.job(tmp_path / "numbered.toml", order="arrival")
     failures = "driftline_offset_commit_failures_total"
@@ -237,7 +273,8 @@ def test_offsets_that_cannot_be_committed_are_counted_and_told_once(broker, numb
     assert code == 0, words
     (line,) = warnings(words)
     assert "give the job a group of its own (sources.NAME.group); trying again" in line
-    assert words.count("committed again") == 1
+    (again,) = [line for line in words.splitlines() if "committed again" in line]
+    transcript("offsets that cannot be committed", f"{line}\n{again}")
 
 
 ORDERS = ["event_time", "arrival", "epoch"]
