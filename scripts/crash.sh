@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Kills a job on a Kafka of its own again and again, and its broker, and looks whether anything is lost:
+# Kills and stops a job on a Kafka of its own again and again, and kills its broker, and looks whether
+# anything is lost:
 #
-#     scripts/crash.sh [--events 1000000] [--kills 10] [--restarts 2] [--stalls 2] [--stall-seconds 60] [--seed S]
+#     scripts/crash.sh [--events 1000000] [--kills 10] [--stops 10] [--restarts 2] [--stalls 2]
+#         [--stall-seconds 60] [--seed S]
 #
 # tests/python/crash.py says what is looked at; the tests run it for a short while.
 set -euo pipefail

@@ -64,8 +64,25 @@ impl Cluster {
     /// # Errors
     /// If a property is not one of librdkafka's.
     pub fn consumer(&self, group: &str) -> Result<BaseConsumer<Told>, SourceError> {
+        self.client(&self.consumer_config(group))
+    }
+
+    /// A client that asks how far partitions go, with what is of open transactions.
+    ///
+    /// # Errors
+    /// As [`Cluster::consumer`].
+    pub fn asking(&self, group: &str) -> Result<BaseConsumer<Told>, SourceError> {
+        self.client(self.consumer_config(group).set("isolation.level", "read_uncommitted"))
+    }
+
+    fn client(&self, config: &ClientConfig) -> Result<BaseConsumer<Told>, SourceError> {
+        BaseConsumer::from_config_and_context(config, Told(self.health.clone()))
+            .map_err(|error| self.failed(&error))
+    }
+
+    fn consumer_config(&self, group: &str) -> ClientConfig {
         let fetched = FETCHED_KB_MAX.to_string();
-        let config = self.config(&[
+        self.config(&[
             ("group.id", group),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
@@ -75,9 +92,7 @@ impl Cluster {
             ("queued.min.messages", "20000"),
             ("fetch.wait.max.ms", "50"),
             ("fetch.queue.backoff.ms", "5"),
-        ]);
-        BaseConsumer::from_config_and_context(&config, Told(self.health.clone()))
-            .map_err(|error| self.failed(&error))
+        ])
     }
 
     /// As [`Cluster::partitions`], of a topic that may have been made a moment ago: not all brokers

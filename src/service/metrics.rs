@@ -11,6 +11,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
 
+use crate::run::live::CommitFailures;
 use crate::sinks::kafka::Producer;
 use crate::sources::kafka::live::Live;
 
@@ -37,9 +38,9 @@ const BUCKETS: [Duration; 14] = [
 pub struct Lags(Arc<Mutex<BTreeMap<(String, i32), u64>>>);
 
 impl Lags {
-    pub fn set(&self, topic: &str, partition: i32, records: u64) {
-        let mut lags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lags.insert((topic.to_owned(), partition), records);
+    /// What is known now; nothing stays of partitions of which nothing is.
+    pub fn replace(&self, known: Vec<((String, i32), u64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known.into_iter().collect();
     }
 
     fn all(&self) -> Vec<((String, i32), u64)> {
@@ -57,6 +58,7 @@ pub struct Metrics {
     /// From being read to being handed over to the producer.
     pub latencies: Latencies,
     pub lags: Lags,
+    pub commit_failures: CommitFailures,
     pub live: Arc<Live>,
     pub producer: Producer,
 }
@@ -161,6 +163,12 @@ impl Metrics {
                 vec![of_model(counters.batch_sizes().batches())],
             ),
             total(
+                "driftline_offset_commit_failures_total",
+                "Attempts to commit offsets that failed.",
+                &[],
+                alone(self.commit_failures.count() as f64),
+            ),
+            total(
                 "driftline_kafka_outages_total",
                 "How often no broker could be reached.",
                 &[],
@@ -245,7 +253,7 @@ impl Metrics {
         vec![
             size(
                 "driftline_consumer_lag_records",
-                "Records of a partition that are not settled.",
+                "How far what is settled of a partition is behind its end; absent while that is not known.",
                 &["topic", "partition"],
                 lags.collect(),
             ),

@@ -22,7 +22,7 @@ use crate::record::Origin;
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{Setting, ways};
 
-const LATENESS_MS: i64 = 10;
+pub const LATENESS_MS: i64 = 10;
 const HORIZON_MS: i64 = 60;
 /// The model refuses rows with a value below it.
 const LOWEST: f64 = -15.0;
@@ -73,16 +73,16 @@ const FILTERS: [Filter; 5] = [
 
 /// What a case differs in from others.
 #[derive(Clone, Copy, Debug)]
-struct Rules {
+pub struct Rules {
     filter: usize,
     late: LatePolicy,
-    order: Order,
+    pub order: Order,
     /// From where on rows feed windows, and the first and last but one instant that is scored.
     range: Option<[i64; 3]>,
 }
 
 impl Rules {
-    fn of_seed(seed: u64) -> Self {
+    pub fn of_seed(seed: u64) -> Self {
         let at = seed as usize;
         let late = [LatePolicy::Score, LatePolicy::DeadLetter, LatePolicy::Skip];
         let order = [Order::EventTime, Order::EventTime, Order::Epoch, Order::Arrival];
@@ -94,7 +94,12 @@ impl Rules {
         }
     }
 
-    fn job(&self, max_rows: usize) -> Job {
+    /// The same, of the whole input.
+    pub fn without_range(self) -> Self {
+        Rules { range: None, ..self }
+    }
+
+    pub fn job(&self, max_rows: usize) -> Job {
         let [warm_up_from, from, to] = self.range.unwrap_or([i64::MIN, i64::MIN, i64::MAX]);
         let setting = Setting {
             order: self.order,
@@ -110,6 +115,7 @@ impl Rules {
             warm_up_from,
             from,
             to,
+            first_offsets: Vec::new(),
             inputs: ["value", "part"].map(str::to_owned).to_vec(),
             bounds: BatchBounds { max_rows, timeout: Duration::from_millis(5) },
             dependence: BatchDependence::Invariant,
@@ -122,7 +128,7 @@ impl Rules {
 
 /// What becomes of a record, as the README says it.
 #[derive(Clone, Debug, PartialEq)]
-enum Fate {
+pub enum Fate {
     /// Outside of the range: as if never read.
     NotRead,
     Skipped,
@@ -173,7 +179,7 @@ fn fate(event: &Event, highest: Option<i64>, rules: &Rules) -> Fate {
 }
 
 /// The fate of every record.
-fn fates(input: &Input, rules: &Rules) -> BTreeMap<Origin, Fate> {
+pub fn fates(input: &Input, rules: &Rules) -> BTreeMap<Origin, Fate> {
     let mut fates = BTreeMap::new();
     for (partition, records) in (0..).zip(&input.partitions) {
         let mut highest = None;
@@ -191,7 +197,7 @@ fn fates(input: &Input, rules: &Rules) -> BTreeMap<Origin, Fate> {
 }
 
 /// How a fate shows, if the record comes out.
-fn outcome(fate: &Fate) -> Option<Outcome> {
+pub fn outcome(fate: &Fate) -> Option<Outcome> {
     match fate {
         Fate::NotRead | Fate::Skipped => None,
         Fate::Dead(reason, detail) => {

@@ -38,6 +38,8 @@ pub struct Job {
     pub warm_up_from: i64,
     pub from: i64,
     pub to: i64,
+    /// By partition, where what is scored begins; what is before it feeds windows.
+    pub first_offsets: Vec<u64>,
     pub inputs: Vec<String>,
     pub bounds: BatchBounds,
     pub dependence: BatchDependence,
@@ -95,8 +97,12 @@ impl Job {
         let compile = |sql| Expression::compile(sql, &columns, &Functions::default()).unwrap();
         admission.filter = self.filter.as_deref().map(compile);
         (admission.warm_up_from, admission.warm_up, admission.to) =
-            (self.warm_up_from, WarmUp::before(self.from), self.to);
+            (self.warm_up_from, self.warm_up(), self.to);
         events
+    }
+
+    fn warm_up(&self) -> WarmUp {
+        WarmUp { first_offsets: self.first_offsets.clone().into(), ..WarmUp::before(self.from) }
     }
 
     /// With inputs and run columns.
@@ -114,7 +120,7 @@ impl Job {
             dependence: self.dependence,
             format: PredictionFormat::new(layout(), identity, Default::default(), true, true),
             bounds: self.bounds,
-            warm_up: WarmUp::before(self.from),
+            warm_up: self.warm_up(),
             keep_inputs: true,
             partition_names: self.setting.partition_names().to_vec().into(),
             alerts: None,
@@ -160,15 +166,27 @@ impl Job {
         chunks: &[MakeChunk],
         name: &str,
     ) -> Results {
+        let chunks = chunks.to_vec();
+        let source = move |worker, workers| Input::source(&chunks, worker, workers);
+        self.run_on(way, source, name)
+    }
+
+    /// Runs the job; `make_source` gives each worker its share.
+    pub fn run_on(
+        &self,
+        way: timely::CommunicationConfig,
+        make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
+        name: &str,
+    ) -> Results {
         let counters = Counters::default();
         let setting = Setting { counters: counters.clone(), ..self.setting.clone() };
         let job = Job { setting, ..self.clone() };
         let results = Results { counters, ..Results::default() };
-        let (shared, named, chunks) = (results.clone(), name.to_owned(), chunks.to_vec());
+        let (shared, named) = (results.clone(), name.to_owned());
         let failure = job.setting.failure.clone();
         let guards = timely::execute(config(way), move |worker| {
             let probe = ProbeHandle::new();
-            let source = Input::source(&chunks, worker.index(), worker.peers());
+            let source = make_source(worker.index(), worker.peers());
             worker.dataflow::<u64, _, _>(|scope| job.build(scope, source, &shared, &probe));
             work(worker, &probe, &job.setting.failure, &named);
         })

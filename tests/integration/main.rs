@@ -18,5 +18,6 @@ mod models;
 mod record;
 mod repeats;
 mod seeds;
+mod stops;
 mod support;
 mod windows;

@@ -72,6 +72,7 @@ impl Case {
             warm_up_from: i64::MIN,
             from: i64::MIN,
             to: i64::MAX,
+            first_offsets: Vec::new(),
             inputs: ["value", "place"].map(str::to_owned).to_vec(),
             bounds: BatchBounds { max_rows: self.max_rows, timeout: self.timeout },
             dependence: match self.pads_single_rows {

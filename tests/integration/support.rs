@@ -251,6 +251,11 @@ impl Scripted {
         }
         Box::new(Scripted { chunks })
     }
+
+    /// These chunks, and then no more.
+    pub fn of(chunks: &[MakeChunk]) -> Box<dyn Source> {
+        Box::new(Scripted { chunks: chunks.iter().map(|make| make()).collect() })
+    }
 }
 
 impl Source for Scripted {

@@ -1,15 +1,18 @@
-"""A job that is killed again and again, with a broker that goes away and one that stands still.
+"""A job that is killed and stopped again and again, with a broker that goes away and one that stands
+still.
 
 Whatever happens, each event comes to a prediction or a dead letter; what comes twice is the same,
-and is nothing that was committed when the job was killed.
+and is nothing that was committed when the job was killed. A stop by SIGTERM, at whatever moment, ends
+with exit code 0 and an account that balances.
 
-    crash.py --events 1000000 --kills 10 --restarts 2 --stalls 2 --seed 7
+    crash.py --events 1000000 --kills 10 --stops 10 --restarts 2 --stalls 2 --seed 7
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -22,6 +25,7 @@ import numpy as np
 
 from kafka import Broker, Live, wait_until
 from numbered import Numbered, Sending, Topics, inputs
+from support import account
 
 QUIET_S = 3
 # Between a job's first results, or its start, and its end, at most.
@@ -73,6 +77,7 @@ class Campaign:
         """What happens after which share of the events, in order."""
         wanted = [
             (self.kill, self.options.kills),
+            (self.stop, self.options.stops),
             (self.restart_broker, self.options.restarts),
             (self.stall_broker, self.options.stalls),
         ]
@@ -87,16 +92,33 @@ class Campaign:
 
     def kill(self, *options):
         """It is killed, and another one is started."""
+        self.wait_for_a_moment()
+        self.live.kill()
+        self.start_anew("killed", *options)
+
+    def stop(self):
+        """It is asked to end, and another one is started."""
+        self.wait_for_a_moment()
+        wait_until(lambda: hears(self.live.process.pid, signal.SIGTERM), "it hears SIGTERM")
+        code, words = self.live.terminate()
+        assert code == 0, words
+        read, predictions, skipped, letters, pending = account(words)
+        assert read == predictions + skipped + letters + pending, words
+        assert min(read, predictions, skipped, letters, pending) >= 0, words
+        self.start_anew(f"stopped with {pending:,} pending")
+
+    def wait_for_a_moment(self):
         if self.random.random() < UNDER_WAY:
             self.wait_for_results()
         time.sleep(self.random.uniform(0, ALIVE_S))
         assert self.live.process.poll() is None, self.live.stderr
         self.check_memory()
-        self.live.kill()
+
+    def start_anew(self, what, *options):
         ends = stable(lambda: self.broker.ends(*self.outputs))
         committed = self.broker.committed(self.topics.group(), self.topics.events)
         self.killed.append(Killed(committed, ends))
-        self.say(f"killed; committed {sum(committed.values()):,}")
+        self.say(f"{what}; committed {sum(committed.values()):,}")
         self.start(*options)
 
     def wait_for_results(self):
@@ -203,6 +225,12 @@ def number_of(value: dict) -> int:
     return int(value["event_id"]) if "event_id" in value else value["number"]
 
 
+def hears(pid: int, by) -> bool:
+    """Whether a process does something of its own when it gets a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (by - 1) & 1 == 1
+
+
 def stable(look):
     """What `look` finds once it finds the same twice: requests of the dead may be under way."""
     found = [look()]
@@ -223,6 +251,7 @@ def parser():
     add = parser.add_argument
     add("--events", type=int, default=1_000_000, metavar="N")
     add("--kills", type=int, default=10, metavar="K", help="of the job")
+    add("--stops", type=int, default=10, metavar="K", help="of the job, by SIGTERM")
     add("--restarts", type=int, default=2, metavar="R", help="of the broker, after kill -9")
     add("--stalls", type=int, default=2, metavar="S", help="of the broker, by SIGSTOP")
     add("--stall-seconds", type=float, default=60, metavar="T", help="how long each takes")

@@ -231,10 +231,20 @@ class Broker:
     def ends(self, *topics) -> dict:
         """By topic and partition the offset behind the last message."""
         consumer = self.client(Consumer, group_id="ends")
+
+        def end(place):
+            """A broker that has just come back may not lead it yet."""
+            try:
+                return consumer.get_watermark_offsets(place, timeout=TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                    raise
+                return None
+
         try:
             return {
-                (topic, number): consumer.get_watermark_offsets(
-                    TopicPartition(topic, number), timeout=TIMEOUT_S
+                (topic, number): wait_until(
+                    lambda place=TopicPartition(topic, number): end(place), f"the end of {topic}"
                 )[1]
                 for topic in topics
                 for number in self.partitions(consumer, topic)

@@ -1,6 +1,7 @@
 //! The main job on topics: the graph of a replay, in and out of Kafka, until it is told to stop.
 
 mod committer;
+mod held_back;
 mod open;
 mod places;
 mod watcher;
@@ -19,7 +20,9 @@ use driftline_operators::score::Scoring;
 use driftline_operators::settled::Settled;
 use timely::dataflow::{ProbeHandle, Scope};
 
+pub use self::committer::CommitFailures;
 use self::committer::Committer;
+use self::held_back::say_what_is_held_back;
 use self::places::Places;
 use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
@@ -35,6 +38,7 @@ use crate::config::{Job, Problem};
 use crate::service::{Lags, Metrics, Service};
 use crate::sinks::kafka::Producer;
 use crate::sinks::kafka::sender::Sender;
+use crate::sources::kafka::begin::Place;
 
 /// What is left at least of the time to stop for the last offsets to be committed.
 const COMMIT_TIMEOUT_MIN: Duration = Duration::from_secs(2);
@@ -54,6 +58,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let targets = targets(job)?;
     let open::Opened { topics: open, complete_from } = open::topics(job, options, live)?;
     let reading = open.reading.clone();
+    let tables: Vec<Place> = open.tables.iter().flatten().flatten().cloned().collect();
     let options = RunOptions {
         topics: TopicUse::Read(Arc::new(open)),
         drain: Some(job.kafka.shutdown_timeout),
@@ -72,10 +77,12 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let lags = Lags::default();
     let known = Places::new(places.iter().cloned());
     let settled = &engine.run.settled;
-    let committer = Committer::start(&reading, job.kafka.commit_interval, &known, settled)?;
+    let (interval, commit_failures) = (job.kafka.commit_interval, CommitFailures::default());
+    let failures = commit_failures.clone();
+    let committer = Committer::start(&reading, interval, &known, settled, failures)?;
     let _watcher = Watcher::start(Watching {
         topics: reading.clone(),
-        places: known,
+        places: known.clone(),
         names: prepared.partition_names.clone(),
         settled: settled.clone(),
         lags: lags.clone(),
@@ -89,6 +96,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             digest: parts.digest.clone().unwrap_or_default(),
             latencies: parts.latencies.clone(),
             lags,
+            commit_failures,
             live: reading.live.clone(),
             producer: producer.clone(),
         },
@@ -123,6 +131,9 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         bail!("{failure}");
     }
     check_account(&engine.run.counters)?;
+    if live.until_quiet_for.is_some() && !ended.interrupted {
+        say_what_is_held_back(&reading, known.all().iter().chain(&tables));
+    }
     committed
         .context("the last offsets could not be committed; what came after them is read again")?;
     Ok(parts.summary(job, &engine.run.counters, &ended))

@@ -39,7 +39,7 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
         None => return Err(without_topic(job, "sources")),
     };
     let cluster = Cluster::new(&job.kafka, &job.name);
-    let client = cluster.consumer(&topics.group)?;
+    let client = Arc::new(cluster.consumer(&topics.group)?);
     for (sink, topic) in sinks(job) {
         let found = cluster.new_partitions(&client, topic);
         found.with_context(|| format!("sinks.{sink}.topic"))?;
@@ -89,7 +89,7 @@ fn without_topic(job: &Job, key: &str) -> anyhow::Error {
 fn read_back(
     job: &Job,
     cluster: &Cluster,
-    client: &BaseConsumer<Told>,
+    client: &Arc<BaseConsumer<Told>>,
     places: &mut [Place],
 ) -> Result<i64> {
     let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(i64::MIN) };

@@ -22,6 +22,10 @@ impl Places {
         self.places().get(&number).cloned()
     }
 
+    pub fn all(&self) -> Vec<Place> {
+        self.places().values().cloned().collect()
+    }
+
     pub fn add(&self, number: u32, place: Place) {
         self.places().insert(number, place);
     }

@@ -1,6 +1,7 @@
 //! Looks after the cluster: whether it can be reached, how far behind the run is, and whether topics have
 //! got more partitions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,14 @@ use crate::service::Lags;
 use crate::sources::SourceError;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::begin::Place;
+use crate::sources::kafka::ends::ends;
 
 /// How often it is looked whether a client has doubts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the cluster has to answer.
+/// How long the cluster has to answer; of many partitions all together.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the broker of a partition has, where it is asked for that one alone.
+const ONE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The thread that does it, until it is dropped.
 pub struct Watcher {
@@ -38,17 +42,18 @@ impl Watcher {
     /// # Errors
     /// If there can be no client.
     pub fn start(watching: Watching) -> Result<Self, SourceError> {
-        let client = watching.topics.cluster.consumer(&watching.topics.group)?;
+        let client = watching.topics.cluster.asking(&watching.topics.group)?;
         let (stop, stopped) = channel();
         std::thread::spawn(move || {
             let mut refreshed_at: Option<Instant> = None;
+            let mut silent = BTreeSet::new();
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 serve(&client);
                 if watching.topics.cluster.health.is_in_doubt() {
                     watching.ask(&client);
                 } else if refreshed_at.is_none_or(|at| at.elapsed() >= watching.refresh_interval) {
                     refreshed_at = Some(Instant::now());
-                    watching.refresh(&client);
+                    watching.refresh(&client, &mut silent);
                 }
             }
         });
@@ -64,24 +69,43 @@ impl Watching {
         let topic = topics.keys().next().map(String::as_str);
         match client.fetch_metadata(topic, ANSWER_TIMEOUT) {
             Ok(_) => health.back(),
-            Err(_) => health.away(),
+            Err(_) => {
+                health.away();
+                self.lags.replace(Vec::new());
+            }
         }
     }
 
-    fn refresh(&self, client: &BaseConsumer<Told>) {
+    /// `silent`: the partitions whose broker did not answer the last time.
+    fn refresh(&self, client: &BaseConsumer<Told>, silent: &mut BTreeSet<u32>) {
         for (topic, known) in self.places.by_topic() {
             let count = self.topics.cluster.partitions(client, &topic, ANSWER_TIMEOUT);
             for partition in known..count.unwrap_or(known) {
                 self.join(Place { partition: partition as i32, ..Place::unknown(&topic) });
             }
         }
-        for (number, offset) in self.settled.offsets() {
-            let Some(place) = self.places.get(number) else { continue };
-            let ends = client.fetch_watermarks(&place.topic, place.partition, ANSWER_TIMEOUT);
-            let Ok((_, high)) = ends else { return };
-            let lag = u64::try_from(high).unwrap_or(0).saturating_sub(offset);
-            self.lags.set(&place.topic, place.partition, lag);
-        }
+        let passed = &self.topics.live.passed;
+        let settled = self.settled.offsets().into_iter();
+        let settled = settled.map(|(number, offset)| (number, passed.over(number, offset)));
+        let settled: BTreeMap<u32, u64> = settled.collect();
+        let places = settled.keys().filter_map(|&number| Some((number, self.places.get(number)?)));
+        let places: Vec<(u32, Place)> = places.collect();
+        let all = places.iter().map(|(_, place)| (place.topic.as_str(), place.partition));
+        let found = match ends(client, all, ANSWER_TIMEOUT) {
+            Ok(found) => places.iter().map(|(number, _)| *number).zip(found).collect(),
+            // One broker that is away must not hide what the others know.
+            Err(_) => one_by_one(&places, silent, ANSWER_TIMEOUT, |place, timeout| {
+                let ends = client.fetch_watermarks(&place.topic, place.partition, timeout);
+                ends.ok().and_then(|(_, high)| u64::try_from(high).ok())
+            }),
+        };
+        let is_silent = |number: &u32| found.get(number).copied().flatten().is_none();
+        *silent = settled.keys().copied().filter(is_silent).collect();
+        let lags = places.into_iter().filter_map(|(number, place)| {
+            let end = found.get(&number).copied().flatten()?;
+            Some(((place.topic, place.partition), end.saturating_sub(settled[&number])))
+        });
+        self.lags.replace(lags.collect());
     }
 
     /// Has a partition that has come since read from its beginning.
@@ -92,5 +116,57 @@ impl Watching {
         self.topics.live.joined();
         self.places.add(number, place.clone());
         self.topics.joins.add(number, place);
+    }
+}
+
+/// The ends of places, asked for one by one and `within` so long in all, those that were silent the last
+/// time last; `None` of those that do not answer. `ask` may take as long as it is given.
+fn one_by_one(
+    places: &[(u32, Place)],
+    silent: &BTreeSet<u32>,
+    within: Duration,
+    mut ask: impl FnMut(&Place, Duration) -> Option<u64>,
+) -> BTreeMap<u32, Option<u64>> {
+    let began = Instant::now();
+    let mut places: Vec<&(u32, Place)> = places.iter().collect();
+    places.sort_by_key(|(number, _)| silent.contains(number));
+    let found = places.into_iter().map(|(number, place)| {
+        let left = within.saturating_sub(began.elapsed()).min(ONE_TIMEOUT);
+        (*number, if left.is_zero() { None } else { ask(place, left) })
+    });
+    found.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_does_not_answer_hides_no_other_and_takes_no_more_time_than_there_is() {
+        let place = |partition| Place { partition, ..Place::unknown("t") };
+        let places: Vec<(u32, Place)> = (0..40).map(|n| (n, place(n as i32))).collect();
+        let is_away = |partition: i32| partition % 2 == 0;
+        let mut silent = BTreeSet::new();
+        for round in 0..2 {
+            let began = Instant::now();
+            let mut waited = Duration::ZERO;
+            let found =
+                one_by_one(&places, &silent, Duration::from_millis(20), |place, timeout| {
+                    if !is_away(place.partition) {
+                        return Some(place.partition as u64);
+                    }
+                    std::thread::sleep(timeout);
+                    waited += timeout;
+                    None
+                });
+            assert!(waited <= began.elapsed());
+            assert_eq!(found.len(), 40);
+            assert_eq!(found[&0], None);
+            silent = found.iter().filter(|(_, end)| end.is_none()).map(|(n, _)| *n).collect();
+            if round == 1 {
+                let wanted = |n| (!is_away(n as i32)).then_some(u64::from(n));
+                assert_eq!(found, (0..40).map(|n| (n, wanted(n))).collect());
+            }
+        }
     }
 }

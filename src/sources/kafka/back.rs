@@ -5,20 +5,17 @@
 //! times themselves are looked at: rows of a partition are in order but for the lateness that the job
 //! allows, and the offset is found by halving.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use driftline_operators::admit::{event_times, highest};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::consumer::BaseConsumer;
 
 use super::begin::Place;
+use super::look::{From, look};
+use super::queue::Item;
 use crate::kafka::Cluster;
-use crate::kafka::cluster::ANSWER_TIMEOUT;
 use crate::kafka::health::Told;
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::{SourceError, failed};
@@ -53,7 +50,7 @@ impl Reach {
 /// If the cluster does not answer.
 pub fn reach_back(
     cluster: &Cluster,
-    client: &BaseConsumer<Told>,
+    client: &Arc<BaseConsumer<Told>>,
     places: &mut [Place],
     time: SchemaRef,
     reach: Reach,
@@ -61,11 +58,7 @@ pub fn reach_back(
     let looking = Looking { cluster, client, time };
     let halvings = places.iter().map(|place| Halving { behind: place.low, of_use: place.first });
     let mut halvings: Vec<Halving> = halvings.collect();
-    let last = halvings.iter().map(|halving| Stretch {
-        from: halving.behind.max(halving.of_use.saturating_sub(LOOKED_AT)),
-        to: halving.of_use,
-    });
-    let reached = looking.highest(places, &last.collect::<Vec<_>>())?;
+    let reached = looking.reached(places)?;
     // All partitions take each step together: a step is one answer of the cluster.
     while halvings.iter().zip(&reached).any(|(halving, reached)| halving.next(*reached).is_some()) {
         let steps = halvings.iter().zip(&reached).zip(places.iter());
@@ -88,7 +81,6 @@ pub fn reach_back(
             place.read_from = halving.behind;
         }
     }
-    client.unassign().map_err(|error| cluster.failed(&error))?;
     Ok(reached)
 }
 
@@ -125,12 +117,37 @@ struct Stretch {
 
 struct Looking<'a> {
     cluster: &'a Cluster,
-    client: &'a BaseConsumer<Told>,
+    client: &'a Arc<BaseConsumer<Told>>,
     /// The column of event time, as JSON has it.
     time: SchemaRef,
 }
 
 impl Looking<'_> {
+    /// What event times have reached at the beginning of each place: of the last messages before it,
+    /// however many markers and aborted messages follow them.
+    fn reached(&self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
+        let mut reached = vec![None; places.len()];
+        let mut looked_at = LOOKED_AT;
+        loop {
+            let is_open = |place: &Place| place.first.saturating_sub(place.low) > looked_at / 4;
+            let last = places.iter().zip(&reached).map(|(place, reached)| match reached {
+                None if looked_at == LOOKED_AT || is_open(place) => Stretch {
+                    from: place.low.max(place.first.saturating_sub(looked_at)),
+                    to: place.first,
+                },
+                _ => Stretch { from: 0, to: 0 },
+            });
+            let last: Vec<Stretch> = last.collect();
+            if last.iter().all(|stretch| stretch.from >= stretch.to) {
+                return Ok(reached);
+            }
+            for (reached, found) in reached.iter_mut().zip(self.highest(places, &last)?) {
+                *reached = reached.or(found);
+            }
+            looked_at = looked_at.saturating_mul(4);
+        }
+    }
+
     /// The highest event time of the messages of a stretch of each place, if one has any.
     fn highest(
         &self,
@@ -138,53 +155,29 @@ impl Looking<'_> {
         stretches: &[Stretch],
     ) -> Result<Vec<Option<i64>>, SourceError> {
         let named = |error: &dyn std::fmt::Display| failed("reading back", error);
-        let mut columns = Vec::new();
-        let mut list = TopicPartitionList::new();
-        let mut missing = BTreeSet::new();
-        for (at, (place, stretch)) in places.iter().zip(stretches).enumerate() {
-            columns.push(JsonColumns::new(self.time.clone()).map_err(|e| named(&e))?);
-            if stretch.from < stretch.to {
-                let offset = Offset::Offset(stretch.from as i64);
-                let added = list.add_partition_offset(&place.topic, place.partition, offset);
-                added.map_err(|e| named(&e))?;
-                missing.insert(at);
-            }
-        }
-        if !missing.is_empty() {
-            self.client.assign(&list).map_err(|e| self.cluster.failed(&e))?;
-        }
-        let asked = Instant::now();
-        while !missing.is_empty() {
-            if asked.elapsed() > ANSWER_TIMEOUT {
-                return Err(named(&"messages before the beginning could not be read in time"));
-            }
-            let message = match self.client.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => message,
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    // What is last need not be a message. The topic is not told.
-                    let is_of = |at: &&usize| places[**at].partition == partition;
-                    let ended: Vec<usize> = missing.iter().filter(is_of).copied().collect();
-                    if let [only] = ended.as_slice() {
-                        missing.remove(only);
-                    }
-                    continue;
-                }
-                _ => continue,
-            };
-            let of = |at: &usize| {
-                let place = &places[*at];
-                (place.topic.as_str(), place.partition) == (message.topic(), message.partition())
-            };
-            let Some(at) = missing.iter().copied().find(of) else { continue };
-            let offset = message.offset() as u64;
-            if offset < stretches[at].to {
+        let new = || JsonColumns::new(self.time.clone());
+        let columns: Result<Vec<_>, _> = places.iter().map(|_| new()).collect();
+        let mut columns = columns.map_err(|error| named(&error))?;
+        // Which of the places are looked at.
+        let looked_at =
+            stretches.iter().enumerate().filter(|(_, stretch)| stretch.from < stretch.to);
+        let looked_at: Vec<usize> = looked_at.map(|(at, _)| at).collect();
+        let from = looked_at.iter().map(|&at| From {
+            topic: &places[at].topic,
+            partition: places[at].partition,
+            offset: stretches[at].from,
+        });
+        let from: Vec<From> = from.collect();
+        look(self.cluster, self.client, &from, |which, item| {
+            let at = looked_at[which];
+            // What is last need not be a message.
+            let Item::Message(message) = item else { return true };
+            if message.offset() < stretches[at].to {
                 // What is no event has no time.
-                let _ = columns[at].push(message.payload().unwrap_or_default());
+                let _ = columns[at].push(message.value().unwrap_or_default());
             }
-            if offset + 1 >= stretches[at].to {
-                missing.remove(&at);
-            }
-        }
+            message.offset() + 1 < stretches[at].to
+        })?;
         let of = |mut columns: JsonColumns| {
             let rows = columns.finish()?;
             Ok(highest(&event_times(rows.column(0))?))

@@ -1,11 +1,13 @@
 //! Where a run begins in each partition.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::instant::first_of_instant;
 use crate::config::job::{Start, Topics};
 use crate::kafka::Cluster;
 use crate::kafka::cluster::ANSWER_TIMEOUT;
@@ -45,25 +47,23 @@ impl Place {
 /// If a topic is missing, or the cluster does not answer.
 pub fn events(
     cluster: &Cluster,
-    client: &BaseConsumer<Told>,
+    client: &Arc<BaseConsumer<Told>>,
     topics: &Topics,
 ) -> Result<Vec<Place>, SourceError> {
-    let mut list = partitions(cluster, client, topics.names.iter().map(String::as_str))?;
+    let list = partitions(cluster, client, topics.names.iter().map(String::as_str))?;
     let asked = match topics.start {
         Start::Committed => committed(client, &list).map_err(|error| cluster.failed(&error))?,
-        Start::Instant(millis) => {
-            let time = Offset::Offset(millis.max(0));
-            list.set_all_offsets(time).map_err(|error| cluster.failed(&error))?;
-            let answer = client.offsets_for_times(list.clone(), ANSWER_TIMEOUT);
-            answer.map_err(|error| cluster.failed(&error))?
-        }
+        Start::Instant(millis) => first_of_instant(cluster, client, &list, millis)?,
         Start::Earliest | Start::Latest => list.clone(),
     };
     check_offsets(topics, &list)?;
+    // What is of an open transaction is there, and may be what a group has committed.
+    let asking = cluster.asking(&topics.group)?;
     let mut places = Vec::new();
     for found in asked.elements() {
         let (topic, partition) = (found.topic(), found.partition());
-        let (low, high) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
+        let (low, high) = ends(cluster, &asking, topic, partition, ANSWER_TIMEOUT)?;
+        let stable = || Ok(ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?.1);
         let explicit = topics.start_offsets.get(&(topic.to_owned(), partition));
         if let Some(&offset) = explicit.filter(|&&offset| offset > high) {
             let message = format!("offset {offset} (start_offsets) is behind its end, {high}");
@@ -71,9 +71,9 @@ pub fn events(
         }
         let wanted = match (explicit, topics.start, found.offset()) {
             (Some(&offset), ..) => offset,
-            (None, Start::Latest, _) => high,
+            (None, Start::Latest, _) => stable()?,
             (None, Start::Committed | Start::Instant(_), Offset::Offset(offset)) => offset as u64,
-            (None, Start::Instant(_), _) => high,
+            (None, Start::Instant(_), _) => stable()?,
             (None, Start::Committed | Start::Earliest, _) => low,
         };
         let first = within(wanted, low, high, &format!("{topic}/{partition}"));
@@ -124,7 +124,7 @@ fn within(wanted: u64, low: u64, high: u64, name: &str) -> u64 {
     if wanted < low {
         let gone = low - wanted;
         eprintln!(
-            "warning: {name}: offsets {wanted} to {} ({gone}) are not there any more; the run begins at {low}",
+            "warning: {name}: offsets {wanted} to {} (at most {gone} records) are not there any more; the run begins at {low}",
             low - 1
         );
     } else if wanted > high {

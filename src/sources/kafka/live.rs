@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::passed::Passed;
 use crate::kafka::Health;
 
 /// Whether the end of the input has come, and whether tables have been read so far that events can
 /// begin.
 pub struct Live {
     pub health: Arc<Health>,
+    /// Where there is nothing to read of the events.
+    pub passed: Passed,
     /// The input ends when nothing has come for so long and everything that there is has been read.
     until_quiet_for: Option<Duration>,
     /// Partitions of the events that are not known to be read to their end. Tables are read as far as
@@ -31,6 +34,7 @@ impl Live {
     ) -> Self {
         Live {
             health,
+            passed: Passed::default(),
             until_quiet_for,
             behind: AtomicUsize::new(events),
             loading: AtomicUsize::new(eager),
@@ -73,6 +77,10 @@ pub struct Reach {
     live: Arc<Live>,
     of: Of,
     is_at_end: bool,
+    /// The number of the partition, of the events.
+    number: Option<u32>,
+    /// The offset behind the last message.
+    read_to: u64,
 }
 
 /// What a partition is of.
@@ -87,7 +95,25 @@ pub enum Of {
 impl Reach {
     /// Of a partition that nothing has been read of.
     pub fn new(live: Arc<Live>, of: Of) -> Self {
-        Reach { live, of, is_at_end: false }
+        Reach { live, of, is_at_end: false, number: None, read_to: 0 }
+    }
+
+    /// The same, of a partition of the events that is read from `first`.
+    #[must_use]
+    pub fn from(self, number: u32, first: u64) -> Self {
+        Reach { number: Some(number), read_to: first, ..self }
+    }
+
+    /// Messages before `offset` have come.
+    pub fn read_to(&mut self, offset: u64) {
+        self.read_to = offset;
+    }
+
+    /// There is no message between the last one and `offset`.
+    pub fn ends_at(&self, offset: u64) {
+        if let Some(number) = self.number {
+            self.live.passed.add(number, self.read_to..offset);
+        }
     }
 
     pub fn live(&self) -> &Live {

@@ -4,15 +4,23 @@
 //! | --- | --- |
 //! | `begin` | where each partition begins: what is committed, an end, an instant, an offset |
 //! | `back` | how far before that windows have to be fed from |
+//! | `ends` | how far partitions go |
 //! | `queue` | the messages of one partition, without an allocation for each |
 //! | `reader` | messages to rows |
 //! | `joins` | partitions that come while a run reads the topic |
+//! | `instant` | which message is the first of an instant |
+//! | `look` | messages that are looked at before a run |
+//! | `passed` | where there is nothing to read: markers, and what was aborted |
 //! | `live` | what all partitions of a run share: whether the end has come |
 
 pub mod back;
 pub mod begin;
+pub mod ends;
+pub mod instant;
 pub mod joins;
 pub mod live;
+pub mod look;
+pub mod passed;
 pub mod queue;
 pub mod reader;
 
@@ -155,7 +163,10 @@ impl Form {
             (Some(_), false) => Of::Table,
             (Some(_), true) => Of::EagerTable,
         };
-        let reach = Reach::new(live.clone(), of);
+        let reach = match of {
+            Of::Events => Reach::new(live.clone(), of).from(number, place.read_from),
+            _ => Reach::new(live.clone(), of),
+        };
         let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
         Ok(OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now()))
     }

@@ -1,6 +1,7 @@
 //! The queue of one partition, read many messages at a time and without an allocation for each, which
 //! the safe interface does not offer.
 
+use std::collections::VecDeque;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::slice;
@@ -20,7 +21,10 @@ const TAKEN_AT_ONCE: usize = 1_024;
 /// Messages of one partition that a client has fetched.
 pub struct Queue {
     messages: EventQueue,
-    taken: Vec<*mut sys::rd_kafka_message_t>,
+    /// Messages of ours that have not been looked at.
+    taken: VecDeque<*mut sys::rd_kafka_message_t>,
+    /// Where messages are put by the client.
+    room: Vec<*mut sys::rd_kafka_message_t>,
     /// The queue must not outlive its client, and is dropped before it.
     _client: Arc<BaseConsumer<Told>>,
 }
@@ -28,8 +32,8 @@ pub struct Queue {
 /// What comes out of a queue.
 pub enum Item<'a> {
     Message(Message<'a>),
-    /// There is nothing more at the moment.
-    End,
+    /// There is nothing more at the moment; the offset of what comes next.
+    End(u64),
     Error(RDKafkaErrorCode),
 }
 
@@ -41,8 +45,8 @@ impl Queue {
     /// else.
     pub fn split(client: &Arc<BaseConsumer<Told>>, topic: &str, partition: i32) -> Option<Self> {
         let messages = EventQueue::of_partition(client.client(), topic, partition)?;
-        let taken = Vec::with_capacity(TAKEN_AT_ONCE);
-        Some(Queue { messages, taken, _client: client.clone() })
+        let (taken, room) = (VecDeque::new(), Vec::with_capacity(TAKEN_AT_ONCE));
+        Some(Queue { messages, taken, room, _client: client.clone() })
     }
 
     /// `wake` is called when there is something in the queue, from any thread.
@@ -50,22 +54,44 @@ impl Queue {
         self.messages.wake_with(wake);
     }
 
-    /// Takes what is there, at most `most` messages, and hands each to `look`; a call may take fewer.
-    pub fn take(&mut self, most: usize, mut look: impl FnMut(Item)) {
+    /// Takes what is there, at most `most` messages, and hands each to `look` until it has seen enough,
+    /// which it says by `false`; a call may take fewer.
+    pub fn take(&mut self, most: usize, mut look: impl FnMut(Item) -> bool) {
+        if self.taken.is_empty() {
+            self.fetch(most);
+        }
+        for _ in 0..most {
+            let Some(message) = self.taken.pop_front() else { return };
+            // SAFETY: each is a message of ours, destroyed once, after it was looked at.
+            let goes_on = unsafe {
+                let goes_on = look(item(&*message));
+                sys::rd_kafka_message_destroy(message);
+                goes_on
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn fetch(&mut self, most: usize) {
         // SAFETY: there is room for as many pointers; so many as it says are written.
         let count = unsafe {
-            let (queue, taken) = (self.messages.as_ptr(), self.taken.as_mut_ptr());
-            sys::rd_kafka_consume_batch_queue(queue, 0, taken, most.min(TAKEN_AT_ONCE))
+            let (queue, room) = (self.messages.as_ptr(), self.room.as_mut_ptr());
+            sys::rd_kafka_consume_batch_queue(queue, 0, room, most.min(TAKEN_AT_ONCE))
         };
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: see above.
-        unsafe { self.taken.set_len(count) };
+        unsafe { self.room.set_len(count) };
+        self.taken.extend(self.room.drain(..));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
         for message in self.taken.drain(..) {
-            // SAFETY: each is a message of ours, destroyed once, after it was looked at.
-            unsafe {
-                look(item(&*message));
-                sys::rd_kafka_message_destroy(message);
-            }
+            // SAFETY: each is a message of ours that nobody has destroyed.
+            unsafe { sys::rd_kafka_message_destroy(message) };
         }
     }
 }
@@ -73,7 +99,7 @@ impl Queue {
 fn item(message: &sys::rd_kafka_message_t) -> Item<'_> {
     match RDKafkaErrorCode::from(message.err) {
         RDKafkaErrorCode::NoError => Item::Message(Message(message)),
-        RDKafkaErrorCode::PartitionEOF => Item::End,
+        RDKafkaErrorCode::PartitionEOF => Item::End(message.offset.max(0) as u64),
         code => Item::Error(code),
     }
 }

@@ -22,8 +22,10 @@ use crate::sources::json::columns::JsonColumns;
 use crate::sources::one_partition::{Came, Reader, Records};
 use crate::sources::{SourceError, failed};
 
-/// Bytes of messages that are taken at once, but for the last of them.
+/// Bytes of messages, with keys and headers, that are taken at once, but for the last of them.
 const BYTES_MAX: usize = 8 << 20;
+/// A message with more bytes is no event: with it and those before it, a column ends before `i32` does.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Of tables: the key of a message without a value is that of the row which it deletes.
 #[derive(Clone, Debug)]
@@ -65,6 +67,10 @@ struct Taken {
     deleted: Vec<bool>,
     undecoded: Vec<Undecoded>,
     messages: usize,
+    /// Of all of them, whatever has become of them.
+    bytes: usize,
+    /// The offset behind the last.
+    behind: u64,
 }
 
 /// A column of bytes that grows.
@@ -110,28 +116,34 @@ impl KafkaReader {
     fn take(&mut self) -> Result<Taken, SourceError> {
         let mut taken = Taken::default();
         let mut error = None;
-        // How many messages there were when there were no more.
-        let mut ended_behind = None;
+        // How many messages there were when there were no more, and the offset of what comes next.
+        let mut ended = None;
         let KafkaReader { queue, columns, decoding, reach, .. } = self;
         let most = decoding.rows_max;
         loop {
             let before = taken.messages;
-            queue.take(most - before, |item| match item {
-                Item::Message(message) => {
-                    taken.add(&message, columns, decoding.tombstones.as_ref());
+            queue.take(most - before, |item| {
+                match item {
+                    Item::Message(message) => {
+                        taken.add(&message, columns, decoding.tombstones.as_ref());
+                    }
+                    Item::End(next) => ended = Some((taken.messages, next)),
+                    Item::Error(code) => error = Some(code),
                 }
-                Item::End => ended_behind = Some(taken.messages),
-                Item::Error(code) => error = Some(code),
+                !taken.is_full(most)
             });
-            let is_full = taken.messages >= most || taken.raw.values.len() >= BYTES_MAX;
-            if is_full || error.is_some() || taken.messages == before {
+            if taken.is_full(most) || error.is_some() || taken.messages == before {
                 break;
             }
         }
         if taken.messages > 0 {
             reach.came();
+            reach.read_to(taken.behind);
         }
-        if ended_behind == Some(taken.messages) {
+        if let Some((behind, next)) = ended
+            && behind == taken.messages
+        {
+            reach.ends_at(next);
             reach.at_end();
         }
         match error {
@@ -180,13 +192,26 @@ impl KafkaReader {
 }
 
 impl Taken {
+    /// Whether it is as much as a chunk may be.
+    fn is_full(&self, messages_max: usize) -> bool {
+        self.messages >= messages_max || self.bytes >= BYTES_MAX
+    }
+
     fn add(
         &mut self,
         message: &Message,
         columns: &mut JsonColumns,
         tombstones: Option<&Tombstones>,
     ) {
-        self.messages += 1;
+        let envelope = &mut self.envelopes.values;
+        let envelope_from = envelope.len();
+        encode(envelope, message.time_ms(), message.key(), message.headers());
+        let size = message.value().map_or(0, <[u8]>::len) + envelope.len() - envelope_from;
+        if size > MESSAGE_BYTES_MAX {
+            envelope.truncate(envelope_from);
+            let why = format!("the message has {size} bytes, more than {MESSAGE_BYTES_MAX}");
+            return self.keep(message.offset(), None, envelope_from, Err(why));
+        }
         let (read, deletes) = match (message.value(), tombstones) {
             (Some(value), _) => (columns.push(value), false),
             (None, Some(tombstones)) => {
@@ -195,22 +220,33 @@ impl Taken {
             }
             (None, None) => (Err("the message has no value".to_owned()), false),
         };
-        let value = message.value().unwrap_or_default();
+        self.keep(message.offset(), message.value(), envelope_from, read.map(|()| deletes));
+    }
+
+    /// Keeps a message, the envelope of which was written last, from `envelope_from` on. `read` says
+    /// whether its row deletes, or why there is none.
+    fn keep(
+        &mut self,
+        offset: u64,
+        value: Option<&[u8]>,
+        envelope_from: usize,
+        read: Result<bool, String>,
+    ) {
+        self.messages += 1;
+        self.behind = offset + 1;
+        self.bytes += value.map_or(0, <[u8]>::len) + self.envelopes.values.len() - envelope_from;
         match read {
-            Ok(()) => {
-                self.offsets.push(message.offset());
+            Ok(deletes) => {
+                self.offsets.push(offset);
                 self.deleted.push(deletes);
-                self.raw.values.extend(value);
+                self.raw.values.extend(value.unwrap_or_default());
                 self.raw.end_row();
-                let envelope = &mut self.envelopes.values;
-                encode(envelope, message.time_ms(), message.key(), message.headers());
                 self.envelopes.end_row();
             }
             Err(why) => {
-                let mut envelope = Vec::new();
-                encode(&mut envelope, message.time_ms(), message.key(), message.headers());
-                let (offset, bytes) = (message.offset(), message.value().map(<[u8]>::to_vec));
-                self.undecoded.push(Undecoded { offset, why, bytes, envelope: Some(envelope) });
+                let envelope = Some(self.envelopes.values.split_off(envelope_from));
+                let bytes = value.map(<[u8]>::to_vec);
+                self.undecoded.push(Undecoded { offset, why, bytes, envelope });
             }
         }
     }
@@ -288,5 +324,63 @@ impl Reader for KafkaReader {
 
     fn wake_with(&mut self, wake: Wake) {
         self.queue.wake_with(wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of so many bytes, and of the rest around it.
+    fn keep(taken: &mut Taken, value: usize, envelope: usize, read: Result<bool, String>) {
+        let from = taken.envelopes.values.len();
+        taken.envelopes.values.resize(from + envelope, 1);
+        let offset = taken.behind;
+        taken.keep(offset, Some(&vec![0; value]), from, read);
+    }
+
+    #[test]
+    fn a_chunk_is_full_of_bytes_wherever_they_are() {
+        let refused = || Err("no event".to_owned());
+        for (value, envelope, read) in [
+            (1 << 20, 8, Ok(false)),
+            (8, 1 << 20, Ok(false)),
+            (1 << 20, 8, refused()),
+            (8, 1 << 20, refused()),
+            (1 << 19, 1 << 19, Ok(true)),
+        ] {
+            let mut taken = Taken::default();
+            let mut kept = 0;
+            while !taken.is_full(1_000) {
+                keep(&mut taken, value, envelope, read.clone());
+                kept += 1;
+            }
+            assert_eq!(kept, BYTES_MAX.div_ceil(value + envelope));
+            assert_eq!((taken.messages, taken.behind), (kept, kept as u64));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_leaves_no_row_and_keeps_its_envelope() {
+        let mut taken = Taken::default();
+        keep(&mut taken, 3, 4, Ok(false));
+        keep(&mut taken, 5, 6, Err("no event".to_owned()));
+        keep(&mut taken, 7, 8, Ok(false));
+        assert_eq!((taken.bytes, taken.is_full(3), taken.is_full(4)), (33, true, false));
+        assert_eq!(
+            (taken.raw.ends.as_slice(), taken.offsets.as_slice()),
+            (&[0, 3, 10][..], &[0, 2][..])
+        );
+        assert_eq!(taken.envelopes.ends, [0, 4, 12]);
+        let undecoded = &taken.undecoded[0];
+        let sizes =
+            (undecoded.bytes.as_ref().map(Vec::len), undecoded.envelope.as_ref().map(Vec::len));
+        assert_eq!((undecoded.offset, sizes), (1, (Some(5), Some(6))));
+    }
+
+    /// What ends of columns are kept as has room for all that a chunk may hold.
+    #[test]
+    fn columns_end_before_their_ends_do() {
+        assert!(i32::try_from(BYTES_MAX + MESSAGE_BYTES_MAX).is_ok());
     }
 }
