@@ -16,6 +16,7 @@ use crate::sources::columns::declared_type;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::back::{self, Reach};
 use crate::sources::kafka::begin::{self, Place};
+use crate::sources::kafka::history;
 use crate::sources::kafka::joins::Joins;
 use crate::sources::kafka::live::Live;
 use crate::sources::merge::Epochs;
@@ -99,7 +100,8 @@ fn read_back(
         allowed_lateness_ms: job.event.allowed_lateness_ms,
     };
     let time = Arc::new(Schema::new(vec![time]));
-    let reached = back::reach_back(cluster, client, places, time, reach)?;
+    let reached = back::reach_back(cluster, client, places, time.clone(), reach)?;
+    history::look(cluster, client, places, &reached, &time)?;
     let highest = reached.into_iter().flatten().max();
     Ok(highest.map_or(i64::MIN, |highest| highest.saturating_add(1)))
 }

@@ -1,10 +1,15 @@
 //! What the sources of a live run share over all workers of the process.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kafka::Health;
+
+/// How long the end of a partition has been looked at since the first event came, by when one of
+/// which nothing ever came is taken to stay empty: producers that begin do so on all partitions at
+/// about the same time, and none of these must be late because another came a moment before.
+pub const EMPTY_FOR: Duration = Duration::from_secs(1);
 
 /// Whether the end of the input has come, and whether tables have been read so far that events can
 /// begin.
@@ -19,6 +24,8 @@ pub struct Live {
     loading: AtomicUsize,
     last_came: Mutex<Instant>,
     caught_up: AtomicBool,
+    /// When the first event came of any partition.
+    began: OnceLock<Instant>,
 }
 
 impl Live {
@@ -36,12 +43,22 @@ impl Live {
             loading: AtomicUsize::new(eager),
             last_came: Mutex::new(Instant::now()),
             caught_up: AtomicBool::new(false),
+            began: OnceLock::new(),
         }
     }
 
     /// One more partition of the events is read.
     pub fn joined(&self) {
         self.behind.fetch_add(1, Relaxed);
+    }
+
+    /// An event has come, with its time.
+    pub fn event_came(&self, now: Instant) {
+        self.began.get_or_init(|| now);
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.began.get().is_some()
     }
 
     /// Whether events have to wait for eager tables.
@@ -73,6 +90,8 @@ pub struct Reach {
     live: Arc<Live>,
     of: Of,
     is_at_end: bool,
+    /// Since when its end has been looked at without a doubt.
+    at_end_since: Option<Instant>,
 }
 
 /// What a partition is of.
@@ -87,7 +106,7 @@ pub enum Of {
 impl Reach {
     /// Of a partition that nothing has been read of.
     pub fn new(live: Arc<Live>, of: Of) -> Self {
-        Reach { live, of, is_at_end: false }
+        Reach { live, of, is_at_end: false, at_end_since: None }
     }
 
     pub fn live(&self) -> &Live {
@@ -98,8 +117,31 @@ impl Reach {
         self.is_at_end
     }
 
+    /// Events have come, with their times.
+    pub fn events_came(&self) {
+        if self.of == Of::Events {
+            self.live.event_came(Instant::now());
+        }
+    }
+
+    /// Nobody knows at the moment whether there is more.
+    pub fn in_doubt(&mut self) {
+        self.at_end_since = None;
+    }
+
+    /// Nothing more has come by `now`. Whether that has been so for [`EMPTY_FOR`] since the first
+    /// event came.
+    pub fn stays_at_end(&mut self, now: Instant) -> bool {
+        let at_end_since = *self.at_end_since.get_or_insert(now);
+        let began = self.live.began.get();
+        began.is_some_and(|&began| {
+            now.saturating_duration_since(began.max(at_end_since)) >= EMPTY_FOR
+        })
+    }
+
     /// Messages have come.
     pub fn came(&mut self) {
+        self.in_doubt();
         if std::mem::take(&mut self.is_at_end) && self.of == Of::Events {
             self.live.behind.fetch_add(1, Relaxed);
         }
@@ -164,6 +206,27 @@ mod tests {
         assert!(!cut_off.has_caught_up());
         cut_off.health.back();
         assert!(cut_off.has_caught_up());
+    }
+
+    #[test]
+    fn an_end_counts_from_the_first_event_on_and_anew_after_a_doubt() {
+        let live = live(None, 2, 0);
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut reach = Reach::new(live.clone(), Of::Table);
+        // Nothing waits while no event has come.
+        assert!(!reach.stays_at_end(at(0)) && !reach.stays_at_end(at(60_000)));
+        Reach::new(live.clone(), Of::Table).events_came();
+        assert!(!live.has_begun());
+        live.event_came(at(60_000));
+        live.event_came(at(60_900));
+        assert!(!reach.stays_at_end(at(60_999)));
+        assert!(reach.stays_at_end(at(61_000)));
+        reach.in_doubt();
+        assert!(!reach.stays_at_end(at(70_000)) && !reach.stays_at_end(at(70_999)));
+        assert!(reach.stays_at_end(at(71_000)));
+        reach.came();
+        assert!(!reach.stays_at_end(at(80_000)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `begin` | where each partition begins: what is committed, an end, an instant, an offset |
 //! | `back` | how far before that windows have to be fed from |
+//! | `history` | whether anything ever came of a partition before it begins |
 //! | `queue` | the messages of one partition, without an allocation for each |
 //! | `reader` | messages to rows |
 //! | `joins` | partitions that come while a run reads the topic |
@@ -11,6 +12,7 @@
 
 pub mod back;
 pub mod begin;
+pub mod history;
 pub mod joins;
 pub mod live;
 pub mod queue;
@@ -157,7 +159,8 @@ impl Form {
         };
         let reach = Reach::new(live.clone(), of);
         let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
-        Ok(OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now()))
+        let partition = OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now());
+        Ok(partition.with_history(place.has_history))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Messages of one partition to rows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -167,9 +167,14 @@ impl KafkaReader {
         let Decoding { schema, uses, .. } = &self.decoding;
         // What does not fit its column was found out when it was read.
         let rows = self.columns.finish().and_then(|rows| normalise(&rows, schema, uses));
+        let rows = rows.map_err(named)?.rows;
+        let times = uses.time.as_ref().and_then(|time| rows.column_by_name(time));
+        if times.is_some_and(|times| times.null_count() < times.len()) {
+            self.reach.events_came();
+        }
         let is_table = self.decoding.tombstones.is_some();
         Ok(Records {
-            rows: rows.map_err(named)?.rows,
+            rows,
             offsets: UInt64Array::from(taken.offsets),
             raw: Some(taken.raw.finish().map_err(named)?),
             envelopes: Some(taken.envelopes.finish().map_err(named)?),
@@ -264,9 +269,13 @@ impl Reader for KafkaReader {
             return Ok(Came::End);
         }
         // Nobody knows what there is while brokers are away.
-        Ok(match self.reach.is_at_end() && !self.reach.live().health.is_in_doubt() {
-            true => Came::Nothing,
-            false => Came::Fetching,
+        if !self.reach.is_at_end() || self.reach.live().health.is_in_doubt() {
+            self.reach.in_doubt();
+            return Ok(Came::Fetching);
+        }
+        Ok(match self.reach.stays_at_end(Instant::now()) {
+            true => Came::NothingAtAll,
+            false => Came::Nothing,
         })
     }
 
