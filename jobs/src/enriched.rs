@@ -60,10 +60,11 @@ pub fn enriched<'scope>(
         None => Route::Origin { partition, offset },
     };
 
-    let progress = intake.gate.clone();
+    let (progress, warm_up) = (intake.gate.clone(), intake.events.warm_up.clone());
     let Ingested { rows, tables, dead_letters, marks } = ingest(scope, intake, probe, &run);
     let rows = faults.behind("ingest", rows, layout.schema.clone(), failure.clone());
-    let ordering = Ordering { home, order, layout: layout.clone(), progress };
+    let waiting = warm_up.clone();
+    let ordering = Ordering { home, order, layout: layout.clone(), warm_up: waiting, progress };
     let rows = order_rows(rows, marks.clone(), ordering, &run);
     let rows = faults.behind("order", rows, layout.schema.clone(), failure.clone());
 
@@ -77,6 +78,7 @@ pub fn enriched<'scope>(
         plan: plan.clone(),
         layout: layout.clone(),
         order,
+        warm_up,
         watermarks,
         tables: &tables,
     };

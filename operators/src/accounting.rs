@@ -30,6 +30,7 @@ struct Inner {
     scored_by_worker: Mutex<Vec<u64>>,
     gate_rows: AtomicI64,
     gate_rows_most: AtomicI64,
+    gate_rows_pending: AtomicI64,
     windows: Mutex<BTreeMap<(String, usize), WindowState>>,
     tables: Mutex<BTreeMap<String, TableState>>,
 }
@@ -196,8 +197,10 @@ impl Counters {
         scored[worker] += rows as u64;
     }
 
-    /// `rows` more (or, negative, fewer) wait in an order gate of this process.
-    pub fn gate_rows_added(&self, rows: i64) {
+    /// `rows` more (or, negative, fewer) wait in an order gate of this process, of which `pending` are
+    /// in the account.
+    pub fn gate_rows_added(&self, rows: i64, pending: i64) {
+        self.0.gate_rows_pending.fetch_add(pending, Relaxed);
         let now = self.0.gate_rows.fetch_add(rows, Relaxed) + rows;
         self.0.gate_rows_most.fetch_max(now, Relaxed);
     }
@@ -291,6 +294,11 @@ impl Counters {
     /// Rows that wait in the order gates of this process.
     pub fn gate_rows(&self) -> u64 {
         self.0.gate_rows.load(Relaxed).max(0) as u64
+    }
+
+    /// Those of them that are in the account: rows read back for windows are not.
+    pub fn gate_rows_pending(&self) -> u64 {
+        self.0.gate_rows_pending.load(Relaxed).max(0) as u64
     }
 
     /// Most rows that waited at once.

@@ -15,6 +15,7 @@ use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::sort::{OrderColumns, RowOrder};
+use crate::warm_up::WarmUp;
 use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Progress};
 
 /// The order in which events reach stateful features; the job's `job.order`.
@@ -119,6 +120,8 @@ pub struct Ordering {
     pub home: Route,
     pub order: Order,
     pub layout: EventLayout,
+    /// Rows that wait and are in no account.
+    pub warm_up: WarmUp,
     /// How far the gate is; the source of the same worker looks at it.
     pub progress: Progress,
 }
@@ -133,8 +136,8 @@ pub fn order_rows<'scope>(
     ordering: Ordering,
     run: &Run,
 ) -> Stream<'scope, u64, Rows> {
-    let Run { counters, failure, .. } = run.clone();
-    let Ordering { home, order, layout, progress } = ordering;
+    let Run { counters, failure, holding, .. } = run.clone();
+    let Ordering { home, order, layout, warm_up, progress } = ordering;
     let mut gate = OrderGate::new(order, layout.order_columns(), layout.schema.clone());
     let schema = layout.schema.clone();
     let pact = {
@@ -157,7 +160,7 @@ pub fn order_rows<'scope>(
                         note_event_time(&counters, &layout, &batch);
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     } else {
-                        counters.rows_held(batch.num_rows() as i64);
+                        counters.rows_held(warm_up.counted(&batch, &layout));
                         epochs.hold(epoch, batch);
                     }
                 });
@@ -167,16 +170,19 @@ pub fn order_rows<'scope>(
                 while let Some((capability, batches)) = epochs.next([row_frontier, mark_frontier]) {
                     if !batches.is_empty() {
                         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-                        counters.gate_rows_added(rows as i64);
+                        let counted = batches.iter().map(|batch| warm_up.counted(batch, &layout));
+                        counters.gate_rows_added(rows as i64, counted.sum());
                         failure.check(gate.insert(&batches));
                     }
                     let released = gate.release(epochs.watermarks().of_job());
                     if let Some(batch) = failure.check(released).flatten() {
-                        counters.rows_held(-(batch.num_rows() as i64));
-                        counters.gate_rows_added(-(batch.num_rows() as i64));
+                        let counted = warm_up.counted(&batch, &layout);
+                        counters.rows_held(-counted);
+                        counters.gate_rows_added(-(batch.num_rows() as i64), -counted);
                         note_event_time(&counters, &layout, &batch);
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     }
+                    holding.note(*capability.time(), &epochs.watermarks(), counters.gate_rows());
                 }
             }
         },

@@ -370,8 +370,8 @@ impl Reader {
 
     fn is_full(&self, epoch: u64) -> bool {
         let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
-        let in_flight =
-            || self.run.settled.unsettled().saturating_sub(self.run.counters.gate_rows());
+        let Run { settled, counters, .. } = &self.run;
+        let in_flight = || settled.unsettled().saturating_sub(counters.gate_rows_pending());
         self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
             || in_flight() > rows_in_flight_max
     }

@@ -45,20 +45,32 @@ impl WarmUp {
         batch: RecordBatch,
         layout: &EventLayout,
     ) -> Result<RecordBatch, ArrowError> {
-        let times = layout.times(&batch).values();
+        match self.scored(&batch, layout) {
+            Some(scored) if scored.true_count() < scored.len() => {
+                filter_record_batch(&batch, &scored)
+            }
+            _ => Ok(batch),
+        }
+    }
+
+    /// How many rows of a batch with the columns of `layout` are not: those that the account knows.
+    pub fn counted(&self, batch: &RecordBatch, layout: &EventLayout) -> i64 {
+        let scored = self.scored(batch, layout);
+        scored.map_or(batch.num_rows(), |scored| scored.true_count()) as i64
+    }
+
+    /// Which rows of a batch are not; `None` where all are not.
+    fn scored(&self, batch: &RecordBatch, layout: &EventLayout) -> Option<BooleanArray> {
+        let times = layout.times(batch).values();
         let in_time = times.iter().all(|&time| !self.is_before_time(time));
         if in_time && self.first_offsets.is_empty() {
-            return Ok(batch);
+            return None;
         }
-        let partitions = layout.partitions(&batch).values().iter();
-        let places = partitions.zip(layout.offsets(&batch).values());
+        let partitions = layout.partitions(batch).values().iter();
+        let places = partitions.zip(layout.offsets(batch).values());
         let rows = times.iter().zip(places).map(|(&time, (&partition, &offset))| {
             Some(!self.is_before_time(time) && !self.is_before_offset(partition, offset))
         });
-        let scored: BooleanArray = rows.collect();
-        match scored.true_count() < scored.len() {
-            true => filter_record_batch(&batch, &scored),
-            false => Ok(batch),
-        }
+        Some(rows.collect())
     }
 }

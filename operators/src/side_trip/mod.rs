@@ -25,6 +25,7 @@ use crate::gate::Order;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::warm_up::WarmUp;
 use crate::watermark::{Mark, Watermarks};
 
 /// What the trips of a job go to, and in which order.
@@ -32,6 +33,8 @@ pub struct Enrichment<'a, 'scope> {
     pub plan: Arc<FeaturePlan>,
     pub layout: EventLayout,
     pub order: Order,
+    /// Rows that are in no account.
+    pub warm_up: WarmUp,
     pub watermarks: Watermarks,
     pub tables: &'a [(AsOfTable, ArrangedTable<'scope>)],
 }
@@ -47,7 +50,7 @@ pub fn enrich<'scope>(
     enrichment: Enrichment<'_, 'scope>,
     run: &Run,
 ) -> Stream<'scope, u64, Rows> {
-    let Enrichment { plan, layout, order, watermarks, tables } = enrichment;
+    let Enrichment { plan, layout, order, warm_up, watermarks, tables } = enrichment;
     let Run { failure, faults, .. } = run.clone();
     if plan.trips.is_empty() {
         return append_features(rows, plan, layout, failure);
@@ -75,7 +78,7 @@ pub fn enrich<'scope>(
         (answers, schemas)
     });
     let answers = answers.collect();
-    rejoin(numbered, answers, plan, layout, run)
+    rejoin(numbered, answers, plan, layout, warm_up, run)
 }
 
 /// Features of rows that need no side trip.

@@ -18,6 +18,7 @@ use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::warm_up::WarmUp;
 
 /// The answers of one trip to one batch, as they came.
 #[derive(Default)]
@@ -147,6 +148,7 @@ pub fn rejoin<'scope>(
     answers: Vec<(Stream<'scope, u64, Rows>, TripSchemas)>,
     plan: Arc<FeaturePlan>,
     layout: EventLayout,
+    warm_up: WarmUp,
     run: &Run,
 ) -> Stream<'scope, u64, Rows> {
     let Run { counters, failure, .. } = run.clone();
@@ -170,7 +172,7 @@ pub fn rejoin<'scope>(
                 let number = container.number();
                 let Some(retained) = capability.retain_least(0) else { return };
                 let Some(batch) = failure.check(container.take(&layout.schema)) else { return };
-                counters.rows_held(batch.num_rows() as i64);
+                counters.rows_held(warm_up.counted(&batch, &layout));
                 rejoin.insert(retained, batch, number);
             });
             for (trip, (input, schema)) in trips_in.iter_mut().enumerate() {
@@ -181,7 +183,7 @@ pub fn rejoin<'scope>(
             }
             let mut out = out.activate();
             while let Some((capability, batch, answers)) = rejoin.pop() {
-                counters.rows_held(-(batch.num_rows() as i64));
+                counters.rows_held(-warm_up.counted(&batch, &layout));
                 let enriched = answers.and_then(|answers| plan.append(&batch, answers, &enriched));
                 if let Some(batch) = failure.check(enriched) {
                     out.session(&capability).give_container(&mut Rows::new(batch));

@@ -157,7 +157,7 @@ impl Form {
             (Some(_), false) => Of::Table,
             (Some(_), true) => Of::EagerTable,
         };
-        let reach = Reach::new(live.clone(), of);
+        let reach = Reach::new(live.clone(), of, &name);
         let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
         let partition = OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now());
         Ok(partition.with_history(place.has_history))

@@ -65,6 +65,8 @@ struct Taken {
     deleted: Vec<bool>,
     undecoded: Vec<Undecoded>,
     messages: usize,
+    /// The time (ms) of the newest; 0 if none has one.
+    newest_ms: i64,
 }
 
 /// A column of bytes that grows.
@@ -129,7 +131,7 @@ impl KafkaReader {
             }
         }
         if taken.messages > 0 {
-            reach.came();
+            reach.came(taken.newest_ms);
         }
         if ended_behind == Some(taken.messages) {
             reach.at_end();
@@ -192,6 +194,7 @@ impl Taken {
         tombstones: Option<&Tombstones>,
     ) {
         self.messages += 1;
+        self.newest_ms = self.newest_ms.max(message.time_ms());
         let (read, deletes) = match (message.value(), tombstones) {
             (Some(value), _) => (columns.push(value), false),
             (None, Some(tombstones)) => {
