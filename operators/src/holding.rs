@@ -24,7 +24,7 @@ pub struct Held {
     pub rows_at_rise: u64,
     /// The highest event time (ms) seen.
     pub highest: i64,
-    /// The partitions that hold it where it is.
+    /// The partitions that hold it where it is, if others are ahead of them.
     pub partitions: Vec<u32>,
 }
 
@@ -45,14 +45,17 @@ impl Holding {
         }
         let watermark = watermarks.of_job();
         // Before the first epoch nothing waited.
-        let (before, rows) = held.as_ref().map_or((i64::MIN, 0), |(_, held)| {
-            (held.watermark, held.rows_at_rise)
-        });
+        let (before, rows) =
+            held.as_ref().map_or((i64::MIN, 0), |(_, held)| (held.watermark, held.rows_at_rise));
+        let mut partitions = watermarks.holding();
+        if partitions.len() == watermarks.active() {
+            partitions.clear();
+        }
         let now = Held {
             watermark,
             rows_at_rise: if watermark == before { rows } else { waiting },
             highest: watermarks.highest(EVENTS),
-            partitions: watermarks.holding(),
+            partitions,
         };
         *held = Some((epoch, now));
     }
@@ -95,5 +98,8 @@ mod tests {
         // A worker that is behind.
         holding.note(4, &after, 7);
         assert_eq!(holding.held(), held(60, 2, 90, 1));
+        holding.note(6, &reached(1, 90), 3);
+        let level = Held { watermark: 90, rows_at_rise: 3, highest: 90, partitions: vec![] };
+        assert_eq!(holding.held(), Some(level));
     }
 }

@@ -41,6 +41,7 @@ pub mod score;
 pub mod settled;
 pub mod side_trip;
 pub mod sort;
+pub mod too_early;
 pub mod warm_up;
 pub mod watched;
 pub mod watermark;

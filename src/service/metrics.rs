@@ -87,7 +87,9 @@ impl Metrics {
     /// If a name or a label is not fit for that, which the tests see to.
     pub fn text(&self) -> Result<String> {
         let mut families = Vec::new();
-        for family in self.totals().into_iter().chain(self.sizes()).chain(self.cluster()).chain(self.times()) {
+        for family in
+            self.totals().into_iter().chain(self.sizes()).chain(self.cluster()).chain(self.times())
+        {
             families.extend(family.collect()?);
         }
         families.extend(self.durations());

@@ -5,8 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
+use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
@@ -25,7 +27,7 @@ use super::parquet::feed::ParquetFeed;
 use super::parquet::row_groups::PieceReader;
 use super::parquet::schedule::{Lane, Piece, schedule, without_rows};
 use super::replay::Replay;
-use super::stream::{Partition, StreamSpec};
+use super::stream::{Future, Partition, StreamSpec};
 use super::time_units::{Doubts, Watched};
 use super::{SourceError, failed};
 use crate::config::job::Format;
@@ -53,6 +55,7 @@ struct Stream {
     first_partition: u32,
     idle_timeout_ms: Option<u64>,
     allowed_lateness_ms: i64,
+    future: Option<Future>,
 }
 
 enum Kind {
@@ -168,6 +171,21 @@ impl Inputs {
             Kind::Parquet(parquet) => parquet.columns.unreadable().collect(),
             Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => Vec::new(),
         }
+    }
+
+    /// Which rows of the events count for nothing, if some may. An error is of a column that is not
+    /// there, or was left out.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn future_horizon(&self) -> Result<Option<FutureHorizon>, ArrowError> {
+        let future = self.streams[EVENTS].future.as_ref();
+        future.map(|future| future.in_columns(&self.schema(EVENTS))).transpose()
+    }
+
+    /// The column that says when events were sent, if it is read.
+    pub fn sent_column(&self) -> Option<&str> {
+        self.streams[EVENTS].future.as_ref()?.sent_column.as_deref()
     }
 
     /// What has to be said of the columns of a stream that are read.
@@ -413,6 +431,7 @@ impl Stream {
             first_partition,
             idle_timeout_ms: spec.idle_timeout_ms,
             allowed_lateness_ms: spec.allowed_lateness_ms,
+            future: spec.future.clone(),
         })
     }
 

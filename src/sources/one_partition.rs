@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::{Chunk, Undecoded};
 use driftline_operators::ingest::Wake;
+use driftline_operators::too_early::FutureHorizon;
 
 use super::feed::{Feed, Offer, Taken};
 use super::idle::Silence;
@@ -56,6 +57,8 @@ pub struct Records {
     pub deleted: Option<BooleanArray>,
     /// Records that are no events.
     pub undecoded: Vec<Undecoded>,
+    /// When each row was sent (ms), of messages, `[rows]`.
+    pub sent: Option<Int64Array>,
 }
 
 /// What is the same for all chunks of the partition.
@@ -66,6 +69,7 @@ pub struct Place {
     pub partition: u32,
     /// The column of event time.
     pub time_column: usize,
+    pub future: Option<FutureHorizon>,
 }
 
 /// Keeps what has come until it is taken.
@@ -140,6 +144,13 @@ impl<R: Reader> OnePartition<R> {
 
     fn rows(&mut self, records: Records, now: Instant) -> Result<Waiting, SourceError> {
         let times = event_times(records.rows.column(self.place.time_column));
+        let times = times.and_then(|times| match &self.place.future {
+            Some(horizon) => {
+                let sent = horizon.sent(&records.rows, records.sent.as_ref())?;
+                Ok(horizon.counted(&times, &sent))
+            }
+            None => Ok(times),
+        });
         let times = times.map_err(|error| failed(&self.place.name, error))?;
         // Records without event time hold nothing up: they are read at once.
         let reached = highest(&times);
@@ -152,7 +163,7 @@ impl<R: Reader> OnePartition<R> {
     }
 
     fn chunk(&self, records: Records) -> Chunk {
-        let Records { rows, offsets, raw, envelopes, deleted, undecoded } = records;
+        let Records { rows, offsets, raw, envelopes, deleted, undecoded, sent } = records;
         Chunk {
             epoch: 0,
             stream: self.place.stream,
@@ -168,6 +179,7 @@ impl<R: Reader> OnePartition<R> {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent,
         }
     }
 }

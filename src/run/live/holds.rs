@@ -16,6 +16,8 @@ use crate::sources::kafka::live::Live;
 
 /// How long the gate only grows before it is said.
 const SAID_AFTER: Duration = Duration::from_secs(5);
+/// How long rows wait before it is said where no others have joined them: that may be all there is.
+const SAID_AFTER_ANYWAY: Duration = Duration::from_secs(30);
 /// It is said again after twice as long each time, whether or not it was over meanwhile.
 const SAID_AGAIN_AT_LEAST: Duration = Duration::from_secs(3_600);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,6 +30,8 @@ pub struct Holds(Arc<Mutex<Option<Hold>>>);
 pub struct Hold {
     pub since: Instant,
     pub rows: u64,
+    /// Whether there are more of them than when it began.
+    has_grown: bool,
     /// Names of the partitions that they wait for.
     pub partitions: Vec<String>,
 }
@@ -39,7 +43,7 @@ impl Holds {
 
     /// What is to be said of it, once it has lasted for some time.
     pub fn words(&self) -> Option<String> {
-        let hold = self.now().filter(|hold| hold.since.elapsed() >= SAID_AFTER)?;
+        let hold = self.now().filter(|hold| hold.since.elapsed() >= said_after(hold.has_grown))?;
         let waited = hold.since.elapsed().as_secs();
         let rows = rows_have(hold.rows);
         Some(format!("{rows} waited {waited} s for a record of {}", named(&hold.partitions)))
@@ -113,14 +117,15 @@ impl HoldWatcher {
 impl HoldWatching {
     fn look(&self, watch: &mut HoldWatch) {
         let rows = self.run.counters.gate_rows();
-        let held = self.run.holding.held().filter(|held| rows > held.rows_at_rise);
+        let held = self.run.holding.held().filter(|held| rows > 0 && !held.partitions.is_empty());
         // What may come is not known while brokers are away.
         let held = held.filter(|_| !self.live.health.is_in_doubt());
+        let has_grown = held.as_ref().is_some_and(|held| rows > held.rows_at_rise);
         let partitions = held.as_ref().map_or(&[][..], |held| &held.partitions);
         let names: Vec<String> =
             partitions.iter().filter_map(|partition| self.names.get(*partition)).collect();
         let now = Instant::now();
-        match watch.look(now, held.as_ref()) {
+        match watch.look(now, held.as_ref(), has_grown) {
             Some(Said::Holds(waited)) => {
                 let (rows, names) = (rows_have(rows), named(&names));
                 let advice = partitions.first().map_or("", |partition| self.advice.of(*partition));
@@ -133,8 +138,12 @@ impl HoldWatching {
             None => {}
         }
         let since = watch.since;
-        self.holds.set(held.map(|_| Hold { since, rows, partitions: names }));
+        self.holds.set(held.map(|_| Hold { since, rows, has_grown, partitions: names }));
     }
+}
+
+fn said_after(has_grown: bool) -> Duration {
+    if has_grown { SAID_AFTER } else { SAID_AFTER_ANYWAY }
 }
 
 fn rows_have(rows: u64) -> String {
@@ -184,8 +193,8 @@ impl HoldWatch {
         }
     }
 
-    /// `held`: what holds rows, if the gate has grown since the watermark rose.
-    fn look(&mut self, now: Instant, held: Option<&Held>) -> Option<Said> {
+    /// `held`: what holds rows, if any wait; whether the gate has grown since the watermark rose.
+    fn look(&mut self, now: Instant, held: Option<&Held>, has_grown: bool) -> Option<Said> {
         let watermark = held.map(|held| held.watermark);
         let waited = now.saturating_duration_since(self.since);
         if watermark.is_none() || watermark != self.watermark {
@@ -193,7 +202,7 @@ impl HoldWatch {
             self.since = now;
             return std::mem::take(&mut self.is_said).then_some(Said::Over(waited));
         }
-        if waited < self.idle_timeout + SAID_AFTER || now < self.paused_until {
+        if waited < self.idle_timeout + said_after(has_grown) || now < self.paused_until {
             return None;
         }
         self.is_said = true;
@@ -217,7 +226,7 @@ mod tests {
         let mut watch = HoldWatch::new(start, Duration::ZERO);
         let look = |second: u64| {
             let held = held_at(second).map(held);
-            let said = watch.look(start + Duration::from_secs(second), held.as_ref());
+            let said = watch.look(start + Duration::from_secs(second), held.as_ref(), true);
             Some((second, said?))
         };
         (0..seconds).filter_map(look).collect()
@@ -243,9 +252,11 @@ mod tests {
     fn what_a_timeout_will_end_is_not_said() {
         let start = Instant::now();
         let mut watch = HoldWatch::new(start, Duration::from_secs(60));
-        let mut look = |second| watch.look(start + Duration::from_secs(second), Some(&held(0)));
-        assert_eq!([look(0), look(5), look(64)], [None, None, None]);
-        assert_eq!(look(65), Some(Said::Holds(Duration::from_secs(65))));
+        let at = |second| start + Duration::from_secs(second);
+        let mut look = |second, grown| watch.look(at(second), Some(&held(0)), grown);
+        assert_eq!([look(0, true), look(5, true), look(64, true)], [None, None, None]);
+        assert_eq!(look(89, false), None);
+        assert_eq!(look(89, true), Some(Said::Holds(Duration::from_secs(89))));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::datatypes::{Field, Schema};
+use driftline_operators::too_early::FutureHorizon;
 use rdkafka::consumer::BaseConsumer;
 
 use super::LiveOptions;
@@ -98,6 +99,7 @@ fn read_back(
     let reach = Reach {
         windows_ms: job.windows_reach_ms(),
         allowed_lateness_ms: job.event.allowed_lateness_ms,
+        future: FutureHorizon { horizon_ms: job.event.live_future_horizon_ms(), sent_column: None },
     };
     let time = Arc::new(Schema::new(vec![time]));
     let reached = back::reach_back(cluster, client, places, time.clone(), reach)?;

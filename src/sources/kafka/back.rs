@@ -8,9 +8,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use driftline_operators::admit::{event_times, highest};
+use driftline_operators::too_early::FutureHorizon;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -31,6 +33,8 @@ const LOOKED_AT: u64 = 64;
 pub struct Reach {
     pub windows_ms: i64,
     pub allowed_lateness_ms: i64,
+    /// Rows beyond it count for nothing.
+    pub future: FutureHorizon,
 }
 
 impl Reach {
@@ -58,7 +62,7 @@ pub fn reach_back(
     time: SchemaRef,
     reach: Reach,
 ) -> Result<Vec<Option<i64>>, SourceError> {
-    let looking = Looking { cluster, client, time };
+    let looking = Looking { cluster, client, time, future: reach.future };
     let halvings = places.iter().map(|place| Halving { behind: place.low, of_use: place.first });
     let mut halvings: Vec<Halving> = halvings.collect();
     let last = halvings.iter().map(|halving| Stretch {
@@ -128,6 +132,7 @@ struct Looking<'a> {
     client: &'a BaseConsumer<Told>,
     /// The column of event time, as JSON has it.
     time: SchemaRef,
+    future: FutureHorizon,
 }
 
 impl Looking<'_> {
@@ -141,6 +146,7 @@ impl Looking<'_> {
         let mut columns = Vec::new();
         let mut list = TopicPartitionList::new();
         let mut missing = BTreeSet::new();
+        let mut sent: Vec<Vec<Option<i64>>> = vec![Vec::new(); places.len()];
         for (at, (place, stretch)) in places.iter().zip(stretches).enumerate() {
             columns.push(JsonColumns::new(self.time.clone()).map_err(|e| named(&e))?);
             if stretch.from < stretch.to {
@@ -179,17 +185,19 @@ impl Looking<'_> {
             let offset = message.offset() as u64;
             if offset < stretches[at].to {
                 // What is no event has no time.
-                let _ = columns[at].push(message.payload().unwrap_or_default());
+                if columns[at].push(message.payload().unwrap_or_default()).is_ok() {
+                    sent[at].push(message.timestamp().to_millis().filter(|&time| time >= 0));
+                }
             }
             if offset + 1 >= stretches[at].to {
                 missing.remove(&at);
             }
         }
-        let of = |mut columns: JsonColumns| {
-            let rows = columns.finish()?;
-            Ok(highest(&event_times(rows.column(0))?))
+        let of = |(mut columns, sent): (JsonColumns, Vec<Option<i64>>)| {
+            let times = event_times(columns.finish()?.column(0))?;
+            Ok(highest(&self.future.counted(&times, &Int64Array::from(sent))))
         };
-        let found: Result<Vec<_>, ArrowError> = columns.into_iter().map(of).collect();
+        let found: Result<Vec<_>, ArrowError> = columns.into_iter().zip(sent).map(of).collect();
         found.map_err(|error| named(&error))
     }
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use driftline_operators::too_early::FutureHorizon;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -55,6 +56,7 @@ pub struct Form {
     tombstones: Option<Tombstones>,
     is_eager: bool,
     idle_timeout: Option<Duration>,
+    future: Option<FutureHorizon>,
 }
 
 impl KafkaStream {
@@ -97,6 +99,10 @@ impl KafkaStream {
                 .map(|key| Tombstones { key: key.clone(), time: spec.time.clone() }),
             is_eager: topics.is_eager,
             idle_timeout: spec.idle_timeout_ms.map(Duration::from_millis),
+            future: spec
+                .future
+                .as_ref()
+                .map(|future| FutureHorizon { horizon_ms: future.horizon_ms, sent_column: None }),
         };
         Ok(KafkaStream { partitions: partitions.collect(), places, form })
     }
@@ -148,6 +154,7 @@ impl Form {
         let time = self.uses.time.as_deref().unwrap_or_default();
         let in_stream = InStream {
             time_column: self.schema.index_of(time).map_err(|error| failed(&name, error))?,
+            future: self.future,
             name: name.clone(),
             stream: self.stream,
             partition: number,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, UInt64Array,
+};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -60,6 +62,7 @@ pub struct KafkaReader {
 #[derive(Default)]
 struct Taken {
     offsets: Vec<u64>,
+    sent: Vec<Option<i64>>,
     raw: Bytes,
     envelopes: Bytes,
     deleted: Vec<bool>,
@@ -182,6 +185,7 @@ impl KafkaReader {
             envelopes: Some(taken.envelopes.finish().map_err(named)?),
             deleted: is_table.then(|| BooleanArray::from(taken.deleted)),
             undecoded: taken.undecoded,
+            sent: Some(Int64Array::from(taken.sent)),
         })
     }
 }
@@ -207,6 +211,7 @@ impl Taken {
         match read {
             Ok(()) => {
                 self.offsets.push(message.offset());
+                self.sent.push(message.sent_ms());
                 self.deleted.push(deletes);
                 self.raw.values.extend(value);
                 self.raw.end_row();
@@ -295,6 +300,7 @@ impl Reader for KafkaReader {
                 .as_ref()
                 .map(|_| BooleanArray::from(Vec::<bool>::new())),
             undecoded: Vec::new(),
+            sent: None,
         }
     }
 
