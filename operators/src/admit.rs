@@ -16,6 +16,7 @@ use crate::chunk::{Chunk, Undecoded};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
+use crate::lateness::{Ahead, LateRows};
 use crate::layout::EventLayout;
 use crate::partition_names::PartitionNames;
 use crate::settled::Settled;
@@ -70,6 +71,25 @@ struct Judged<'a> {
     passes: Option<&'a BooleanArray>,
 }
 
+impl Judged<'_> {
+    /// Whether the row has a time that counts.
+    fn counts(&self, row: usize) -> bool {
+        let has_time = self.times.is_valid(row) && self.times.value(row) != END_OF_TIME;
+        has_time && self.beyond.is_null(row)
+    }
+
+    /// Whether a row of that fate is late. One that is skipped is if the filter would have let it
+    /// through.
+    fn is_late(&self, fate: Fate, row: usize) -> bool {
+        match fate {
+            Fate::Keep { late } => late,
+            Fate::Dead(reason) => matches!(reason, Reason::Late | Reason::TooLate),
+            Fate::Skip => self.passes.is_none_or(|p| p.is_valid(row) && p.value(row)),
+            Fate::Outside => false,
+        }
+    }
+}
+
 /// What is done with one row.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
@@ -103,6 +123,7 @@ impl Admission {
         let dead_letters = self.dead_letters(&chunk, &rows, &fates, &beyond)?;
         self.settled.read(&chunk);
         self.count(&chunk, &times, &fates);
+        self.counters.lateness().add(self.late_rows(&chunk, &judged, &fates, passed));
         let kept = BooleanArray::from_iter(
             fates.iter().map(|fate| Some(matches!(fate, Fate::Keep { .. }))),
         );
@@ -170,6 +191,35 @@ impl Admission {
             })
             .collect();
         (fates, highest)
+    }
+
+    /// The late rows of a chunk, and the rows that they are behind.
+    fn late_rows(&self, chunk: &Chunk, judged: &Judged, fates: &[Fate], passed: i64) -> LateRows {
+        let mut found = LateRows::default();
+        let floor = match passed {
+            i64::MIN => i64::MIN,
+            passed => passed.saturating_add(self.allowed_lateness_ms),
+        };
+        let (mut highest, mut ahead) = (chunk.highest_before, None);
+        for (row, fate) in fates.iter().enumerate().filter(|(row, _)| judged.counts(*row)) {
+            let time = judged.times.value(row);
+            if judged.is_late(*fate, row) && !self.is_warm_up(Some(time), chunk, row) {
+                let reached = (highest >= floor).then_some((chunk.partition, highest));
+                found.late(highest.max(floor).saturating_sub(time), reached);
+                if let Some(ahead) = ahead {
+                    found.ahead(chunk.partition, highest, ahead);
+                }
+            }
+            if time > highest {
+                let jump_ms = (highest > i64::MIN).then(|| time.saturating_sub(highest));
+                ahead = Some(Ahead { offset: chunk.offsets.value(row), jump_ms });
+                highest = time;
+            }
+        }
+        if let Some(ahead) = ahead {
+            found.ahead(chunk.partition, highest, ahead);
+        }
+        found
     }
 
     fn fate_of_time(&self, behind: i64) -> Fate {

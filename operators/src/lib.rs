@@ -27,6 +27,7 @@ pub mod ingest;
 pub mod key_group;
 pub mod key_map;
 pub mod latency;
+pub mod lateness;
 pub mod layout;
 pub mod micro_batch;
 pub mod model;

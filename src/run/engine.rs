@@ -12,6 +12,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
+use super::lateness::{self, foreseen};
 use super::options::{Exchange, RunOptions};
 use super::prepare::Prepared;
 use super::progress::Progress;
@@ -51,6 +52,8 @@ pub struct Ended {
     pub workers: usize,
     /// What the user should know of the data, and nothing failed on.
     pub warnings: Vec<String>,
+    /// How late rows were, for the summary.
+    pub lateness: Vec<(&'static str, String)>,
 }
 
 /// Time since 1970, as the system had it when the clock was made, and monotonic from there.
@@ -88,6 +91,9 @@ impl Engine {
         for warning in self.prepared.inputs.doubts().found() {
             eprintln!("warning: {warning}");
         }
+        if let Some(warning) = foreseen(&self.prepared) {
+            eprintln!("warning: {warning}");
+        }
         let started = Instant::now();
         let workers = self.options.workers.max(1);
         let progress =
@@ -112,7 +118,10 @@ impl Engine {
             eprintln!("warning: {warning}");
             warnings.push(warning);
         }
+        let Prepared { job, partition_names, .. } = self.prepared.as_ref();
+        let late = self.run.counters.lateness().so_far();
         Ok(Ended {
+            lateness: lateness::lines(&job.event, partition_names, &late),
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
             took: started.elapsed(),

@@ -29,6 +29,7 @@ pub struct Summary {
     /// Micro-batches that were scored.
     pub batches: u64,
     lines: Vec<(&'static str, String)>,
+    lateness: Vec<(&'static str, String)>,
     /// What was found strange in the data, and what results depend on that they should not.
     pub warnings: Vec<String>,
     /// Drifted columns by window, filled in from the snapshots.
@@ -46,6 +47,7 @@ impl Summary {
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
+            lateness: ended.lateness.clone(),
             warnings: ended.warnings.clone(),
             drift: Vec::new(),
             next: Vec::new(),
@@ -293,7 +295,7 @@ impl Display for Summary {
             thousands(skipped),
             thousands(dead_letters)
         )?;
-        for (name, value) in &self.lines {
+        for (name, value) in self.lines.iter().chain(&self.lateness) {
             writeln!(f, "  {name:<13} {value}")?;
         }
         for warning in &self.warnings {

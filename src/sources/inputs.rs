@@ -173,6 +173,22 @@ impl Inputs {
         }
     }
 
+    /// The file of the events with a row group furthest behind the ones before it, and how far (ms)
+    /// that is, as far as footers tell.
+    pub fn disorder(&self) -> Option<(String, i64)> {
+        let Kind::Parquet(parquet) = &self.streams[EVENTS].kind else { return None };
+        let behind = parquet.files.iter().flat_map(|file| {
+            let groups = file.groups.iter().filter(|group| group.highest_before > i64::MIN);
+            let behind = groups.filter_map(move |group| {
+                let (low, _) = group.times?;
+                Some((group.highest_before.saturating_sub(low), file))
+            });
+            behind.filter(|(behind_ms, _)| *behind_ms > 0)
+        });
+        let (behind_ms, file) = behind.max_by_key(|(behind_ms, _)| *behind_ms)?;
+        Some((file.path.display().to_string(), behind_ms))
+    }
+
     /// Which rows of the events count for nothing, if some may. An error is of a column that is not
     /// there, or was left out.
     ///

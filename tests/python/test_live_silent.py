@@ -50,6 +50,9 @@ def test_partitions_that_never_had_an_event_hold_nothing(broker, tmp_path):
     job = topics.job(tmp_path / "numbered.toml")
     abort(broker, topics.events, [event(0, ABORTED), event(1, ABORTED)])
     both = [event(number, number % 2) for number in range(2 * EVENTS)]
+    # It would make all that follow it late, but for the time of its message.
+    future = event(20_000_000, FIRST)._replace(timestamp=BEGIN_MS)
+    both.insert(10, future)
     with Live(broker, job, "--workers", 2) as live:
         live.wait_for("running: ")
         broker.produce(topics.events, both)
@@ -59,14 +62,25 @@ def test_partitions_that_never_had_an_event_hold_nothing(broker, tmp_path):
         assert live.measured("driftline_watermark_lag_seconds") == STEP_MS / 1000
         assert live.measured("driftline_message_lag_seconds") == 0
         # A first event goes by the late policy, and its partition holds the others from then on.
-        broker.produce(topics.events, [event(150, EMPTY), event(1_000, FIRST), event(999, SECOND)])
+        broker.produce(topics.events, [event(150, EMPTY)])
         wait_until(lambda: predictions(broker, topics).get(150) == "degraded", "a late one")
+        broker.produce(topics.events, [event(1_000, FIRST), event(999, SECOND)])
+        wait_until(lambda: live.measured("driftline_gate_rows") == 4, "all that wait")
+        assert 199 not in predictions(broker, topics)
         broker.produce(topics.events, [event(500, EMPTY)])
         wait_until(lambda: 199 in predictions(broker, topics), "what the empty one held")
         code, words = live.terminate()
     assert code == 0, words
     assert masked(words, topics) == []
     assert account(words)[-1] == 3, "events behind 500 and itself wait"
+
+    (letter,) = broker.consume(topics.dead_letters)
+    assert letter.header("__streams.errors.exception") == "too_early"
+    assert letter.header("__streams.errors.message") == (
+        f"{20_000_000 * STEP_MS} ms beyond the time of its own message, which is more than"
+        " event.future_horizon_ms = 86400000"
+    )
+    assert "degraded" not in [predictions(broker, topics)[number] for number in range(150)]
 
     # From behind the aborted events on; the partition that was empty has history now.
     text = job.read_text()

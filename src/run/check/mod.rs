@@ -13,6 +13,7 @@ use driftline_operators::watermark::EVENTS;
 use self::sheet::{NO_BREAK, Sheet};
 use super::baseline_file::BaselineFile;
 use super::drift::PreparedDrift;
+use super::lateness::foreseen;
 use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
 use super::plan::words;
@@ -48,7 +49,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         None => sheet.section("no model: the job can only export features", &[]),
     }
     sheet.line("");
-    for warning in prepared.inputs.doubts().found() {
+    for warning in prepared.inputs.doubts().found().into_iter().chain(foreseen(&prepared)) {
         sheet.line(&format!("warning: {warning}"));
     }
     sheet.line("the job is sound");
