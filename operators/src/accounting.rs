@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::latency::Latencies;
+use crate::lateness::Lateness;
 
 /// Counters of a run, shared by its workers; one method per thing that happens.
 ///
@@ -21,6 +22,7 @@ struct Inner {
     dead_letters: AtomicU64,
     pending: AtomicI64,
     late: AtomicU64,
+    lateness: Lateness,
     late_for_drift: Mutex<LateForDrift>,
     batches: Mutex<BatchSizes>,
     longest_wait_us: AtomicU64,
@@ -268,6 +270,11 @@ impl Counters {
 
     pub fn late(&self) -> u64 {
         self.0.late.load(Relaxed)
+    }
+
+    /// How late rows of the events were, scored or not.
+    pub fn lateness(&self) -> &Lateness {
+        &self.0.lateness
     }
 
     pub fn late_for_drift(&self) -> LateForDrift {

@@ -16,9 +16,11 @@ use crate::chunk::{Chunk, Undecoded};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
+use crate::lateness::{Ahead, LateRows};
 use crate::layout::EventLayout;
 use crate::partition_names::PartitionNames;
 use crate::settled::Settled;
+use crate::too_early::FutureHorizon;
 use crate::warm_up::WarmUp;
 use crate::watermark::Mark;
 
@@ -42,6 +44,7 @@ pub struct Admission {
     pub allowed_lateness_ms: i64,
     pub late: LatePolicy,
     pub late_horizon_ms: Option<i64>,
+    pub future_horizon: Option<FutureHorizon>,
     /// Rows before `to` (ms) that are no warm-up are scored and counted; warm-up from
     /// `warm_up_from` on feeds windows.
     pub warm_up: WarmUp,
@@ -59,6 +62,32 @@ pub struct Admitted {
     /// Rows of [`crate::dead_letter::SCHEMA`].
     pub dead_letters: RecordBatch,
     pub marks: Vec<Mark>,
+}
+
+/// What the fates of rows follow from, `[rows]` each.
+struct Judged<'a> {
+    times: &'a Int64Array,
+    beyond: &'a Int64Array,
+    passes: Option<&'a BooleanArray>,
+}
+
+impl Judged<'_> {
+    /// Whether the row has a time that counts.
+    fn counts(&self, row: usize) -> bool {
+        let has_time = self.times.is_valid(row) && self.times.value(row) != END_OF_TIME;
+        has_time && self.beyond.is_null(row)
+    }
+
+    /// Whether a row of that fate is late. One that is skipped is if the filter would have let it
+    /// through.
+    fn is_late(&self, fate: Fate, row: usize) -> bool {
+        match fate {
+            Fate::Keep { late } => late,
+            Fate::Dead(reason) => matches!(reason, Reason::Late | Reason::TooLate),
+            Fate::Skip => self.passes.is_none_or(|p| p.is_valid(row) && p.value(row)),
+            Fate::Outside => false,
+        }
+    }
 }
 
 /// What is done with one row.
@@ -87,11 +116,14 @@ impl Admission {
     ) -> Result<Admitted, ArrowError> {
         let times = self.event_times(&chunk.rows)?;
         let passes = self.passes_filter(&chunk.rows)?;
-        let (fates, highest) = self.fates(&times, passes.as_ref(), chunk.highest_before, passed);
+        let beyond = self.beyond(&chunk, &times)?;
+        let judged = Judged { times: &times, beyond: &beyond, passes: passes.as_ref() };
+        let (fates, highest) = self.fates(&judged, chunk.highest_before, passed);
         let rows = self.with_layout(&chunk, &times, &fates, read_at)?;
-        let dead_letters = self.dead_letters(&chunk, &rows, &fates)?;
+        let dead_letters = self.dead_letters(&chunk, &rows, &fates, &beyond)?;
         self.settled.read(&chunk);
         self.count(&chunk, &times, &fates);
+        self.counters.lateness().add(self.late_rows(&chunk, &judged, &fates, passed));
         let kept = BooleanArray::from_iter(
             fates.iter().map(|fate| Some(matches!(fate, Fate::Keep { .. }))),
         );
@@ -108,6 +140,16 @@ impl Admission {
         event_times(events.column(self.time_column))
     }
 
+    /// By how many ms each row is beyond the future horizon, null where it is not, `[rows]`.
+    fn beyond(&self, chunk: &Chunk, times: &Int64Array) -> Result<Int64Array, ArrowError> {
+        let Some(horizon) = &self.future_horizon else {
+            return Ok(Int64Array::new_null(times.len()));
+        };
+        let sent = horizon.sent(&chunk.rows, chunk.sent.as_ref())?;
+        let times = times.iter().enumerate();
+        Ok(times.map(|(row, time)| horizon.beyond(time?, &sent, row)).collect())
+    }
+
     fn passes_filter(&self, events: &RecordBatch) -> Result<Option<BooleanArray>, ArrowError> {
         let Some(filter) = &self.filter else { return Ok(None) };
         let passes = filter.evaluate(events.columns(), events.num_rows())?;
@@ -115,13 +157,8 @@ impl Admission {
     }
 
     /// The fate of each row, and the highest event time of the partition after the chunk.
-    fn fates(
-        &self,
-        times: &Int64Array,
-        passes: Option<&BooleanArray>,
-        highest_before: i64,
-        passed: i64,
-    ) -> (Vec<Fate>, i64) {
+    fn fates(&self, judged: &Judged, highest_before: i64, passed: i64) -> (Vec<Fate>, i64) {
+        let Judged { times, beyond, passes } = *judged;
         let mut highest = highest_before;
         // What is below the watermark is late: as if the partition had come that far by itself.
         let floor = passed.saturating_add(self.allowed_lateness_ms);
@@ -137,17 +174,52 @@ impl Admission {
                 let time = times.value(row);
                 let before = if passed == i64::MIN { highest } else { highest.max(floor) };
                 let behind = if before == i64::MIN { 0 } else { before.saturating_sub(time) };
-                highest = highest.max(time);
+                let is_too_early = beyond.is_valid(row);
+                if !is_too_early {
+                    highest = highest.max(time);
+                }
                 if time >= self.to || time < self.warm_up_from {
                     return Fate::Outside;
                 }
                 if passes.is_some_and(|p| p.is_null(row) || !p.value(row)) {
                     return Fate::Skip;
                 }
-                self.fate_of_time(behind)
+                match is_too_early {
+                    true => Fate::Dead(Reason::TooEarly),
+                    false => self.fate_of_time(behind),
+                }
             })
             .collect();
         (fates, highest)
+    }
+
+    /// The late rows of a chunk, and the rows that they are behind.
+    fn late_rows(&self, chunk: &Chunk, judged: &Judged, fates: &[Fate], passed: i64) -> LateRows {
+        let mut found = LateRows::default();
+        let floor = match passed {
+            i64::MIN => i64::MIN,
+            passed => passed.saturating_add(self.allowed_lateness_ms),
+        };
+        let (mut highest, mut ahead) = (chunk.highest_before, None);
+        for (row, fate) in fates.iter().enumerate().filter(|(row, _)| judged.counts(*row)) {
+            let time = judged.times.value(row);
+            if judged.is_late(*fate, row) && !self.is_warm_up(Some(time), chunk, row) {
+                let reached = (highest >= floor).then_some((chunk.partition, highest));
+                found.late(highest.max(floor).saturating_sub(time), reached);
+                if let Some(ahead) = ahead {
+                    found.ahead(chunk.partition, highest, ahead);
+                }
+            }
+            if time > highest {
+                let jump_ms = (highest > i64::MIN).then(|| time.saturating_sub(highest));
+                ahead = Some(Ahead { offset: chunk.offsets.value(row), jump_ms });
+                highest = time;
+            }
+        }
+        if let Some(ahead) = ahead {
+            found.ahead(chunk.partition, highest, ahead);
+        }
+        found
     }
 
     fn fate_of_time(&self, behind: i64) -> Fate {
@@ -196,6 +268,7 @@ impl Admission {
         chunk: &Chunk,
         rows: &RecordBatch,
         fates: &[Fate],
+        beyond: &Int64Array,
     ) -> Result<RecordBatch, ArrowError> {
         let mut letters = DeadLetters::new(self.partition_names.clone());
         if !self.is_bounded() {
@@ -212,6 +285,13 @@ impl Admission {
             let detail = match reason {
                 Reason::NoEventTime => {
                     "the record has no event time, or it is not a time".to_owned()
+                }
+                Reason::TooEarly => {
+                    let horizon = self.future_horizon.map_or(0, |horizon| horizon.horizon_ms);
+                    format!(
+                        "{} ms beyond the time of its own message, which is more than event.future_horizon_ms = {horizon}",
+                        beyond.value(row)
+                    )
                 }
                 Reason::TooLate => behind_by(self.late_horizon_ms.unwrap_or(0)),
                 _ => behind_by(self.allowed_lateness_ms),
@@ -347,6 +427,7 @@ mod tests {
             allowed_lateness_ms: 10,
             late,
             late_horizon_ms: Some(100),
+            future_horizon: None,
             warm_up: WarmUp::before(from),
             to,
             warm_up_from: from.saturating_sub(20),
@@ -373,6 +454,7 @@ mod tests {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent: None,
         }
     }
 
@@ -493,5 +575,36 @@ mod tests {
         assert_eq!(event_times(&text).unwrap().values(), &[1_000]);
         let float: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0]));
         assert!(event_times(&float).is_err());
+    }
+
+    #[test]
+    fn rows_of_the_future_are_dead_letters_and_make_nothing_late() {
+        let times = [Some(5), Some(60), Some(500), Some(61), None, Some(600), Some(111)];
+        let mut admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
+        let admit = |admission: &Admission, sent: Option<Vec<Option<i64>>>| {
+            let chunk = Chunk { sent: sent.map(Int64Array::from), ..chunk(&times, 0, i64::MIN) };
+            let admitted = admission.admit(chunk, i64::MIN, Duration::ZERO).unwrap();
+            let reasons = admitted.dead_letters.column_by_name("reason").unwrap();
+            let reasons: Vec<String> =
+                reasons.as_string::<i32>().iter().map(|r| r.unwrap().to_owned()).collect();
+            let highest = match admitted.marks[0].reached {
+                Reached::Time(time) => time,
+                other => panic!("{other:?}"),
+            };
+            (admitted.rows.num_rows(), reasons, highest, admission.counters.late())
+        };
+        let sent = vec![Some(10), Some(10), Some(10), Some(10), Some(10), None, Some(10)];
+        // Without a horizon one row makes others too late.
+        let (rows, reasons, highest, _) = admit(&admission, Some(sent.clone()));
+        assert_eq!((rows, highest), (4, 600));
+        assert_eq!(reasons, ["too_late", "no_event_time", "too_late"]);
+        admission.future_horizon = Some(FutureHorizon { horizon_ms: 100, sent_column: None });
+        let sent = vec![Some(10), Some(10), Some(10), Some(10), Some(10), Some(10), Some(10)];
+        let (rows, reasons, highest, late) = admit(&admission, Some(sent));
+        assert_eq!((rows, highest, late), (3, 61, 0));
+        assert_eq!(reasons, ["too_early", "no_event_time", "too_early", "too_early"]);
+        // What has no time of its own is not judged.
+        let (rows, _, highest, _) = admit(&admission, None);
+        assert_eq!((rows, highest), (4, 600));
     }
 }

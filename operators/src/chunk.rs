@@ -1,6 +1,6 @@
 //! Rows as a source read them.
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 
 use crate::watermark::{Mark, Reached};
 
@@ -45,6 +45,8 @@ pub struct Chunk {
     pub was_idle: bool,
     /// The partition is new to the run, and this is its first chunk.
     pub joined: bool,
+    /// When rows were sent, in ms since 1970, null where that is not known, `[rows]`; of messages.
+    pub sent: Option<Int64Array>,
 }
 
 impl Chunk {

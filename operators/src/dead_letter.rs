@@ -25,6 +25,8 @@ pub enum Reason {
     Late,
     /// The record is older than `late_horizon_ms`.
     TooLate,
+    /// The event time is more than `future_horizon_ms` beyond the time of the record's own message.
+    TooEarly,
     /// A feature the model needs is null and has no default.
     MissingFeature,
     /// The model refused the row.
@@ -40,6 +42,7 @@ impl Reason {
             Reason::NoEventTime => "no_event_time",
             Reason::Late => "late",
             Reason::TooLate => "too_late",
+            Reason::TooEarly => "too_early",
             Reason::MissingFeature => "missing_feature",
             Reason::ScoringFailed => "scoring_failed",
             Reason::TableRow => "table_row",

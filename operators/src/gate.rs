@@ -136,7 +136,7 @@ pub fn order_rows<'scope>(
     ordering: Ordering,
     run: &Run,
 ) -> Stream<'scope, u64, Rows> {
-    let Run { counters, failure, .. } = run.clone();
+    let Run { counters, failure, holding, .. } = run.clone();
     let Ordering { home, order, layout, warm_up, progress } = ordering;
     let mut gate = OrderGate::new(order, layout.order_columns(), layout.schema.clone());
     let schema = layout.schema.clone();
@@ -182,6 +182,7 @@ pub fn order_rows<'scope>(
                         note_event_time(&counters, &layout, &batch);
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     }
+                    holding.note(*capability.time(), &epochs.watermarks(), counters.gate_rows());
                 }
             }
         },

@@ -6,6 +6,7 @@ use crate::accounting::Counters;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::fault::Faults;
+use crate::holding::Holding;
 use crate::settled::Settled;
 
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub struct Run {
     pub clock: Arc<dyn Clock>,
     /// Of a live run; nobody asks a replay.
     pub settled: Settled,
+    pub holding: Holding,
 }
 
 impl Run {
@@ -26,6 +28,7 @@ impl Run {
             faults: Faults::default(),
             clock,
             settled: Settled::default(),
+            holding: Holding::default(),
         }
     }
 }

@@ -213,6 +213,11 @@ impl Watermarks {
         held
     }
 
+    /// How many partitions the watermark of the job follows from.
+    pub fn active(&self) -> usize {
+        self.waited_for().map(|stream| stream.active.len()).sum()
+    }
+
     /// The partitions whose highest event time is more than `skew_max_ms` above the lowest of the
     /// other active partitions of their stream.
     pub fn ahead(&self, skew_max_ms: i64) -> Vec<u32> {

@@ -181,10 +181,20 @@ pub struct Event {
     pub late: LatePolicy,
     pub late_horizon_ms: i64,
     pub idle_timeout_ms: Option<u64>,
+    pub future_horizon_ms: Option<i64>,
     pub columns: IndexMap<String, JsonType>,
 }
 
+/// How far event times of topics may be beyond those of their messages, where the job does not say:
+/// clocks are wrong by hours, and units of time by decades.
+const LIVE_FUTURE_HORIZON_MS: i64 = 86_400_000;
+
 impl Event {
+    /// How far the time of an event may be beyond that of its message (ms), of topics.
+    pub fn live_future_horizon_ms(&self) -> i64 {
+        self.future_horizon_ms.unwrap_or(LIVE_FUTURE_HORIZON_MS)
+    }
+
     /// How far behind its partition's highest event time (ms) a row may be that is still scored.
     pub fn reach_back_ms(&self) -> i64 {
         match self.late {

@@ -14,6 +14,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 
+use super::lateness::{self, foreseen};
 use super::options::{Exchange, RunOptions};
 use super::prepare::Prepared;
 use super::progress::Progress;
@@ -54,6 +55,8 @@ pub struct Ended {
     pub warnings: Vec<String>,
     /// Rows that are null because SQL failed on them, by feature.
     pub refused: Vec<(String, Refused)>,
+    /// How late rows were, for the summary.
+    pub lateness: Vec<(&'static str, String)>,
 }
 
 /// Time since 1970, as the system had it when the clock was made, and monotonic from there.
@@ -91,6 +94,9 @@ impl Engine {
         for warning in self.prepared.inputs.doubts().found() {
             eprintln!("warning: {warning}");
         }
+        if let Some(warning) = foreseen(&self.prepared) {
+            eprintln!("warning: {warning}");
+        }
         let started = Instant::now();
         let workers = self.options.workers.max(1);
         let progress =
@@ -115,7 +121,10 @@ impl Engine {
             eprintln!("warning: {warning}");
             warnings.push(warning);
         }
+        let Prepared { job, partition_names, .. } = self.prepared.as_ref();
+        let late = self.run.counters.lateness().so_far();
         Ok(Ended {
+            lateness: lateness::lines(&job.event, partition_names, &late),
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
             took: started.elapsed(),

@@ -30,6 +30,7 @@ pub struct Summary {
     /// Micro-batches that were scored.
     pub batches: u64,
     lines: Vec<(&'static str, String)>,
+    lateness: Vec<(&'static str, String)>,
     /// What was found strange in the data, and what results depend on that they should not.
     pub warnings: Vec<String>,
     /// Rows that are null because SQL failed on them, by feature.
@@ -49,6 +50,7 @@ impl Summary {
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
             lines: Vec::new(),
+            lateness: ended.lateness.clone(),
             warnings: ended.warnings.clone(),
             refused: ended.refused.clone(),
             drift: Vec::new(),
@@ -301,7 +303,7 @@ impl Display for Summary {
             thousands(skipped),
             thousands(dead_letters)
         )?;
-        for (name, value) in &self.lines {
+        for (name, value) in self.lines.iter().chain(&self.lateness) {
             writeln!(f, "  {name:<13} {value}")?;
         }
         for (name, Refused { rows, why }) in &self.refused {

@@ -11,7 +11,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
 
-use crate::run::live::CommitFailures;
+use crate::run::live::{CommitFailures, Holds};
 use crate::sinks::kafka::Producer;
 use crate::sources::kafka::live::Live;
 
@@ -60,6 +60,7 @@ pub struct Metrics {
     pub lags: Lags,
     pub commit_failures: CommitFailures,
     pub live: Arc<Live>,
+    pub holds: Holds,
     pub producer: Producer,
 }
 
@@ -87,7 +88,9 @@ impl Metrics {
     /// If a name or a label is not fit for that, which the tests see to.
     pub fn text(&self) -> Result<String> {
         let mut families = Vec::new();
-        for family in self.totals().into_iter().chain(self.sizes()).chain(self.cluster()) {
+        for family in
+            self.totals().into_iter().chain(self.sizes()).chain(self.cluster()).chain(self.times())
+        {
             families.extend(family.collect()?);
         }
         families.extend(self.durations());
@@ -110,6 +113,11 @@ impl Metrics {
             return Some("no broker can be reached".to_owned());
         }
         self.live.is_loading().then(|| "tables are being read".to_owned())
+    }
+
+    /// What it does not score, though it is ready.
+    pub fn reserve(&self) -> Option<String> {
+        self.holds.words()
     }
 
     fn totals(&self) -> Vec<Family> {
@@ -193,10 +201,6 @@ impl Metrics {
                 (vec![name.clone(), worker.to_string()], versions as f64)
             })
         });
-        let reached = counters.highest_event_time().map(|reached| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            now.as_secs_f64() - reached as f64 / 1e3
-        });
         vec![
             size(
                 "driftline_gate_rows",
@@ -234,12 +238,6 @@ impl Metrics {
                 &["table", "worker"],
                 tables.collect(),
             ),
-            size(
-                "driftline_watermark_lag_seconds",
-                "How far event time is behind the clock.",
-                &[],
-                reached.into_iter().flat_map(alone).collect(),
-            ),
         ]
     }
 
@@ -272,6 +270,51 @@ impl Metrics {
         ]
     }
 
+    /// How far things are behind in time.
+    fn times(&self) -> Vec<Family> {
+        let lag = Family::new(MetricType::GAUGE);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = now.as_millis() as i64;
+        let released = self.run.counters.highest_event_time();
+        let age = released.map(|reached| (now_ms - reached) as f64 / 1e3);
+        let messages = self.live.message_lags_ms(now_ms).into_iter();
+        let messages = messages.map(|(name, lag_ms)| (place_of(&name), lag_ms as f64 / 1e3));
+        let holds = self.holds.now().into_iter().flat_map(|hold| {
+            let waited = hold.since.elapsed().as_secs_f64();
+            hold.partitions.into_iter().map(move |name| (place_of(&name), waited))
+        });
+        let held = self.run.holding.held();
+        vec![
+            lag(
+                "driftline_watermark_lag_seconds",
+                "How far the watermark of the job is behind the highest event time that was read.",
+                &[],
+                held.and_then(|held| watermark_lag(held.highest, held.watermark))
+                    .into_iter()
+                    .flat_map(alone)
+                    .collect(),
+            ),
+            lag(
+                "driftline_message_lag_seconds",
+                "How old the messages are that are being read; 0 at the end of a partition.",
+                &["topic", "partition"],
+                messages.collect(),
+            ),
+            lag(
+                "driftline_event_age_seconds",
+                "How far the highest event time that was let out for scoring is behind the clock.",
+                &[],
+                age.into_iter().flat_map(alone).collect(),
+            ),
+            lag(
+                "driftline_watermark_hold_seconds",
+                "How long rows have waited for a partition that holds the watermark.",
+                &["topic", "partition"],
+                holds.collect(),
+            ),
+        ]
+    }
+
     fn durations(&self) -> Vec<MetricFamily> {
         let stages = self.run.counters.stage_durations();
         let stages = stages.iter().map(|(stage, durations)| {
@@ -293,6 +336,21 @@ impl Metrics {
             ),
         ]
     }
+}
+
+/// In seconds, where event times have come; infinite while there is no watermark.
+fn watermark_lag(highest: i64, watermark: i64) -> Option<f64> {
+    match (highest, watermark) {
+        (i64::MIN, _) => None,
+        (_, i64::MIN) => Some(f64::INFINITY),
+        (highest, watermark) => Some(highest.saturating_sub(watermark).max(0) as f64 / 1e3),
+    }
+}
+
+/// Topic and number of a partition, as labels.
+fn place_of(name: &str) -> Vec<String> {
+    let (topic, partition) = name.rsplit_once('/').unwrap_or((name, ""));
+    vec![topic.to_owned(), partition.to_owned()]
 }
 
 impl Family {
@@ -353,4 +411,23 @@ fn process() -> Vec<MetricFamily> {
     return prometheus::process_collector::ProcessCollector::for_self().collect();
     #[cfg(not(target_os = "linux"))]
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watermark_lags_behind_what_was_read() {
+        assert_eq!(watermark_lag(i64::MIN, i64::MIN), None);
+        assert_eq!(watermark_lag(5, i64::MIN), Some(f64::INFINITY));
+        assert_eq!(watermark_lag(5_500, 3_000), Some(2.5));
+        assert_eq!(watermark_lag(5, 6), Some(0.0));
+        assert_eq!(watermark_lag(5, i64::MAX), Some(0.0));
+    }
+
+    #[test]
+    fn a_topic_may_have_a_slash_before_its_partition_only() {
+        assert_eq!(place_of("a.b-c/17"), ["a.b-c", "17"]);
+    }
 }

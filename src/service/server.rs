@@ -74,7 +74,11 @@ async fn is_healthy(State(metrics): State<Arc<Metrics>>) -> Response {
 }
 
 async fn is_ready(State(metrics): State<Arc<Metrics>>) -> Response {
-    answer(metrics.sickness().or_else(|| metrics.unreadiness()))
+    match (metrics.sickness().or_else(|| metrics.unreadiness()), metrics.reserve()) {
+        // A partition that stays silent does not come back by taking the job out of service.
+        (None, Some(why)) => format!("ok, but {why}\n").into_response(),
+        (trouble, _) => answer(trouble),
+    }
 }
 
 /// 200, or 503 and why.

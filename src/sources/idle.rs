@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 /// How long a partition has been silent, and whether that has been said.
 #[derive(Clone, Debug)]
 pub struct Silence {
-    timeout: Duration,
+    /// How long it may be; for ever where there is none.
+    timeout: Option<Duration>,
     since: Instant,
     idle: bool,
 }
 
 impl Silence {
     /// A partition of which nothing has come by `now`.
-    pub fn new(timeout: Duration, now: Instant) -> Self {
+    pub fn new(timeout: Option<Duration>, now: Instant) -> Self {
         Silence { timeout, since: now, idle: false }
     }
 
@@ -29,9 +30,16 @@ impl Silence {
 
     /// Nothing has come by `now`. Whether the partition becomes idle with that; `true` once only.
     pub fn goes_on(&mut self, now: Instant) -> bool {
-        let becomes_idle = !self.idle && now.saturating_duration_since(self.since) >= self.timeout;
+        let silent_for = now.saturating_duration_since(self.since);
+        let becomes_idle = !self.idle && self.timeout.is_some_and(|timeout| silent_for >= timeout);
         self.idle |= becomes_idle;
         becomes_idle
+    }
+
+    /// Nothing will come for all that is known. Whether the partition becomes idle with that; `true`
+    /// once only.
+    pub fn is_final(&mut self) -> bool {
+        !std::mem::replace(&mut self.idle, true)
     }
 }
 
@@ -43,7 +51,7 @@ mod tests {
     fn a_partition_becomes_idle_once_and_wakes_once() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut silence = Silence::new(Duration::from_millis(100), start);
+        let mut silence = Silence::new(Some(Duration::from_millis(100)), start);
         assert!(!silence.goes_on(at(99)));
         assert!(silence.goes_on(at(100)));
         assert!(!silence.goes_on(at(500)));
@@ -54,9 +62,20 @@ mod tests {
     }
 
     #[test]
+    fn without_a_timeout_only_what_is_final_is_idle() {
+        let start = Instant::now();
+        let mut silence = Silence::new(None, start);
+        assert!(!silence.goes_on(start + Duration::from_secs(1_000_000)));
+        assert!(silence.is_final() && !silence.is_final());
+        assert!(!silence.goes_on(start + Duration::from_secs(2_000_000)));
+        assert!(silence.broken(start) && !silence.broken(start));
+        assert!(silence.is_final());
+    }
+
+    #[test]
     fn what_comes_in_time_keeps_a_partition_awake() {
         let start = Instant::now();
-        let mut silence = Silence::new(Duration::from_millis(100), start);
+        let mut silence = Silence::new(Some(Duration::from_millis(100)), start);
         for tick in 1..10 {
             let now = start + Duration::from_millis(tick * 99);
             assert!(!silence.goes_on(now), "tick {tick}");

@@ -5,8 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
+use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
@@ -25,7 +27,7 @@ use super::parquet::feed::ParquetFeed;
 use super::parquet::row_groups::PieceReader;
 use super::parquet::schedule::{Lane, Piece, schedule, without_rows};
 use super::replay::Replay;
-use super::stream::{Partition, StreamSpec};
+use super::stream::{Future, Partition, StreamSpec};
 use super::time_units::{Doubts, Watched};
 use super::{SourceError, failed};
 use crate::config::job::Format;
@@ -53,6 +55,7 @@ struct Stream {
     first_partition: u32,
     idle_timeout_ms: Option<u64>,
     allowed_lateness_ms: i64,
+    future: Option<Future>,
 }
 
 enum Kind {
@@ -168,6 +171,37 @@ impl Inputs {
             Kind::Parquet(parquet) => parquet.columns.unreadable().collect(),
             Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => Vec::new(),
         }
+    }
+
+    /// The file of the events with a row group furthest behind the ones before it, and how far (ms)
+    /// that is, as far as footers tell.
+    pub fn disorder(&self) -> Option<(String, i64)> {
+        let Kind::Parquet(parquet) = &self.streams[EVENTS].kind else { return None };
+        let behind = parquet.files.iter().flat_map(|file| {
+            let groups = file.groups.iter().filter(|group| group.highest_before > i64::MIN);
+            let behind = groups.filter_map(move |group| {
+                let (low, _) = group.times?;
+                Some((group.highest_before.saturating_sub(low), file))
+            });
+            behind.filter(|(behind_ms, _)| *behind_ms > 0)
+        });
+        let (behind_ms, file) = behind.max_by_key(|(behind_ms, _)| *behind_ms)?;
+        Some((file.path.display().to_string(), behind_ms))
+    }
+
+    /// Which rows of the events count for nothing, if some may. An error is of a column that is not
+    /// there, or was left out.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn future_horizon(&self) -> Result<Option<FutureHorizon>, ArrowError> {
+        let future = self.streams[EVENTS].future.as_ref();
+        future.map(|future| future.in_columns(&self.schema(EVENTS))).transpose()
+    }
+
+    /// The column that says when events were sent, if it is read.
+    pub fn sent_column(&self) -> Option<&str> {
+        self.streams[EVENTS].future.as_ref()?.sent_column.as_deref()
     }
 
     /// What has to be said of the columns of a stream that are read.
@@ -413,6 +447,7 @@ impl Stream {
             first_partition,
             idle_timeout_ms: spec.idle_timeout_ms,
             allowed_lateness_ms: spec.allowed_lateness_ms,
+            future: spec.future.clone(),
         })
     }
 

@@ -461,6 +461,7 @@ mod tests {
                 idle: Vec::new(),
                 was_idle: false,
                 joined: false,
+                sent: None,
             };
             Ok(Taken { chunk, highest })
         }

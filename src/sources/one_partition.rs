@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::{Chunk, Undecoded};
 use driftline_operators::ingest::Wake;
+use driftline_operators::too_early::FutureHorizon;
 
 use super::feed::{Feed, Offer, Taken};
 use super::idle::Silence;
@@ -37,6 +38,8 @@ pub enum Came {
     Fetching,
     /// Nothing, and nobody knows whether something will.
     Nothing,
+    /// The same, and it was made sure of: nothing waits for it if nothing ever came of it.
+    NothingAtAll,
     End,
 }
 
@@ -54,6 +57,8 @@ pub struct Records {
     pub deleted: Option<BooleanArray>,
     /// Records that are no events.
     pub undecoded: Vec<Undecoded>,
+    /// When each row was sent (ms), of messages, `[rows]`.
+    pub sent: Option<Int64Array>,
 }
 
 /// What is the same for all chunks of the partition.
@@ -64,6 +69,7 @@ pub struct Place {
     pub partition: u32,
     /// The column of event time.
     pub time_column: usize,
+    pub future: Option<FutureHorizon>,
 }
 
 /// Keeps what has come until it is taken.
@@ -71,7 +77,9 @@ pub struct OnePartition<R> {
     place: Place,
     reader: R,
     ended: bool,
-    silence: Option<Silence>,
+    silence: Silence,
+    /// Rows are known to be before those that are read, or may be.
+    has_history: bool,
     highest: i64,
     waiting: Option<Waiting>,
     /// It is new to the run, and that has to be said.
@@ -91,11 +99,20 @@ impl<R: Reader> OnePartition<R> {
             place,
             reader,
             ended: false,
-            silence: idle_timeout.map(|timeout| Silence::new(timeout, now)),
+            silence: Silence::new(idle_timeout, now),
+            has_history: true,
             highest: i64::MIN,
             waiting: None,
             has_joined: false,
         }
+    }
+
+    /// The same partition, of which nothing with a time is before what is read, unless
+    /// `has_history`. While nothing has come of it either, nothing waits for it once that was made
+    /// sure of; it is as one that was idle when its first row comes.
+    #[must_use]
+    pub fn with_history(self, has_history: bool) -> Self {
+        OnePartition { has_history, ..self }
     }
 
     /// The same partition, which joins a run that is under way.
@@ -111,13 +128,29 @@ impl<R: Reader> OnePartition<R> {
         rows_max: usize,
         was_sorted: Arc<AtomicBool>,
     ) -> OnePartition<InTimeOrder<R>> {
-        let OnePartition { place, reader, ended, silence, highest, waiting, has_joined } = self;
+        let OnePartition { place, reader, .. } = self;
         let reader = InTimeOrder::new(reader, &place.name, place.time_column, rows_max, was_sorted);
-        OnePartition { place, reader, ended, silence, highest, waiting, has_joined }
+        OnePartition {
+            place,
+            reader,
+            ended: self.ended,
+            silence: self.silence,
+            has_history: self.has_history,
+            highest: self.highest,
+            waiting: self.waiting,
+            has_joined: self.has_joined,
+        }
     }
 
     fn rows(&mut self, records: Records, now: Instant) -> Result<Waiting, SourceError> {
         let times = event_times(records.rows.column(self.place.time_column));
+        let times = times.and_then(|times| match &self.place.future {
+            Some(horizon) => {
+                let sent = horizon.sent(&records.rows, records.sent.as_ref())?;
+                Ok(horizon.counted(&times, &sent))
+            }
+            None => Ok(times),
+        });
         let times = times.map_err(|error| failed(&self.place.name, error))?;
         // Records without event time hold nothing up: they are read at once.
         let reached = highest(&times);
@@ -125,12 +158,12 @@ impl<R: Reader> OnePartition<R> {
         let highest = self.highest.max(reached.unwrap_or(i64::MIN));
         let mut chunk = self.chunk(records);
         self.highest = highest;
-        chunk.was_idle = self.silence.as_mut().is_some_and(|silence| silence.broken(now));
+        chunk.was_idle = self.silence.broken(now);
         Ok(Waiting { offer: Offer::Rows { partition: self.place.partition, lowest }, chunk })
     }
 
     fn chunk(&self, records: Records) -> Chunk {
-        let Records { rows, offsets, raw, envelopes, deleted, undecoded } = records;
+        let Records { rows, offsets, raw, envelopes, deleted, undecoded, sent } = records;
         Chunk {
             epoch: 0,
             stream: self.place.stream,
@@ -146,6 +179,7 @@ impl<R: Reader> OnePartition<R> {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent,
         }
     }
 }
@@ -167,13 +201,17 @@ impl<R: Reader> Feed for OnePartition<R> {
             Came::Records(records) => self.rows(*records, now)?,
             Came::Pending => return Ok(Offer::Pending),
             Came::Fetching => {
-                if let Some(silence) = &mut self.silence {
-                    silence.begins(now);
-                }
+                self.silence.begins(now);
                 return Ok(Offer::Nothing { partition });
             }
-            Came::Nothing => {
-                if !self.silence.as_mut().is_some_and(|silence| silence.goes_on(now)) {
+            came @ (Came::Nothing | Came::NothingAtAll) => {
+                let is_sure = matches!(came, Came::NothingAtAll);
+                let never_had_a_row = is_sure && !self.has_history && self.highest == i64::MIN;
+                let becomes_idle = match never_had_a_row {
+                    true => self.silence.is_final(),
+                    false => self.silence.goes_on(now),
+                };
+                if !becomes_idle {
                     return Ok(Offer::Nothing { partition });
                 }
                 let chunk = Chunk { idle: vec![partition], ..self.chunk(self.reader.none()) };

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use arrow::datatypes::TimeUnit;
+use arrow::datatypes::{Schema, TimeUnit};
+use arrow::error::ArrowError;
+use driftline_operators::too_early::FutureHorizon;
 use indexmap::IndexMap;
 
 use super::columns::ColumnUses;
@@ -39,6 +41,8 @@ pub struct StreamSpec {
     pub to: i64,
     /// Watermarks no longer wait for live input that has been silent for so long.
     pub idle_timeout_ms: Option<u64>,
+    /// Rows that count for nothing, if there may be such.
+    pub future: Option<Future>,
     /// What messages call `time`, such as `event.time`.
     pub time_key: String,
     /// What messages call `columns`, such as `[event.columns]`.
@@ -62,6 +66,26 @@ impl StreamSpec {
     /// Whether it is read from standard input.
     pub fn is_standard_input(&self) -> bool {
         self.own.is_none() && self.topics.is_none() && self.path.as_os_str() == "-"
+    }
+}
+
+/// How far (ms) event times may be beyond the time at which rows were sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Future {
+    pub horizon_ms: i64,
+    /// The column of that time; none where rows are messages.
+    pub sent_column: Option<String>,
+}
+
+impl Future {
+    /// With the column as a position in what is read.
+    ///
+    /// # Errors
+    /// If it is not among that.
+    pub fn in_columns(&self, schema: &Schema) -> Result<FutureHorizon, ArrowError> {
+        let sent_column =
+            self.sent_column.as_ref().map(|name| schema.index_of(name)).transpose()?;
+        Ok(FutureHorizon { horizon_ms: self.horizon_ms, sent_column })
     }
 }
 

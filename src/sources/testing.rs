@@ -92,6 +92,7 @@ pub fn spec(path: &Path) -> StreamSpec {
         from: i64::MIN,
         to: i64::MAX,
         idle_timeout_ms: None,
+        future: None,
         time_key: "event.time".to_owned(),
         columns_key: "[event.columns]".to_owned(),
         allowed_lateness_ms: 0,

@@ -42,6 +42,7 @@ fn spec(path: &Path, time: &str) -> StreamSpec {
         from: i64::MIN,
         to: i64::MAX,
         idle_timeout_ms: None,
+        future: None,
         time_key: "event.time".to_owned(),
         columns_key: "[event.columns]".to_owned(),
         allowed_lateness_ms: 0,

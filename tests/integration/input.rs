@@ -166,6 +166,7 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
         idle: Vec::new(),
         was_idle: false,
         joined: false,
+        sent: None,
     }
 }
 

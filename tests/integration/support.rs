@@ -185,6 +185,7 @@ impl Partition {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent: None,
         }
     }
 }
@@ -314,6 +315,7 @@ impl Source for Ticking {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent: None,
         })))
     }
 }
@@ -459,6 +461,7 @@ impl Setting {
             allowed_lateness_ms: self.allowed_lateness_ms,
             late: self.late,
             late_horizon_ms: Some(self.late_horizon_ms),
+            future_horizon: None,
             warm_up: WarmUp::none(),
             to: i64::MAX,
             warm_up_from: i64::MIN,

@@ -15,7 +15,7 @@ from support import ROOT, account
 
 GOOD = 200
 # The time of messages has nothing to do with that of events.
-SENT_MS = 1_234_567_890_123
+SENT_MS = 1_734_567_890_123
 TRACE = [("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
          ("tracestate", b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")]  # fmt: skip
 ERRORS = "__streams.errors."

@@ -300,6 +300,7 @@ mod tests {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent: None,
         }
     }
 

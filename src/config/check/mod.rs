@@ -50,6 +50,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     let late = LatePolicy::from(raw.event.late);
     at_least("event.allowed_lateness_ms", raw.event.allowed_lateness_ms, 0)?;
     at_least("event.late_horizon_ms", raw.event.late_horizon_ms, raw.event.allowed_lateness_ms)?;
+    at_least("event.future_horizon_ms", raw.event.future_horizon_ms.unwrap_or(0), 0)?;
     at_least("job.epoch_rows_max", raw.job.epoch_rows_max as i64, 1)?;
     at_least("job.epochs_in_flight_max", raw.job.epochs_in_flight_max as i64, 1)?;
     at_least("job.gate_rows_max", raw.job.gate_rows_max as i64, 1)?;
@@ -74,6 +75,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         late,
         late_horizon_ms: raw.event.late_horizon_ms,
         idle_timeout_ms: raw.event.idle_timeout_ms,
+        future_horizon_ms: raw.event.future_horizon_ms,
         columns: raw.event.columns,
     };
     let mut tables = check_tables(raw.tables, folder)?;

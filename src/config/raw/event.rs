@@ -36,6 +36,11 @@ pub struct EventSection {
     /// After so long (ms) without a row nothing waits for live input any more. For ever where it
     /// is not set.
     pub idle_timeout_ms: Option<u64>,
+    /// An event whose time is more than this (ms) beyond the time of its own message is a dead letter
+    /// and moves no watermark. Of topics a day where it is not set; of files it counts only where it
+    /// is set, and the column `kafka_timestamp` has the time of the message.
+    #[schemars(range(min = 0))]
+    pub future_horizon_ms: Option<i64>,
     /// Types of columns, whatever events come as. A number that is not declared is float64, but for
     /// ids and keys; a topic's columns are those that are declared. Of JSON a name may be the path
     /// to a member of an object: `"a.b"`.

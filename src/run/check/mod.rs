@@ -14,6 +14,7 @@ use driftline_operators::watermark::EVENTS;
 use self::sheet::{NO_BREAK, Sheet};
 use super::baseline_file::BaselineFile;
 use super::drift::PreparedDrift;
+use super::lateness::foreseen;
 use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
 use super::plan::words;
@@ -53,7 +54,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         let note = "log of one argument is base 10; ln is the natural logarithm";
         sheet.line(&format!("note: {key}: {note}"));
     }
-    for warning in prepared.inputs.doubts().found() {
+    for warning in prepared.inputs.doubts().found().into_iter().chain(foreseen(&prepared)) {
         sheet.line(&format!("warning: {warning}"));
     }
     sheet.line("the job is sound");

@@ -2,6 +2,7 @@
 
 mod committer;
 mod held_back;
+mod holds;
 mod open;
 mod places;
 mod watcher;
@@ -15,6 +16,7 @@ use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
 use driftline_operators::drift::snapshot;
+use driftline_operators::gate::Order;
 use driftline_operators::run::Run;
 use driftline_operators::score::Scoring;
 use driftline_operators::settled::Settled;
@@ -23,6 +25,8 @@ use timely::dataflow::{ProbeHandle, Scope};
 pub use self::committer::CommitFailures;
 use self::committer::Committer;
 use self::held_back::say_what_is_held_back;
+pub use self::holds::Holds;
+use self::holds::{Advice, HoldWatcher, HoldWatching};
 use self::places::Places;
 use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
@@ -73,6 +77,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let mut engine = Engine::new(prepared.clone(), &options);
     let places = prepared.inputs.event_places();
     engine.run.settled = Settled::of(places.iter().map(|(number, place)| (*number, place.first)));
+    engine.run.holding.watch();
     let producer = Producer::new(&reading.cluster)?;
     let lags = Lags::default();
     let known = Places::new(places.iter().cloned());
@@ -88,6 +93,16 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         lags: lags.clone(),
         refresh_interval: job.kafka.refresh_interval,
     })?;
+    let (holds, streams) = (Holds::default(), prepared.inputs.partitions().into_iter());
+    let _hold_watcher = (job.order == Order::EventTime).then(|| {
+        HoldWatcher::start(HoldWatching {
+            run: engine.run.clone(),
+            live: reading.live.clone(),
+            holds: holds.clone(),
+            names: prepared.partition_names.clone(),
+            advice: Advice::new(job, streams.map(|partition| partition.stream).collect()),
+        })
+    });
     let service = Service::start(
         job.listen,
         Metrics {
@@ -98,6 +113,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             lags,
             commit_failures,
             live: reading.live.clone(),
+            holds,
             producer: producer.clone(),
         },
     )?;

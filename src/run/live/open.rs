@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::datatypes::{Field, Schema};
+use driftline_operators::too_early::FutureHorizon;
 use rdkafka::consumer::BaseConsumer;
 
 use super::LiveOptions;
@@ -16,6 +17,7 @@ use crate::sources::columns::declared_type;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::back::{self, Reach};
 use crate::sources::kafka::begin::{self, Place};
+use crate::sources::kafka::history;
 use crate::sources::kafka::joins::Joins;
 use crate::sources::kafka::live::Live;
 use crate::sources::merge::Epochs;
@@ -97,6 +99,7 @@ fn read_back(
     let reach = Reach {
         windows_ms: job.windows_reach_ms(),
         allowed_lateness_ms: job.event.allowed_lateness_ms,
+        future: FutureHorizon { horizon_ms: job.event.live_future_horizon_ms(), sent_column: None },
     };
     let time = Arc::new(Schema::new(vec![time]));
     if job.looks_back_for_ever() {
@@ -104,7 +107,8 @@ fn read_back(
             "reading back from the first record that the topics hold: a feature looks back for ever"
         );
     }
-    let reached = back::reach_back(cluster, client, places, time, reach)?;
+    let reached = back::reach_back(cluster, client, places, time.clone(), reach)?;
+    history::look(cluster, client, places, &reached, &time)?;
     let highest = reached.into_iter().flatten().max();
     Ok(highest.map_or(i64::MIN, |highest| highest.saturating_add(1)))
 }

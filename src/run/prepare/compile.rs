@@ -64,7 +64,11 @@ pub fn compile(
         let values = &all.tables[lookups.table].table.values;
         used[lookups.table].extend(lookups.columns.iter().map(|&at| values[at].name().clone()));
     }
-    inputs.project(EVENTS, &Vec::from_iter(events_read(job, &all)))?;
+    let mut read = events_read(job, &all);
+    if let Some(sent) = inputs.sent_column() {
+        read.insert(column(&inputs.schema(EVENTS), "event.future_horizon_ms", "event", sent)?);
+    }
+    inputs.project(EVENTS, &Vec::from_iter(read))?;
     for (at, (table, used)) in all.tables.iter().zip(&used).enumerate() {
         inputs.project(at + 1, &Vec::from_iter(table_read(table, used)))?;
     }

@@ -11,8 +11,11 @@ use crate::config::{Job, Problem};
 use crate::run::options::{RunOptions, TopicUse};
 use crate::sources::columns::ColumnUses;
 use crate::sources::inputs::Inputs;
-use crate::sources::stream::{Required, StreamSpec, TopicSpec};
+use crate::sources::stream::{Future, Required, StreamSpec, TopicSpec};
 use crate::sources::unreadable;
+
+/// Of events in files: when the message was sent that an event came as.
+pub const SENT: &str = "kafka_timestamp";
 
 /// What messages call the declared columns of events.
 const EVENT_COLUMNS: &str = "[event.columns]";
@@ -35,6 +38,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
     };
     let event = &job.event;
     let EventKeys { keys, key_parts } = event_keys(job);
+    let future = future(job, options, topics.is_some());
     let events = StreamSpec {
         path: source.path,
         own: options.events.clone(),
@@ -47,10 +51,11 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
         columns: event.columns.clone(),
         keys,
         key_parts,
-        required: required_of_events(job),
+        required: required_of_events(job, future.as_ref()),
         from: warm_up_from(job, options),
         to: options.to(),
         idle_timeout_ms: event.idle_timeout_ms,
+        future,
         allowed_lateness_ms: event.allowed_lateness_ms,
     };
     let table_spec = |(at, (name, table, versions)): (usize, AsOf)| -> Result<StreamSpec> {
@@ -80,6 +85,7 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
             },
             to: options.to(),
             idle_timeout_ms: versions.idle_timeout_ms,
+            future: None,
             allowed_lateness_ms: versions.allowed_lateness_ms,
         })
     };
@@ -89,8 +95,18 @@ pub fn open(job: &Job, options: &RunOptions) -> Result<Inputs> {
     Ok(Inputs::open(events, tables, options.limit, job.epoch_rows_max)?.with_topics(topics))
 }
 
+/// Which events count for nothing. Requests are answered whatever their time.
+fn future(job: &Job, options: &RunOptions, are_messages: bool) -> Option<Future> {
+    let event = &job.event;
+    if are_messages {
+        return Some(Future { horizon_ms: event.live_future_horizon_ms(), sent_column: None });
+    }
+    let horizon_ms = event.future_horizon_ms.filter(|_| !options.on_request)?;
+    Some(Future { horizon_ms, sent_column: Some(SENT.to_owned()) })
+}
+
 /// What no event comes without.
-fn required_of_events(job: &Job) -> Vec<Required> {
+fn required_of_events(job: &Job, future: Option<&Future>) -> Vec<Required> {
     let event = &job.event;
     let shard_by = match &job.shard_by {
         ShardBy::Column(name) => Some(name),
@@ -101,6 +117,7 @@ fn required_of_events(job: &Job) -> Vec<Required> {
         (event.id.as_ref(), "event.id"),
         (event.key.as_ref(), "event.key"),
         (shard_by, "job.shard_by"),
+        (future.and_then(|future| future.sent_column.as_ref()), "event.future_horizon_ms"),
     ];
     named.into_iter().filter_map(|(column, key)| Some(Required::new(column?, key))).collect()
 }

@@ -21,6 +21,7 @@ use driftline_operators::key_group::key_type;
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::run::Run;
+use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
@@ -50,6 +51,7 @@ pub struct Prepared {
     filter: Option<Expression>,
     shard_by: Option<usize>,
     time_column: usize,
+    future_horizon: Option<FutureHorizon>,
 }
 
 impl Prepared {
@@ -84,6 +86,7 @@ impl Prepared {
             job: job.clone(),
             bounds: inputs::bounds(job, &inputs),
             time_column: schema.index_of(&job.event.time)?,
+            future_horizon: inputs.future_horizon()?,
             inputs,
             layout,
             plan: Arc::new(plan),
@@ -187,6 +190,7 @@ impl Prepared {
             filter: self.filter.clone(),
             allowed_lateness_ms: event.allowed_lateness_ms,
             late: event.late,
+            future_horizon: self.future_horizon,
             late_horizon_ms: (!options.on_request).then_some(event.late_horizon_ms),
             warm_up: self.warm_up(options),
             to: options.to(),

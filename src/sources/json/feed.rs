@@ -40,6 +40,7 @@ pub fn json_feed(
         stream: json.partition.stream,
         partition,
         time_column: json.time_column()?,
+        future: json.future_horizon()?,
     };
     let reader = JsonReader { name, decoder: json.decoder()?, lines, live: json.live };
     Ok(OnePartition::new(place, reader, idle_timeout.filter(|_| json.live), now))
@@ -61,6 +62,7 @@ impl JsonReader {
             raw: Some(Arc::new(raw) as ArrayRef),
             envelopes: None,
             deleted: None,
+            sent: None,
             undecoded: undecoded.collect(),
             rows: decoded.events,
         })
@@ -85,6 +87,7 @@ impl Reader for JsonReader {
             raw: Some(Arc::new(BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()))),
             envelopes: None,
             deleted: None,
+            sent: None,
             undecoded: Vec::new(),
         }
     }

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_operators::admit::event_times;
+use driftline_operators::too_early::FutureHorizon;
 use indexmap::{IndexMap, IndexSet};
 
 use crate::config::job::Format;
@@ -32,7 +33,7 @@ use crate::sources::files::{InputFile, describe, is_canonical_integer};
 use crate::sources::json::decoder::{LineDecoder, event_schema};
 use crate::sources::json::learn::Learned;
 use crate::sources::json::lines::{Line, Lines, header_of};
-use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
 
 /// Times (ms) of lines, as far as they have one.
@@ -71,6 +72,7 @@ pub struct JsonLines {
     read_as: Vec<Field>,
     schema: SchemaRef,
     uses: ColumnUses,
+    future: Option<Future>,
     lines: Mutex<Option<Lines>>,
     /// Times (ms) of the lines that were looked at.
     pub sampled_times: Vec<i64>,
@@ -209,6 +211,7 @@ impl JsonLines {
             schema,
             read_as: fields,
             uses,
+            future: spec.future.clone(),
             lines: Mutex::new(Some(lines)),
         })
     }
@@ -230,6 +233,15 @@ impl JsonLines {
     pub fn time_column(&self) -> Result<usize, SourceError> {
         let time = self.uses.time.as_deref().unwrap_or_default();
         self.schema.index_of(time).map_err(|error| failed(&self.partition.name, error))
+    }
+
+    /// Which rows count for nothing, if some may.
+    ///
+    /// # Errors
+    /// If the column that says so was left out by [`JsonLines::project`].
+    pub fn future_horizon(&self) -> Result<Option<FutureHorizon>, SourceError> {
+        let future = self.future.as_ref().map(|future| future.in_columns(&self.schema));
+        future.transpose().map_err(|error| failed(&self.partition.name, error))
     }
 
     /// Reads only `columns`, by position in the schema.

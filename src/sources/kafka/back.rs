@@ -7,9 +7,11 @@
 
 use std::sync::Arc;
 
+use arrow::array::Int64Array;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use driftline_operators::admit::{event_times, highest};
+use driftline_operators::too_early::FutureHorizon;
 use rdkafka::consumer::BaseConsumer;
 
 use super::begin::Place;
@@ -28,6 +30,8 @@ const LOOKED_AT: u64 = 64;
 pub struct Reach {
     pub windows_ms: i64,
     pub allowed_lateness_ms: i64,
+    /// Rows beyond it count for nothing.
+    pub future: FutureHorizon,
 }
 
 impl Reach {
@@ -55,7 +59,7 @@ pub fn reach_back(
     time: SchemaRef,
     reach: Reach,
 ) -> Result<Vec<Option<i64>>, SourceError> {
-    let looking = Looking { cluster, client, time };
+    let looking = Looking { cluster, client, time, future: reach.future };
     let halvings = places.iter().map(|place| Halving { behind: place.low, of_use: place.first });
     let mut halvings: Vec<Halving> = halvings.collect();
     let reached = looking.reached(places)?;
@@ -120,6 +124,7 @@ struct Looking<'a> {
     client: &'a Arc<BaseConsumer<Told>>,
     /// The column of event time, as JSON has it.
     time: SchemaRef,
+    future: FutureHorizon,
 }
 
 impl Looking<'_> {
@@ -158,6 +163,7 @@ impl Looking<'_> {
         let new = || JsonColumns::new(self.time.clone());
         let columns: Result<Vec<_>, _> = places.iter().map(|_| new()).collect();
         let mut columns = columns.map_err(|error| named(&error))?;
+        let mut sent: Vec<Vec<Option<i64>>> = vec![Vec::new(); places.len()];
         // Which of the places are looked at.
         let looked_at =
             stretches.iter().enumerate().filter(|(_, stretch)| stretch.from < stretch.to);
@@ -174,15 +180,17 @@ impl Looking<'_> {
             let Item::Message(message) = item else { return true };
             if message.offset() < stretches[at].to {
                 // What is no event has no time.
-                let _ = columns[at].push(message.value().unwrap_or_default());
+                if columns[at].push(message.value().unwrap_or_default()).is_ok() {
+                    sent[at].push(message.sent_ms());
+                }
             }
             message.offset() + 1 < stretches[at].to
         })?;
-        let of = |mut columns: JsonColumns| {
-            let rows = columns.finish()?;
-            Ok(highest(&event_times(rows.column(0))?))
+        let of = |(mut columns, sent): (JsonColumns, Vec<Option<i64>>)| {
+            let times = event_times(columns.finish()?.column(0))?;
+            Ok(highest(&self.future.counted(&times, &Int64Array::from(sent))))
         };
-        let found: Result<Vec<_>, ArrowError> = columns.into_iter().map(of).collect();
+        let found: Result<Vec<_>, ArrowError> = columns.into_iter().zip(sent).map(of).collect();
         found.map_err(|error| named(&error))
     }
 }

@@ -28,12 +28,15 @@ pub struct Place {
     pub first: u64,
     /// The offset of the first record that was there.
     pub low: u64,
+    /// Whether an event is known to be before the beginning, or may be.
+    pub has_history: bool,
 }
 
 impl Place {
     /// Of a topic that nobody has been asked about.
     pub fn unknown(topic: &str) -> Self {
-        Place { topic: topic.to_owned(), partition: 0, read_from: 0, first: 0, low: 0 }
+        let topic = topic.to_owned();
+        Place { topic, partition: 0, read_from: 0, first: 0, low: 0, has_history: false }
     }
 
     pub fn name(&self) -> String {
@@ -77,8 +80,8 @@ pub fn events(
             (None, Start::Committed | Start::Earliest, _) => low,
         };
         let first = within(wanted, low, high, &format!("{topic}/{partition}"));
-        let place = Place { topic: topic.to_owned(), partition, read_from: first, first, low };
-        places.push(place);
+        let (topic, has_history) = (topic.to_owned(), first > low);
+        places.push(Place { topic, partition, read_from: first, first, low, has_history });
     }
     Ok(places)
 }
@@ -149,7 +152,7 @@ pub fn table(
     let place = |partition: i32| {
         let (low, _) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
         let topic = topic.to_owned();
-        Ok(Place { topic, partition, read_from: low, first: low, low })
+        Ok(Place { topic, partition, read_from: low, first: low, low, has_history: false })
     };
     list.elements().iter().map(|found| place(found.partition())).collect()
 }

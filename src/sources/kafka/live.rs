@@ -1,11 +1,17 @@
 //! What the sources of a live run share over all workers of the process.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::passed::Passed;
 use crate::kafka::Health;
+
+/// How long the end of a partition has been looked at since the first event came, by when one of
+/// which nothing ever came is taken to stay empty: producers that begin do so on all partitions at
+/// about the same time, and none of these must be late because another came a moment before.
+pub const EMPTY_FOR: Duration = Duration::from_secs(1);
 
 /// Whether the end of the input has come, and whether tables have been read so far that events can
 /// begin.
@@ -22,6 +28,18 @@ pub struct Live {
     loading: AtomicUsize,
     last_came: Mutex<Instant>,
     caught_up: AtomicBool,
+    /// When the first event came of any partition.
+    began: OnceLock<Instant>,
+    /// Of the events, by the name of the partition.
+    newest: Mutex<BTreeMap<String, Arc<Newest>>>,
+}
+
+/// The newest message that was read of a partition.
+#[derive(Default)]
+struct Newest {
+    /// Its own time, ms; 0 before the first that has one.
+    time_ms: AtomicI64,
+    is_at_end: AtomicBool,
 }
 
 impl Live {
@@ -40,12 +58,38 @@ impl Live {
             loading: AtomicUsize::new(eager),
             last_came: Mutex::new(Instant::now()),
             caught_up: AtomicBool::new(false),
+            began: OnceLock::new(),
+            newest: Mutex::default(),
         }
     }
 
     /// One more partition of the events is read.
     pub fn joined(&self) {
         self.behind.fetch_add(1, Relaxed);
+    }
+
+    /// An event has come, with its time.
+    pub fn event_came(&self, now: Instant) {
+        self.began.get_or_init(|| now);
+    }
+
+    /// By the name of each partition of the events how old (ms) the newest message is that was read of
+    /// it, by its own time; 0 for a partition that was read to its end.
+    pub fn message_lags_ms(&self, now_ms: i64) -> Vec<(String, i64)> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let lags = newest.iter().filter_map(|(name, newest)| {
+            let time_ms = newest.time_ms.load(Relaxed);
+            match newest.is_at_end.load(Relaxed) {
+                true => Some((name.clone(), 0)),
+                // Nothing is known of a partition before its first message.
+                false => (time_ms > 0).then(|| (name.clone(), (now_ms - time_ms).max(0))),
+            }
+        });
+        lags.collect()
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.began.get().is_some()
     }
 
     /// Whether events have to wait for eager tables.
@@ -81,6 +125,9 @@ pub struct Reach {
     number: Option<u32>,
     /// The offset behind the last message.
     read_to: u64,
+    /// Since when its end has been looked at without a doubt.
+    at_end_since: Option<Instant>,
+    newest: Arc<Newest>,
 }
 
 /// What a partition is of.
@@ -93,9 +140,15 @@ pub enum Of {
 }
 
 impl Reach {
-    /// Of a partition that nothing has been read of.
-    pub fn new(live: Arc<Live>, of: Of) -> Self {
-        Reach { live, of, is_at_end: false, number: None, read_to: 0 }
+    /// Of the partition of that name, of which nothing has been read.
+    pub fn new(live: Arc<Live>, of: Of, name: &str) -> Self {
+        let newest = Arc::new(Newest::default());
+        if of == Of::Events {
+            let mut all = live.newest.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(name.to_owned(), newest.clone());
+        }
+        let (number, read_to) = (None, 0);
+        Reach { live, of, is_at_end: false, number, read_to, at_end_since: None, newest }
     }
 
     /// The same, of a partition of the events that is read from `first`.
@@ -124,8 +177,33 @@ impl Reach {
         self.is_at_end
     }
 
-    /// Messages have come.
-    pub fn came(&mut self) {
+    /// Events have come, with their times.
+    pub fn events_came(&self) {
+        if self.of == Of::Events {
+            self.live.event_came(Instant::now());
+        }
+    }
+
+    /// Nobody knows at the moment whether there is more.
+    pub fn in_doubt(&mut self) {
+        self.at_end_since = None;
+    }
+
+    /// Nothing more has come by `now`. Whether that has been so for [`EMPTY_FOR`] since the first
+    /// event came.
+    pub fn stays_at_end(&mut self, now: Instant) -> bool {
+        let at_end_since = *self.at_end_since.get_or_insert(now);
+        let began = self.live.began.get();
+        began.is_some_and(|&began| {
+            now.saturating_duration_since(began.max(at_end_since)) >= EMPTY_FOR
+        })
+    }
+
+    /// Messages have come, the newest of them sent at `time_ms`.
+    pub fn came(&mut self, time_ms: i64) {
+        self.in_doubt();
+        self.newest.time_ms.fetch_max(time_ms, Relaxed);
+        self.newest.is_at_end.store(false, Relaxed);
         if std::mem::take(&mut self.is_at_end) && self.of == Of::Events {
             self.live.behind.fetch_add(1, Relaxed);
         }
@@ -134,6 +212,7 @@ impl Reach {
 
     /// There are no more messages at the moment.
     pub fn at_end(&mut self) {
+        self.newest.is_at_end.store(true, Relaxed);
         if std::mem::replace(&mut self.is_at_end, true) {
             return;
         }
@@ -162,20 +241,20 @@ mod tests {
     #[test]
     fn the_end_has_come_when_all_events_are_read_and_none_has_come_for_long() {
         let live = live(Some(Duration::ZERO), 2, 0);
-        let mut reaches = [0, 1].map(|_| Reach::new(live.clone(), Of::Events));
-        let mut table = Reach::new(live.clone(), Of::Table);
+        let mut reaches = [0, 1].map(|_| Reach::new(live.clone(), Of::Events, "t/0"));
+        let mut table = Reach::new(live.clone(), Of::Table, "t/0");
         table.at_end();
         reaches[0].at_end();
         reaches[0].at_end();
         assert!(!live.has_caught_up());
         reaches[1].at_end();
-        reaches[0].came();
+        reaches[0].came(0);
         assert!(!live.has_caught_up());
-        table.came();
+        table.came(0);
         reaches[0].at_end();
         assert!(live.has_caught_up());
         // What comes afterwards is too late.
-        reaches[0].came();
+        reaches[0].came(0);
         assert!(live.has_caught_up());
     }
 
@@ -193,17 +272,56 @@ mod tests {
     }
 
     #[test]
+    fn an_end_counts_from_the_first_event_on_and_anew_after_a_doubt() {
+        let live = live(None, 2, 0);
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut reach = Reach::new(live.clone(), Of::Table, "t/0");
+        // Nothing waits while no event has come.
+        assert!(!reach.stays_at_end(at(0)) && !reach.stays_at_end(at(60_000)));
+        Reach::new(live.clone(), Of::Table, "t/0").events_came();
+        assert!(!live.has_begun());
+        live.event_came(at(60_000));
+        live.event_came(at(60_900));
+        assert!(!reach.stays_at_end(at(60_999)));
+        assert!(reach.stays_at_end(at(61_000)));
+        reach.in_doubt();
+        assert!(!reach.stays_at_end(at(70_000)) && !reach.stays_at_end(at(70_999)));
+        assert!(reach.stays_at_end(at(71_000)));
+        reach.came(0);
+        assert!(!reach.stays_at_end(at(80_000)));
+    }
+
+    #[test]
     fn events_wait_for_the_first_end_of_each_partition_of_an_eager_table() {
         let live = live(None, 1, 2);
-        let mut tables = [0, 1].map(|_| Reach::new(live.clone(), Of::EagerTable));
+        let mut tables = [0, 1].map(|_| Reach::new(live.clone(), Of::EagerTable, "t/0"));
         tables[0].at_end();
-        tables[0].came();
+        tables[0].came(0);
         tables[0].at_end();
         assert!(live.is_loading());
-        tables[1].came();
+        tables[1].came(0);
         tables[1].at_end();
         assert!(!live.is_loading());
-        tables[1].came();
+        tables[1].came(0);
         assert!(!live.is_loading());
+    }
+
+    #[test]
+    fn messages_are_as_old_as_the_newest_that_was_read_until_the_end() {
+        let live = live(None, 2, 0);
+        let mut reaches = ["t/0", "t/1"].map(|name| Reach::new(live.clone(), Of::Events, name));
+        Reach::new(live.clone(), Of::Table, "u/0").came(5);
+        assert_eq!(live.message_lags_ms(1_000), []);
+        reaches[0].came(700);
+        reaches[0].came(600);
+        reaches[1].at_end();
+        let lags = |first| vec![("t/0".to_owned(), first), ("t/1".to_owned(), 0)];
+        assert_eq!(live.message_lags_ms(1_000), lags(300));
+        assert_eq!(live.message_lags_ms(600), lags(0));
+        reaches[0].at_end();
+        assert_eq!(live.message_lags_ms(1_000), lags(0));
+        reaches[0].came(900);
+        assert_eq!(live.message_lags_ms(1_000), lags(100));
     }
 }

@@ -5,6 +5,7 @@
 //! | `begin` | where each partition begins: what is committed, an end, an instant, an offset |
 //! | `back` | how far before that windows have to be fed from |
 //! | `ends` | how far partitions go |
+//! | `history` | whether anything ever came of a partition before it begins |
 //! | `queue` | the messages of one partition, without an allocation for each |
 //! | `reader` | messages to rows |
 //! | `joins` | partitions that come while a run reads the topic |
@@ -16,6 +17,7 @@
 pub mod back;
 pub mod begin;
 pub mod ends;
+pub mod history;
 pub mod instant;
 pub mod joins;
 pub mod live;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use driftline_operators::too_early::FutureHorizon;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -61,6 +64,7 @@ pub struct Form {
     tombstones: Option<Tombstones>,
     is_eager: bool,
     idle_timeout: Option<Duration>,
+    future: Option<FutureHorizon>,
 }
 
 impl KafkaStream {
@@ -103,6 +107,10 @@ impl KafkaStream {
                 .map(|key| Tombstones { key: key.clone(), time: spec.time.clone() }),
             is_eager: topics.is_eager,
             idle_timeout: spec.idle_timeout_ms.map(Duration::from_millis),
+            future: spec
+                .future
+                .as_ref()
+                .map(|future| FutureHorizon { horizon_ms: future.horizon_ms, sent_column: None }),
         };
         Ok(KafkaStream { partitions: partitions.collect(), places, form })
     }
@@ -154,6 +162,7 @@ impl Form {
         let time = self.uses.time.as_deref().unwrap_or_default();
         let in_stream = InStream {
             time_column: self.schema.index_of(time).map_err(|error| failed(&name, error))?,
+            future: self.future,
             name: name.clone(),
             stream: self.stream,
             partition: number,
@@ -164,11 +173,12 @@ impl Form {
             (Some(_), true) => Of::EagerTable,
         };
         let reach = match of {
-            Of::Events => Reach::new(live.clone(), of).from(number, place.read_from),
-            _ => Reach::new(live.clone(), of),
+            Of::Events => Reach::new(live.clone(), of, &name).from(number, place.read_from),
+            _ => Reach::new(live.clone(), of, &name),
         };
         let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
-        Ok(OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now()))
+        let partition = OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now());
+        Ok(partition.with_history(place.has_history))
     }
 }
 

@@ -122,9 +122,15 @@ impl<'a> Message<'a> {
 
     /// In ms since 1970; 0 if the message has no time.
     pub fn time_ms(&self) -> i64 {
+        self.sent_ms().unwrap_or(0)
+    }
+
+    /// In ms since 1970, if the message has a time.
+    pub fn sent_ms(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive.
-        unsafe { sys::rd_kafka_message_timestamp(self.0, &mut kind) }.max(0)
+        let time = unsafe { sys::rd_kafka_message_timestamp(self.0, &mut kind) };
+        (time >= 0).then_some(time)
     }
 
     /// Names and values.

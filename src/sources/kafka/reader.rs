@@ -1,9 +1,11 @@
 //! Messages of one partition to rows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, UInt64Array,
+};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -62,6 +64,7 @@ pub struct KafkaReader {
 #[derive(Default)]
 struct Taken {
     offsets: Vec<u64>,
+    sent: Vec<Option<i64>>,
     raw: Bytes,
     envelopes: Bytes,
     deleted: Vec<bool>,
@@ -71,6 +74,8 @@ struct Taken {
     bytes: usize,
     /// The offset behind the last.
     behind: u64,
+    /// The time (ms) of the newest; 0 if none has one.
+    newest_ms: i64,
 }
 
 /// A column of bytes that grows.
@@ -137,7 +142,7 @@ impl KafkaReader {
             }
         }
         if taken.messages > 0 {
-            reach.came();
+            reach.came(taken.newest_ms);
             reach.read_to(taken.behind);
         }
         if let Some((behind, next)) = ended
@@ -179,14 +184,20 @@ impl KafkaReader {
         let Decoding { schema, uses, .. } = &self.decoding;
         // What does not fit its column was found out when it was read.
         let rows = self.columns.finish().and_then(|rows| normalise(&rows, schema, uses));
+        let rows = rows.map_err(named)?.rows;
+        let times = uses.time.as_ref().and_then(|time| rows.column_by_name(time));
+        if times.is_some_and(|times| times.null_count() < times.len()) {
+            self.reach.events_came();
+        }
         let is_table = self.decoding.tombstones.is_some();
         Ok(Records {
-            rows: rows.map_err(named)?.rows,
+            rows,
             offsets: UInt64Array::from(taken.offsets),
             raw: Some(taken.raw.finish().map_err(named)?),
             envelopes: Some(taken.envelopes.finish().map_err(named)?),
             deleted: is_table.then(|| BooleanArray::from(taken.deleted)),
             undecoded: taken.undecoded,
+            sent: Some(Int64Array::from(taken.sent)),
         })
     }
 }
@@ -203,6 +214,7 @@ impl Taken {
         columns: &mut JsonColumns,
         tombstones: Option<&Tombstones>,
     ) {
+        self.newest_ms = self.newest_ms.max(message.time_ms());
         let envelope = &mut self.envelopes.values;
         let envelope_from = envelope.len();
         encode(envelope, message.time_ms(), message.key(), message.headers());
@@ -210,7 +222,7 @@ impl Taken {
         if size > MESSAGE_BYTES_MAX {
             envelope.truncate(envelope_from);
             let why = format!("the message has {size} bytes, more than {MESSAGE_BYTES_MAX}");
-            return self.keep(message.offset(), None, envelope_from, Err(why));
+            return self.keep(message, None, envelope_from, Err(why));
         }
         let (read, deletes) = match (message.value(), tombstones) {
             (Some(value), _) => (columns.push(value), false),
@@ -220,24 +232,26 @@ impl Taken {
             }
             (None, None) => (Err("the message has no value".to_owned()), false),
         };
-        self.keep(message.offset(), message.value(), envelope_from, read.map(|()| deletes));
+        self.keep(message, message.value(), envelope_from, read.map(|()| deletes));
     }
 
     /// Keeps a message, the envelope of which was written last, from `envelope_from` on. `read` says
     /// whether its row deletes, or why there is none.
     fn keep(
         &mut self,
-        offset: u64,
+        message: &Message,
         value: Option<&[u8]>,
         envelope_from: usize,
         read: Result<bool, String>,
     ) {
+        let offset = message.offset();
         self.messages += 1;
         self.behind = offset + 1;
         self.bytes += value.map_or(0, <[u8]>::len) + self.envelopes.values.len() - envelope_from;
         match read {
             Ok(deletes) => {
                 self.offsets.push(offset);
+                self.sent.push(message.sent_ms());
                 self.deleted.push(deletes);
                 self.raw.values.extend(value.unwrap_or_default());
                 self.raw.end_row();
@@ -300,9 +314,13 @@ impl Reader for KafkaReader {
             return Ok(Came::End);
         }
         // Nobody knows what there is while brokers are away.
-        Ok(match self.reach.is_at_end() && !self.reach.live().health.is_in_doubt() {
-            true => Came::Nothing,
-            false => Came::Fetching,
+        if !self.reach.is_at_end() || self.reach.live().health.is_in_doubt() {
+            self.reach.in_doubt();
+            return Ok(Came::Fetching);
+        }
+        Ok(match self.reach.stays_at_end(Instant::now()) {
+            true => Came::NothingAtAll,
+            false => Came::Nothing,
         })
     }
 
@@ -319,6 +337,7 @@ impl Reader for KafkaReader {
                 .as_ref()
                 .map(|_| BooleanArray::from(Vec::<bool>::new())),
             undecoded: Vec::new(),
+            sent: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::sources::columns::{Sound, check_time};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::own::{EventSource, Next, OwnEvents};
 use crate::sources::stored_columns::StoredColumns;
-use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
 
 /// What messages and dead letters call the partition of such events.
@@ -22,6 +22,7 @@ pub struct OwnStream {
     pub partition: Partition,
     pub columns: StoredColumns,
     events: OwnEvents,
+    future: Option<Future>,
 }
 
 impl OwnStream {
@@ -40,7 +41,8 @@ impl OwnStream {
         let columns = StoredColumns::new(&stored, spec.uses())
             .map_err(|error| failed(NAME, without_prefixes(&error.to_string())))?;
         let partition = Partition { stream, name: NAME.to_owned(), floor: i64::MIN };
-        Ok(OwnStream { partition, columns, events: events.clone() })
+        let (events, future) = (events.clone(), spec.future.clone());
+        Ok(OwnStream { partition, columns, events, future })
     }
 
     /// Begins to read; events are read once.
@@ -61,6 +63,12 @@ impl OwnStream {
             stream: self.partition.stream,
             partition,
             time_column: self.columns.time_column().map_err(|error| failed(NAME, error))?,
+            future: self
+                .future
+                .as_ref()
+                .map(|future| future.in_columns(self.columns.schema()))
+                .transpose()
+                .map_err(|error| failed(NAME, error))?,
         };
         let reader = OwnReader {
             source,
@@ -114,7 +122,15 @@ impl OwnReader {
         let offsets = UInt64Array::from_iter_values(first..self.read);
         let sound = self.columns.arrange(&stored).and_then(|all| all.sound(&stored, offsets));
         let Sound { rows, offsets, undecoded } = sound.map_err(|error| failed(NAME, error))?;
-        Ok(Records { rows, offsets, raw: None, envelopes: None, deleted: None, undecoded })
+        Ok(Records {
+            rows,
+            offsets,
+            raw: None,
+            envelopes: None,
+            deleted: None,
+            undecoded,
+            sent: None,
+        })
     }
 }
 
@@ -144,6 +160,7 @@ impl Reader for OwnReader {
             raw: None,
             envelopes: None,
             deleted: None,
+            sent: None,
             undecoded: Vec::new(),
         }
     }

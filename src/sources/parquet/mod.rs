@@ -8,6 +8,7 @@ mod nesting;
 pub mod row_groups;
 pub mod schedule;
 mod time_order;
+mod too_early;
 pub mod types;
 pub mod whole_file;
 pub mod whole_folder;
@@ -20,7 +21,7 @@ use crate::sources::files::{InputFile, describe};
 use crate::sources::parquet::folder::FolderColumns;
 use crate::sources::parquet::footers::FileFooter;
 use crate::sources::parquet::schedule::{Group, Lane};
-use crate::sources::stream::{Partition, StreamSpec};
+use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
 
 /// Parquet files, read together by name of column. A file with statistics of the event time is a
@@ -31,6 +32,7 @@ pub struct ParquetStream {
     pub partitions: Vec<Partition>,
     /// What is wanted of each partition.
     pub lanes: Vec<Lane>,
+    pub future: Option<Future>,
 }
 
 impl ParquetStream {
@@ -59,6 +61,10 @@ impl ParquetStream {
             let mut files = footers.iter_mut().enumerate();
             files.try_for_each(|(at, footer)| time_order::look_at(footer, at, &columns))?;
         }
+        if let Some(future) = &spec.future {
+            let mut files = footers.iter_mut().enumerate();
+            files.try_for_each(|(at, footer)| too_early::look_at(footer, at, &columns, future))?;
+        }
         let members = group_into_partitions(&mut footers);
         let partition = |files: &Vec<usize>| Partition {
             stream,
@@ -71,7 +77,8 @@ impl ParquetStream {
             Lane { stream, partition, groups: groups.collect() }
         });
         let lanes = lanes.collect();
-        Ok(ParquetStream { files: footers.into(), columns, partitions, lanes })
+        let (files, future) = (footers.into(), spec.future.clone());
+        Ok(ParquetStream { files, columns, partitions, lanes, future })
     }
 
     /// The files of a table whose rows are not in order of time.

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchReader, UInt64Array};
+use arrow::array::{Int64Array, RecordBatch, RecordBatchReader, UInt64Array};
 use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
 use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::Chunk;
 use parquet::arrow::ProjectionMask;
@@ -22,6 +23,7 @@ use crate::sources::parquet::schedule::Piece;
 use crate::sources::parquet::time_order;
 use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::sorted_rows::SortedRows;
+use crate::sources::stream::Future;
 use crate::sources::{SourceError, damaged, failed};
 
 /// Row groups of a stream that are open at a time; the one that was not read for longest is closed,
@@ -40,6 +42,7 @@ pub struct PieceReader {
     sorted: HashMap<usize, SortedRows>,
     /// Counts pieces, to know which group was not read for longest.
     pieces_read: u64,
+    future: Option<Future>,
     /// The highest event time (ms) of each partition so far.
     highest: HashMap<u32, i64>,
 }
@@ -56,6 +59,7 @@ impl PieceReader {
         PieceReader {
             files: stream.files.clone(),
             columns: stream.columns.clone(),
+            future: stream.future.clone(),
             batch_rows: epoch_rows_max,
             groups_open_max: GROUPS_OPEN_MAX,
             open: HashMap::new(),
@@ -86,7 +90,9 @@ impl PieceReader {
         let arranged = self.columns.arrange(&stored, piece.file, file).map_err(|e| error(&e))?;
         let time_column = self.columns.time_column().map_err(|e| error(&e))?;
         // Of all rows: that one is refused does not make those after it less late.
-        let times = event_times(arranged.rows.column(time_column)).map_err(|e| error(&e))?;
+        let times = event_times(arranged.rows.column(time_column));
+        let times = times.and_then(|times| self.counted(times, &arranged.rows));
+        let times = times.map_err(|e| error(&e))?;
         let known = self.highest.get(&piece.partition).copied().unwrap_or(i64::MIN);
         // The groups before may be another worker's; the footer knows.
         let starts = piece.skip == 0 && group.times.is_some() && !file.is_sorted;
@@ -110,8 +116,16 @@ impl PieceReader {
             idle: Vec::new(),
             was_idle: false,
             joined: false,
+            sent: None,
         };
         Ok(Taken { chunk, highest })
+    }
+
+    /// The times of rows without those that are too early.
+    fn counted(&self, times: Int64Array, rows: &RecordBatch) -> Result<Int64Array, ArrowError> {
+        let Some(future) = &self.future else { return Ok(times) };
+        let horizon = future.in_columns(rows.schema_ref())?;
+        Ok(horizon.counted(&times, &horizon.sent(rows, None)?))
     }
 
     /// The stored columns of a piece of a file that is sorted, and where the rows stand in the file.

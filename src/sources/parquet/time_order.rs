@@ -143,10 +143,10 @@ impl Seen {
 
 /// Lowest and highest time (ms), if there is any.
 #[derive(Default)]
-struct Range(Option<(i64, i64)>);
+pub(super) struct Range(pub(super) Option<(i64, i64)>);
 
 impl Range {
-    fn add(&mut self, times: &Int64Array) {
+    pub(super) fn add(&mut self, times: &Int64Array) {
         for time in times.iter().flatten().filter(|&time| time != END_OF_TIME) {
             let (low, high) = self.0.unwrap_or((time, time));
             self.0 = Some((low.min(time), high.max(time)));
@@ -156,7 +156,7 @@ impl Range {
 
 /// Says in `groups` what their times are. One without any holds nothing up: it is where the one
 /// before it ends, or at `low`, where the file begins.
-fn set_times(groups: &mut [RowGroup], ranges: &[Option<(i64, i64)>], low: i64) {
+pub(super) fn set_times(groups: &mut [RowGroup], ranges: &[Option<(i64, i64)>], low: i64) {
     let mut highest = None;
     for (group, range) in groups.iter_mut().zip(ranges) {
         let at = highest.unwrap_or(low);
@@ -209,7 +209,7 @@ fn times_of_group(
 }
 
 /// What row groups hold in the wanted columns, as it is stored.
-fn read_groups(
+pub(super) fn read_groups(
     file: &FileFooter,
     columns: &FolderColumns,
     groups: Vec<usize>,

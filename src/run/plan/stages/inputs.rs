@@ -146,7 +146,10 @@ fn add_watermark(graph: &mut Graph, job: &Job) {
 pub(super) fn add_dead_letters(graph: &mut Graph, prepared: &Prepared) {
     let job = &prepared.job;
     let late = (job.event.late == LatePolicy::DeadLetter).then_some(Reason::Late);
-    let of_events = [Some(Reason::NoEventTime), late, Some(Reason::TooLate)];
+    let of_topics = job.source.as_ref().is_some_and(|source| source.topics.is_some());
+    let judges = of_topics || job.event.future_horizon_ms.is_some();
+    let early = judges.then_some(Reason::TooEarly);
+    let of_events = [Some(Reason::NoEventTime), late, Some(Reason::TooLate), early];
     let label = reasons(prepared, EVENTS, of_events.into_iter().flatten());
     graph.rows(ids::ADMIT, ids::DEAD_LETTERS, &label);
     let tables = job.tables.values().enumerate().filter(|(_, table)| table.versions.is_some());
