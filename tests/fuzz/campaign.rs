@@ -34,7 +34,7 @@ fn quiet_where_guarded() {
     ONCE.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !driftline::sources::parquet::guard::is_guarded() {
+            if !driftline_operators::guarded::is_guarded() {
                 report(panic);
             }
         }));

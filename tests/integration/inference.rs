@@ -209,9 +209,9 @@ fn check(input: &Input, job: &Job, habit: Habit, results: &Results, calls: &Call
     assert_eq!(watched as u64, scored, "{name}: what drift and alerts see");
     match habit {
         Habit::RefusesAll | Habit::Miscounts(_) => assert_eq!(scored, 0, "{name}"),
-        Habit::RefusesRows(_) | Habit::FailsNowAndThen(_) | Habit::NoNumbers(_) => {
-            assert!(dead > 2, "{name}: {dead}");
-        }
+        Habit::RefusesRows(_) | Habit::NoNumbers(_) => assert!(dead > 2, "{name}: {dead}"),
+        // A half of a batch that failed by chance mostly succeeds: who is refused is told above.
+        Habit::FailsNowAndThen(_) => {}
         Habit::RefusesBatchesOver(_) => assert_eq!(dead, 0, "{name}"),
     }
 }

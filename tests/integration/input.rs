@@ -11,6 +11,7 @@ use driftline_operators::chunk::{Chunk, Undecoded};
 use driftline_operators::ingest::Source;
 use driftline_operators::watermark::EVENTS;
 
+use crate::job::place_of;
 use crate::record::Origin;
 use crate::support::{MakeChunk, Random, Scripted, events};
 
@@ -155,7 +156,7 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
         epoch,
         stream: EVENTS,
         partition,
-        rows: columns(&read.iter().map(|(_, event)| *event).collect::<Vec<_>>()),
+        rows: columns(&read, partition),
         offsets: UInt64Array::from_iter_values(read.iter().map(|(offset, _)| *offset)),
         raw: None,
         envelopes: None,
@@ -170,7 +171,9 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
     }
 }
 
-fn columns(rows: &[&Event]) -> RecordBatch {
+fn columns(read: &[(u64, &Event)], partition: u32) -> RecordBatch {
+    let rows: Vec<&Event> = read.iter().map(|(_, event)| *event).collect();
+    let origins = read.iter().map(|(offset, _)| place_of((partition, *offset)));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(
             rows.iter().map(|r| r.time.map(|ms| ms * 1_000)).collect::<TimestampMicrosecondArray>(),
@@ -178,6 +181,7 @@ fn columns(rows: &[&Event]) -> RecordBatch {
         Arc::new(rows.iter().map(|r| r.id).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| r.key.as_deref()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|r| r.value).collect::<Float64Array>()),
+        Arc::new(Float64Array::from_iter_values(origins)),
     ];
     RecordBatch::try_new(events(&[]).schema(), columns).unwrap()
 }

@@ -58,8 +58,7 @@ pub fn place_of((partition, offset): Origin) -> f64 {
 
 /// [`place_of`] as a feature.
 pub fn place() -> FeatureDeclaration {
-    let place = "CAST(__partition AS BIGINT) * 100000 + CAST(__offset AS BIGINT)";
-    required("place", Definition::Sql(place.to_owned()))
+    required("place", Definition::Column("origin".to_owned()))
 }
 
 /// What came out of a job.

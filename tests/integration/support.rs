@@ -87,6 +87,8 @@ fn event_schema() -> Schema {
         Field::new("id", DataType::Int64, true),
         Field::new("key", DataType::Utf8, true),
         Field::new("value", DataType::Float64, true),
+        // A number that tells a record from all others, where one is asked for.
+        Field::new("origin", DataType::Float64, true),
     ])
 }
 
@@ -103,6 +105,7 @@ pub fn events(rows: &[Row]) -> RecordBatch {
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.id))),
         Arc::new(rows.iter().map(|r| r.key.as_deref()).collect::<StringArray>()),
         Arc::new(rows.iter().map(|r| r.value).collect::<Float64Array>()),
+        Arc::new(Float64Array::new_null(rows.len())),
     ];
     RecordBatch::try_new(Arc::new(event_schema()), columns).unwrap()
 }

@@ -21,7 +21,7 @@ id = "id"
 [event.columns]
 t = "int64"
 month = "int64"
-s = "string"
+s = "utf8"
 [sources.events]
 path = "events.jsonl"
 {features}
@@ -91,7 +91,7 @@ def test_a_row_that_sql_refuses_is_null_alone_and_counted(tmp_path, workers):
         assert got.keyed == len(same) if month else pd.isna(got.keyed)
     refused = "100 rows null (Month value '13' is out of range)"
     assert sql_errors(said) == [
-        "hex: 140 rows null (Failed to decode from hex: Odd number of digits)",
+        "hex: 140 rows null (Failed to decode from hex: Invalid character 'x' at position 1)",
         f"key {MONTH}::bigint: {refused}",
         f"total: {refused}",
         f"y: {refused}",
@@ -109,7 +109,7 @@ def test_a_filter_that_fails_on_a_row_skips_it(tmp_path):
 
 
 def test_a_row_that_deletes_from_a_table_by_sql_that_fails_deletes_nothing(tmp_path):
-    events = [{"t": at, "id": f"e{at}", "month": 1, "s": "k"} for at in (5, 15, 25)]
+    events = [{"t": at, "id": f"e{at:02}", "month": 1, "s": "k"} for at in (5, 15, 25)]
     changes = [(0, 4, 1.0), (10, 13, 2.0), (20, 3, 3.0)]
     lines = (json.dumps({"at": at, "k": "k", "m": m, "v": v}) + "\n" for at, m, v in changes)
     (tmp_path / "table.jsonl").write_text("".join(lines))
@@ -222,7 +222,7 @@ def test_keys_not_seen_for_the_longest_are_forgotten_and_that_is_said(tmp_path):
     job = write(tmp_path, rows, features=EVER.replace('last" }', 'last", max_keys = 1 }'))
     (one, said), (four, said_by_four) = export(job, 1), export(job, 4)
     pd.testing.assert_frame_equal(one, four)
-    forgotten = r"; (\d+) forgotten, over max_keys\)"
+    forgotten = r"; ([\d,]+) forgotten, over max_keys\)"
     assert re.search(forgotten, said)[1] == re.search(forgotten, said_by_four)[1]
     wanted = pd.DataFrame(rows).set_index("id").groupby("s").t.diff().sort_index()
     known = one.since.notna()
