@@ -28,11 +28,11 @@ pub fn say_what_is_held_back<'a>(topics: &Topics, places: impl Iterator<Item = &
     }
 }
 
-/// Of each place where the first open transaction begins, and the high watermark.
-fn both_ends(
-    topics: &Topics,
-    places: &[&Place],
-) -> Result<Vec<(Option<u64>, Option<u64>)>, SourceError> {
+/// Where the first open transaction of a partition begins, and its high watermark.
+type BothEnds = (Option<u64>, Option<u64>);
+
+/// Of each place, as far as its broker says.
+fn both_ends(topics: &Topics, places: &[&Place]) -> Result<Vec<BothEnds>, SourceError> {
     let Topics { cluster, group, .. } = topics;
     let named = || places.iter().map(|place| (place.topic.as_str(), place.partition));
     let ask = |client| ends(&client, named(), ANSWER_TIMEOUT).map_err(|e| cluster.failed(&e));

@@ -76,7 +76,7 @@ impl Watching {
         }
     }
 
-    /// `silent`: the partitions whose broker did not answer the last time.
+    /// `silent`: the partitions whose broker did not answer when it was asked for them alone.
     fn refresh(&self, client: &BaseConsumer<Told>, silent: &mut BTreeSet<u32>) {
         for (topic, known) in self.places.by_topic() {
             let count = self.topics.cluster.partitions(client, &topic, ANSWER_TIMEOUT);
@@ -92,17 +92,18 @@ impl Watching {
         let places: Vec<(u32, Place)> = places.collect();
         let all = places.iter().map(|(_, place)| (place.topic.as_str(), place.partition));
         let found = match ends(client, all, ANSWER_TIMEOUT) {
-            Ok(found) => places.iter().map(|(number, _)| *number).zip(found).collect(),
+            Ok(found) => {
+                let numbers = places.iter().map(|(number, _)| *number);
+                numbers.zip(found).filter_map(|(number, end)| Some((number, end?))).collect()
+            }
             // One broker that is away must not hide what the others know.
             Err(_) => one_by_one(&places, silent, ANSWER_TIMEOUT, |place, timeout| {
                 let ends = client.fetch_watermarks(&place.topic, place.partition, timeout);
                 ends.ok().and_then(|(_, high)| u64::try_from(high).ok())
             }),
         };
-        let is_silent = |number: &u32| found.get(number).copied().flatten().is_none();
-        *silent = settled.keys().copied().filter(is_silent).collect();
         let lags = places.into_iter().filter_map(|(number, place)| {
-            let end = found.get(&number).copied().flatten()?;
+            let end: &u64 = found.get(&number)?;
             Some(((place.topic, place.partition), end.saturating_sub(settled[&number])))
         });
         self.lags.replace(lags.collect());
@@ -119,22 +120,34 @@ impl Watching {
     }
 }
 
-/// The ends of places, asked for one by one and `within` so long in all, those that were silent the last
-/// time last; `None` of those that do not answer. `ask` may take as long as it is given.
+/// The ends of places, asked for one by one and `within` so long in all, those that were silent when
+/// they were asked before last. `ask` may take as long as it is given.
 fn one_by_one(
     places: &[(u32, Place)],
-    silent: &BTreeSet<u32>,
+    silent: &mut BTreeSet<u32>,
     within: Duration,
     mut ask: impl FnMut(&Place, Duration) -> Option<u64>,
-) -> BTreeMap<u32, Option<u64>> {
+) -> BTreeMap<u32, u64> {
     let began = Instant::now();
     let mut places: Vec<&(u32, Place)> = places.iter().collect();
     places.sort_by_key(|(number, _)| silent.contains(number));
-    let found = places.into_iter().map(|(number, place)| {
+    let mut found = BTreeMap::new();
+    for (number, place) in places {
         let left = within.saturating_sub(began.elapsed()).min(ONE_TIMEOUT);
-        (*number, if left.is_zero() { None } else { ask(place, left) })
-    });
-    found.collect()
+        if left.is_zero() {
+            break;
+        }
+        match ask(place, left) {
+            Some(end) => {
+                found.insert(*number, end);
+                silent.remove(number);
+            }
+            None => {
+                silent.insert(*number);
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -142,31 +155,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_that_does_not_answer_hides_no_other_and_takes_no_more_time_than_there_is() {
+    fn partitions_that_do_not_answer_hide_no_others_and_take_no_more_time_than_there_is() {
         let place = |partition| Place { partition, ..Place::unknown("t") };
-        let places: Vec<(u32, Place)> = (0..40).map(|n| (n, place(n as i32))).collect();
-        let is_away = |partition: i32| partition % 2 == 0;
-        let mut silent = BTreeSet::new();
-        for round in 0..2 {
-            let began = Instant::now();
-            let mut waited = Duration::ZERO;
-            let found =
-                one_by_one(&places, &silent, Duration::from_millis(20), |place, timeout| {
-                    if !is_away(place.partition) {
-                        return Some(place.partition as u64);
-                    }
-                    std::thread::sleep(timeout);
-                    waited += timeout;
-                    None
-                });
-            assert!(waited <= began.elapsed());
-            assert_eq!(found.len(), 40);
-            assert_eq!(found[&0], None);
-            silent = found.iter().filter(|(_, end)| end.is_none()).map(|(n, _)| *n).collect();
-            if round == 1 {
-                let wanted = |n| (!is_away(n as i32)).then_some(u64::from(n));
-                assert_eq!(found, (0..40).map(|n| (n, wanted(n))).collect());
-            }
+        let places: Vec<(u32, Place)> = (0..12).map(|n| (n, place(n as i32))).collect();
+        let is_away = |number: u32| number.is_multiple_of(2);
+        let (mut silent, within) = (BTreeSet::new(), Duration::from_millis(20));
+        let mut found = BTreeMap::new();
+        // Each that is away takes all the time of a round.
+        for round in 0..=6 {
+            let mut waited = 0;
+            found = one_by_one(&places, &mut silent, within, |place, timeout| {
+                if !is_away(place.partition as u32) {
+                    return Some(place.partition as u64 * 10);
+                }
+                std::thread::sleep(timeout);
+                waited += 1;
+                None
+            });
+            assert_eq!(waited, 1, "round {round}");
         }
+        let there = (0..12).filter(|n| !is_away(*n));
+        assert_eq!(found, there.map(|n| (n, u64::from(n) * 10)).collect());
+        assert_eq!(silent, (0..12).filter(|n| is_away(*n)).collect());
     }
 }
