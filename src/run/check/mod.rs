@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::model_input::ModelInput;
 use driftline_operators::watermark::EVENTS;
 
@@ -40,7 +41,7 @@ pub fn describe(job: &Arc<Job>) -> Result<String> {
         Some(parts) => {
             add_model(&mut sheet, &prepared, parts);
             if let Some(drift) = &job.drift {
-                PreparedDrift::new(job, parts, (i64::MIN, i64::MAX))?;
+                PreparedDrift::new(job, parts, Coverage::ALL)?;
                 add_drift(&mut sheet, drift, &parts.watched.names)?;
             }
             outputs(&mut sheet, job);
