@@ -503,7 +503,7 @@ mod tests {
         };
         assert_eq!(lowest(&[Some(505), None, Some(500)], i64::MIN), [Reached::From(500)]);
         assert_eq!(lowest(&[Some(600), Some(601)], 600), []);
-        assert_eq!(lowest(&[Some(700), Some(595)], 600), [Reached::From(595)]);
+        assert_eq!(lowest(&[Some(650), Some(595)], 600), [Reached::From(595)]);
         // One that is too late for anything is no beginning.
         assert_eq!(lowest(&[Some(20)], 600), []);
         assert_eq!(lowest(&[None], i64::MIN), []);
