@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use driftline_operators::accounting::Counters;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::coverage::Coverage;
@@ -29,6 +29,13 @@ impl PreparedDrift {
     /// If the baseline cannot be read, or lacks a column.
     pub fn new(job: &Job, parts: &ScoringParts, coverage: Coverage) -> Result<Option<Self>> {
         let Some(drift) = &job.drift else { return Ok(None) };
+        if !drift.baseline.is_file() {
+            bail!(
+                "{}: there is no such baseline (drift.baseline); make it with `driftline baseline {}`",
+                drift.baseline.display(),
+                job.path.display()
+            );
+        }
         let file = BaselineFile::read(&drift.baseline)?;
         let names = parts.watched.names.clone();
         let comparison = |name: &String| {
