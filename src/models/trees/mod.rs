@@ -203,8 +203,8 @@ mod tests {
             "a branch reads feature 1 of 1"
         );
         assert_eq!(
-            refusal(vec![branch(0, f32::INFINITY, 1, 2), leaf(), leaf()]),
-            "a branch has the threshold inf"
+            refusal(vec![branch(0, f32::NAN, 1, 2), leaf(), leaf()]),
+            "a branch has the threshold NaN"
         );
         assert_eq!(refusal(vec![Node::Leaf(vec![(1, 1.0)])]), "a leaf adds to output 1 of 1");
     }
