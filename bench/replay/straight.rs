@@ -28,7 +28,7 @@ use driftline_operators::layout::EventLayout;
 use driftline_operators::prediction::{self, ScoredColumns};
 use driftline_operators::score::Scoring;
 use driftline_operators::watched::Watched;
-use driftline_operators::watermark::EVENTS;
+use driftline_operators::watermark::{EVENTS, Span};
 
 use crate::stages::Stages;
 use crate::versions::TableVersions;
@@ -227,12 +227,14 @@ impl Drift {
     }
 
     fn issue(&mut self, watermark: i64) -> Result<()> {
+        // Which windows are partial is not looked at.
+        let seen = Span { first: i64::MIN, last: i64::MAX };
         for partial in self.panes.close(watermark) {
             self.windows.add(partial);
         }
         let issued = self.windows.issue(watermark, &self.prepared.format);
         if !issued.is_empty() {
-            self.sink.write(&self.prepared.format.batch(&issued)?)?;
+            self.sink.write(&self.prepared.format.batch(&issued, seen)?)?;
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ struct Inner {
     inference_us: AtomicU64,
     stages: StageDurations,
     event_time_reached: EventTime,
+    event_times: Mutex<Option<(i64, i64)>>,
     scored_by_worker: Mutex<Vec<u64>>,
     gate_rows: AtomicI64,
     gate_rows_most: AtomicI64,
@@ -155,6 +156,22 @@ impl BatchSizes {
 impl Counters {
     pub fn rows_read(&self, rows: u64) {
         self.0.read.fetch_add(rows, Relaxed);
+    }
+
+    /// Event times (ms) of rows that were read, whether they are counted or not.
+    pub fn event_times_there(&self, times: impl Iterator<Item = i64>) {
+        let Some((first, last)) = times.map(|t| (t, t)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        else {
+            return;
+        };
+        let mut there = self.0.event_times.lock().unwrap_or_else(|p| p.into_inner());
+        let (lowest, highest) = there.unwrap_or((first, last));
+        *there = Some((lowest.min(first), highest.max(last)));
+    }
+
+    /// The first and last of them.
+    pub fn event_times(&self) -> Option<(i64, i64)> {
+        *self.0.event_times.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     pub fn rows_skipped(&self, rows: u64) {

@@ -132,7 +132,7 @@ impl Admission {
         } else {
             filter_record_batch(&rows, &kept)?
         };
-        Ok(Admitted { rows, dead_letters, marks: chunk.marks(highest) })
+        Ok(Admitted { rows, dead_letters, marks: chunk.marks(highest, lowest(&times, &fates)) })
     }
 
     /// Event times in ms, null where the record has none, `[rows]`.
@@ -331,11 +331,20 @@ impl Admission {
         if !self.is_bounded() {
             read += self.undecoded(chunk).count() as u64;
         }
+        if self.is_bounded() {
+            self.counters.event_times_there(times.iter().flatten().filter(|&t| t != END_OF_TIME));
+        }
         self.counters.rows_read(read);
         self.counters.rows_skipped(skipped.len() as u64);
         self.settled.settle(chunk.partition, skipped);
         self.counters.rows_late(late);
     }
+}
+
+/// The lowest event time of rows that are no dead letters, those that are passed over among them.
+fn lowest(times: &Int64Array, fates: &[Fate]) -> Option<i64> {
+    let told = times.iter().zip(fates).filter(|(_, fate)| !matches!(fate, Fate::Dead(_)));
+    told.filter_map(|(time, _)| time).filter(|&time| time != END_OF_TIME).min()
 }
 
 fn behind_by(millis: i64) -> String {
@@ -561,6 +570,25 @@ mod tests {
         assert_eq!(admission.counters.account().read, 2);
         assert_eq!(admitted.dead_letters.num_rows(), 0);
         assert_eq!(admitted.marks[0].reached, Reached::Time(200));
+        // What is passed over says how far the events reach.
+        assert_eq!(admitted.marks[1].reached, Reached::From(70));
+        assert_eq!(admission.counters.event_times(), Some((70, 200)));
+    }
+
+    #[test]
+    fn where_events_begin_is_said_again_only_for_rows_below_those_before() {
+        let admission = admission(LatePolicy::Score, i64::MIN, i64::MAX);
+        let lowest = |times: &[Option<i64>], before: i64| {
+            let admitted = admission.admit(chunk(times, 0, before), i64::MIN, Duration::ZERO);
+            let marks = admitted.unwrap().marks.into_iter().map(|mark| mark.reached);
+            marks.filter(|reached| matches!(reached, Reached::From(_))).collect::<Vec<_>>()
+        };
+        assert_eq!(lowest(&[Some(505), None, Some(500)], i64::MIN), [Reached::From(500)]);
+        assert_eq!(lowest(&[Some(600), Some(601)], 600), []);
+        assert_eq!(lowest(&[Some(650), Some(595)], 600), [Reached::From(595)]);
+        // One that is too late for anything is no beginning.
+        assert_eq!(lowest(&[Some(20)], 600), []);
+        assert_eq!(lowest(&[None], i64::MIN), []);
     }
 
     #[test]

@@ -51,16 +51,23 @@ pub struct Chunk {
 
 impl Chunk {
     /// What the chunk says of its partition, whose highest event time is now `highest`, and of
-    /// others.
-    pub fn marks(&self, highest: i64) -> Vec<Mark> {
+    /// others. `lowest` is that of its own rows, where they have any.
+    pub fn marks(&self, highest: i64, lowest: Option<i64>) -> Vec<Mark> {
         let mark = |reached| move |&partition: &u32| Mark { partition, reached };
         let own = Mark { partition: self.partition, reached: Reached::Time(highest) };
         let stream = self.stream as u32;
         let joined = Mark { partition: self.partition, reached: Reached::Joined { stream } };
         let joined = self.joined.then_some(joined);
+        // Of rows in order those at the beginning say it for all.
+        let may_be_lowest =
+            |time: &i64| *time < self.highest_before || self.highest_before == i64::MIN;
+        let lowest = lowest.filter(may_be_lowest);
+        let lowest =
+            lowest.map(|time| Mark { partition: self.partition, reached: Reached::From(time) });
         joined
             .into_iter()
             .chain(std::iter::once(own))
+            .chain(lowest)
             .chain(self.idle.iter().map(mark(Reached::Idle)))
             .chain(self.finished.iter().map(mark(Reached::Finished)))
             .collect()

@@ -27,12 +27,32 @@ pub struct Mark {
 pub enum Reached {
     /// The highest event time (ms) of the partition so far; it is not, or no longer, idle.
     Time(i64),
+    /// The lowest event time (ms) of rows of which some may be below all that were before them.
+    From(i64),
     /// Nothing has come from the partition for so long that nothing waits for it.
     Idle,
     /// Nothing more will come from the partition.
     Finished,
     /// The partition is new, and one of this stream.
     Joined { stream: u32 },
+}
+
+/// From the lowest to the highest of some event times (ms).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub first: i64,
+    pub last: i64,
+}
+
+impl Span {
+    /// That of no times.
+    pub const NONE: Span = Span { first: i64::MAX, last: i64::MIN };
+
+    /// That of the times of both.
+    #[must_use]
+    pub fn and(self, other: Span) -> Span {
+        Span { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
 }
 
 /// A stream of the job, as far as watermarks are concerned.
@@ -57,8 +77,8 @@ struct StreamState {
     allowed_lateness_ms: i64,
     holds_events: bool,
     watermark: i64,
-    /// The highest event time seen, of finished partitions too.
-    highest: i64,
+    /// The event times seen, of finished partitions too.
+    seen: Span,
     /// How many partitions are unfinished.
     open: usize,
     /// Those of them that are not idle, the one that holds the others up first: highest event time
@@ -72,7 +92,7 @@ impl StreamState {
             allowed_lateness_ms: bounds.allowed_lateness_ms,
             holds_events: bounds.holds_events,
             watermark: i64::MIN,
-            highest: i64::MIN,
+            seen: Span::NONE,
             open: 0,
             active: BTreeSet::new(),
         }
@@ -132,14 +152,18 @@ impl Watermarks {
         let Some(partition) = self.open.get_mut(&mark.partition) else { return };
         let stream = partition.stream;
         let state = &mut self.streams[stream];
+        if let Reached::From(time) = mark.reached {
+            state.seen.first = time.min(state.seen.first);
+            return;
+        }
         state.active.remove(&(partition.highest, mark.partition));
         match mark.reached {
             Reached::Time(time) => {
                 partition.highest = time.max(partition.highest);
-                state.highest = time.max(state.highest);
+                state.seen.last = time.max(state.seen.last);
                 state.active.insert((partition.highest, mark.partition));
             }
-            Reached::Idle | Reached::Joined { .. } => {}
+            Reached::Idle | Reached::From(_) | Reached::Joined { .. } => {}
             Reached::Finished => {
                 state.open -= 1;
                 self.open.remove(&mark.partition);
@@ -162,7 +186,7 @@ impl Watermarks {
         let watermark = match state.lowest() {
             Some(lowest) => lowest.saturating_sub(state.allowed_lateness_ms),
             None if state.open == 0 => i64::MAX,
-            None if state.highest > i64::MIN => state.highest.saturating_add(1),
+            None if state.seen.last > i64::MIN => state.seen.last.saturating_add(1),
             None => i64::MIN,
         };
         state.watermark = state.watermark.max(watermark);
@@ -186,7 +210,15 @@ impl Watermarks {
 
     /// The highest event time (ms) seen in one stream; [`i64::MIN`] before the first.
     pub fn highest(&self, stream: usize) -> i64 {
-        self.streams[stream].highest
+        self.streams[stream].seen.last
+    }
+
+    /// How far the events of one stream reach: those seen, and the first ones of partitions that are yet
+    /// to be read, where they are known.
+    pub fn seen(&self, stream: usize) -> Span {
+        let StreamState { seen, active, .. } = &self.streams[stream];
+        let last = active.last().map_or(i64::MIN, |&(time, _)| time);
+        Span { last: seen.last.max(last), ..*seen }
     }
 
     /// The watermark of the job (ms): the lowest of the events' and of the tables that events wait

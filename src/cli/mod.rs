@@ -20,6 +20,7 @@ use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
 use crate::config::{Job, on_one_line};
 use crate::interrupt::Interrupt;
+use crate::run::check::Described;
 use crate::run::live::LiveOptions;
 use crate::run::options::RunOptions;
 use crate::run::{self, check, plan};
@@ -103,7 +104,11 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
     .context("signals cannot be handled")?;
     match command {
         Command::Check { job } => {
-            show(&check::describe(&load(&job)?)?)?;
+            let Described { text, problem } = check::describe(&load(&job)?);
+            show(&text)?;
+            if let Some(problem) = problem {
+                return Err(problem);
+            }
         }
         Command::Plan { job, input, format } => {
             let options = RunOptions { input, ..RunOptions::default() };

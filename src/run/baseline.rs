@@ -8,13 +8,13 @@ use driftline_jobs::enriched::Events;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use super::baseline_file::{BaselineFile, Collected, counting};
-use super::check_end;
 use super::engine::Engine;
 use super::options::RunOptions;
 use super::outputs::file_metadata;
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
+use super::{check_end, range};
 use crate::config::Job;
 
 /// Makes the reference for drift from the job's events, at the place that `drift.baseline` names.
@@ -26,6 +26,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
         bail!("{}: a baseline belongs to a section [drift]; it names the file", job.path.display());
     };
     let prepared = Arc::new(Prepared::new(job, options)?);
+    range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
     let metadata = file_metadata(&prepared, Some(&parts));
     let notes = prepared.notes();
@@ -47,6 +48,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
+    range::check_read(engine.prepared(), options, &engine.run.counters)?;
     let scored = engine.run.counters.account().predictions;
     let full = collected.baseline(&columns, scored)?;
     let file = BaselineFile::new(full, scored, drift.baseline_sample_max);

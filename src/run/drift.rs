@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use driftline_operators::accounting::Counters;
 use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::figures::Comparison;
 use driftline_operators::drift::snapshot::SnapshotFormat;
 use driftline_operators::drift::windows::Schedule;
@@ -22,13 +23,19 @@ pub struct PreparedDrift {
 }
 
 impl PreparedDrift {
-    /// `None` if the job has no drift section. `scored`: the event times (ms) that are scored, from and
-    /// to; windows that reach beyond them are partial.
+    /// `None` if the job has no drift section. Windows that `coverage` does not hold are partial.
     ///
     /// # Errors
     /// If the baseline cannot be read, or lacks a column.
-    pub fn new(job: &Job, parts: &ScoringParts, scored: (i64, i64)) -> Result<Option<Self>> {
+    pub fn new(job: &Job, parts: &ScoringParts, coverage: Coverage) -> Result<Option<Self>> {
         let Some(drift) = &job.drift else { return Ok(None) };
+        if !drift.baseline.is_file() {
+            bail!(
+                "{}: there is no such baseline (drift.baseline); make it with `driftline baseline {}`",
+                drift.baseline.display(),
+                job.path.display()
+            );
+        }
         let file = BaselineFile::read(&drift.baseline)?;
         let names = parts.watched.names.clone();
         let comparison = |name: &String| {
@@ -55,7 +62,7 @@ impl PreparedDrift {
                 thresholds: drift.thresholds,
                 reference_kind: file.kind,
                 reference_id: file.id,
-                scored,
+                coverage,
             },
         }))
     }

@@ -11,12 +11,15 @@ use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::ingest::Wake;
 
+use super::drift_columns::{self, ColumnTally};
 use super::drift_verdicts::{Drifted, Verdicts};
 use crate::config::duration::date_text;
 use crate::run::numbers::thousands;
 
-/// Windows that are listed one by one in a summary; of more, only their number is told.
+/// Windows that are listed one by one in a summary; of more, what their columns came to is told.
 const LISTED_MAX: u64 = 24;
+/// Columns of a window that are listed.
+const COLUMNS_MAX: usize = 12;
 
 #[derive(Clone)]
 pub struct DriftTally {
@@ -40,6 +43,8 @@ struct Tallied {
 struct OfLength {
     /// Values and nulls in all of them, by column.
     rows: BTreeMap<String, u64>,
+    /// What has become of each column.
+    columns: BTreeMap<String, ColumnTally>,
     windows: u64,
     drifted: u64,
     /// Windows of which no column had enough values for a verdict, and none drifted.
@@ -56,6 +61,7 @@ struct OfLength {
 struct Window {
     seen: usize,
     is_judged: bool,
+    is_partial: bool,
     drifted: Vec<Drifted>,
 }
 
@@ -66,10 +72,16 @@ impl Window {
 }
 
 impl OfLength {
-    fn add(&mut self, start: i64, is_judged: bool, drifted: Option<Drifted>, columns: usize) {
+    /// A row of a window with so many columns.
+    fn add(&mut self, start: i64, column: &str, verdicts: &Verdicts, row: usize, columns: usize) {
+        let (is_judged, drifted) = (verdicts.is_judged(row), verdicts.drifted(column, row));
+        let far = drifted.as_ref().map(|drifted| drifted.far);
+        let of_column = entry(&mut self.columns, column);
+        of_column.add(start, is_judged, far, || verdicts.figures(row));
         let window = self.open.entry(start).or_default();
         window.seen += 1;
         window.is_judged |= is_judged;
+        window.is_partial |= verdicts.is_partial(row);
         window.drifted.extend(drifted);
         if window.seen < columns {
             return;
@@ -126,8 +138,7 @@ impl DriftTally {
             if let Some(values) = verdicts.small_reference(row) {
                 *entry(small, feature) = values;
             }
-            let drifted = verdicts.drifted(feature, row);
-            of_length.add(starts.value(row), verdicts.is_judged(row), drifted, self.columns);
+            of_length.add(starts.value(row), feature, &verdicts, row, self.columns);
         }
         Some(())
     }
@@ -161,24 +172,37 @@ impl DriftTally {
         Ok(())
     }
 
-    /// Lines for a summary: the windows of a length one by one if they are few, else their number; and
-    /// what could not be judged or had infinite values.
+    /// Lines for a summary: the windows of a length one by one if they are few, else what became of the
+    /// columns; and what could not be judged or had infinite values.
     pub fn lines(&self, lengths: &[(WindowLength, String)]) -> Vec<String> {
         let tallied = self.tallied();
         let none = OfLength::default();
         let mut lines = Vec::new();
         for (length, label) in lengths {
             let of_length = tallied.lengths.get(label).unwrap_or(&none);
-            let OfLength { windows, drifted, unjudged, listed, .. } = of_length;
+            let OfLength { windows, drifted, unjudged, listed, columns, .. } = of_length;
             let unjudged = match unjudged {
                 0 => String::new(),
                 several => {
                     format!(", {several} with too few values for a verdict (drift.min_rows)")
                 }
             };
-            lines.push(format!("{label}: {drifted} of {windows} windows{unjudged}"));
+            let of_columns = match listed.is_empty() && *drifted > 0 {
+                true => {
+                    let drifted = drift_columns::drifted(columns);
+                    format!(", {drifted} of {} columns", columns.len())
+                }
+                false => String::new(),
+            };
+            let counted = format!("{} of {} windows", thousands(*drifted), thousands(*windows));
+            lines.push(format!("{label}: {counted}{of_columns}{unjudged}"));
             for (start, window) in listed {
-                lines.push(format!("  {}  {}", date_text(*start, *length), list(window)));
+                let partial = if window.is_partial { " (partial)" } else { "" };
+                let date = date_text(*start, *length);
+                lines.push(format!("  {date}{partial}  {}", list(window)));
+            }
+            if listed.is_empty() {
+                lines.extend(drift_columns::lines(columns, *length));
             }
         }
         let labels: Vec<&str> = lengths.iter().map(|(_, label)| label.as_str()).collect();
@@ -237,9 +261,14 @@ fn list(window: &Window) -> String {
     }
     let mut columns: Vec<&Drifted> = window.drifted.iter().collect();
     columns.sort_by(|a, b| b.far.total_cmp(&a.far).then_with(|| a.name.cmp(&b.name)));
+    let more = columns.len().saturating_sub(COLUMNS_MAX);
+    columns.truncate(COLUMNS_MAX);
     let texts: Vec<String> =
         columns.iter().map(|Drifted { name, by, .. }| format!("{name} ({by})")).collect();
-    texts.join(", ")
+    match more {
+        0 => texts.join(", "),
+        more => format!("{} and {more} more", texts.join(", ")),
+    }
 }
 
 struct Watching {
@@ -304,11 +333,14 @@ mod tests {
             Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(flag(row)))))
         };
         let number = |number| Arc::new(Float64Array::from_value(number, rows.len())) as ArrayRef;
-        let columns: [(&str, ArrayRef); 20] = [
+        let columns: [(&str, ArrayRef); 23] = [
             ("window", Arc::new(labels)),
             ("feature", Arc::new(names)),
             ("window_start", Arc::new(TimestampMillisecondArray::from_iter_values(starts))),
             ("ks_statistic", number(0.25)),
+            ("ks_p_value", number(1e-9)),
+            ("mean_shift_sd", number(-0.3)),
+            ("partial", flag(|row| row.0 == 0)),
             ("share_out_of_range", number(0.5)),
             ("null_share_reference", number(0.0)),
             ("null_share_current", number(0.2)),
@@ -359,8 +391,23 @@ mod tests {
                 1 => "",
                 _ => ", 1 with too few values for a verdict (drift.min_rows)",
             };
-            assert_eq!(lines[0], format!("1m: {} of {windows} windows{unjudged}", drifted.len()));
-            let listed = if windows <= 24 { windows as usize } else { 0 };
+            let counted = format!("1m: {} of {} windows", drifted.len(), thousands(windows as u64));
+            let of_columns = if windows <= 24 { "" } else { ", 3 of 3 columns" };
+            assert_eq!(lines[0], format!("{counted}{of_columns}{unjudged}"));
+            let listed = if windows <= 24 { windows as usize } else { COLUMNS.len() };
+            if windows > 24 {
+                let often = (0..windows).filter(|&window| has_drifted(window, 0)).count();
+                let told =
+                    format!("{} of {} (", thousands(often as u64), thousands(windows as u64 - 1));
+                let a = lines[1..4].iter().find(|line| line.starts_with("  a")).unwrap();
+                assert!(a.contains(&told), "{a}");
+                assert!(
+                    a.ends_with("strongest 1970-01-01T00:00: D 0.25, p 1e-9, mean -0.30 sd"),
+                    "{a}"
+                );
+                // b is out of range in one window, and that is its strongest.
+                assert!(lines[1].starts_with("  b ") && lines[1].contains("out of range 0.50"));
+            }
             let with_infinite = (0..windows).filter(|window| window % 7 == 3).count();
             assert_eq!(
                 lines.len(),
@@ -373,7 +420,8 @@ mod tests {
                 );
                 assert_eq!(lines.last(), Some(&wanted));
             }
-            if listed > 11 {
+            if listed > 11 && windows <= 24 {
+                assert!(lines[1].starts_with("  1970-01-01T00:00 (partial)  "), "{}", lines[1]);
                 let ends =
                     |at: usize, text: &str| assert!(lines[at].ends_with(text), "{}", lines[at]);
                 ends(12, "  too few values");
@@ -400,7 +448,9 @@ mod tests {
     fn what_is_kept_does_not_grow_with_the_number_of_windows() {
         let kept = |tally: &DriftTally| {
             let lengths = &tally.tallied().lengths;
-            let of = |of: &OfLength| of.open.len() + of.listed.len() + of.rows.len();
+            let of = |of: &OfLength| {
+                of.open.len() + of.listed.len() + of.rows.len().max(of.columns.len())
+            };
             lengths.values().map(of).sum::<usize>()
         };
         assert_eq!(kept(&tallied(5_000)), COLUMNS.len());

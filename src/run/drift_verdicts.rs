@@ -1,6 +1,6 @@
 //! What drift snapshots say of columns, in words for a summary.
 
-use arrow::array::{AsArray, BooleanArray, Float64Array, RecordBatch, UInt64Array};
+use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{Float64Type, UInt64Type};
 
 /// The columns of snapshots that tell whether and how a watched column drifted.
@@ -12,6 +12,9 @@ pub struct Verdicts<'a> {
     judged: &'a BooleanArray,
     statistic: &'a Float64Array,
     share_out_of_range: &'a Float64Array,
+    p_value: &'a Float64Array,
+    mean_shift_sd: &'a Float64Array,
+    partial: &'a BooleanArray,
     /// Before and now.
     null_shares: [&'a Float64Array; 2],
     values: [&'a UInt64Array; 2],
@@ -43,6 +46,9 @@ impl<'a> Verdicts<'a> {
             judged: flag("judged")?,
             statistic: number("ks_statistic")?,
             share_out_of_range: number("share_out_of_range")?,
+            p_value: number("ks_p_value")?,
+            mean_shift_sd: number("mean_shift_sd")?,
+            partial: flag("partial")?,
             null_shares: [number("null_share_reference")?, number("null_share_current")?],
             values: [count("n_reference")?, count("n_current")?],
             infinite: [count("n_infinite_reference")?, count("n_infinite_current")?],
@@ -52,6 +58,42 @@ impl<'a> Verdicts<'a> {
 
     pub fn is_judged(&self, row: usize) -> bool {
         self.judged.value(row)
+    }
+
+    pub fn is_partial(&self, row: usize) -> bool {
+        self.partial.value(row)
+    }
+
+    /// The distance of a column with its p-value, how far its mean is off, and what else it drifted by.
+    pub fn figures(&self, row: usize) -> String {
+        let mut texts = Vec::new();
+        if self.statistic.is_valid(row) {
+            let p_value = match self.p_value.value(row) {
+                0.0 => "p < 1e-307".to_owned(),
+                p if p < 0.001 => format!("p {p:.0e}"),
+                p => format!("p {p:.3}"),
+            };
+            texts.push(format!("D {:.2}, {p_value}", self.statistic.value(row)));
+        }
+        if self.mean_shift_sd.is_valid(row) {
+            texts.push(format!("mean {:+.2} sd", self.mean_shift_sd.value(row)));
+        }
+        texts.extend(self.of_shares(row).into_iter().map(|(text, _)| text));
+        texts.join(", ")
+    }
+
+    /// The shares that have moved too far: in words, and by how much.
+    fn of_shares(&self, row: usize) -> Vec<(String, f64)> {
+        let mut shares = Vec::new();
+        if self.out_of_range.value(row) {
+            let share = self.share_out_of_range.value(row);
+            shares.push((format!("out of range {share:.2}"), share));
+        }
+        if self.null_share.value(row) {
+            let [before, now] = self.null_shares.map(|shares| shares.value(row));
+            shares.push((format!("nulls {before:.2} -> {now:.2}"), (now - before).abs()));
+        }
+        shares
     }
 
     /// Infinite values of the reference, and of the window.
@@ -73,15 +115,9 @@ impl<'a> Verdicts<'a> {
             by.push(format!("D {statistic:.2}"));
             far = far.max(statistic);
         }
-        if self.out_of_range.value(row) {
-            let share = self.share_out_of_range.value(row);
-            by.push(format!("out of range {share:.2}"));
+        for (text, share) in self.of_shares(row) {
+            by.push(text);
             far = far.max(share);
-        }
-        if self.null_share.value(row) {
-            let [before, now] = self.null_shares.map(|shares| shares.value(row));
-            by.push(format!("nulls {before:.2} -> {now:.2}"));
-            far = far.max((now - before).abs());
         }
         (!by.is_empty()).then(|| Drifted { name: name.to_owned(), by: by.join(", "), far })
     }

@@ -85,6 +85,10 @@ impl Engine {
         Engine { prepared, options, run }
     }
 
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
     /// Runs the dataflow that `build` makes on every worker, until it is done, fails or is
     /// interrupted.
     ///

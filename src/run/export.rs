@@ -15,7 +15,7 @@ use super::options::RunOptions;
 use super::outputs::{Sinks, Target, file_metadata};
 use super::prepare::Prepared;
 use super::summary::Summary;
-use super::{check_end, publish};
+use super::{check_end, publish, range};
 use crate::config::Job;
 use crate::config::job::Output;
 use crate::sinks::folder::Publication;
@@ -26,6 +26,7 @@ use crate::sinks::folder::Publication;
 /// As [`replay`](super::replay()).
 pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
+    range::check_known(&prepared, options)?;
     let letters_folder = beside(folder, "_dead_letters");
     let publication = Publication::prepare(&[folder, &letters_folder], options.overwrite)?;
     let files = |path: &Path| Output { path: path.to_owned(), ..options.export.output() };
@@ -47,6 +48,7 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
         };
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
+    range::check_read(engine.prepared(), options, &engine.run.counters)?;
     publish(&publication)?;
     Ok(Summary::of_export(&engine.run.counters, &ended, &output).with_notes(notes))
 }

@@ -18,7 +18,7 @@ use super::outputs::{Sinks, Targets, file_metadata};
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
-use super::{check_end, publish};
+use super::{check_end, publish, range};
 use crate::config::Job;
 use crate::sinks::folder::Publication;
 
@@ -28,10 +28,11 @@ use crate::sinks::folder::Publication;
 /// Whatever ends the run before all of its output is durable and accounted for.
 pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
+    range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
     let targets = Targets::new(job, options);
     let drift = match targets.drift {
-        Some(_) => PreparedDrift::new(job, &parts, (options.from(), options.to()))?.map(Arc::new),
+        Some(_) => PreparedDrift::new(job, &parts, prepared.coverage(options))?.map(Arc::new),
         None => None,
     };
     let publication = Publication::prepare(&targets.folders(drift.is_some()), options.overwrite)?;
@@ -69,6 +70,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     };
     let ended = engine.start(build)?;
     check_end(&engine.run.counters, &ended)?;
+    range::check_read(engine.prepared(), options, &engine.run.counters)?;
     if let Some(drift) = &drift {
         drift.check(&engine.run.counters, &tally)?;
     }

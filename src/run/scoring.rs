@@ -38,6 +38,7 @@ struct Tried {
     /// Rows that it takes.
     sample: RecordBatch,
     described: Vec<String>,
+    why_not_compiled: Option<String>,
     digest: Option<String>,
 }
 
@@ -50,6 +51,8 @@ pub struct ScoringParts {
     pub digest: Option<String>,
     /// What the model's inputs and its output are, a line each.
     pub described: Vec<String>,
+    /// What runs trees that are not compiled, and why.
+    pub why_not_compiled: Option<String>,
     pub inputs: Vec<ModelInput>,
     pub watched: Watched,
     pub dependence: BatchDependence,
@@ -81,7 +84,8 @@ impl ScoringParts {
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let fields = input_fields(&enriched, &inputs);
-        let Tried { mut model, sample, described, digest } = engine.try_model(file, &fields)?;
+        let Tried { mut model, sample, described, why_not_compiled, digest } =
+            engine.try_model(file, &fields)?;
         let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
@@ -99,6 +103,7 @@ impl ScoringParts {
             identity,
             digest,
             described,
+            why_not_compiled,
             watched: Watched::new(&enriched, &inputs),
             inputs,
             dependence,
@@ -139,15 +144,16 @@ impl Engine {
     fn try_model(&self, file: &ModelFile, fields: &[Field]) -> Result<Tried> {
         match self {
             Engine::Onnx(environment) => {
-                let Loaded { model, sample, described } =
+                let Loaded { model, sample, described, why_not_compiled } =
                     load_onnx(environment, file, fields, false)?;
                 let digest = Some(model_digest(&file.path)?);
-                Ok(Tried { model, sample, described, digest })
+                Ok(Tried { model, sample, described, why_not_compiled, digest })
             }
             Engine::Own(make) => Ok(Tried {
                 model: own::make(make, fields)?,
                 sample: own::sample(fields)?,
                 described: vec!["the program's own".to_owned()],
+                why_not_compiled: None,
                 digest: None,
             }),
         }

@@ -90,6 +90,7 @@ impl Summary {
                 ),
             ),
         ];
+        summary.lines.extend(parts.why_not_compiled.iter().map(|why| ("run by", why.clone())));
         let latencies = parts.latencies.figures();
         summary.latency = Some(latencies);
         summary.lines.extend([

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
 use driftline_operators::too_early::FutureHorizon;
-use driftline_operators::watermark::EVENTS;
+use driftline_operators::watermark::{EVENTS, Span};
 use indexmap::IndexMap;
 
 use super::feed::Feed;
@@ -226,6 +226,25 @@ impl Inputs {
         };
         let events = pieces.iter().filter(|piece| piece.stream == EVENTS);
         Some(events.map(|piece| piece.rows).sum())
+    }
+
+    /// Event times of the events that are known before any is read: of Parquet what footers say, of row
+    /// groups that are passed over, too.
+    pub fn known_times(&self) -> Option<Span> {
+        let Kind::Parquet(parquet) = &self.streams[EVENTS].kind else { return None };
+        let groups = parquet.files.iter().flat_map(|file| &file.groups);
+        let times = groups.filter_map(|group| group.times);
+        times.map(|(first, last)| Span { first, last }).reduce(Span::and)
+    }
+
+    /// Whether no event is in [from, to) (ms), as far as that is known before any is read.
+    pub fn has_none_between(&self, from: i64, to: i64) -> bool {
+        let Kind::Parquet(parquet) = &self.streams[EVENTS].kind else { return false };
+        let mut groups = parquet.files.iter().flat_map(|file| &file.groups);
+        groups.all(|group| {
+            let is_outside = |(low, high): (i64, i64)| high < from || low >= to;
+            group.rows == 0 || group.times.is_some_and(is_outside)
+        })
     }
 
     /// What rows of a stream come as; bytes and messages are kept beside them.

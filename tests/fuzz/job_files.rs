@@ -451,9 +451,9 @@ fn job_expressions() {
             Ok(job) => Arc::new(job),
             Err(error) => return one_line(&error.to_string()),
         };
-        match describe(&job) {
-            Ok(_) => rows_alone_are_as_together(&sql),
-            Err(error) => one_line(&format!("{error:#}")),
+        match describe(&job).problem {
+            None => rows_alone_are_as_together(&sql),
+            Some(error) => one_line(&format!("{error:#}")),
         }
     });
 }

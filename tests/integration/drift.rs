@@ -23,6 +23,7 @@ use driftline_operators::features::declaration::{Definition, FeatureDeclaration}
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::rows::Rows;
 use driftline_operators::watched::Watched;
+use driftline_operators::watermark::Span;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Operator, Probe};
@@ -56,7 +57,7 @@ impl WindowOutput for Keep {
         (sample.clone(), null_count)
     }
 
-    fn batch(&self, windows: &[Revised]) -> Result<RecordBatch, ArrowError> {
+    fn batch(&self, windows: &[Revised], _seen: Span) -> Result<RecordBatch, ArrowError> {
         self.0.lock().unwrap().extend_from_slice(windows);
         Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
     }

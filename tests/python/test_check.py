@@ -157,3 +157,37 @@ def test_check_writes_nothing(tmp_path):
     job = job_file(tmp_path / "job.toml")
     driftline("check", job, cwd=tmp_path)
     assert files(tmp_path) == [job] and list(tmp_path.iterdir()) == [job]
+
+
+# What is missing
+
+
+@pytest.mark.parametrize("name, change, error, titles", [
+    ("baseline", ("baseline-trees.parquet", "none.parquet"),
+     "flights/none.parquet: there is no such baseline (drift.baseline); make it with `driftline baseline",
+     ["source", "table planes", "table weather", "features", "model", "drift: there is no baseline yet", "results"]),
+    ("model", ("trees.onnx", "bushes.onnx"), "bushes.onnx: there is no such model file (model.path)",
+     ["source", "table planes", "table weather", "features",
+      "model arrival-delay version 1: cannot be used", "drift", "results"]),
+    ("table", ("planes.parquet", "plains.parquet"), "tables.planes.path: ", ["features", "drift", "results"]),
+    ("events", ("departures.parquet", "none.parquet"), "sources.departures.path: ", ["features", "drift", "results"]),
+])  # fmt: skip
+def test_what_is_there_is_described_before_what_is_missing_is_said(tmp_path, found, name, change, error, titles):
+    job = job_file(tmp_path / "job.toml", change)
+    done = driftline("check", job, code=1, cwd=ROOT)
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    assert error in done.stderr
+    if name == "baseline":
+        assert done.stderr.endswith(f"make it with `driftline baseline {job}`\n")
+    text = done.stdout.decode()
+    assert "the job is sound" not in text and not text.endswith("\n\n")
+    said = sections(text + "\n\n")
+    for title, wanted in zip(said, titles, strict=True):
+        assert title.startswith(wanted)
+    # What is described is what it would be.
+    made = [(row[0], row[-1]) for row in of(said, "features")]
+    assert made == [(row[0], row[-1]) for row in of(found, "features")]
+    assert [row[0] for row in of(said, "results")] == [row[0] for row in of(found, "results")]
+    if name == "baseline":
+        assert of(said, "model") == of(found, "model")
+        assert dict(of(said, "drift"))["baseline"].endswith("none.parquet (missing)")

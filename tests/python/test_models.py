@@ -5,9 +5,13 @@ import shutil
 
 import numpy as np
 import onnx
+import onnx_graphs as graphs
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.linear_model import LinearRegression
 
 from support import (
     DEPARTURES, FEATURES, FLIGHTS, JOB, ROOT, ROWS, SPREADS, assert_same, driftline, job_file,
@@ -287,3 +291,77 @@ def test_a_declared_shape_is_not_relied_upon(runs, jobs, tmp_path, label, probab
     reference = predictions(runs.of(jobs("trees"), "--limit", "20000", command="replay"))
     columns = [name for name in rows.column_names if name != "metadata"]
     assert_same(rows.select(columns), reference.select(columns))
+
+
+# Two columns that need not be two classes
+
+
+def two_columns_job(folder, model, keys=""):
+    """One feature x of three events."""
+    rows = "".join(f'{{"t": {at}, "x": {at - 1.5}}}\n' for at in range(3))
+    (folder / "events.jsonl").write_text(rows)
+    job = folder / "job.toml"
+    job.write_text(
+        '[job]\nname = "two"\n[event]\ntime = "t"\n[sources.e]\npath = "events.jsonl"\n'
+        f'[features.x]\ncolumn = "x"\n[model]\npath = "{model}"\nfeatures = ["x"]\n{keys}\n'
+    )
+    return job
+
+
+def targets(path, count, labels=False):
+    """`count` targets: x, 2x, …; with labels beside them they are scores of classes."""
+    slopes = np.arange(1, count + 1, dtype=np.float32).reshape(1, count)
+    nodes = [graphs.node("MatMul", "x slopes", "y")]
+    outputs = [graphs.tensor("y", graphs.FLOAT, graphs.ROWS, count)]
+    if labels:
+        nodes.append(graphs.node("ArgMax", "y", "label", axis=1, keepdims=0))
+        outputs.insert(0, graphs.tensor("label", graphs.INT64, graphs.ROWS))
+    return graphs.save(
+        path, nodes, [graphs.tensor("x", graphs.FLOAT, graphs.ROWS, 1)], outputs, slopes=slopes
+    )
+
+
+@pytest.mark.parametrize("count, task", [(2, "binary"), (3, "multiclass")])
+def test_targets_of_a_regression_are_no_classes(tmp_path, count, task):
+    model = tmp_path / "targets.onnx"
+    targets(model, count)
+    said = refusal("replay", two_columns_job(tmp_path, model), "--out", tmp_path / "out")
+    assert said == (
+        f'error: {model}: output "y" has {count} columns: classes or targets of a regression? There are '
+        "no labels beside it, and they do not add up to 1. For classes write model.task = "
+        f'"{task}"; a regression has one column: export the model with one of its targets'
+    )
+    said = refusal("replay", two_columns_job(tmp_path, model, 'task = "regression"'), "--out", tmp_path / "out")
+    assert said == (
+        f"error: {model}: model.task is regression, which has 1 column, not {count}: a prediction is one "
+        "number; export the model with one of its targets"
+    )
+    # Who says that they are classes is believed, as are labels.
+    for name, keys in (("said", f'task = "{task}"'), ("labels", "")):
+        targets(model, count, labels=not keys)
+        driftline("replay", two_columns_job(tmp_path, model, keys), "--out", tmp_path / name)
+        made = vectors(table(tmp_path / name / "predictions", "event_time")["prediction"], count)
+        assert (made == np.outer([-1.5, -0.5, 0.5], np.arange(1, count + 1))).all()
+
+
+@pytest.mark.parametrize("count, task", [(2, "binary"), (4, "multiclass")])
+def test_what_adds_up_to_one_is_classes_whatever_it_is_called(tmp_path, count, task):
+    model = tmp_path / "m.onnx"
+    nodes = [graphs.node("MatMul", "x slopes", "z"), graphs.node("Softmax", "z", "output", axis=1)]
+    slopes = np.arange(count, dtype=np.float32).reshape(1, count)
+    graphs.save(
+        model, nodes, [graphs.tensor("x", graphs.FLOAT, graphs.ROWS, 1)],
+        [graphs.tensor("output", graphs.FLOAT, graphs.ROWS, count)], slopes=slopes,
+    )  # fmt: skip
+    said = driftline("check", two_columns_job(tmp_path, model)).stdout.decode()
+    assert f'output "output": {task}, {count} column(s)' in said
+
+
+def test_a_regression_of_two_targets_as_skl2onnx_exports_it(tmp_path):
+    x = np.linspace(-3, 3, 40, dtype=np.float32).reshape(-1, 1)
+    model = LinearRegression().fit(x, np.hstack([2 * x + 1, -x]))
+    path = tmp_path / "linear.onnx"
+    form = to_onnx(model, initial_types=[("x", FloatTensorType([None, 1]))], target_opset=17)
+    path.write_bytes(form.SerializeToString())
+    said = refusal("check", two_columns_job(tmp_path, path))
+    assert 'has 2 columns: classes or targets of a regression?' in said

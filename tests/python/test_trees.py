@@ -1,16 +1,20 @@
 """Models of trees are compiled, and score as ONNX Runtime does, to the bit."""
 
+import json
+
 import numpy as np
+import onnx_graphs as graphs
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
+from onnx import helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn import ensemble
 
 import tree_models
 from onnx_graphs import node
-from support import DEPARTURES, FLIGHTS, driftline, features_job, predictions, vectors
+from support import DEPARTURES, FLIGHTS, driftline, features_job, predictions, table, vectors
 from tree_models import CLASSIFIER, REGRESSOR, Trees
 
 LIMIT = 4_000
@@ -72,6 +76,44 @@ def test_every_mode_of_branch(tmp_path, mode, missing):
     model = tmp_path / "model.onnx"
     tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
     assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+@pytest.mark.parametrize("modes", [["BRANCH_LEQ"], tree_models.MODES])
+def test_thresholds_of_infinity_as_lightgbm_has_them(tmp_path, share, modes):
+    """`x <= inf` parts what is missing from all numbers, and from infinity too."""
+    trees = Trees(seed=3, modes=modes, prefix="target", missing=True)
+    random = np.random.default_rng(4)
+    values, kinds = trees.nodes["values"], trees.nodes["modes"]
+    made = [at for at, kind in enumerate(kinds) if kind != "LEAF" and random.random() < share]
+    for at in made:
+        values[at] = np.inf
+    assert {int(trees.nodes["missing_value_tracks_true"][at]) for at in made} == {0, 1}
+    # Below minus infinity is nothing; at most it is minus infinity.
+    if modes == ["BRANCH_LEQ"]:
+        values[made[0]] = -np.inf
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
+    assert_agrees(tmp_path, model)
+    # At the ends of numbers, which no event of the flights has.
+    told = np.array([np.nan, np.inf, -np.inf, 3.4028235e38, -3.4028235e38, 0, 1], np.float32)
+    grid = np.array([(x, y) for x in told for y in told], np.float32)
+    rows = [
+        json.dumps({"t": at, "x": None if np.isnan(x) else float(x), "y": None if np.isnan(y) else float(y)})
+        for at, (x, y) in enumerate(grid.tolist())
+    ]  # fmt: skip
+    (tmp_path / "events.jsonl").write_text("\n".join(rows) + "\n")
+    path = tmp_path / "ends.toml"
+    path.write_text(
+        '[job]\nname = "ends"\n[event]\ntime = "t"\n[sources.e]\npath = "events.jsonl"\n'
+        '[features.x]\ncolumn = "x"\nallow_null = true\n[features.y]\ncolumn = "y"\nallow_null = true\n'
+        f'[model]\npath = "{model}"\nfeatures = ["x", "y"]\n'
+    )
+    driftline("replay", path, "--out", tmp_path / "ends")
+    made = vectors(table(tmp_path / "ends" / "predictions", "event_time")["prediction"], 1)
+    session = onnxruntime.InferenceSession(model)
+    wanted = session.run(["p"], {"X": grid})[0]
+    assert (made.view(np.int32) == wanted.view(np.int32)).all()
 
 
 @pytest.mark.parametrize("base", [[], [0.25]])
@@ -174,8 +216,12 @@ def test_what_is_not_compiled_is_run_by_onnx_runtime_and_says_why(tmp_path):
     refused_as(
         tmp_path,
         regression(before=[node("Neg", "X", "Z")]),
-        "something comes between the input and the trees",
+        "Neg comes between the input and the trees",
     )
+    trees = Trees(seed=8, modes=["BRANCH_LT"], prefix="target")
+    trees.nodes["values"][0] = -np.inf
+    tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
+    refused_as(tmp_path, model, "a branch is for what is below -inf")
     trees = Trees(seed=8, sums=range(3))
     attributes = {"classlabels_int64s": [0, 1, 2], "post_transform": "SOFTMAX_ZERO"}
     tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
@@ -184,6 +230,27 @@ def test_what_is_not_compiled_is_run_by_onnx_runtime_and_says_why(tmp_path):
     attributes = {"classlabels_int64s": [0, 1], "base_values": [0.1, 0.2]}
     tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
     refused_as(tmp_path, model, "it has base values of two classes")
+
+
+def test_trees_with_something_behind_them_or_other_inputs_say_so(tmp_path):
+    model = tmp_path / "model.onnx"
+    trees = Trees(seed=8, prefix="target")
+    ensemble_node = helper.make_node(
+        REGRESSOR, ["X"], ["s"], domain=graphs.ML, n_targets=1, **trees.attributes()
+    )
+    nodes = [ensemble_node, graphs.node("Tanh", "s", "p")]
+    shape = [graphs.tensor("X", graphs.FLOAT, graphs.ROWS, 2)]
+    output = [graphs.tensor("p", graphs.FLOAT, graphs.ROWS, 1)]
+    graphs.save(model, nodes, shape, output)
+    refused_as(tmp_path, model, "its prediction is made by Tanh, after its trees")
+    said = driftline("replay", job(tmp_path, model), "--limit", 5, "--out", tmp_path / "said").stderr
+    assert "run by        ONNX Runtime; its trees are not compiled: its prediction is made by" in said
+    two = [graphs.tensor(name, graphs.FLOAT, graphs.ROWS, 1) for name in ("delay", "half")]
+    nodes = [graphs.node("Concat", "delay half", "X", axis=1), ensemble_node]
+    graphs.save(model, nodes, two, [graphs.tensor("s", graphs.FLOAT, graphs.ROWS, 1)])
+    assert run_by(job(tmp_path, model)).endswith(
+        "not compiled: it has 2 inputs, not one of floats"
+    )
 
 
 def test_the_job_may_insist_on_onnx_runtime(tmp_path):
@@ -195,7 +262,7 @@ def test_the_job_may_insist_on_onnx_runtime(tmp_path):
     tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
     compiled = scored(tmp_path, job(tmp_path, model))
     path = job(tmp_path, model, 'engine = "onnxruntime"')
-    assert run_by(path) == "run by ONNX Runtime"
+    assert run_by(path) == "run by ONNX Runtime (model.engine)"
     assert scored(tmp_path, path)["prediction"].equals(compiled["prediction"])
 
 

@@ -186,7 +186,12 @@ CASES = [
     Case("a column of event time that there is not", prepare=parquet(event_time=None)),
     Case("an event time that is a fraction", prepare=parquet(event_time=pa.array([1.5] * ROWS))),
     Case("JSON without event time", f"{REPLAY} --input rows.jsonl", prepare=content("rows.jsonl", lambda _: EVENT.replace(b"event_time", b"time"))),
-    Case("a baseline of nothing", "driftline baseline job.toml --to 2000-01-01"),
+    Case("a baseline before the events", "driftline baseline job.toml --to 2000-01-01"),
+    Case("a run beyond the events", f"{REPLAY} --from 2031-01-01"),
+    Case("features of no event", "driftline export job.toml --out out --from 2031-01-01 --to 2032-01-01"),
+    Case("a run beyond lines", f"{REPLAY} --input rows.jsonl --from 2031-01-01",
+         prepare=content("rows.jsonl", lambda _: EVENT)),
+    Case("a baseline of nothing", "driftline baseline job.toml", env={"STREAMING_EVENT__FILTER": "distance < 0"}),
     # Results
     Case("results of an earlier run", prepare=earlier_run),
     Case("features of an earlier run", "driftline export job.toml --out out/predictions", prepare=earlier_run),

@@ -161,7 +161,7 @@ impl TableAdmission {
         self.counters.table_rows_read(&self.table.name, rows as u64, late, behind_ms);
         // A record that ends as a dead letter is in the account, wherever it came from.
         self.counters.rows_read(letters);
-        Ok(Admitted { rows: versions, dead_letters, marks: chunk.marks(highest) })
+        Ok(Admitted { rows: versions, dead_letters, marks: chunk.marks(highest, None) })
     }
 
     /// The high part is null where there is none, or the value is none.

@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 use crate::drift::runs::{Moments, Runs};
 use crate::drift::sample::Sample;
 use crate::drift::windows::{Issued, WindowOutput};
+use crate::watermark::Span;
 
 /// The reference values of one watched column.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +106,11 @@ impl WindowOutput for BaselineFormat {
         (sample.clone(), null_count)
     }
 
-    fn batch(&self, windows: &[Issued<Self::Figures>]) -> Result<RecordBatch, ArrowError> {
+    fn batch(
+        &self,
+        windows: &[Issued<Self::Figures>],
+        _seen: Span,
+    ) -> Result<RecordBatch, ArrowError> {
         let batches = windows.iter().filter_map(|window| match &window.figures {
             (Sample::Exact(runs), nulls) => {
                 Some(to_batch(&self.names[window.column], runs, *nulls))

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::watched::Watched;
-use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Watermarks};
+use crate::watermark::{BatchesByEpoch, CompleteEpochs, EVENTS, Mark, Watermarks};
 
 type RowsBuilder = CapacityContainerBuilder<Rows>;
 
@@ -153,7 +153,8 @@ fn merge_windows<'scope, O: WindowOutput>(
                     if issued.is_empty() {
                         continue;
                     }
-                    if let Some(batch) = failure.check(format.batch(&issued)) {
+                    let seen = epochs.watermarks().seen(EVENTS);
+                    if let Some(batch) = failure.check(format.batch(&issued, seen)) {
                         output.session(&capability).give_container(&mut Rows::new(batch));
                     }
                 }

@@ -4,6 +4,7 @@ pub mod alarms;
 pub mod baseline;
 pub mod calendar;
 pub mod collect;
+pub mod coverage;
 pub mod figures;
 pub mod limits;
 pub mod panes;

@@ -12,10 +12,12 @@ use arrow::error::ArrowError;
 use crate::drift::alarms::{Alarms, Thresholds};
 use crate::drift::baseline::ReferenceKind;
 use crate::drift::calendar::WindowLength;
+use crate::drift::coverage::Coverage;
 use crate::drift::figures::{Comparison, Figures, Ks, null_share};
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::windows::{Issued, WindowOutput};
 use crate::model::ModelIdentity;
+use crate::watermark::Span;
 
 /// What turns windows into rows of a snapshot.
 #[derive(Clone)]
@@ -31,8 +33,7 @@ pub struct SnapshotFormat {
     pub reference_kind: ReferenceKind,
     /// Identifies the baseline.
     pub reference_id: String,
-    /// The event times (ms) that the run scores: [from, to).
-    pub scored: (i64, i64),
+    pub coverage: Coverage,
 }
 
 type Window = Issued<Figures>;
@@ -49,7 +50,7 @@ impl SnapshotFormat {
     }
 
     /// Which window of what a row is about.
-    fn identity(&self, windows: &[Window]) -> Vec<ArrayRef> {
+    fn identity(&self, windows: &[Window], seen: Span) -> Vec<ArrayRef> {
         let instant = |time: fn(&Window) -> i64| -> ArrayRef {
             let times = TimestampMillisecondArray::from_iter_values(windows.iter().map(time));
             Arc::new(times.with_timezone("UTC"))
@@ -59,14 +60,14 @@ impl SnapshotFormat {
             Mode::Profile(_) => "profile",
         };
         let same = |value: &str| text(windows.iter().map(|_| value));
-        let (from, to) = self.scored;
+        let is_partial = |w: &Window| self.coverage.is_partial((w.start, w.end), seen);
         vec![
             text(windows.iter().map(|w| self.label(w.length))),
             instant(|w| w.start),
             instant(|w| w.end),
             Arc::new(Int32Array::from_iter_values(windows.iter().map(|w| w.revision))),
             flags(windows.iter().map(|w| w.is_final)),
-            flags(windows.iter().map(|w| w.start < from || w.end > to)),
+            flags(windows.iter().map(is_partial)),
             same(&self.model.name),
             same(&self.model.version),
             text(windows.iter().map(|w| self.names[w.column].as_str())),
@@ -163,9 +164,9 @@ impl WindowOutput for SnapshotFormat {
         self.comparisons[column].figures(sample, null_count)
     }
 
-    fn batch(&self, windows: &[Window]) -> Result<RecordBatch, ArrowError> {
+    fn batch(&self, windows: &[Window], seen: Span) -> Result<RecordBatch, ArrowError> {
         let columns =
-            [self.identity(windows), self.measures(windows), self.verdict(windows)].concat();
+            [self.identity(windows, seen), self.measures(windows), self.verdict(windows)].concat();
         RecordBatch::try_new(schema(), columns)
     }
 }
@@ -197,7 +198,7 @@ pub fn schema() -> SchemaRef {
         instant("window_end"),
         Field::new("revision", DataType::Int32, false),
         flag("final"),
-        // Of a window that the run saw only a part of.
+        // Of a window that the run may have seen only a part of.
         flag("partial"),
         text("model_name"),
         text("model_version"),

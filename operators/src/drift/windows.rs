@@ -16,6 +16,7 @@ use arrow::error::ArrowError;
 use crate::drift::calendar::WindowLength;
 use crate::drift::partials::Partial;
 use crate::drift::sample::{GrowingSample, Sample};
+use crate::watermark::Span;
 
 /// When windows are issued again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,11 +91,15 @@ pub trait WindowOutput: 'static {
     /// The figures of a window of one column: of its values, and how many were null.
     fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Self::Figures;
 
-    /// Rows of the output.
+    /// Rows of the output, of windows that are issued together; events have been `seen` so far.
     ///
     /// # Errors
     /// If they cannot be made.
-    fn batch(&self, windows: &[Issued<Self::Figures>]) -> Result<RecordBatch, ArrowError>;
+    fn batch(
+        &self,
+        windows: &[Issued<Self::Figures>],
+        seen: Span,
+    ) -> Result<RecordBatch, ArrowError>;
 }
 
 /// The windows that are not final, of the columns that one worker owns.
@@ -278,7 +283,11 @@ mod tests {
             }
         }
 
-        fn batch(&self, _windows: &[Issued<Vec<f64>>]) -> Result<RecordBatch, ArrowError> {
+        fn batch(
+            &self,
+            _windows: &[Issued<Vec<f64>>],
+            _seen: Span,
+        ) -> Result<RecordBatch, ArrowError> {
             unreachable!("the tests look at what is issued")
         }
     }

@@ -91,6 +91,7 @@ struct Naive {
     /// Stream, highest event time, and whether it is idle, of each unfinished partition.
     open: BTreeMap<u32, (usize, i64, bool)>,
     highest: Vec<i64>,
+    lowest: Vec<i64>,
     watermarks: Vec<i64>,
     job: i64,
 }
@@ -104,6 +105,7 @@ impl Naive {
             bounds: bounds.to_vec(),
             open: (0..).zip(partitions).collect(),
             highest: vec![i64::MIN; bounds.len()],
+            lowest: vec![i64::MAX; bounds.len()],
             watermarks: vec![i64::MIN; bounds.len()],
             job: i64::MIN,
         };
@@ -122,6 +124,7 @@ impl Naive {
                 (*highest, *idle) = (time.max(*highest), false);
                 self.highest[*stream] = time.max(self.highest[*stream]);
             }
+            Reached::From(time) => self.lowest[*stream] = time.min(self.lowest[*stream]),
             Reached::Idle => *idle = true,
             Reached::Finished => drop(self.open.remove(&mark.partition)),
             Reached::Joined { .. } => unreachable!("see above"),
@@ -209,6 +212,7 @@ fn random_marks_move_the_watermarks_as_defined() {
                 0 if step > 100 => Reached::Finished,
                 1..=8 => Reached::Idle,
                 9 if step > 150 => Reached::Joined { stream: below(4) as u32 },
+                10..=12 => Reached::From(step as i64 - 40 + below(60) as i64),
                 // Ties, and times that fall back.
                 _ => Reached::Time((step + below(60)) as i64 / 7 * 7),
             };
@@ -221,6 +225,10 @@ fn random_marks_move_the_watermarks_as_defined() {
             assert_eq!(found.of_job(), wanted.job, "{what}");
             for (stream, watermark) in wanted.watermarks.iter().enumerate() {
                 assert_eq!(found.of_stream(stream), *watermark, "{what}, stream {stream}");
+                let last = wanted.active(stream).into_iter().map(|(_, highest)| highest).max();
+                let last = last.unwrap_or(i64::MIN).max(wanted.highest[stream]);
+                let span = Span { first: wanted.lowest[stream], last };
+                assert_eq!(found.seen(stream), span, "{what}, stream {stream}");
             }
             assert_eq!(found.holding(), wanted.holding(), "{what}");
             assert_eq!(found.ahead(25), wanted.ahead(25), "{what}");

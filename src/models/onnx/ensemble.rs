@@ -8,13 +8,13 @@ use super::wire::Fields;
 use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Tree};
 
 /// The ensemble between the model's input and its output, if the one is all that it reads and the
-/// other its prediction. None if the prediction comes from something else than trees.
+/// other its prediction. None if there are no trees.
 ///
 /// # Errors
-/// Why trees that are there are not those of an [`Ensemble`].
+/// Why trees that are there are not those of an [`Ensemble`], or not all that there is.
 pub fn read(
     model: &[u8],
-    input: &str,
+    input: Result<&str, String>,
     output: &str,
     features: usize,
 ) -> Option<Result<Ensemble, String>> {
@@ -23,30 +23,47 @@ pub fn read(
     let nodes = Fields::new(graph).filter(|(field, _)| *field == proto::GRAPH_NODE);
     let nodes: Vec<GraphNode> =
         nodes.filter_map(|(_, value)| value.bytes().map(GraphNode::read)).collect();
+    if !nodes.iter().any(|node| node.operator.starts_with("TreeEnsemble")) {
+        return None;
+    }
+    Some(between(&nodes, input, output, features))
+}
+
+fn between(
+    nodes: &[GraphNode],
+    input: Result<&str, String>,
+    output: &str,
+    features: usize,
+) -> Result<Ensemble, String> {
     let maker =
         |name: &str| nodes.iter().find(|node| node.outputs.iter().any(|output| output == name));
     // Back from the output, over what only gives its input another form. LightGBM's converter
     // multiplies by one; were it another number, the scores would differ from ONNX Runtime's.
     let mut name = output;
     let trees = loop {
-        let node = maker(name)?;
+        let node = maker(name).ok_or("its prediction is not made of its trees")?;
         match node.operator.as_str() {
-            "Identity" | "ZipMap" | "Mul" => name = node.inputs.first()?,
+            "Identity" | "ZipMap" | "Mul" => {
+                name = node.inputs.first().ok_or("a node of it has no input")?;
+            }
             "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => break node,
-            _ => return None,
+            "TreeEnsemble" => return Err("it has a node TreeEnsemble (ai.onnx.ml 5)".to_owned()),
+            other => return Err(format!("its prediction is made by {other}, after its trees")),
         }
     };
     let is_classifier = trees.operator == "TreeEnsembleClassifier";
     let position = usize::from(is_classifier);
     let is_scores = trees.outputs.get(position).is_some_and(|output| output == name);
-    let is_direct = trees.inputs.first().is_some_and(|name| name == input);
     if !is_scores {
-        return None;
+        return Err("its prediction is not the scores of its trees".to_owned());
     }
-    if !is_direct {
-        return Some(Err("something comes between the input and the trees".to_owned()));
+    let input = input?;
+    let read = trees.inputs.first().map_or("", String::as_str);
+    if read != input {
+        let between = maker(read).map_or("something", |node| &node.operator);
+        return Err(format!("{between} comes between the input and the trees"));
     }
-    Some(Attributes::read(&trees.attributes, is_classifier).and_then(|a| a.ensemble(features)))
+    Attributes::read(&trees.attributes, is_classifier)?.ensemble(features)
 }
 
 /// The attributes of TreeEnsembleClassifier and TreeEnsembleRegressor, as they stand in the file:
@@ -105,7 +122,9 @@ impl Attributes {
             "post_transform" => self.post_transform = texts.concat(),
             "aggregate_function" => self.aggregate = texts.concat(),
             "nodes_hitrates" => {}
-            // Double precision, among others.
+            name if name.ends_with("_as_tensor") => {
+                return Err(format!("it is in double precision ({name})"));
+            }
             other => return Err(format!("it has the attribute {other}")),
         }
         Ok(())
@@ -215,6 +234,9 @@ impl Attributes {
             // All in the form "at most": below a number is at most the one before it.
             let (is_low_true, threshold) = match self.modes[node].as_str() {
                 "BRANCH_LEQ" => (true, value),
+                "BRANCH_LT" | "BRANCH_GTE" if value == f32::NEG_INFINITY => {
+                    return Err("a branch is for what is below -inf".to_owned());
+                }
                 "BRANCH_LT" => (true, value.next_down()),
                 "BRANCH_GT" => (false, value),
                 "BRANCH_GTE" => (false, value.next_down()),

@@ -34,6 +34,8 @@ pub struct FileFacts {
     pub external: BTreeSet<String>,
     /// By the name of its output, the classes of a ZipMap in the order of the model.
     pub classes: HashMap<String, Vec<Label>>,
+    /// A node of it gives classes: TreeEnsembleClassifier, LinearClassifier, SVMClassifier.
+    pub has_classifier: bool,
     /// The words that nodes know, a list for each node.
     pub words: Vec<Vec<String>>,
     /// The whole numbers that nodes know, a list for each node.
@@ -89,6 +91,7 @@ impl FileFacts {
 
     fn read_node(&mut self, node: &[u8], depth: usize) {
         let GraphNode { operator, outputs, attributes, .. } = GraphNode::read(node);
+        self.has_classifier |= operator.ends_with("Classifier");
         for attribute in attributes {
             self.read_nested(attribute, depth);
             let Attribute { name, texts, integers, .. } = Attribute::read(attribute);

@@ -25,7 +25,10 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, Sess
 
 use self::file::FileFacts;
 use self::inputs::{BoundInput, Declared, bind, offer};
-use self::outputs::{Answer, PredictionOutput, one_line, predictions, refused, task};
+use self::outputs::{
+    Answer, PredictionOutput, are_shares, is_label, one_line, predictions, refused,
+    several_columns, task,
+};
 use self::tensors::{TensorInput, as_floats};
 use self::tree_model::{TreeModel, compare};
 use self::trial::{made_up, with_zeros};
@@ -62,6 +65,8 @@ pub struct Loaded {
     pub sample: RecordBatch,
     /// Its inputs and the features that they take, its output, and what runs it, a line each.
     pub described: Vec<String>,
+    /// What runs trees that are not compiled, and why.
+    pub why_not_compiled: Option<String>,
 }
 
 /// Loads a model and tries it.
@@ -77,6 +82,7 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
     let mut model = OnnxModel::open(environment, spec, &facts)?;
     let (sample, mut described) = (model.sample.clone(), model.describe());
     let compiled = if spec.compile_trees { model.compiled(&file) } else { None };
+    let (mut why_not_compiled, by_choice) = (None, !spec.compile_trees);
     let (model, engine): (Box<dyn Model>, String) = match compiled {
         Some(Ok(trees)) => {
             let (count, nodes) = trees.trees.size();
@@ -84,12 +90,15 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
             (Box::new(trees), engine)
         }
         Some(Err(reason)) => {
-            (Box::new(model), format!("ONNX Runtime; its trees are not compiled: {reason}"))
+            let engine = format!("ONNX Runtime; its trees are not compiled: {reason}");
+            why_not_compiled = Some(engine.clone());
+            (Box::new(model), engine)
         }
+        None if by_choice => (Box::new(model), "ONNX Runtime (model.engine)".to_owned()),
         None => (Box::new(model), "ONNX Runtime".to_owned()),
     };
     described.push(format!("run by {engine}"));
-    Ok(Loaded { model, sample, described })
+    Ok(Loaded { model, sample, described, why_not_compiled })
 }
 
 /// A session of ONNX Runtime.
@@ -142,6 +151,10 @@ impl OnnxModel {
             )
         })?;
         model.columns = model.measure(facts).map_err(|error| error.to_string())?;
+        let has_classes = |model: &mut OnnxModel| facts.has_classifier || model.has_classes();
+        if spec.task.is_none() && model.columns > 1 && !has_classes(&mut model) {
+            return Err(several_columns(&model.output.name, model.columns));
+        }
         (model.task, model.width) = task(model.columns, spec.task)?;
         Ok(model)
     }
@@ -169,6 +182,18 @@ impl OnnxModel {
         Ok(self.run(&three, |output, value| output.read(value, 3))?.columns)
     }
 
+    /// Whether something says that columns are probabilities of classes: they come as maps, with labels
+    /// beside them, or add up to one.
+    fn has_classes(&mut self) -> bool {
+        if !self.output.classes.is_empty() || self.session.outputs().iter().any(is_label) {
+            return true;
+        }
+        let (rows, columns) = (self.sample.num_rows(), self.columns);
+        let whole = with_zeros(&self.sample);
+        let answer = self.run(&whole, |output, value| output.read(value, rows));
+        answer.is_ok_and(|answer| answer.values.chunks(columns).all(are_shares))
+    }
+
     /// Runs the model, and lets `read` see its output.
     fn run<T>(
         &mut self,
@@ -185,11 +210,14 @@ impl OnnxModel {
 
     /// The model without ONNX Runtime, if it is made of trees and nothing else.
     fn compiled(&mut self, file: &[u8]) -> Option<Result<TreeModel, String>> {
-        let [input] = self.inputs.as_slice() else { return None };
-        input.floats()?;
-        let bound = input.bound.clone();
-        let (features, name) = (bound.features.len(), bound.declared.name.as_str());
-        let ensemble = ensemble::read(file, name, &self.output.name, features)?;
+        let first = self.inputs.first()?;
+        let bound = first.bound.clone();
+        let input = match self.inputs.len() {
+            1 if first.floats().is_some() => Ok(bound.declared.name.as_str()),
+            1 => Err(format!("its input {} is not of floats", bound.declared)),
+            several => Err(format!("it has {several} inputs, not one of floats")),
+        };
+        let ensemble = ensemble::read(file, input, &self.output.name, bound.features.len())?;
         Some(ensemble.and_then(|ensemble| self.compile(bound, &ensemble)))
     }
 

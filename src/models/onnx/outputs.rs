@@ -251,13 +251,33 @@ pub fn task(columns: usize, wanted: Option<Task>) -> Result<(Task, usize), Strin
         (Task::Binary, _) => {
             Err(format!("model.task is binary, which has 1 or 2 columns, not {columns}"))
         }
-        (Task::Regression, _) => {
-            Err(format!("model.task is regression, which has 1 column, not {columns}"))
-        }
+        (Task::Regression, _) => Err(format!(
+            "model.task is regression, which has 1 column, not {columns}: a prediction is one number; export the model with one of its targets"
+        )),
         (Task::Multiclass, _) => {
             Err(format!("model.task is multiclass, which has 2 columns or more, not {columns}"))
         }
     }
+}
+
+/// Whether an output is a label a row, as classifiers have them.
+pub fn is_label(output: &Outlet) -> bool {
+    use TensorElementType::{Int32, Int64, String};
+    matches!(output.dtype(), ValueType::Tensor { ty: Int32 | Int64 | String, .. })
+}
+
+/// Whether the numbers of a row may be probabilities of all classes.
+pub fn are_shares(row: &[f32]) -> bool {
+    let total: f64 = row.iter().copied().map(f64::from).sum();
+    row.iter().all(|share| (0.0..=1.0 + 1e-4).contains(share)) && (total - 1.0).abs() < 1e-3
+}
+
+/// What is said where nothing tells what columns are.
+pub fn several_columns(output: &str, columns: usize) -> String {
+    let task = if columns == 2 { "binary" } else { "multiclass" };
+    format!(
+        "output {output:?} has {columns} columns: classes or targets of a regression? There are no labels beside it, and they do not add up to 1. For classes write model.task = \"{task}\"; a regression has one column: export the model with one of its targets"
+    )
 }
 
 /// Predictions of `width` numbers from answers of so many columns: of one probability two.
@@ -282,6 +302,20 @@ mod tests {
         assert!(task(3, Some(Task::Binary)).is_err());
         assert!(task(2, Some(Task::Regression)).is_err());
         assert!(task(1, Some(Task::Multiclass)).is_err());
+    }
+
+    #[test]
+    fn shares_are_between_zero_and_one_and_add_up_to_one() {
+        for (row, wanted) in [
+            (&[0.25f32, 0.75][..], true),
+            (&[0.0, 1.0], true),
+            (&[0.1, 0.2, 0.7], true),
+            (&[0.25, 0.25], false),
+            (&[-0.5, 1.5], false),
+            (&[f32::NAN, 1.0], false),
+        ] {
+            assert_eq!(are_shares(row), wanted, "{row:?}");
+        }
     }
 
     #[test]

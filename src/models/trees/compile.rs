@@ -16,11 +16,14 @@ impl CompiledTrees {
         let nodes = || ensemble.trees.iter().flat_map(|tree| &tree.nodes);
         let has_nan_low =
             nodes().any(|node| matches!(node, Node::Branch(branch) if branch.nan_goes_low));
+        let has_nan_alone =
+            nodes().any(|node| matches!(node, Node::Branch(branch) if branch.parts_nan()));
         let is_single = ensemble.sums == 1
             && nodes().all(|node| !matches!(node, Node::Leaf(weights) if weights.len() != 1));
         let mut layout = Layout {
             features: ensemble.features,
-            stop: ensemble.features * (1 + usize::from(has_nan_low)),
+            nan_alone: ensemble.features * (1 + usize::from(has_nan_low)),
+            stop: ensemble.features * (1 + usize::from(has_nan_low) + usize::from(has_nan_alone)),
             sums: ensemble.sums,
             steps: Vec::new(),
             leaves: if is_single { Leaves::Single } else { Leaves::several() },
@@ -41,6 +44,7 @@ impl CompiledTrees {
         Ok(CompiledTrees {
             features: ensemble.features,
             has_nan_low,
+            has_nan_alone,
             stride: layout.stop + 1,
             groups: groups.collect(),
             steps: layout.steps,
@@ -59,6 +63,8 @@ impl CompiledTrees {
 /// What has been laid out so far.
 struct Layout {
     features: usize,
+    /// The column of a row from which on those stand that tell NaN from all numbers.
+    nan_alone: usize,
     /// The column of a row that is below everything: no step goes on from a leaf.
     stop: usize,
     sums: usize,
@@ -94,19 +100,19 @@ impl Layout {
                             branch.feature
                         ));
                     }
-                    // NaN that goes high is made infinite, which is above all other thresholds.
-                    if branch.threshold.is_nan() || branch.threshold == f32::INFINITY {
-                        return Err(format!("a branch has the threshold {}", branch.threshold));
+                    if branch.threshold.is_nan() {
+                        return Err("a branch has the threshold NaN".to_owned());
                     }
                     let skip = u16::try_from(waiting.len() + 1)
                         .map_err(|_| "it has a tree that is too large".to_owned())?;
                     waiting.extend([(branch.low, level + 1), (branch.high, level + 1)]);
-                    let from = if branch.nan_goes_low { self.features } else { 0 };
-                    Step {
-                        threshold: branch.threshold,
-                        column: (from + branch.feature) as u16,
-                        skip,
-                    }
+                    // NaN that goes high is made infinite, which is above all thresholds but one.
+                    let (from, threshold) = match (branch.parts_nan(), branch.nan_goes_low) {
+                        (true, _) => (self.nan_alone, 0.0),
+                        (false, true) => (self.features, branch.threshold),
+                        (false, false) => (0, branch.threshold),
+                    };
+                    Step { threshold, column: (from + branch.feature) as u16, skip }
                 }
             };
             self.steps.push(step);

@@ -51,6 +51,14 @@ pub struct Branch {
     pub high: usize,
 }
 
+impl Branch {
+    /// Whether all numbers go to `low`, infinity too, and only what is none to `high`: so LightGBM
+    /// tells what is missing.
+    fn parts_nan(&self) -> bool {
+        self.threshold == f32::INFINITY && !self.nan_goes_low
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use fastrand::Rng;
@@ -98,7 +106,11 @@ mod tests {
                 open.extend([(low, depth + 1), (high, depth + 1)]);
                 Node::Branch(Branch {
                     feature: random.usize(0..ensemble.features),
-                    threshold: random.i8(-3..4).into(),
+                    threshold: match random.u8(..10) {
+                        0 => f32::INFINITY,
+                        1 => f32::NEG_INFINITY,
+                        _ => random.i8(-3..4).into(),
+                    },
                     nan_goes_low: has_nan_low && random.bool(),
                     low,
                     high,
@@ -191,8 +203,8 @@ mod tests {
             "a branch reads feature 1 of 1"
         );
         assert_eq!(
-            refusal(vec![branch(0, f32::INFINITY, 1, 2), leaf(), leaf()]),
-            "a branch has the threshold inf"
+            refusal(vec![branch(0, f32::NAN, 1, 2), leaf(), leaf()]),
+            "a branch has the threshold NaN"
         );
         assert_eq!(refusal(vec![Node::Leaf(vec![(1, 1.0)])]), "a leaf adds to output 1 of 1");
     }

@@ -63,8 +63,10 @@ impl Leaves {
 pub struct CompiledTrees {
     pub(super) features: usize,
     pub(super) has_nan_low: bool,
+    pub(super) has_nan_alone: bool,
     /// Columns of a row as it is walked: the features with NaN as infinity; where a branch sends NaN
-    /// low, once more with NaN as minus infinity; minus infinity.
+    /// low, once more with NaN as minus infinity; where one parts NaN from all numbers, once more with
+    /// NaN as infinity and numbers as minus infinity; minus infinity.
     pub(super) stride: usize,
     pub(super) groups: Vec<Group>,
     pub(super) steps: Vec<Step>,
@@ -117,6 +119,11 @@ impl CompiledTrees {
             self.rows.extend(or(f32::INFINITY));
             if self.has_nan_low {
                 self.rows.extend(or(f32::NEG_INFINITY));
+            }
+            if self.has_nan_alone {
+                let is_nan = row.iter().map(|value| value.is_nan());
+                self.rows
+                    .extend(is_nan.map(|nan| if nan { f32::INFINITY } else { f32::NEG_INFINITY }));
             }
             self.rows.push(f32::NEG_INFINITY);
         }

@@ -5,8 +5,9 @@ mod tables;
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::features::sql_bounds::takes_log_of_one;
 use driftline_operators::model_input::ModelInput;
 use driftline_operators::watermark::EVENTS;
@@ -23,42 +24,101 @@ use super::scoring::{ScoringParts, describe as describe_dependence};
 use crate::config::Job;
 use crate::config::job::{Drift, Feature, ShardBy};
 
+/// What `check` found.
+pub struct Described {
+    pub text: String,
+    /// The first thing that a replay would fail on; what can be said without it is in the text.
+    pub problem: Option<Error>,
+}
+
 /// Opens all that a replay would open, and describes it.
-///
-/// # Errors
-/// What a replay would fail on.
-pub fn describe(job: &Arc<Job>) -> Result<String> {
-    let options = RunOptions { topics: TopicUse::Described, ..RunOptions::default() };
-    let all_columns = all_columns(job, &options)?;
-    let prepared = Prepared::new(job, &options)?;
+pub fn describe(job: &Arc<Job>) -> Described {
     let mut sheet = Sheet::default();
     sheet.line(&format!("job {}: rows in order of {}", job.name, job.order.name()));
+    let options = RunOptions { topics: TopicUse::Described, ..RunOptions::default() };
+    let opened = all_columns(job, &options)
+        .and_then(|all_columns| Ok((all_columns, Prepared::new(job, &options)?)));
+    let (all_columns, prepared) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            declared(&mut sheet, job);
+            return Described { text: sheet.text(), problem: Some(error) };
+        }
+    };
     source(&mut sheet, &prepared, &all_columns[EVENTS]);
     tables::add(&mut sheet, &prepared, &all_columns);
     let model = job.model.as_ref();
-    let parts = model.map(|_| ScoringParts::load(&prepared, &options)).transpose()?;
-    features(&mut sheet, &prepared, parts.as_ref().map(|parts| parts.inputs.as_slice()));
-    match &parts {
-        Some(parts) => {
-            add_model(&mut sheet, &prepared, parts);
+    let parts = model.map(|_| ScoringParts::load(&prepared, &options)).transpose();
+    let problem = match parts {
+        Ok(parts) => with_model(&mut sheet, &prepared, parts.as_ref()).err(),
+        Err(error) => {
+            features(&mut sheet, &prepared, None);
+            if let Some(model) = model {
+                let title =
+                    format!("model {} version {}: cannot be used", model.name, model.version);
+                sheet.section(&title, &[vec![words::path(&model.path)]]);
+            }
             if let Some(drift) = &job.drift {
-                PreparedDrift::new(job, parts, (i64::MIN, i64::MAX))?;
-                add_drift(&mut sheet, drift, &parts.watched.names)?;
+                add_drift(&mut sheet, drift, None, BaselineFile::read(&drift.baseline).as_ref());
             }
             outputs(&mut sheet, job);
+            Some(error)
         }
-        None => sheet.section("no model: the job can only export features", &[]),
+    };
+    let logs = job.sql().into_iter().filter(|(_, sql)| takes_log_of_one(sql));
+    let mut last: Vec<String> = logs
+        .map(|(key, _)| {
+            format!("note: {key}: log of one argument is base 10; ln is the natural logarithm")
+        })
+        .collect();
+    let warnings = prepared.inputs.doubts().found().into_iter().chain(foreseen(&prepared));
+    last.extend(warnings.map(|warning| format!("warning: {warning}")));
+    if problem.is_none() {
+        last.push("the job is sound".to_owned());
     }
-    sheet.line("");
-    for (key, _) in job.sql().into_iter().filter(|(_, sql)| takes_log_of_one(sql)) {
-        let note = "log of one argument is base 10; ln is the natural logarithm";
-        sheet.line(&format!("note: {key}: {note}"));
+    if !last.is_empty() {
+        sheet.line("");
+        last.iter().for_each(|line| sheet.line(line));
     }
-    for warning in prepared.inputs.doubts().found().into_iter().chain(foreseen(&prepared)) {
-        sheet.line(&format!("warning: {warning}"));
+    Described { text: sheet.text(), problem }
+}
+
+/// What a job is about whose inputs are open; of a job without a model that it has none.
+///
+/// # Errors
+/// What is wrong with its baseline, when all has been described.
+fn with_model(sheet: &mut Sheet, prepared: &Prepared, parts: Option<&ScoringParts>) -> Result<()> {
+    let job = &prepared.job;
+    features(sheet, prepared, parts.map(|parts| parts.inputs.as_slice()));
+    let Some(parts) = parts else {
+        sheet.section("no model: the job can only export features", &[]);
+        return Ok(());
+    };
+    add_model(sheet, prepared, parts);
+    let mut found = Ok(());
+    if let Some(drift) = &job.drift {
+        let baseline = PreparedDrift::new(job, parts, Coverage::ALL)
+            .and_then(|_| BaselineFile::read(&drift.baseline));
+        add_drift(sheet, drift, Some(&parts.watched.names), baseline.as_ref());
+        found = baseline.map(|_| ());
     }
-    sheet.line("the job is sound");
-    Ok(sheet.text())
+    outputs(sheet, job);
+    found
+}
+
+/// What a job says of itself, where its inputs cannot be read.
+fn declared(sheet: &mut Sheet, job: &Job) {
+    let features = job
+        .features
+        .iter()
+        .map(|(name, feature)| vec![name.clone(), null(feature, true), made(job, feature)]);
+    sheet.section("features, in order", &features.collect::<Vec<_>>());
+    if let Some(drift) = &job.drift {
+        add_drift(sheet, drift, None, BaselineFile::read(&drift.baseline).as_ref());
+    }
+    if job.model.is_some() {
+        outputs(sheet, job);
+    }
 }
 
 /// The columns of each stream, before it is known which are read. Standard input cannot be opened
@@ -133,21 +193,28 @@ fn features(sheet: &mut Sheet, prepared: &Prepared, inputs: Option<&[ModelInput]
     let job = &prepared.job;
     let is_read = |name: &str| inputs.is_none_or(|all| all.iter().any(|input| input.name == name));
     let row = |(field, (name, feature)): (&arrow::datatypes::Field, &(String, Feature))| {
-        let made = match words::window_of(&feature.kind) {
-            Some((key, window)) => format!("window {window} by {key}"),
-            None => words::kind(job, &feature.kind),
-        };
-        let null = match (&feature.default, feature.allow_null) {
-            (Some(default), _) => format!("default {default}"),
-            (None, true) => "null is NaN".to_owned(),
-            (None, false) if is_read(name) => "null is a dead letter".to_owned(),
-            (None, false) => "null stays".to_owned(),
-        };
-        vec![field.name().clone(), field.data_type().to_string(), null, made]
+        let null = null(feature, is_read(name));
+        vec![field.name().clone(), field.data_type().to_string(), null, made(job, feature)]
     };
     let rows: Vec<Vec<String>> =
         prepared.plan.fields().iter().zip(&job.features).map(row).collect();
     sheet.section("features, in order", &rows);
+}
+
+fn made(job: &Job, feature: &Feature) -> String {
+    match words::window_of(&feature.kind) {
+        Some((key, window)) => format!("window {window} by {key}"),
+        None => words::kind(job, &feature.kind),
+    }
+}
+
+fn null(feature: &Feature, is_read: bool) -> String {
+    match (&feature.default, feature.allow_null) {
+        (Some(default), _) => format!("default {default}"),
+        (None, true) => "null is NaN".to_owned(),
+        (None, false) if is_read => "null is a dead letter".to_owned(),
+        (None, false) => "null stays".to_owned(),
+    }
 }
 
 fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
@@ -164,23 +231,40 @@ fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
     sheet.section(&format!("model {name} version {version}: {finding}"), &rows);
 }
 
-fn add_drift(sheet: &mut Sheet, drift: &Drift, watched: &[String]) -> Result<()> {
-    let BaselineFile { kind, rows, rows_held, .. } = BaselineFile::read(&drift.baseline)?;
+/// `watched` is known where there is a model.
+fn add_drift(
+    sheet: &mut Sheet,
+    drift: &Drift,
+    watched: Option<&[String]>,
+    baseline: Result<&BaselineFile, &Error>,
+) {
     let row = |name: &str, text: String| vec![name.to_owned(), text];
     let path = words::path(&drift.baseline);
-    let held =
-        format!("{path} ({}, {} of {} rows)", kind.name(), thousands(rows_held), thousands(rows));
+    let (title, held) = match baseline {
+        Ok(BaselineFile { kind, rows, rows_held, .. }) => {
+            let (held, rows) = (thousands(*rows_held), thousands(*rows));
+            let title = match watched {
+                Some(_) => "drift: the baseline covers all watched columns",
+                None => "drift",
+            };
+            (title, format!("{path} ({}, {held} of {rows} rows)", kind.name()))
+        }
+        Err(_) if !drift.baseline.exists() => {
+            ("drift: there is no baseline yet", format!("{path} (missing)"))
+        }
+        Err(_) => ("drift: the baseline cannot be used", path),
+    };
+    let watched = watched.map(|all| row("watches", format!("{}: {}", all.len(), all.join(", "))));
     let windows = drift.windows.iter().map(|(length, text)| words::drift_window(*length, text));
-    let lines = [
-        row("baseline", held),
-        row("watches", format!("{}: {}", watched.len(), watched.join(", "))),
+    let mut lines = vec![row("baseline", held)];
+    lines.extend(watched);
+    lines.extend([
         row("windows", windows.collect::<Vec<_>>().join(", ")),
         row("drifted if", words::drift_rules(&drift.thresholds)),
         row("mode", words::drift_mode(drift.mode)),
         row("late rows", words::late_for_drift(drift.revisions)),
-    ];
-    sheet.section("drift: the baseline covers all watched columns", &lines);
-    Ok(())
+    ]);
+    sheet.section(title, &lines);
 }
 
 fn outputs(sheet: &mut Sheet, job: &Job) {

@@ -15,11 +15,13 @@ use driftline_jobs::enriched::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
+use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::snapshot;
 use driftline_operators::gate::Order;
 use driftline_operators::run::Run;
 use driftline_operators::score::Scoring;
 use driftline_operators::settled::Settled;
+use driftline_operators::watermark::Span;
 use timely::dataflow::{ProbeHandle, Scope};
 
 pub use self::committer::CommitFailures;
@@ -70,7 +72,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
-    let drift = PreparedDrift::new(job, &parts, (complete_from, i64::MAX))?.map(Arc::new);
+    let drift = PreparedDrift::new(job, &parts, coverage(complete_from))?.map(Arc::new);
     let rules = || Arc::new(alert_rules(job, &parts, drift.as_deref()));
     let rules = job.kafka.alerts.clone().map(|topic| (rules(), topic));
 
@@ -138,6 +140,9 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let (count, servers) = (places.len(), reading.cluster.servers());
     eprintln!("running: {count} partitions of {} at {servers}", described(job));
+    if let Some(why) = &parts.scoring.why_not_compiled {
+        eprintln!("model: run by {why}");
+    }
     eprintln!("metrics: http://{}/metrics", service.address);
     let ended = engine.start(build)?;
     let stopping_for = options.interrupt.since().map_or(Duration::ZERO, |since| since.elapsed());
@@ -200,6 +205,15 @@ impl LiveParts {
         }
         summary
     }
+}
+
+/// Events with times before `complete_from` (ms) came before the run began; [`i64::MIN`] for none.
+fn coverage(complete_from: i64) -> Coverage {
+    let before = match complete_from {
+        i64::MIN => Span::NONE,
+        from => Span { first: from - 1, last: from - 1 },
+    };
+    Coverage { scored: (complete_from, i64::MAX), known: before }
 }
 
 /// Whether every record that was read is accounted for; those that wait in the order gate are pending.

@@ -12,6 +12,7 @@ use driftline_jobs::enriched::Events;
 use driftline_operators::admit::{Admission, LatePolicy};
 use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::TableAdmission;
+use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::refusals::Refused;
 use driftline_operators::features::sql::Expression;
@@ -24,7 +25,7 @@ use driftline_operators::run::Run;
 use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
-use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
+use driftline_operators::watermark::{Progress, Span, StreamBounds, Watermarks};
 use indexmap::IndexMap;
 
 use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
@@ -96,6 +97,14 @@ impl Prepared {
             filter,
             shard_by,
         })
+    }
+
+    /// Which event times a replay looks at, and which it knows of.
+    pub fn coverage(&self, options: &RunOptions) -> Coverage {
+        // Without bounds all is read, and what is read is seen.
+        let is_bounded = options.from.is_some() || options.to.is_some();
+        let known = self.inputs.known_times().filter(|_| is_bounded);
+        Coverage { scored: (options.from(), options.to()), known: known.unwrap_or(Span::NONE) }
     }
 
     /// What is to be said of the columns that are read, of all inputs.
