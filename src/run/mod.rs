@@ -9,6 +9,7 @@ mod drift_verdicts;
 pub mod engine;
 pub mod export;
 pub mod extensions;
+pub mod letters;
 pub mod live;
 pub mod numbers;
 pub mod options;
