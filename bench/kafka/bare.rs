@@ -59,7 +59,7 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
     while ended < queues.len() {
         let mut none = true;
         for queue in &mut queues {
-            let batch = Batch::new(None, Settled::default(), Arc::new(|| {}));
+            let batch = Batch::new(None, None, Settled::default(), Arc::new(|| {}));
             taken.clear();
             queue.take(MOST, |item| match item {
                 Item::Message(message) => {
@@ -81,7 +81,7 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
                 }
                 let value = Some(value);
                 let message = Outgoing { topic: to, key, value, headers, time_ms: None };
-                producer.send(message, &batch)?;
+                producer.send(message, &batch, 0)?;
             }
             batch.done();
             sent.push(batch);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::latency::Latencies;
 use crate::lateness::Lateness;
+use crate::reasons::Reasons;
 
 /// Counters of a run, shared by its workers; one method per thing that happens.
 ///
@@ -19,7 +20,7 @@ struct Inner {
     read: AtomicU64,
     skipped: AtomicU64,
     predictions: AtomicU64,
-    dead_letters: AtomicU64,
+    dead_letters: Mutex<Reasons>,
     pending: AtomicI64,
     late: AtomicU64,
     lateness: Lateness,
@@ -182,8 +183,15 @@ impl Counters {
         self.0.predictions.fetch_add(rows, Relaxed);
     }
 
-    pub fn dead_letters_durable(&self, rows: u64) {
-        self.0.dead_letters.fetch_add(rows, Relaxed);
+    pub fn dead_letters_durable(&self, letters: &Reasons) {
+        if letters.rows() > 0 {
+            self.0.dead_letters.lock().unwrap_or_else(|p| p.into_inner()).merge(letters);
+        }
+    }
+
+    /// The dead letters that are durable, by reason.
+    pub fn dead_letters(&self) -> Reasons {
+        self.0.dead_letters.lock().unwrap_or_else(|p| p.into_inner()).clone()
     }
 
     /// `rows` more (or, negative, fewer) are held by an operator.
@@ -280,7 +288,7 @@ impl Counters {
             read: self.0.read.load(Relaxed),
             predictions: self.0.predictions.load(Relaxed),
             skipped: self.0.skipped.load(Relaxed),
-            dead_letters: self.0.dead_letters.load(Relaxed),
+            dead_letters: self.dead_letters().rows(),
             pending: self.0.pending.load(Relaxed),
         }
     }

@@ -15,7 +15,7 @@ use crate::layout::{ENVELOPE, EventLayout, OFFSET, PARTITION};
 use crate::partition_names::PartitionNames;
 
 /// Why a record is a dead letter. The names appear in the `reason` column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The bytes are not an event of the expected schema.
     DecodeFailed,
@@ -33,9 +33,30 @@ pub enum Reason {
     ScoringFailed,
     /// A row of a table has no key or no time.
     TableRow,
+    /// The prediction is larger than its topic takes.
+    MessageTooLarge,
+    /// The topic refuses the prediction for another cause.
+    MessageRefused,
 }
 
 impl Reason {
+    pub const ALL: [Reason; 9] = [
+        Reason::DecodeFailed,
+        Reason::NoEventTime,
+        Reason::Late,
+        Reason::TooLate,
+        Reason::MissingFeature,
+        Reason::ScoringFailed,
+        Reason::TableRow,
+        Reason::MessageTooLarge,
+        Reason::MessageRefused,
+    ];
+
+    /// The reason that is called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Reason::DecodeFailed => "decode_failed",
@@ -46,6 +67,8 @@ impl Reason {
             Reason::MissingFeature => "missing_feature",
             Reason::ScoringFailed => "scoring_failed",
             Reason::TableRow => "table_row",
+            Reason::MessageTooLarge => "message_too_large",
+            Reason::MessageRefused => "message_refused",
         }
     }
 }

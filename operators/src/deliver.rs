@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::ingest::Wake;
 use crate::latency::Latencies;
 use crate::layout::READ_AT;
+use crate::reasons::{Reasons, Undurable};
 use crate::rows::Rows;
 use crate::run::Run;
 
@@ -27,13 +28,14 @@ pub trait Sink {
     /// Whatever keeps it from being written; it ends the run.
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError>;
 
-    /// Rows that have become durable since the last call.
+    /// Rows that have become durable since the last call; they become so in the order in which they
+    /// were written.
     fn durable_rows(&mut self) -> u64;
 
-    /// Rows that have become durable since the last call as dead letters, as they could not be written
-    /// as what they are.
-    fn refused_rows(&mut self) -> u64 {
-        0
+    /// What has become durable since the last call as dead letters, as it could not be written as what
+    /// it is.
+    fn refused(&mut self) -> Reasons {
+        Reasons::default()
     }
 
     /// How many of the last batches may still be refused, or have to be waited for before the next
@@ -72,7 +74,7 @@ pub struct SinkError {
 /// What is counted of an output.
 pub enum Tally {
     Nothing,
-    DeadLetters(Counters),
+    DeadLetters(Counters, Undurable),
     /// Rows that take the place of predictions in the account.
     Rows(Counters),
     Predictions {
@@ -83,27 +85,34 @@ pub enum Tally {
 }
 
 impl Tally {
-    fn written(&self, batch: &RecordBatch) {
-        if let Tally::Predictions { latencies, clock, .. } = self
-            && let Some(read_at) = batch.column_by_name(READ_AT)
-        {
-            latencies.handed_over(read_at.as_primitive::<Int64Type>().values(), clock.now());
+    fn written(&mut self, batch: &RecordBatch) {
+        match self {
+            Tally::Predictions { latencies, clock, .. } => {
+                if let Some(read_at) = batch.column_by_name(READ_AT) {
+                    let read_at = read_at.as_primitive::<Int64Type>().values();
+                    latencies.handed_over(read_at, clock.now());
+                }
+            }
+            Tally::DeadLetters(_, written) => written.write(Reasons::of(batch)),
+            Tally::Nothing | Tally::Rows(_) => {}
         }
     }
 
-    fn refused(&self, rows: u64) {
+    fn refused(&self, refused: &Reasons) {
         match self {
             Tally::Nothing => {}
-            Tally::DeadLetters(counters)
+            Tally::DeadLetters(counters, _)
             | Tally::Rows(counters)
-            | Tally::Predictions { counters, .. } => counters.dead_letters_durable(rows),
+            | Tally::Predictions { counters, .. } => counters.dead_letters_durable(refused),
         }
     }
 
-    fn durable(&self, rows: u64) {
+    fn durable(&mut self, rows: u64) {
         match self {
             Tally::Nothing => {}
-            Tally::DeadLetters(counters) => counters.dead_letters_durable(rows),
+            Tally::DeadLetters(counters, written) => {
+                counters.dead_letters_durable(&written.durable(rows));
+            }
             Tally::Rows(counters) | Tally::Predictions { counters, .. } => {
                 counters.predictions_durable(rows);
             }
@@ -127,7 +136,7 @@ impl Delivery {
             name: "DeadLetters",
             schema: crate::dead_letter::SCHEMA.clone(),
             sink,
-            tally: Tally::DeadLetters(run.counters.clone()),
+            tally: Tally::DeadLetters(run.counters.clone(), Undurable::default()),
         }
     }
 }
@@ -139,7 +148,7 @@ pub fn deliver<'scope>(
     delivery: Delivery,
     failure: Failure,
 ) -> StreamVec<'scope, u64, ()> {
-    let Delivery { name, schema, sink, tally } = delivery;
+    let Delivery { name, schema, sink, mut tally } = delivery;
     let scope = rows.scope();
     rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
         Pipeline,
@@ -166,7 +175,7 @@ pub fn deliver<'scope>(
                 let Some(open) = sink.as_mut() else { return };
                 failure.check(open.tick());
                 tally.durable(open.durable_rows());
-                tally.refused(open.refused_rows());
+                tally.refused(&open.refused());
                 held.drain(..held.len().saturating_sub(open.unacknowledged()));
                 if frontier.is_empty()
                     && held.is_empty()

@@ -37,6 +37,7 @@ mod not_finite;
 pub mod numeric;
 pub mod partition_names;
 pub mod prediction;
+pub mod reasons;
 pub mod rows;
 pub mod run;
 pub mod score;

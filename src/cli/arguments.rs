@@ -79,6 +79,9 @@ pub enum Command {
         /// End when all has been read and nothing has come for so long, such as 5s (the default)
         #[arg(long, value_name = "QUIET", num_args = 0..=1, require_equals = true, default_missing_value = "5s", value_parser = quiet)]
         until_caught_up: Option<std::time::Duration>,
+        /// Fail, with --until-caught-up, if more than this share of the records read are dead letters
+        #[arg(long, value_name = "SHARE", value_parser = share)]
+        max_dead_letter_share: Option<f64>,
         /// Write the model's input tensor beside each prediction
         #[arg(long)]
         with_inputs: bool,
@@ -148,6 +151,11 @@ fn quiet(text: &str) -> Result<std::time::Duration, String> {
     parsed.ok_or_else(|| "it must be a length of time, such as 5s or 2m".to_owned())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "it must be a share from 0 to 1, such as 0.01".to_owned())
+}
+
 fn workers(text: &str) -> Result<u16, String> {
     let number = text.parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
     number.ok_or_else(|| format!("it must be a whole number from 1 to {WORKERS_MAX}"))
@@ -168,6 +176,9 @@ pub struct EventArgs {
     /// Read only this many records
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<u64>,
+    /// Fail, with the results written, if more than this share of the records read are dead letters
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub max_dead_letter_share: Option<f64>,
     /// Worker threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     pub workers: u16,

@@ -23,6 +23,7 @@ use crate::interrupt::Interrupt;
 use crate::run::check::Described;
 use crate::run::live::LiveOptions;
 use crate::run::options::RunOptions;
+use crate::run::summary::Summary;
 use crate::run::{self, check, plan};
 
 impl EventArgs {
@@ -36,6 +37,7 @@ impl EventArgs {
             from: self.from,
             to: self.to,
             limit: self.limit,
+            max_dead_letter_share: self.max_dead_letter_share,
             workers: usize::from(self.workers),
             exchange: self.exchange,
             progress: true,
@@ -122,10 +124,19 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
                 run_columns,
                 ..events.options(interrupt.clone())?
             };
-            eprint!("{}", run::replay(&load(&job)?, &options)?);
+            tell(&run::replay(&load(&job)?, &options)?)?;
         }
-        Command::Run { job, workers, until_caught_up, with_inputs, run_columns, exchange } => {
+        Command::Run {
+            job,
+            workers,
+            until_caught_up,
+            max_dead_letter_share,
+            with_inputs,
+            run_columns,
+            exchange,
+        } => {
             let options = RunOptions {
+                max_dead_letter_share,
                 workers: usize::from(workers),
                 exchange,
                 with_inputs,
@@ -135,7 +146,7 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
                 ..RunOptions::default()
             };
             let live = LiveOptions { until_quiet_for: until_caught_up };
-            eprint!("{}", run::run_live(&load(&job)?, &options, live)?);
+            tell(&run::run_live(&load(&job)?, &options, live)?)?;
         }
         Command::Export { job, events, out, format, overwrite } => {
             let job = load(&job)?;
@@ -143,10 +154,10 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
             let options = RunOptions { overwrite, export, ..events.options(interrupt.clone())? };
             let folder =
                 out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
-            eprint!("{}", run::export_features(&job, &options, &folder)?);
+            tell(&run::export_features(&job, &options, &folder)?)?;
         }
         Command::Baseline { job, events } => {
-            eprint!("{}", run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?);
+            tell(&run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?)?;
         }
         Command::Schema => show(&job_schema()?)?,
         Command::Completions { shell } => show(&completions(shell))?,
@@ -159,6 +170,15 @@ fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "driftline", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The closing words of a run, and whether it has failed all the same.
+fn tell(summary: &Summary) -> Result<()> {
+    eprint!("{summary}");
+    match &summary.too_many_dead_letters {
+        Some(why) => bail!("{why}"),
+        None => Ok(()),
+    }
 }
 
 /// Writes to standard output; a reader that has seen enough is no error.

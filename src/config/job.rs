@@ -41,6 +41,8 @@ pub struct Job {
     pub features: Vec<(String, Feature)>,
     pub model: Option<ModelFile>,
     pub realtime: Realtime,
+    /// More than this share of the records read as dead letters fails a run.
+    pub max_dead_letter_share: Option<f64>,
     pub drift: Option<Drift>,
     pub outputs: Outputs,
     pub kafka: Kafka,
@@ -340,8 +342,8 @@ pub enum ModelEngine {
 #[derive(Clone, Debug)]
 pub struct Realtime {
     pub bounds: BatchBounds,
-    pub max_latency_ms: u64,
-    pub throughput_target_per_second: u64,
+    pub max_latency_ms: Option<u64>,
+    pub throughput_target_per_second: Option<u64>,
 }
 
 #[derive(Clone, Debug)]

@@ -30,6 +30,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
     let metadata = file_metadata(&prepared, Some(&parts));
     let notes = prepared.notes();
+    let names = prepared.partition_names.clone();
     let engine = Engine::new(prepared.clone(), options);
     let collected = Collected::default();
     let columns = parts.watched.names.clone();
@@ -54,5 +55,6 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let file = BaselineFile::new(full, scored, drift.baseline_sample_max);
     file.write(&drift.baseline, metadata)?;
     let summary = Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline, &file);
-    Ok(summary.with_notes(notes))
+    let share_max = options.max_dead_letter_share(job);
+    Ok(summary.with_notes(notes).with_letters(&engine.run.counters, &names, share_max))
 }

@@ -34,6 +34,7 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     let (features, letters) =
         (Target::Files(output.clone()), Target::Files(files(&letters_folder)));
     let notes = prepared.notes();
+    let names = prepared.partition_names.clone();
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, None));
     let warm_up = prepared.warm_up(options);
@@ -50,7 +51,9 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, folder: &Path) -> R
     check_end(&engine.run.counters, &ended)?;
     range::check_read(engine.prepared(), options, &engine.run.counters)?;
     publish(&publication)?;
-    Ok(Summary::of_export(&engine.run.counters, &ended, &output).with_notes(notes))
+    let summary = Summary::of_export(&engine.run.counters, &ended, &output).with_notes(notes);
+    let share_max = options.max_dead_letter_share(job);
+    Ok(summary.with_letters(&engine.run.counters, &names, share_max))
 }
 
 /// `folder` with `ending` behind its name: beside it, so that readers of the folder do not see it.

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod export;
 pub mod extensions;
 pub mod lateness;
+pub mod letters;
 pub mod live;
 pub mod numbers;
 pub mod options;

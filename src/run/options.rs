@@ -70,6 +70,8 @@ pub struct RunOptions {
     pub from: Option<i64>,
     pub to: Option<i64>,
     pub limit: Option<u64>,
+    /// In place of the job's.
+    pub max_dead_letter_share: Option<f64>,
     pub workers: usize,
     pub exchange: Exchange,
     /// How feature rows are written, if they are.
@@ -135,6 +137,11 @@ impl RunOptions {
 
     pub fn to(&self) -> i64 {
         self.to.unwrap_or(i64::MAX)
+    }
+
+    /// The share of the records read above which dead letters fail the run.
+    pub fn max_dead_letter_share(&self, job: &Job) -> Option<f64> {
+        self.max_dead_letter_share.or(job.max_dead_letter_share)
     }
 
     pub fn to_standard_output(&self) -> bool {

@@ -35,21 +35,22 @@ pub fn latency(figures: &LatencyFigures) -> String {
     )
 }
 
-/// The job's target for throughput, and whether the run met it.
-pub fn throughput_target(job: &Job, account: &Account, took: Duration) -> String {
-    let target = job.realtime.throughput_target_per_second;
+/// The job's target for throughput, if it sets one, and whether the run met it.
+pub fn throughput_target(job: &Job, account: &Account, took: Duration) -> Option<String> {
+    let target = job.realtime.throughput_target_per_second?;
     let met = account.read as f64 >= target as f64 * took.as_secs_f64();
-    format!("target {} events/s: {}", thousands(target), if met { "met" } else { "missed" })
+    let word = if met { "met" } else { "missed" };
+    Some(format!("target {} events/s: {word}", thousands(target)))
 }
 
-/// The job's target for the latency of each row, and whether the run met it.
-pub fn latency_target(job: &Job, figures: &LatencyFigures) -> String {
-    let target = thousands(job.realtime.max_latency_ms);
-    match figures.beyond_target {
+/// The job's target for the latency of each row, if it sets one, and whether the run met it.
+pub fn latency_target(job: &Job, figures: &LatencyFigures) -> Option<String> {
+    let target = thousands(job.realtime.max_latency_ms?);
+    Some(match figures.beyond_target {
         0 => format!("target {target} ms: met"),
         beyond => {
             let share = (beyond as f64 / figures.rows as f64 * 1e3).ceil() / 10.0;
             format!("target {target} ms: missed by {} rows ({share:.1} %)", thousands(beyond))
         }
-    }
+    })
 }

@@ -38,6 +38,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let publication = Publication::prepare(&targets.folders(drift.is_some()), options.overwrite)?;
 
     let notes = prepared.notes();
+    let names = prepared.partition_names.clone();
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, Some(&parts)));
     let tally = DriftTally::new(parts.watched.names.len());
@@ -76,7 +77,9 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     }
     publish(&publication)?;
     let summary = Summary::of_replay(job, &parts, &engine.run.counters, &ended, &targets);
-    let mut summary = summary.with_notes(notes);
+    let summary = summary.with_notes(notes);
+    let share_max = options.max_dead_letter_share(job);
+    let mut summary = summary.with_letters(&engine.run.counters, &names, share_max);
     if let Some(drift) = drift {
         summary.drift = tally.lines(drift.windows());
     }

@@ -107,7 +107,9 @@ impl ScoringParts {
             watched: Watched::new(&enriched, &inputs),
             inputs,
             dependence,
-            latencies: Latencies::new(Duration::from_millis(job.realtime.max_latency_ms)),
+            latencies: Latencies::new(
+                job.realtime.max_latency_ms.map_or(Duration::MAX, Duration::from_millis),
+            ),
             format,
             keep_inputs: options.with_inputs,
             warm_up: prepared.warm_up(options),

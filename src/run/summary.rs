@@ -9,9 +9,11 @@ use driftline_operators::accounting::{Account, Counters, TableState, WindowState
 use driftline_operators::drift::baseline::ReferenceKind;
 use driftline_operators::features::refusals::Refused;
 use driftline_operators::latency::LatencyFigures;
+use driftline_operators::partition_names::PartitionNames;
 
 use super::baseline_file::BaselineFile;
 use super::engine::Ended;
+use super::letters;
 use super::numbers::thousands;
 use super::outputs::{Target, Targets};
 use super::performance::{latency, latency_target, success, throughput_target};
@@ -38,6 +40,8 @@ pub struct Summary {
     /// Drifted columns by window, filled in from the snapshots.
     pub drift: Vec<String>,
     next: Vec<String>,
+    /// Why the run has failed all the same: more records are dead letters than the job allows.
+    pub too_many_dead_letters: Option<String>,
 }
 
 impl Summary {
@@ -55,6 +59,7 @@ impl Summary {
             refused: ended.refused.clone(),
             drift: Vec::new(),
             next: Vec::new(),
+            too_many_dead_letters: None,
         }
     }
 
@@ -93,12 +98,12 @@ impl Summary {
         summary.lines.extend(parts.why_not_compiled.iter().map(|why| ("run by", why.clone())));
         let latencies = parts.latencies.figures();
         summary.latency = Some(latencies);
-        summary.lines.extend([
-            ("success", success(&summary.account)),
-            ("latency", latency(&latencies)),
-            ("throughput", throughput_target(job, &summary.account, ended.took)),
-            ("max latency", latency_target(job, &latencies)),
-        ]);
+        summary
+            .lines
+            .extend([("success", success(&summary.account)), ("latency", latency(&latencies))]);
+        let throughput = throughput_target(job, &summary.account, ended.took);
+        summary.lines.extend(throughput.map(|text| ("throughput", text)));
+        summary.lines.extend(latency_target(job, &latencies).map(|text| ("max latency", text)));
         summary.state(counters);
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));
@@ -117,7 +122,7 @@ impl Summary {
             summary.next.push(advice.to_owned());
         }
         if summary.account.dead_letters > 0 {
-            summary.output("dead letters", Some(&targets.dead_letters));
+            summary.output("letters in", Some(&targets.dead_letters));
         }
         summary
     }
@@ -138,6 +143,19 @@ impl Summary {
     #[must_use]
     pub fn with_notes(mut self, notes: Vec<String>) -> Self {
         self.lines.extend(notes.into_iter().map(|note| ("note", note)));
+        self
+    }
+
+    /// What there is to say of dead letters; more than `share_max` of the records read are too many.
+    #[must_use]
+    pub fn with_letters(
+        mut self,
+        counters: &Counters,
+        names: &PartitionNames,
+        share_max: Option<f64>,
+    ) -> Self {
+        self.lines.extend(letters::lines(counters, names));
+        self.too_many_dead_letters = letters::too_many(counters, share_max);
         self
     }
 
@@ -259,7 +277,7 @@ pub fn late_versions(counters: &Counters) -> Vec<String> {
     late.map(text).collect()
 }
 
-fn shown(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().and_then(|folder| folder.canonicalize());
     let whole = path.canonicalize().unwrap_or_else(|_| PathBuf::from(path));
     match here.ok().and_then(|here| whole.strip_prefix(here).map(Path::to_owned).ok()) {

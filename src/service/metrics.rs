@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use driftline_operators::dead_letter::Reason;
 use driftline_operators::latency::Latencies;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::run::Run;
@@ -125,6 +126,12 @@ impl Metrics {
         let account = counters.account();
         let of_model =
             |total: u64| (vec![self.model.name.clone(), self.model.version.clone()], total as f64);
+        let letters = counters.dead_letters();
+        let of_reason =
+            |reason: Reason| (vec![reason.name().to_owned()], letters.rows_of(reason) as f64);
+        let of_change = |(topic, changed, count): (String, &str, u64)| {
+            (vec![topic, changed.to_owned()], count as f64)
+        };
         let total = Family::new(MetricType::COUNTER);
         const MODEL: &[&str] = &["model", "version"];
         vec![
@@ -143,8 +150,14 @@ impl Metrics {
             total(
                 "driftline_dead_letters_total",
                 "Dead letters that were acknowledged.",
-                &[],
-                alone(account.dead_letters as f64),
+                &["reason"],
+                Reason::ALL.map(of_reason).to_vec(),
+            ),
+            total(
+                "driftline_refused_messages_total",
+                "Messages that their topic has refused, by what was changed before they were sent again.",
+                &["topic", "changed"],
+                self.producer.resent().changed().into_iter().map(of_change).collect(),
             ),
             total(
                 "driftline_skipped_events_total",

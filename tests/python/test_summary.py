@@ -91,6 +91,52 @@ def test_a_run_without_a_row_has_no_success(tmp_path):
     assert line(said, "success") == "no row to score"
 
 
+def test_targets_that_nobody_set_are_neither_met_nor_missed(tmp_path):
+    said = replay(job_file(tmp_path / "job.toml"), tmp_path, "--limit", LIMIT)
+    assert "throughput  " not in said and "max latency" not in said and "  latency " in said
+
+
+HALVED = (
+    '[features.distance]\ncolumn = "distance"',
+    '[features.distance]\nsql = "CASE WHEN minute % 2 = 0 THEN distance END"',
+)
+
+
+@pytest.mark.parametrize("command", ["replay", "baseline"])
+def test_dead_letters_are_told_by_reason_and_too_many_fail_the_run(tmp_path, command):
+    """On one worker and on three, from the job and from the command line."""
+    job = job_file(tmp_path / "job.toml", HALVED)
+    minutes = pq.read_table(DEPARTURES, columns=["minute"]).slice(0, LIMIT)["minute"].to_pylist()
+    odd = [at for at, minute in enumerate(minutes) if minute % 2]
+    tight, wide = len(odd) / LIMIT - 1e-6, len(odd) / LIMIT
+    for workers in (1, 3):
+        out = tmp_path / f"{command}{workers}"
+        options = ["--limit", LIMIT, "--workers", workers]
+        if command != "baseline":
+            options += ["--out", out]
+        env = {"STREAMING_JOB__MAX_DEAD_LETTER_SHARE": "0.0"}
+        if command == "baseline":
+            env["STREAMING_DRIFT__BASELINE"] = str(tmp_path / "baseline.parquet")
+        done = driftline(command, job, *options, "--max-dead-letter-share", wide, env=env)
+        assert line(done.stderr, "dead letters") == f"{len(odd):,} missing_feature"
+        first = line(done.stderr, "first")
+        assert first.startswith("missing_feature: ") and "distance" in first
+        assert first.endswith(f"departures.parquet, record {odd[0]})")
+        if command != "baseline":
+            options.append("--overwrite")
+        done = driftline(
+            command, job, *options, env=env | {"STREAMING_JOB__MAX_DEAD_LETTER_SHARE": str(tight)},
+            code=1,
+        )  # fmt: skip
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(
+            f"error: {len(odd):,} of {LIMIT:,} records read are dead letters "
+            f"({len(odd):,} missing_feature), more than the share of "
+        )
+        written = tmp_path / "baseline.parquet" if command == "baseline" else out
+        assert written.exists()
+
+
 @pytest.mark.parametrize("target, met", [(1, True), (1_000_000_000, False)])
 def test_the_target_for_throughput(tmp_path, target, met):
     key = "STREAMING_REALTIME_ML__THROUGHPUT_TARGET_PER_SECOND"

@@ -53,6 +53,9 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     at_least("event.future_horizon_ms", raw.event.future_horizon_ms.unwrap_or(0), 0)?;
     at_least("job.epoch_rows_max", raw.job.epoch_rows_max as i64, 1)?;
     at_least("job.epochs_in_flight_max", raw.job.epochs_in_flight_max as i64, 1)?;
+    if raw.job.max_dead_letter_share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        return Err(Problem::at("job.max_dead_letter_share", "must be from 0 to 1"));
+    }
     at_least("job.gate_rows_max", raw.job.gate_rows_max as i64, 1)?;
     at_least("job.partition_skew_max_ms", raw.job.partition_skew_max_ms.unwrap_or(0), 0)?;
     at_least("realtime_ml.max_batch_size", raw.realtime_ml.max_batch_size as i64, 1)?;
@@ -144,6 +147,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         },
         drift,
         outputs,
+        max_dead_letter_share: raw.job.max_dead_letter_share,
         kafka,
         alerts: check_alerts(&raw.alerts)?,
         listen: check_listen(&raw.service.listen)?,

@@ -33,6 +33,11 @@ pub struct JobSection {
     /// No limit where it is not set; files are read in step whatever it says.
     #[schemars(range(min = 0))]
     pub partition_skew_max_ms: Option<i64>,
+    /// A run fails, with its results written, if more than this share of the records that it has read
+    /// became dead letters; `--max-dead-letter-share` wins over it. Live only with
+    /// `--until-caught-up`. No limit where it is not set.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_dead_letter_share: Option<f64>,
 }
 
 fn shard_by() -> String {

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RealtimeSection {
-    /// The latency (ms) that a run is measured against.
-    pub max_latency_ms: u64,
-    /// The events per second that a run is measured against.
-    pub throughput_target_per_second: u64,
+    /// The latency (ms) that a run is measured against, if it is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_latency_ms: Option<u64>,
+    /// The events per second that a run is measured against, if it is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throughput_target_per_second: Option<u64>,
     /// Whether rows are scored in batches; one by one if not.
     pub batch_inference: bool,
     /// The most rows that the model is given at once.
@@ -37,8 +39,8 @@ pub struct RealtimeSection {
 impl Default for RealtimeSection {
     fn default() -> Self {
         RealtimeSection {
-            max_latency_ms: 50,
-            throughput_target_per_second: 1_000,
+            max_latency_ms: None,
+            throughput_target_per_second: None,
             batch_inference: true,
             max_batch_size: 32,
             batch_timeout_ms: 100,

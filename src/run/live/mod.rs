@@ -157,7 +157,11 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     }
     committed
         .context("the last offsets could not be committed; what came after them is read again")?;
-    Ok(parts.summary(job, &engine.run.counters, &ended))
+    // A run without end is not judged by where somebody stopped it.
+    let share_max = options.max_dead_letter_share(job).filter(|_| live.until_quiet_for.is_some());
+    let names = &parts.prepared.partition_names;
+    let summary = parts.summary(job, &engine.run.counters, &ended);
+    Ok(summary.with_letters(&engine.run.counters, names, share_max))
 }
 
 /// What all workers make their ends of the graph of.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use driftline_operators::deliver::SinkError;
 
-use super::producer::{Batch, Handed, Outgoing, Producer};
+use super::message::{Next, Refused};
+use super::producer::{Batch, Outgoing, Producer};
 use super::{Messages, cloud_event, column, texts, with_header};
 use crate::sinks::failed;
 use crate::sinks::json_lines::to_lines;
@@ -25,7 +26,7 @@ impl Messages for Alerts {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<u64, SinkError> {
+    ) -> Result<(), SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
@@ -52,10 +53,15 @@ impl Messages for Alerts {
                 headers,
                 time_ms: None,
             };
-            if producer.send(message, batch)? == Handed::TooLarge {
-                return Err(failed(&self.topic, "an alert is larger than a message may be"));
-            }
+            producer.send(message, batch, row)?;
         }
-        Ok(0)
+        Ok(())
+    }
+
+    /// There is nothing to tell it with; what it is about is in predictions or in drift.
+    fn instead(&self, refused: &Refused) -> Result<Next, SinkError> {
+        let id = refused.message.header("ce_id").unwrap_or_default();
+        let (topic, code) = (&self.topic, refused.code);
+        Ok(Next::Nothing(format!("{topic}: the alert {id} is not told: {code}")))
     }
 }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
+use driftline_operators::dead_letter::Reason;
 use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
 use driftline_operators::partition_names::PartitionNames;
-use rdkafka::message::{Header, OwnedHeaders};
+use driftline_operators::reasons::First;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::{Header, Headers, OwnedHeaders};
 
-use super::producer::{Batch, Handed, Outgoing, Producer};
+use super::message::{Message, Next, Refused, is_too_large};
+use super::producer::{Batch, Outgoing, Producer};
 use super::{Messages, column, texts, with_header};
 use crate::kafka::envelope::Envelope;
 use crate::sinks::failed;
@@ -20,6 +24,9 @@ const MESSAGE: &str = "__streams.errors.message";
 const TOPIC: &str = "__streams.errors.topic";
 const PARTITION_NUMBER: &str = "__streams.errors.partition";
 const OFFSET_NUMBER: &str = "__streams.errors.offset";
+/// Of a message whose topic does not take its time: in ms since 1970.
+const TIMESTAMP: &str = "__streams.errors.timestamp";
+const OWN: [&str; 6] = [REASON, MESSAGE, TOPIC, PARTITION_NUMBER, OFFSET_NUMBER, TIMESTAMP];
 
 pub struct DeadLetters {
     pub topic: String,
@@ -80,7 +87,7 @@ impl Messages for DeadLetters {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<u64, SinkError> {
+    ) -> Result<(), SinkError> {
         let text = |name| texts(rows, name);
         let (reasons, details) = (text("reason")?, text("detail")?);
         let partitions = text("partition")?;
@@ -90,50 +97,94 @@ impl Messages for DeadLetters {
         for row in 0..rows.num_rows() {
             let envelope = envelopes.is_valid(row).then(|| envelopes.value(row));
             let envelope = envelope.and_then(Envelope::of);
-            let mut fault = Fault {
+            let fault = Fault {
                 reason: reasons.value(row),
                 detail: details.value(row),
                 partition: partitions.value(row),
                 offset: offsets.value(row),
             };
             let value = payloads.is_valid(row).then(|| payloads.value(row));
-            if producer.send(fault.letter(&self.topic, envelope, value), batch)? == Handed::TooLarge
-            {
-                let detail = format!(
-                    "{}; its value is left out, as it is too large for a message",
-                    fault.detail
-                );
-                fault.detail = &detail;
-                if producer.send(fault.letter(&self.topic, envelope, None), batch)?
-                    == Handed::TooLarge
-                {
-                    return Err(failed(
-                        &self.topic,
-                        "a dead letter without its value is too large for a message",
-                    ));
-                }
-            }
+            producer.send(fault.letter(&self.topic, envelope, value), batch, row)?;
         }
-        Ok(0)
+        Ok(())
+    }
+
+    fn instead(&self, refused: &Refused) -> Result<Next, SinkError> {
+        Ok(instead_of_letter(&refused.message, refused.code))
     }
 }
 
-/// The dead letter of a prediction that is larger than `topic` takes.
-pub(super) fn too_large<'a>(
-    letters: &'a str,
-    topic: &str,
-    rows: &RecordBatch,
-    row: usize,
-    envelope: Option<Envelope<'a>>,
-    names: &PartitionNames,
-) -> Result<Outgoing<'a>, SinkError> {
-    let partition = column(rows, PARTITION)?.as_primitive::<UInt32Type>().value(row);
-    let name = names.get(partition).unwrap_or_default();
-    let fault = Fault {
-        reason: "message_too_large",
-        detail: &format!("the prediction is larger than {topic} takes"),
-        partition: &name,
-        offset: column(rows, OFFSET)?.as_primitive::<UInt64Type>().value(row),
+/// What is sent in place of a dead letter: what the topic refuses of it is left out.
+pub(super) fn instead_of_letter(letter: &Message, code: Code) -> Next {
+    let header = |name| letter.header(name).unwrap_or_default();
+    // What is said takes the place of what was said.
+    let said = letter.place_of_header(MESSAGE);
+    let saying = |what: &str| {
+        let text = format!("{}; {what}", header(MESSAGE));
+        letter.clone().with_headers(|at, _| Some(at) != said, &[(MESSAGE, &text)])
     };
-    Ok(fault.letter(letters, envelope, None))
+    let message = match (code, letter.time_ms) {
+        (Code::InvalidTimestamp, Some(time)) => {
+            let own = letter.clone().with_headers(|_, _| true, &[(TIMESTAMP, &time.to_string())]);
+            return Next::Message { message: Message { time_ms: None, ..own }, says: "time" };
+        }
+        _ if is_too_large(code) && letter.value.is_some() => {
+            let message = saying("its value is left out, as it is too large for a message");
+            return Next::Message { message: Message { value: None, ..message }, says: "value" };
+        }
+        (Code::InvalidRecord, _) if letter.key.is_none() => {
+            let message = saying("its key is where it came from, as its topic takes none without");
+            return Next::Message {
+                message: Message { key: place(letter), ..message },
+                says: "key",
+            };
+        }
+        _ => saying("its key, value and headers are left out, as its topic refuses them"),
+    };
+    let own = OWN.map(|name| message.place_of_header(name));
+    let bare = message.with_headers(|at, _| own.contains(&Some(at)), &[]);
+    let bare = Message { key: place(letter), value: None, ..bare };
+    let is_bare = letter.key == bare.key
+        && letter.value.is_none()
+        && letter.headers.count() == bare.headers.count();
+    if is_bare { Next::Never } else { Next::Message { message: bare, says: "all" } }
+}
+
+/// Where the record of a letter came from: `topic/partition/offset`.
+fn place(letter: &Message) -> Option<Vec<u8>> {
+    let parts = [TOPIC, PARTITION_NUMBER, OFFSET_NUMBER].map(|name| letter.header(name));
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    Some(parts.join("/").into_bytes())
+}
+
+/// The dead letter of the prediction of `row` of `records` that `topic` refuses.
+pub(super) fn of_prediction(
+    letters: &str,
+    topic: &str,
+    refused: &Refused,
+    names: &PartitionNames,
+) -> Result<Message, SinkError> {
+    let Refused { ticket, code, .. } = refused;
+    let Some(records) = ticket.batch.records() else {
+        return Err(failed(topic, "a prediction of no record was refused"));
+    };
+    let row = ticket.row as usize;
+    let partition = column(records, PARTITION)?.as_primitive::<UInt32Type>().value(row);
+    let offset = column(records, OFFSET)?.as_primitive::<UInt64Type>().value(row);
+    let envelope = records.column_by_name(ENVELOPE).map(|column| column.as_binary::<i32>());
+    let envelope = envelope.filter(|column| column.is_valid(row));
+    let envelope = envelope.and_then(|column| Envelope::of(column.value(row)));
+    let (reason, detail) = match is_too_large(*code) {
+        true => (Reason::MessageTooLarge, format!("the prediction is larger than {topic} takes")),
+        false => {
+            let why = code.to_string();
+            (Reason::MessageRefused, format!("{topic} refuses the prediction: {why}"))
+        }
+    };
+    let name = names.get(partition).unwrap_or_default();
+    let (reason_name, detail_text) = (reason.name(), detail.as_str());
+    let fault = Fault { reason: reason_name, detail: detail_text, partition: &name, offset };
+    let letter = Message::from(fault.letter(letters, envelope, None));
+    ticket.batch.refuse(reason, First { partition, offset, detail });
+    Ok(Message { is_letter: true, ..letter })
 }

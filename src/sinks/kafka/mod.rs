@@ -4,10 +4,14 @@
 //! | --- | --- |
 //! | `predictions`, `dead_letters`, `alerts` | what a message of each looks like |
 //! | `producer` | the client, and which messages belong together |
+//! | `message` | a message that its topic has refused |
+//! | `again` | sends those again, so that a refusal costs no other record |
 //! | `sender` | the thread that makes messages and hears of their deliveries |
 
+pub mod again;
 pub mod alerts;
 pub mod dead_letters;
+pub mod message;
 pub mod predictions;
 pub mod producer;
 pub mod sender;
@@ -18,10 +22,12 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
-use driftline_operators::layout::{OFFSET, PARTITION};
+use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
+use driftline_operators::reasons::Reasons;
 use driftline_operators::settled::Settled;
 use rdkafka::message::{Header, OwnedHeaders};
 
+use self::message::{Next, Refused};
 use self::producer::Batch;
 pub use self::producer::Producer;
 use self::sender::{Sender, Unsent};
@@ -29,8 +35,7 @@ use super::failed;
 
 /// What makes messages of the rows of a batch.
 pub trait Messages: Send + Sync {
-    /// Hands a message over for each row, as those of `batch`. How many of them are dead letters, as
-    /// what they were to be is too large.
+    /// Hands a message over for each row, as those of `batch`.
     ///
     /// # Errors
     /// If the rows cannot be written, or the producer can send nothing any more.
@@ -39,7 +44,13 @@ pub trait Messages: Send + Sync {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<u64, SinkError>;
+    ) -> Result<(), SinkError>;
+
+    /// What is sent in place of a message of these that its topic refuses, alone in its batch.
+    ///
+    /// # Errors
+    /// If the rows lack a column.
+    fn instead(&self, refused: &Refused) -> Result<Next, SinkError>;
 }
 
 /// Sends rows to a topic. What it was given is durable when brokers have acknowledged it.
@@ -51,7 +62,7 @@ pub struct KafkaSink {
     /// With how many rows they have, the oldest first; those in front are not acknowledged.
     waiting: VecDeque<(Arc<Batch>, u64)>,
     durable: u64,
-    refused: u64,
+    refused: Reasons,
 }
 
 impl KafkaSink {
@@ -65,15 +76,16 @@ impl KafkaSink {
             wake,
             waiting: VecDeque::new(),
             durable: 0,
-            refused: 0,
+            refused: Reasons::default(),
         }
     }
 }
 
 impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
-        let batch = Batch::new(origins(rows), self.settled.clone(), self.wake.clone());
         let messages = self.messages.clone();
+        let (settled, wake) = (self.settled.clone(), self.wake.clone());
+        let batch = Batch::new(Some(messages.clone()), origins(rows), settled, wake);
         self.sender.send(Unsent { messages, rows: rows.clone(), batch: batch.clone() })?;
         self.waiting.push_back((batch, rows.num_rows() as u64));
         Ok(())
@@ -81,8 +93,9 @@ impl Sink for KafkaSink {
 
     fn durable_rows(&mut self) -> u64 {
         while let Some((batch, rows)) = self.waiting.pop_front_if(|(b, _)| b.is_acknowledged()) {
-            self.durable += rows - batch.refused();
-            self.refused += batch.refused();
+            let refused = batch.refused();
+            self.durable += rows - refused.rows();
+            self.refused.merge(&refused);
         }
         std::mem::take(&mut self.durable)
     }
@@ -91,7 +104,7 @@ impl Sink for KafkaSink {
         self.sender.check()
     }
 
-    fn refused_rows(&mut self) -> u64 {
+    fn refused(&mut self) -> Reasons {
         std::mem::take(&mut self.refused)
     }
 
@@ -108,11 +121,13 @@ impl Sink for KafkaSink {
     }
 }
 
-/// Where rows came from, if they are rows of records: what is kept of them until they are acknowledged.
+/// Where rows came from, if they are rows of records: what is kept of them until they are acknowledged,
+/// to settle the records, and to tell of one whose message is refused.
 fn origins(rows: &RecordBatch) -> Option<RecordBatch> {
-    let columns = [PARTITION, OFFSET].map(|name| rows.schema_ref().index_of(name).ok());
-    let [Some(partition), Some(offset)] = columns else { return None };
-    rows.project(&[partition, offset]).ok()
+    let place = |name| rows.schema_ref().index_of(name).ok();
+    let mut columns = vec![place(PARTITION)?, place(OFFSET)?];
+    columns.extend(place(ENVELOPE));
+    rows.project(&columns).ok()
 }
 
 /// The headers of a CloudEvent in binary mode whose data is JSON; `more` of its own will follow.

@@ -9,7 +9,8 @@ use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::ENVELOPE;
 use driftline_operators::partition_names::PartitionNames;
 
-use super::producer::{Batch, Handed, Outgoing, Producer};
+use super::message::{Next, Refused};
+use super::producer::{Batch, Outgoing, Producer};
 use super::{Messages, cloud_event, column, dead_letters, texts, with_header};
 use crate::kafka::envelope::Envelope;
 use crate::kafka::instant;
@@ -21,7 +22,7 @@ const TYPE: &[u8] = b"driftline.prediction";
 
 pub struct Predictions {
     pub topic: String,
-    /// Of predictions that are larger than the topic takes.
+    /// Of predictions that the topic refuses.
     pub dead_letters: String,
     /// What the events are said to come from.
     pub source: String,
@@ -35,7 +36,7 @@ impl Messages for Predictions {
         rows: &RecordBatch,
         producer: &Producer,
         batch: &Arc<Batch>,
-    ) -> Result<u64, SinkError> {
+    ) -> Result<(), SinkError> {
         let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
@@ -44,7 +45,6 @@ impl Messages for Predictions {
         let keys = column(rows, "key")?;
         let times = column(rows, "event_time")?.as_primitive::<TimestampMillisecondType>();
         let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary::<i32>());
-        let mut refused = 0;
         for row in 0..rows.num_rows() {
             let id = ids.value(row).as_bytes();
             let mut headers = cloud_event(TYPE, &self.source, id, 7);
@@ -67,25 +67,16 @@ impl Messages for Predictions {
             let value = values.next().unwrap_or_default();
             let (topic, key) = (self.topic.as_str(), key.as_deref());
             let message = Outgoing { topic, key, value: Some(value), headers, time_ms: None };
-            if producer.send(message, batch)? == Handed::TooLarge {
-                refused += 1;
-                let letter = dead_letters::too_large(
-                    &self.dead_letters,
-                    &self.topic,
-                    rows,
-                    row,
-                    envelope,
-                    &self.partition_names,
-                )?;
-                if producer.send(letter, batch)? == Handed::TooLarge {
-                    return Err(failed(
-                        &self.dead_letters,
-                        "a message without a value is too large",
-                    ));
-                }
-            }
+            producer.send(message, batch, row)?;
         }
-        Ok(refused)
+        Ok(())
+    }
+
+    /// The prediction is a dead letter.
+    fn instead(&self, refused: &Refused) -> Result<Next, SinkError> {
+        let (letters, names) = (&self.dead_letters, &self.partition_names);
+        let message = dead_letters::of_prediction(letters, &self.topic, refused, names)?;
+        Ok(Next::Message { message, says: "dead letter" })
     }
 }
 

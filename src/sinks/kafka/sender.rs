@@ -143,7 +143,7 @@ impl Shared {
 
     fn hand_over(&self, unsent: &Unsent) -> Result<(), SinkError> {
         let Unsent { messages, rows, batch } = unsent;
-        batch.refuse(messages.send(rows, &self.producer, batch)?);
+        messages.send(rows, &self.producer, batch)?;
         batch.done();
         Ok(())
     }
