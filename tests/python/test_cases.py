@@ -19,7 +19,7 @@ KEYS = {
     "dead_letters", "reasons",
 }  # fmt: skip
 # What the closing words of a run call its outputs, and how far apart numbers may be.
-LABELS = {"predictions": "predictions", "features": "features", "drift": "drift", "dead_letters": "dead letters"}
+LABELS = {"predictions": "predictions", "features": "features", "drift": "drift", "dead_letters": "letters in"}
 TOLERANCE = 1e-12
 
 
