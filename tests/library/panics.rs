@@ -1,8 +1,11 @@
-//! A program's own code that panics ends the run with an error, on any number of workers.
+//! A program's own code that panics ends the run with an error, on any number of workers; a function in
+//! SQL that does costs the row.
 
 use std::error::Error;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use driftline::model::{Model, ModelError, Scores, Task};
 use driftline::{
     EventSource, Feature, FunctionSink, JobBuilder, Model as ModelSection, Next, OwnEvents,
@@ -32,6 +35,9 @@ impl Model for Zero {
     }
 }
 
+/// The function panics from here on.
+const FAR: f64 = 2_700.0;
+
 fn pipeline(sql: &str, model_panics: bool) -> Pipeline {
     let mut job = JobBuilder::new("panics", "event_time")
         .id("event_id")
@@ -42,7 +48,10 @@ fn pipeline(sql: &str, model_panics: bool) -> Pipeline {
     job.realtime.bounds.max_rows = 500;
     Pipeline::new(job)
         .model(move |_features| Ok(Box::new(Zero { panics: model_panics })))
-        .function(SqlFunction::of_numbers("bad", 1, |_| panic!("the function gives up")))
+        .function(SqlFunction::of_numbers("bad", 1, |of| {
+            assert!(of[0] < FAR, "the function gives up");
+            of[0]
+        }))
         .events(OwnEvents::batches(departures().schema(), [departures()]))
 }
 
@@ -58,9 +67,8 @@ fn assert_ends(name: &str, make: impl Fn() -> Pipeline, wanted: &str) {
 }
 
 #[test]
-fn a_function_a_model_a_source_or_a_sink_that_panics_ends_the_run() {
+fn a_model_a_source_or_a_sink_that_panics_ends_the_run() {
     let good = "CAST(distance AS DOUBLE)";
-    assert_ends("function", || pipeline("bad(distance)", false), "the function gives up");
     assert_ends("model", || collecting(pipeline(good, true)).0, "the model gives up");
 
     struct Panicking;
@@ -81,11 +89,30 @@ fn a_function_a_model_a_source_or_a_sink_that_panics_ends_the_run() {
 }
 
 #[test]
+fn a_function_that_panics_costs_the_rows_it_panics_on() {
+    for workers in [1, 2, 4] {
+        let pipeline = collecting(pipeline("bad(distance)", false).workers(workers)).0;
+        let name = format!("function, {workers} workers");
+        let summary = in_time(&name, move || pipeline.run()).expect(&name);
+        let distances = departures();
+        let distances = distances.column_by_name("distance").unwrap();
+        let distances = cast(distances, &DataType::Float64).unwrap();
+        let far = distances.as_primitive::<Float64Type>().values().iter();
+        let far = far.filter(|distance| **distance >= FAR).count();
+        assert!(far > 1, "there are none");
+        assert_eq!(summary.account.dead_letters, far as u64, "{name}");
+        let text = summary.to_string();
+        let line = format!("distance: {far} rows null (the function gives up)");
+        assert!(text.contains(&line), "{name}: {text}");
+    }
+}
+
+#[test]
 fn those_who_wait_for_predictions_are_told() {
     for workers in [1, 2] {
-        let pipeline = pipeline("bad(distance)", false).workers(workers);
+        let pipeline = pipeline("CAST(distance AS DOUBLE)", true).workers(workers);
         let predictor = pipeline.predictor(&departures().schema()).unwrap();
-        let predict = move || predictor.predict_batch(&departures().slice(0, 10)).err();
+        let predict = move || predictor.predict_batch(&departures().slice(0, 1_000)).err();
         let error = in_time("request", predict).unwrap();
         assert!(
             matches!(&error, PredictError::Stopped(why) if why.contains("gives up")),

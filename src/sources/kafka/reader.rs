@@ -214,6 +214,7 @@ impl Taken {
         columns: &mut JsonColumns,
         tombstones: Option<&Tombstones>,
     ) {
+        let (offset, sent) = (message.offset(), message.sent_ms());
         self.newest_ms = self.newest_ms.max(message.time_ms());
         let envelope = &mut self.envelopes.values;
         let envelope_from = envelope.len();
@@ -222,7 +223,7 @@ impl Taken {
         if size > MESSAGE_BYTES_MAX {
             envelope.truncate(envelope_from);
             let why = format!("the message has {size} bytes, more than {MESSAGE_BYTES_MAX}");
-            return self.keep(message, None, envelope_from, Err(why));
+            return self.keep(offset, sent, None, envelope_from, Err(why));
         }
         let (read, deletes) = match (message.value(), tombstones) {
             (Some(value), _) => (columns.push(value), false),
@@ -232,26 +233,26 @@ impl Taken {
             }
             (None, None) => (Err("the message has no value".to_owned()), false),
         };
-        self.keep(message, message.value(), envelope_from, read.map(|()| deletes));
+        self.keep(offset, sent, message.value(), envelope_from, read.map(|()| deletes));
     }
 
     /// Keeps a message, the envelope of which was written last, from `envelope_from` on. `read` says
     /// whether its row deletes, or why there is none.
     fn keep(
         &mut self,
-        message: &Message,
+        offset: u64,
+        sent: Option<i64>,
         value: Option<&[u8]>,
         envelope_from: usize,
         read: Result<bool, String>,
     ) {
-        let offset = message.offset();
         self.messages += 1;
         self.behind = offset + 1;
         self.bytes += value.map_or(0, <[u8]>::len) + self.envelopes.values.len() - envelope_from;
         match read {
             Ok(deletes) => {
                 self.offsets.push(offset);
-                self.sent.push(message.sent_ms());
+                self.sent.push(sent);
                 self.deleted.push(deletes);
                 self.raw.values.extend(value.unwrap_or_default());
                 self.raw.end_row();
@@ -355,7 +356,7 @@ mod tests {
         let from = taken.envelopes.values.len();
         taken.envelopes.values.resize(from + envelope, 1);
         let offset = taken.behind;
-        taken.keep(offset, Some(&vec![0; value]), from, read);
+        taken.keep(offset, None, Some(&vec![0; value]), from, read);
     }
 
     #[test]

@@ -73,15 +73,15 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_of_one_line() {
-        assert!(!is_guarded());
+        assert!(!guarded::is_guarded());
         let read = || -> Result<()> {
-            assert!(is_guarded());
+            assert!(guarded::is_guarded());
             assert_eq!(1, 2, "two\nlines");
             Ok(())
         };
         let error = guarded(read).unwrap_err().to_string();
         assert!(error.contains("two lines") && !error.contains('\n'), "{error}");
-        assert!(!is_guarded());
+        assert!(!guarded::is_guarded());
         assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
     }
 }
