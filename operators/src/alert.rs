@@ -38,6 +38,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Score, Kind::ZScore, Kind::Ks];
+
     pub fn name(self) -> &'static str {
         match self {
             Kind::Score => "score",

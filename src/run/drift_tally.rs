@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use driftline_operators::accounting::LateForDrift;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::deliver::Sink;
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::ingest::Wake;
 
 use super::drift_columns::{self, ColumnTally};
 use super::drift_verdicts::{Drifted, Verdicts};
 use crate::config::duration::date_text;
 use crate::run::numbers::thousands;
+use crate::sinks::overheard::{Listener, Overheard};
 
 /// Windows that are listed one by one in a summary; of more, what their columns came to is told.
 const LISTED_MAX: u64 = 24;
@@ -110,7 +110,7 @@ impl DriftTally {
 
     /// `sink`, with what it writes tallied here.
     pub fn watch(&self, sink: Box<dyn Sink>) -> Box<dyn Sink> {
-        Box::new(Watching { sink, tally: self.clone() })
+        Box::new(Overheard { sink, listener: self.clone() })
     }
 
     fn add(&self, snapshots: &RecordBatch) -> Option<()> {
@@ -271,35 +271,9 @@ fn list(window: &Window) -> String {
     }
 }
 
-struct Watching {
-    sink: Box<dyn Sink>,
-    tally: DriftTally,
-}
-
-impl Sink for Watching {
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
-        self.tally.add(batch);
-        self.sink.write(batch)
-    }
-
-    fn durable_rows(&mut self) -> u64 {
-        self.sink.durable_rows()
-    }
-
-    fn unacknowledged(&mut self) -> usize {
-        self.sink.unacknowledged()
-    }
-
-    fn tick(&mut self) -> Result<(), SinkError> {
-        self.sink.tick()
-    }
-
-    fn wake_with(&mut self, wake: Wake) {
-        self.sink.wake_with(wake);
-    }
-
-    fn finish(&mut self) -> Result<(), SinkError> {
-        self.sink.finish()
+impl Listener for DriftTally {
+    fn taken(&mut self, batch: &RecordBatch) {
+        self.add(batch);
     }
 }
 

@@ -12,6 +12,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
 
+use super::drift_metrics::DriftMetrics;
 use crate::run::live::{CommitFailures, Holds};
 use crate::sinks::kafka::Producer;
 use crate::sources::kafka::live::Live;
@@ -63,10 +64,11 @@ pub struct Metrics {
     pub live: Arc<Live>,
     pub holds: Holds,
     pub producer: Producer,
+    pub drift: DriftMetrics,
 }
 
-type Labels = &'static [&'static str];
-type Values = Vec<(Vec<String>, f64)>;
+pub(super) type Labels = &'static [&'static str];
+pub(super) type Values = Vec<(Vec<String>, f64)>;
 
 /// A value without labels.
 fn alone(value: f64) -> Values {
@@ -74,12 +76,12 @@ fn alone(value: f64) -> Values {
 }
 
 /// A metric whose value is known elsewhere.
-struct Family {
+pub(super) struct Family {
     kind: MetricType,
-    name: &'static str,
+    pub(super) name: &'static str,
     help: &'static str,
     labels: Labels,
-    values: Values,
+    pub(super) values: Values,
 }
 
 impl Metrics {
@@ -89,9 +91,8 @@ impl Metrics {
     /// If a name or a label is not fit for that, which the tests see to.
     pub fn text(&self) -> Result<String> {
         let mut families = Vec::new();
-        for family in
-            self.totals().into_iter().chain(self.sizes()).chain(self.cluster()).chain(self.times())
-        {
+        let known = [self.totals(), self.sizes(), self.cluster(), self.times()];
+        for family in known.into_iter().flatten().chain(self.drift.families(&self.model)) {
             families.extend(family.collect()?);
         }
         families.extend(self.durations());
@@ -368,7 +369,9 @@ fn place_of(name: &str) -> Vec<String> {
 
 impl Family {
     /// What makes families of a kind: of name, help, names of labels, and a value for each of theirs.
-    fn new(kind: MetricType) -> impl Fn(&'static str, &'static str, Labels, Values) -> Self {
+    pub(super) fn new(
+        kind: MetricType,
+    ) -> impl Fn(&'static str, &'static str, Labels, Values) -> Self {
         move |name, help, labels, values| Family { kind, name, help, labels, values }
     }
 

@@ -1,7 +1,9 @@
 //! What a running job tells over HTTP: metrics, and whether it is well.
 
+pub mod drift_metrics;
 pub mod metrics;
 pub mod server;
 
+pub use drift_metrics::DriftMetrics;
 pub use metrics::{Lags, Metrics};
 pub use server::Service;

@@ -5,6 +5,7 @@ pub mod folder;
 pub mod function;
 pub mod json_lines;
 pub mod kafka;
+pub mod overheard;
 pub mod own;
 pub mod parquet;
 pub mod rolling;

@@ -41,7 +41,7 @@ use super::scoring::ScoringParts;
 use super::summary::Summary;
 use crate::config::job::Alerts;
 use crate::config::{Job, Problem};
-use crate::service::{Lags, Metrics, Service};
+use crate::service::{DriftMetrics, Lags, Metrics, Service};
 use crate::sinks::kafka::Producer;
 use crate::sinks::kafka::sender::Sender;
 use crate::sources::kafka::begin::Place;
@@ -105,6 +105,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             advice: Advice::new(job, streams.map(|partition| partition.stream).collect()),
         })
     });
+    let drift_metrics = DriftMetrics::default();
     let service = Service::start(
         job.listen,
         Metrics {
@@ -117,6 +118,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             live: reading.live.clone(),
             holds,
             producer: producer.clone(),
+            drift: drift_metrics.clone(),
         },
     )?;
     let tally = DriftTally::new(parts.watched.names.len());
@@ -128,7 +130,8 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         metadata: file_metadata(&prepared, Some(&parts)),
         file_name: format!("part-{}", started_ms()),
     };
-    let parts = LiveParts { prepared, scoring: parts, drift, rules, targets, sinks, tally };
+    let scoring = parts;
+    let parts = LiveParts { prepared, scoring, drift, rules, targets, sinks, tally, drift_metrics };
     let (parts, run) = (Arc::new(parts), engine.run.clone());
     let build = {
         let parts = parts.clone();
@@ -174,6 +177,7 @@ struct LiveParts {
     targets: Targets,
     sinks: LiveSinks,
     tally: DriftTally,
+    drift_metrics: DriftMetrics,
 }
 
 impl LiveParts {
@@ -183,7 +187,7 @@ impl LiveParts {
         let drift = match self.drift.as_ref().zip(files) {
             Some((drift, output)) => {
                 let sink = self.sinks.drift(output, worker, snapshot::schema())?;
-                let sink = self.tally.watch(sink);
+                let sink = self.drift_metrics.watch_snapshots(self.tally.watch(sink));
                 Some((drift.schedule.clone(), drift.format.clone(), sink))
             }
             None => None,
@@ -192,7 +196,8 @@ impl LiveParts {
         let scoring = self.scoring.worker(&self.prepared, run)?;
         Ok(Outputs {
             scoring: Scoring { alerts: rules.map(|(rules, _)| rules.clone()), ..scoring },
-            alerts: rules.map(|(_, topic)| self.sinks.alerts(topic)),
+            alerts: rules
+                .map(|(_, topic)| self.drift_metrics.watch_alerts(self.sinks.alerts(topic))),
             watched: self.scoring.watched.clone(),
             drift,
             predictions: self.sinks.predictions(&self.targets)?,
