@@ -8,6 +8,9 @@
 //! This crate is the rim: configuration, sources, sinks, models and the command line. The graphs are
 //! in `driftline-jobs`, the operators in `driftline-operators`.
 
+#[macro_use]
+mod say;
+
 pub mod cli;
 pub mod config;
 pub mod interrupt;

@@ -22,6 +22,8 @@ pub enum Route {
     Origin { partition: usize, offset: usize },
     /// To the worker whose index stands in a UInt32 column.
     Worker { column: usize },
+    /// To the first worker.
+    First,
 }
 
 impl Route {
@@ -54,6 +56,10 @@ impl Route {
                 for row in 0..targets.len() {
                     with(row, targets.value(row) as usize);
                 }
+                Ok(())
+            }
+            Route::First => {
+                (0..batch.num_rows()).for_each(|row| with(row, 0));
                 Ok(())
             }
         }

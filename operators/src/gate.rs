@@ -1,7 +1,6 @@
 //! The order gate: rows wait at their home until their turn has come.
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
@@ -14,7 +13,7 @@ use crate::exchange::{Route, RowDistributor};
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
-use crate::sort::{OrderColumns, RowOrder};
+use crate::sort::{OrderColumns, RowOrder, sorted};
 use crate::warm_up::WarmUp;
 use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Progress};
 
@@ -102,16 +101,8 @@ impl OrderGate {
         }
     }
 
-    /// One sorted batch of the given ones.
     fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
-        let joined = match batches {
-            [one] => one.clone(),
-            many => concat_batches(&self.schema, many)?,
-        };
-        match RowOrder::new(&joined, self.columns) {
-            order if order.is_sorted() => Ok(joined.clone()),
-            order => take_record_batch(&joined, &UInt32Array::from(order.sorted_rows())),
-        }
+        sorted(batches, &self.schema, self.columns)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod fault;
 pub mod features;
 pub mod fine_time;
 pub mod gate;
+pub mod gather;
 pub mod guarded;
 pub mod holding;
 pub mod ingest;

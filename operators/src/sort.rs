@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 use arrow::array::{
     Array, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt32Type, UInt64Type};
+use arrow::error::ArrowError;
 
 /// The columns that order rows, by position in a batch.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,25 @@ impl<'a> RowOrder<'a> {
         // Stable, as that is quick with what is sorted in parts.
         rows.sort_by(|&a, &b| self.compare(a as usize, self, b as usize));
         rows
+    }
+}
+
+/// One batch, in order, of batches of one schema.
+///
+/// # Errors
+/// If they are not of `schema`.
+pub fn sorted(
+    batches: &[RecordBatch],
+    schema: &SchemaRef,
+    columns: OrderColumns,
+) -> Result<RecordBatch, ArrowError> {
+    let joined = match batches {
+        [one] => one.clone(),
+        many => concat_batches(schema, many)?,
+    };
+    match RowOrder::new(&joined, columns) {
+        order if order.is_sorted() => Ok(joined.clone()),
+        order => take_record_batch(&joined, &UInt32Array::from(order.sorted_rows())),
     }
 }
 

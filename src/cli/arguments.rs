@@ -94,19 +94,27 @@ pub enum Command {
     },
     /// Write the feature rows that the model would see, for training
     ///
-    /// The same graph as a replay up to the features; needs no model.
+    /// The same graph as a replay up to the features; needs no model. On standard output the rows of
+    /// several workers stand as one worker would write them, byte for byte (not in `arrival` order,
+    /// in which nothing is reproducible). Where its reader leaves, the export ends, exit code 0.
     #[command(after_long_help = examples::EXPORT)]
     Export {
         /// The job file
         job: PathBuf,
         #[command(flatten)]
         events: EventArgs,
-        /// The folder to write to; without it `features` beside the predictions
-        #[arg(long, value_name = "DIR")]
+        /// The folder to write to, or - for standard output; without it `features` beside the
+        /// predictions
+        #[arg(long, value_name = "DIR|-")]
         out: Option<PathBuf>,
-        /// How feature rows and dead letters are written
-        #[arg(long, value_enum, default_value_t)]
-        format: ExportForm,
+        /// The folder for dead letters; without it they are written beside the folder of features, and
+        /// with --out - only counted
+        #[arg(long, value_name = "DIR")]
+        dead_letters: Option<PathBuf>,
+        /// How feature rows and dead letters are written: parquet without it, json with --out -, which
+        /// takes all but parquet
+        #[arg(long, value_enum)]
+        format: Option<ExportForm>,
         /// Replace the results of an earlier run
         #[arg(long)]
         overwrite: bool,

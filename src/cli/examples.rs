@@ -37,7 +37,8 @@ Example; `driftline run jobs/flights-live.toml` needs a broker, which scripts/de
 pub const EXPORT: &str = "\
 Example, the features of January:
   $ driftline export jobs/flights.toml --to 2013-02-01 --out out/january
-  26,308 feature rows + 0 skipped + 0 dead letters + 0 pending";
+  26,308 feature rows + 0 skipped + 0 dead letters + 0 pending
+  $ driftline export jobs/flights.toml --limit 1000 --format csv --out - | head -n 3 > out/rows.csv";
 
 pub const BASELINE: &str = "\
 Example, the three months that the model was trained on:

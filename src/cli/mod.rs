@@ -74,7 +74,11 @@ pub fn main() -> ExitCode {
     match dispatch(command, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", on_one_line(&format!("{error:#}")));
+            // A reader that has seen enough is no error.
+            if error.is::<run::ReaderLeft>() {
+                return ExitCode::SUCCESS;
+            }
+            say!("error: {}", on_one_line(&format!("{error:#}")));
             match error.is::<run::Interrupted>() {
                 true => ExitCode::from(INTERRUPTED),
                 false => ExitCode::FAILURE,
@@ -148,13 +152,17 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
             let live = LiveOptions { until_quiet_for: until_caught_up };
             tell(&run::run_live(&load(&job)?, &options, live)?)?;
         }
-        Command::Export { job, events, out, format, overwrite } => {
+        Command::Export { job, events, out, dead_letters, format, overwrite } => {
             let job = load(&job)?;
-            let export = format;
-            let options = RunOptions { overwrite, export, ..events.options(interrupt.clone())? };
-            let folder =
+            let options = RunOptions {
+                overwrite,
+                dead_letters,
+                export: format,
+                ..events.options(interrupt.clone())?
+            };
+            let out =
                 out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
-            tell(&run::export_features(&job, &options, &folder)?)?;
+            tell(&run::export_features(&job, &options, &out)?)?;
         }
         Command::Baseline { job, events } => {
             tell(&run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?)?;
@@ -174,7 +182,8 @@ fn completions(shell: Shell) -> String {
 
 /// The closing words of a run, and whether it has failed all the same.
 fn tell(summary: &Summary) -> Result<()> {
-    eprint!("{summary}");
+    // As with `say!`.
+    let _ = write!(std::io::stderr().lock(), "{summary}");
     match &summary.too_many_dead_letters {
         Some(why) => bail!("{why}"),
         None => Ok(()),
@@ -183,7 +192,8 @@ fn tell(summary: &Summary) -> Result<()> {
 
 /// Writes to standard output; a reader that has seen enough is no error.
 fn show(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("standard output")
         }
@@ -194,7 +204,7 @@ fn show(text: &str) -> Result<()> {
 fn load(path: &std::path::Path) -> Result<Arc<Job>> {
     let job = Job::load(path)?;
     for warning in &job.warnings {
-        eprintln!("warning: {}: {warning}", path.display());
+        say!("warning: {}: {warning}", path.display());
     }
     Ok(Arc::new(job))
 }

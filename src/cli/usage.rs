@@ -1,5 +1,6 @@
 //! What was typed wrong, on one line.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -14,11 +15,16 @@ const WRONG_ARGUMENTS: u8 = 2;
 pub fn explain(error: &clap::Error) -> ExitCode {
     let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !error.use_stderr() {
-        // A reader that has seen enough is no error.
-        let _ = error.print();
+        if let Err(error) = error.print().and_then(|()| std::io::stdout().flush())
+            // A reader that has seen enough is no error.
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            say!("error: standard output: {error}");
+            return ExitCode::FAILURE;
+        }
         return if is_help { ExitCode::from(WRONG_ARGUMENTS) } else { ExitCode::SUCCESS };
     }
-    eprintln!("error: {}", one_line(&error.to_string(), std::env::args().nth(1).as_deref()));
+    say!("error: {}", one_line(&error.to_string(), std::env::args().nth(1).as_deref()));
     ExitCode::from(WRONG_ARGUMENTS)
 }
 

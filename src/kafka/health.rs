@@ -41,7 +41,7 @@ impl Health {
         if !self.is_away.swap(true, Relaxed) {
             self.outages.fetch_add(1, Relaxed);
             let servers = &self.servers;
-            eprintln!("warning: kafka: no broker of {servers} can be reached; trying again");
+            say!("warning: kafka: no broker of {servers} can be reached; trying again");
         }
     }
 
@@ -49,7 +49,7 @@ impl Health {
     pub fn back(&self) {
         self.is_in_doubt.store(false, Relaxed);
         if self.is_away.swap(false, Relaxed) {
-            eprintln!("kafka: {} can be reached again", self.servers);
+            say!("kafka: {} can be reached again", self.servers);
         }
     }
 

@@ -96,10 +96,10 @@ impl Engine {
     /// If the workers cannot be started.
     pub fn start(&self, build: impl Build) -> Result<Ended> {
         for warning in self.prepared.inputs.doubts().found() {
-            eprintln!("warning: {warning}");
+            say!("warning: {warning}");
         }
         if let Some(warning) = foreseen(&self.prepared) {
-            eprintln!("warning: {warning}");
+            say!("warning: {warning}");
         }
         let started = Instant::now();
         let workers = self.options.workers.max(1);
@@ -122,7 +122,7 @@ impl Engine {
         }
         let mut warnings = self.prepared.inputs.doubts().found();
         for warning in late_versions(&self.run.counters) {
-            eprintln!("warning: {warning}");
+            say!("warning: {warning}");
             warnings.push(warning);
         }
         let Prepared { job, partition_names, .. } = self.prepared.as_ref();

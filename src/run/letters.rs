@@ -8,6 +8,7 @@ use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::reasons::OfReason;
 
 use super::numbers::thousands;
+use super::outputs::Target;
 use super::summary::shown;
 
 /// How many there are by reason, the most frequent first, and the first of each.
@@ -23,6 +24,12 @@ pub fn lines(counters: &Counters, names: &PartitionNames) -> Vec<(&'static str, 
         ("first", format!("{}: {} ({place})", reason.name(), of.first.detail))
     }));
     lines
+}
+
+/// That those of an export are counted and no more, where that is so.
+pub fn not_kept(target: &Target) -> Option<(&'static str, String)> {
+    let said = "none were kept; --dead-letters DIR keeps them";
+    target.files().is_none().then(|| ("letters in", said.to_owned()))
 }
 
 fn by_reason(letters: &[(Reason, &OfReason)]) -> String {

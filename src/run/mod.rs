@@ -38,8 +38,13 @@ use engine::Ended;
 
 /// A signal has ended the run.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted; nothing was written")]
-pub struct Interrupted;
+#[error("interrupted; {0}")]
+pub struct Interrupted(&'static str);
+
+/// The reader of standard output has seen enough, and closed it.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more; nothing else was written")]
+pub struct ReaderLeft;
 
 fn publish(publication: &Publication) -> Result<()> {
     publication.publish().context("the results are complete but could not be put in place")
@@ -51,7 +56,7 @@ fn check_end(counters: &Counters, ended: &Ended) -> Result<()> {
         bail!("{failure}");
     }
     if ended.interrupted {
-        bail!(Interrupted);
+        bail!(Interrupted("nothing was written"));
     }
     let account = counters.account();
     if account.missing() != 0 || account.pending != 0 {

@@ -27,9 +27,8 @@ pub enum Exchange {
 }
 
 /// How feature rows are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ExportForm {
-    #[default]
     Parquet,
     /// JSON lines
     Json,
@@ -45,6 +44,14 @@ pub enum ExportForm {
 }
 
 impl ExportForm {
+    pub fn of_files(said: Option<Self>) -> Self {
+        said.unwrap_or(ExportForm::Parquet)
+    }
+
+    pub fn of_standard_output(said: Option<Self>) -> Self {
+        said.unwrap_or(ExportForm::Json)
+    }
+
     /// Files of the form, in a folder that is to be named.
     pub fn output(self) -> Output {
         let (format, compression) = match self {
@@ -74,8 +81,11 @@ pub struct RunOptions {
     pub max_dead_letter_share: Option<f64>,
     pub workers: usize,
     pub exchange: Exchange,
-    /// How feature rows are written, if they are.
-    pub export: ExportForm,
+    /// How feature rows are written; where nobody has said, as [`ExportForm::of_files`] or
+    /// [`ExportForm::of_standard_output`].
+    pub export: Option<ExportForm>,
+    /// A folder for the dead letters of an export, in place of the one beside its features.
+    pub dead_letters: Option<PathBuf>,
     /// A folder for the results, or `-`.
     pub out: Option<PathBuf>,
     /// The program's own sinks, in place of any file.

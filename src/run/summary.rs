@@ -170,11 +170,19 @@ impl Summary {
         self.lines.extend(sorted_tables(counters).map(|files| ("sorted", files)));
     }
 
-    pub fn of_export(counters: &Counters, ended: &Ended, features: &Output) -> Self {
+    pub fn of_export(
+        counters: &Counters,
+        ended: &Ended,
+        features: &Target,
+        dead_letters: &Target,
+    ) -> Self {
         let mut summary = Summary::new("feature rows", counters, ended);
         summary.state(counters);
-        summary.lines.push(("features", shown(&features.path)));
-        summary.next.push(look_at(features));
+        summary.output("features", Some(features));
+        if summary.account.dead_letters > 0 {
+            summary.lines.extend(letters::not_kept(dead_letters));
+            summary.output("letters in", Some(dead_letters));
+        }
         summary
     }
 

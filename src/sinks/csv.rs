@@ -1,4 +1,4 @@
-//! Results as CSV (RFC 4180, lines ended by a line feed): a file a worker.
+//! Results as CSV (RFC 4180, lines ended by a line feed): a file a worker, or standard output.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -25,7 +25,12 @@ impl CsvSink {
         schema: &SchemaRef,
         compression: Option<Compression>,
     ) -> Result<Self, SinkError> {
-        let mut file = TextFile::create(path, compression)?;
+        CsvSink::to(TextFile::create(path, compression)?, schema)
+    }
+
+    /// # Errors
+    /// If the header cannot be written.
+    pub fn to(mut file: TextFile, schema: &SchemaRef) -> Result<Self, SinkError> {
         let schema = published_schema(schema);
         let mut header = String::new();
         for (at, field) in schema.fields().iter().enumerate() {

@@ -18,7 +18,11 @@ impl JsonLinesSink {
     /// # Errors
     /// If the file cannot be made.
     pub fn create(path: PathBuf, compression: Option<Compression>) -> Result<Self, SinkError> {
-        Ok(JsonLinesSink(TextFile::create(path, compression)?))
+        Ok(JsonLinesSink::to(TextFile::create(path, compression)?))
+    }
+
+    pub fn to(file: TextFile) -> Self {
+        JsonLinesSink(file)
     }
 
     pub fn standard_output() -> Self {

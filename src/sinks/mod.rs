@@ -9,6 +9,7 @@ pub mod overheard;
 pub mod own;
 pub mod parquet;
 pub mod rolling;
+pub mod standard_output;
 pub mod text_file;
 
 pub use driftline_operators::deliver::SinkError;

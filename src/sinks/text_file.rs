@@ -1,13 +1,14 @@
 //! A file of text, plain or compressed, or a standard stream.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use driftline_operators::deliver::SinkError;
 use flate2::write::GzEncoder;
 
 use super::failed;
+use super::standard_output::{Reader, StandardOutput};
 use crate::config::job::Compression;
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -21,12 +22,34 @@ pub struct TextFile {
 }
 
 enum Target {
-    Plain(BufWriter<File>),
-    Gzip(GzEncoder<BufWriter<File>>),
-    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+    Plain(BufWriter<Place>),
+    Gzip(GzEncoder<BufWriter<Place>>),
+    Zstd(zstd::Encoder<'static, BufWriter<Place>>),
     /// Standard output or standard error; rows count once they are written.
     Stream(Box<dyn Write>),
     Finished,
+}
+
+/// Where bytes end up.
+enum Place {
+    Disk(File),
+    Output(StandardOutput),
+}
+
+impl Write for Place {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Place::Disk(file) => file.write(bytes),
+            Place::Output(output) => output.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Place::Disk(file) => file.flush(),
+            Place::Output(output) => output.flush(),
+        }
+    }
 }
 
 impl TextFile {
@@ -34,8 +57,31 @@ impl TextFile {
     /// If the file cannot be made.
     pub fn create(path: PathBuf, compression: Option<Compression>) -> Result<Self, SinkError> {
         let name = path.display().to_string();
-        let error = |error| failed(&name, error);
-        let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&path).map_err(error)?);
+        let file = File::create(&path).map_err(|error| failed(&name, error))?;
+        TextFile::over(name, Place::Disk(file), compression)
+    }
+
+    /// Standard output for `reader`; what is compressed is there at the end.
+    ///
+    /// # Errors
+    /// If it cannot be compressed.
+    pub fn standard_output(
+        reader: &Reader,
+        compression: Option<Compression>,
+    ) -> Result<Self, SinkError> {
+        let (name, output) = ("standard output", reader.output());
+        match compression {
+            None => Ok(TextFile::stream(name, Box::new(output))),
+            _ => TextFile::over(name.to_owned(), Place::Output(output), compression),
+        }
+    }
+
+    fn over(
+        name: String,
+        place: Place,
+        compression: Option<Compression>,
+    ) -> Result<Self, SinkError> {
+        let file = BufWriter::with_capacity(BUFFER_BYTES, place);
         let target = match compression {
             None => Target::Plain(file),
             Some(Compression::Gzip) => {
@@ -43,7 +89,8 @@ impl TextFile {
             }
             Some(Compression::Zstd) => {
                 let level = zstd::DEFAULT_COMPRESSION_LEVEL;
-                Target::Zstd(zstd::Encoder::new(file, level).map_err(error)?)
+                let encoder = zstd::Encoder::new(file, level);
+                Target::Zstd(encoder.map_err(|error| failed(&name, error))?)
             }
         };
         Ok(TextFile { name, target, written: 0, durable: 0 })
@@ -95,7 +142,10 @@ impl TextFile {
         };
         let synced = file.and_then(|mut file| {
             file.flush()?;
-            file.get_ref().sync_all()
+            match file.get_ref() {
+                Place::Disk(file) => file.sync_all(),
+                Place::Output(_) => Ok(()),
+            }
         });
         synced.map_err(|error| self.error(error))?;
         self.durable += std::mem::take(&mut self.written);

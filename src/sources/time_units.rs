@@ -133,7 +133,7 @@ impl Source for Watched {
             && let Ok(times) = event_times(times)
             && let Some(found) = self.doubts.look(chunk.stream, valid(&times))
         {
-            eprintln!("warning: {found}");
+            say!("warning: {found}");
         }
         Ok(polled)
     }

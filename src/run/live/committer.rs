@@ -74,7 +74,7 @@ impl Committer {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 let ended = committing.commit();
                 if let Some(line) = attempts.told(&ended) {
-                    eprintln!("{line}");
+                    say!("{line}");
                 }
             }
             let last = committing.commit();

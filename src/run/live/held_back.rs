@@ -18,11 +18,11 @@ pub fn say_what_is_held_back<'a>(topics: &Topics, places: impl Iterator<Item = &
         Ok(found) => {
             for (place, (stable, high)) in places.iter().zip(found) {
                 if let Some(line) = held_back(place, stable, high) {
-                    eprintln!("{line}");
+                    say!("{line}");
                 }
             }
         }
-        Err(error) => eprintln!(
+        Err(error) => say!(
             "warning: whether open transactions hold something back could not be asked: {error}"
         ),
     }

@@ -130,10 +130,10 @@ impl HoldWatching {
                 let (rows, names) = (rows_have(rows), named(&names));
                 let advice = partitions.first().map_or("", |partition| self.advice.of(*partition));
                 let waited = waited.as_secs();
-                eprintln!("{names}: {rows} waited {waited} s for a record of it; {advice}");
+                say!("{names}: {rows} waited {waited} s for a record of it; {advice}");
             }
             Some(Said::Over(waited)) => {
-                eprintln!("rows wait no longer, after {} s", waited.as_secs());
+                say!("rows wait no longer, after {} s", waited.as_secs());
             }
             None => {}
         }

@@ -142,11 +142,11 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         }
     };
     let (count, servers) = (places.len(), reading.cluster.servers());
-    eprintln!("running: {count} partitions of {} at {servers}", described(job));
+    say!("running: {count} partitions of {} at {servers}", described(job));
     if let Some(why) = &parts.scoring.why_not_compiled {
-        eprintln!("model: run by {why}");
+        say!("model: run by {why}");
     }
-    eprintln!("metrics: http://{}/metrics", service.address);
+    say!("metrics: http://{}/metrics", service.address);
     let ended = engine.start(build)?;
     let stopping_for = options.interrupt.since().map_or(Duration::ZERO, |since| since.elapsed());
     let left = job.kafka.shutdown_timeout.saturating_sub(stopping_for).max(COMMIT_TIMEOUT_MIN);

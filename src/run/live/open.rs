@@ -103,7 +103,7 @@ fn read_back(
     };
     let time = Arc::new(Schema::new(vec![time]));
     if job.looks_back_for_ever() {
-        eprintln!(
+        say!(
             "reading back from the first record that the topics hold: a feature looks back for ever"
         );
     }

@@ -111,7 +111,7 @@ impl Watching {
 
     /// Has a partition that has come since read from its beginning.
     fn join(&self, place: Place) {
-        eprintln!("{}: a new partition, read from its beginning", place.name());
+        say!("{}: a new partition, read from its beginning", place.name());
         let number = self.names.joined(place.name());
         self.settled.joined(number);
         self.topics.live.joined();

@@ -81,7 +81,7 @@ impl Resent {
                 "all" => "sent without its key, value and headers",
                 _ => "a dead letter",
             };
-            eprintln!(
+            say!(
                 "warning: {topic}: a message was refused ({why}): it is {done}, and so are others; \
                  driftline_refused_messages_total counts them"
             );
@@ -342,7 +342,7 @@ impl Resending {
             }
             Ok(Next::Nothing(said)) => {
                 self.shared.resent.count(&topic, "nothing", &code.to_string());
-                eprintln!("warning: {said}");
+                say!("warning: {said}");
                 self.over(&refused);
             }
             // Its batch is never acknowledged: what it holds is not settled, and the run ends.

@@ -126,12 +126,12 @@ fn check_offsets(topics: &Topics, list: &TopicPartitionList) -> Result<(), Sourc
 fn within(wanted: u64, low: u64, high: u64, name: &str) -> u64 {
     if wanted < low {
         let gone = low - wanted;
-        eprintln!(
+        say!(
             "warning: {name}: offsets {wanted} to {} (at most {gone} records) are not there any more; the run begins at {low}",
             low - 1
         );
     } else if wanted > high {
-        eprintln!(
+        say!(
             "warning: {name}: it ends at {high}, before offset {wanted}: it is not the topic that it was; the run begins at {low}"
         );
         return low;

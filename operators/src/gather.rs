@@ -1,0 +1,56 @@
+//! The rows of all workers on the first one, in the order in which one worker alone would have them.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::DistributorPact;
+use timely::dataflow::operators::Operator;
+
+use crate::exchange::{Route, RowDistributor};
+use crate::failure::Failure;
+use crate::rows::Rows;
+use crate::sort::{OrderColumns, sorted};
+
+/// Brings rows of `schema` to the first worker, the epochs one after the other, the rows of each in
+/// order of (event time, id, origin).
+///
+/// That is how the order gate of one worker lets rows out, and no operator behind it changes their
+/// order. What is held are the rows of epochs that are not complete, of which a run has few.
+pub fn gather<'scope>(
+    rows: Stream<'scope, u64, Rows>,
+    schema: SchemaRef,
+    columns: OrderColumns,
+    failure: Failure,
+) -> Stream<'scope, u64, Rows> {
+    let pact = {
+        let (schema, failure) = (schema.clone(), failure.clone());
+        DistributorPact(move |peers| RowDistributor::new(Route::First, schema, failure, peers))
+    };
+    rows.unary_frontier::<CapacityContainerBuilder<Rows>, _, _, _>(
+        pact,
+        "Gather",
+        move |_capability, _info| {
+            let mut held = BTreeMap::new();
+            move |(input, frontier), output| {
+                input.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    let Some(kept) = capability.retain_least(output.output_index()) else { return };
+                    let Some(batch) = failure.check(container.take(&schema)) else { return };
+                    let (_, batches) = held.entry(epoch).or_insert((kept, Vec::new()));
+                    batches.push(batch);
+                });
+                while let Some(epoch) =
+                    held.first_entry().filter(|epoch| !frontier.less_equal(epoch.key()))
+                {
+                    let (capability, batches): (_, Vec<RecordBatch>) = epoch.remove();
+                    if let Some(batch) = failure.check(sorted(&batches, &schema, columns)) {
+                        output.session(&capability).give_container(&mut Rows::new(batch));
+                    }
+                }
+            }
+        },
+    )
+}
