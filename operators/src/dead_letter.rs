@@ -40,17 +40,27 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::DecodeFailed,
         Reason::NoEventTime,
         Reason::Late,
         Reason::TooLate,
+        Reason::TooEarly,
         Reason::MissingFeature,
         Reason::ScoringFailed,
         Reason::TableRow,
         Reason::MessageTooLarge,
         Reason::MessageRefused,
     ];
+    /// What is not in the list is in no account.
+    const _IN_ORDER: () = {
+        let mut at = 0;
+        while at < Self::ALL.len() {
+            assert!(Self::ALL[at] as usize == at);
+            at += 1;
+        }
+        assert!(Reason::MessageRefused as usize + 1 == at);
+    };
 
     /// The reason that is called `name`.
     pub fn named(name: &str) -> Option<Self> {
