@@ -234,6 +234,34 @@ def test_windows_that_drift_are_alerts(stopped, runs, departures, replayed):
 
 COUNTED = 5_000
 LETTERS = 7
+DRIFT_METRICS = {
+    "driftline_drift_ks_statistic": "ks_statistic",
+    "driftline_drift_ks_p_value": "ks_p_value",
+    "driftline_drift_mean_shift_sd": "mean_shift_sd",
+    "driftline_drift_judged": "judged",
+    "driftline_drift_detected": "drift_detected",
+    "driftline_drift_window_end_seconds": "end",
+}
+
+
+def last_drift(folder) -> dict:
+    """What metrics have to be by what stands in the drift files of a run: its windows with the latest
+    ends, in their newest revisions."""
+    rows = pd.concat([pq.read_table(path).to_pandas() for path in files(folder)])
+    rows["end"] = rows["window_end"].dt.as_unit("ms").astype("int64") / 1000
+    rows = rows.sort_values(["window_end", "revision"])
+    last = rows.drop_duplicates(["window", "feature"], keep="last")
+    labelled = {}
+    for metric, column in DRIFT_METRICS.items():
+        for feature, window, value in zip(last["feature"], last["window"], last[column], strict=True):
+            labels = f'feature="{feature}",model="arrival-delay",version="1",window="{window}"'
+            if not pd.isna(value):
+                labelled[f"{metric}{{{labels}}}"] = float(value)
+    return labelled
+
+
+def drift_shown(measured: dict) -> dict:
+    return {name: value for name, value in measured.items() if name.split("{")[0] in DRIFT_METRICS}
 
 
 def test_metrics_are_what_was_sent(broker, tmp_path):
@@ -244,6 +272,7 @@ def test_metrics_are_what_was_sent(broker, tmp_path):
         status, text = live.ask("/metrics")
         assert status == 200, text
         check_format(text)
+        assert "driftline_drift_ks" not in text
         flights.send_weather(WEATHER)
         flights.send(flights.events, "tailnum", "event_time", "--limit", COUNTED, DEPARTURES)
         broken = [(None, "{", None, None, place % 4) for place in range(LETTERS)]
@@ -254,10 +283,21 @@ def test_metrics_are_what_was_sent(broker, tmp_path):
         wait_until(lambda: live.measured("driftline_consumer_lag_records") == 0, "no lag")
         assert live.ask("/healthz") == live.ask("/readyz") == (200, "ok\n")
         assert live.ask("/nothing")[0] == 404
+        # Figures are there when their rows are readable, of both workers.
+        wait_until(lambda: len(files(flights.drift)) == 2, "drift is written")
+        wait_until(lambda: drift_shown(live.metrics()) == last_drift(flights.drift), "drift is shown")
         status, text = live.ask("/metrics")
         measured = live.metrics()
         code, words = live.terminate()
     assert code == 0, words
+    shown = drift_shown(measured)
+    assert shown == last_drift(flights.drift)
+    ends = [value for name, value in shown.items() if "window_end" in name]
+    assert len(ends) == len(reference()) and len(set(ends)) == 1
+    assert {name.split("{")[0] for name in shown} == set(DRIFT_METRICS)
+    sent = Counter(json.loads(line)["kind"] for line in broker.values(flights.alerts))
+    for kind in ("score", "z_score", "ks"):
+        assert measured[f'driftline_drift_alerts_total{{kind="{kind}"}}'] == sent[kind] > 0
     assert account(words) == (total, COUNTED, 0, LETTERS, 0)
     check_format(text)
     model = '{model="arrival-delay",version="1"}'
