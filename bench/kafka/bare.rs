@@ -61,16 +61,19 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
         for queue in &mut queues {
             let batch = Batch::new(None, None, Settled::default(), Arc::new(|| {}));
             taken.clear();
-            queue.take(MOST, |item| match item {
-                Item::Message(message) => {
-                    messages += 1;
-                    none = false;
-                    if written.is_some() {
-                        taken.add(message.key(), message.value().unwrap_or(b"{}"));
+            queue.take(MOST, |item| {
+                match item {
+                    Item::Message(message) => {
+                        messages += 1;
+                        none = false;
+                        if written.is_some() {
+                            taken.add(message.key(), message.value().unwrap_or(b"{}"));
+                        }
                     }
+                    Item::End(_) => ended += 1,
+                    Item::Error(_) => {}
                 }
-                Item::End => ended += 1,
-                Item::Error(_) => {}
+                true
             });
             for (key, value) in taken.messages() {
                 let mut headers = OwnedHeaders::new_with_capacity(HEADERS.len());

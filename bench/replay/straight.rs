@@ -17,6 +17,7 @@ use driftline::run::prepare::Prepared;
 use driftline::run::scoring::ScoringParts;
 use driftline::sinks::parquet::ParquetSink;
 use driftline_operators::deliver::Sink;
+use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::panes::OpenPanes;
 use driftline_operators::drift::snapshot;
 use driftline_operators::drift::windows::{OpenWindows, WindowOutput};
@@ -48,8 +49,7 @@ pub fn run(
     let mut intake = events.intake;
     let mut features = Features::new(&events.plan, &events.layout, events.tables.len());
     let mut scores = Scores::new(scoring, parts.watched.clone(), folder)?;
-    let drift =
-        PreparedDrift::new(job, &parts, (i64::MIN, i64::MAX))?.context("the job watches drift")?;
+    let drift = PreparedDrift::new(job, &parts, Coverage::ALL)?.context("the job watches drift")?;
     let mut drift = Drift::new(drift, folder)?;
     let mut read = 0;
     loop {

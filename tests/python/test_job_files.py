@@ -90,7 +90,7 @@ PLANES = '[tables.planes]\n'
     ('key = "origin", column = "temp"', 'key = "hour", column = "temp"',
      "the key is Int64, but the table is keyed by Utf8"),
     (IDLE, 'aggregate = "time_since_last", length = "7 days" }', "features.plane_idle_ms"),
-    (IDLE, 'aggregate = "time_since_last" }', "features.plane_idle_ms"),
+    (IDLE, 'aggregate = "time_since_last", max_keys = 0 }', "features.plane_idle_ms"),
     (IDLE, 'aggregate = "time_since_last", value = "dep_delay", within = "7 days" }', "no value"),
     ('aggregate = "count", length = "1h"', 'aggregate = "count", within = "1h"', "`within`"),
     ('value = "dep_delay", aggregate = "mean"', 'aggregate = "mean"', "mean needs a value"),

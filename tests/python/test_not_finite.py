@@ -127,6 +127,8 @@ def test_one_class_that_is_no_number(tmp_path):
     )  # fmt: skip
     path = events(tmp_path / "e.parquet", x=x)
     made = job(tmp_path, {"x": 'column = "x"'}, model, path)
+    # They are no probabilities.
+    made.write_text(made.read_text().replace("[model]\n", '[model]\ntask = "multiclass"\n'))
     driftline("replay", made, "--out", tmp_path / "out", "--with-inputs", "--run-columns")
     scored = predictions(tmp_path / "out")
     assert scored["event_id"].to_pylist() == ["0000", "0002", "0004", "0005"]

@@ -64,7 +64,7 @@ impl Growth {
             Growth::Repeat => text.saturating_mul(second),
             Growth::Pad if sizes.len() > 2 && third == 0 => text,
             // A character is of up to four bytes, of ASCII of one.
-            Growth::Pad => text.max(second.saturating_mul(third.min(4).max(1))),
+            Growth::Pad => text.max(second.saturating_mul(third.clamp(1, 4))),
             Growth::Replace if second == 0 || third <= second => text,
             Growth::Replace => text.saturating_add((text / second).saturating_mul(third - second)),
             // A reference to a group takes two bytes, and gives no more than the match.

@@ -161,7 +161,11 @@ fn texts_are_bounded_before_they_are_made() {
     let names = vec![("s".to_owned(), DataType::Utf8)];
     let expression = |sql| Expression::compile(sql, &names, &Functions::default()).unwrap();
     let length = |sql| {
-        expression(sql).evaluate(&[long.clone()], 1).unwrap().as_string::<i32>().value_length(0)
+        expression(sql)
+            .evaluate(std::slice::from_ref(&long), 1)
+            .unwrap()
+            .as_string::<i32>()
+            .value_length(0)
     };
     assert_eq!((length("upper(s)"), length("s")), (100_000, 100_000));
 }
