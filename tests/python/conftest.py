@@ -1,5 +1,8 @@
 """Runs of the flights job, each done once for all tests that look at it."""
 
+import os
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +11,7 @@ import pytest
 from disorder import Disordered
 from kafka import Broker
 from support import (
-    DAY_MS, DEPARTURES, JOB, account, binary, driftline, millis, model_env, rows_in, with_column,
+    DAY_MS, DEPARTURES, JOB, ROOT, account, binary, driftline, millis, model_env, rows_in, with_column,
 )  # fmt: skip
 
 
@@ -108,3 +111,23 @@ def harder(tmp_path_factory):
     rows = with_column(departures, "dep_delay", delays)
     pq.write_table(rows, path, row_group_size=16_384, compression="zstd")
     return path
+
+
+@pytest.fixture(scope="module")
+def transcript(request):
+    """Takes what live runs said, by what it is of; at the end it is what stands in the transcript that
+    the module names. DRIFTLINE_WRITE_TRANSCRIPTS=1 writes it anew."""
+    said = {}
+    yield lambda name, lines: said.__setitem__(name, masked(lines))
+    path = ROOT / "tests" / "transcripts" / request.module.TRANSCRIPT
+    if os.environ.get("DRIFTLINE_WRITE_TRANSCRIPTS"):
+        path.write_text("\n\n".join(f"# {name}\n{lines}" for name, lines in sorted(said.items())) + "\n")
+    known = path.read_text() + "\n"
+    for name, lines in said.items():
+        assert f"# {name}\n{lines}\n\n" in known
+
+
+def masked(lines: str) -> str:
+    """Without what differs from run to run."""
+    lines = re.sub(r"[a-z-]+-[0-9a-f]{12}", lambda name: f"{name[0][:-13]}-TOPIC", lines)
+    return re.sub(r"after \d+ attempts", "after N attempts", lines)

@@ -11,6 +11,7 @@ from kafka import Live, Sent
 from numbered import BEGIN_MS, Topics
 from support import account
 
+TRANSCRIPT = "live_refused.txt"
 ERRORS = "__streams.errors."
 HOUR_MS = 3_600_000
 # What the topic of dead letters takes.
@@ -130,15 +131,14 @@ def test_predictions_that_are_refused_are_letters(refused):
     assert (wide.key, keyless.key) == (b"k40", b"k90")
 
 
-def test_it_is_said_once_of_each_kind(refused):
+def test_it_is_said_once_of_each_kind(refused, transcript):
     (_, words), (_, again) = refused.runs
     letters, predictions = refused.topics.dead_letters, refused.topics.predictions
-    found = re.findall(r"^warning: (\S+): a message was refused \(.+\): it is (.+), and so", words, re.M)
+    found = [line for line in words.splitlines() if line.startswith("warning: ")]
     timed = "sent with the time of now, with its own in the header __streams.errors.timestamp"
-    assert sorted(found) == sorted([
-        (letters, timed),
-        (letters, "sent without its value"),
-        (letters, "sent with where it came from as its key"),
-        (predictions, "a dead letter"),
-    ])  # fmt: skip
+    assert [line.split(": ")[1] for line in found].count(letters) == 3
+    assert [line.split(": ")[1] for line in found].count(predictions) == 1
     assert again.count(timed) == 1
+    # Which of them comes first, and which of their batch the topic names, is by chance.
+    said = (re.sub(r" was refused \(.+\): ", " was refused (WHY): ", line) for line in found)
+    transcript("messages that their topic refuses", "\n".join(sorted(said)))

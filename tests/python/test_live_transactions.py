@@ -6,8 +6,6 @@ What runs say is in tests/transcripts/live_offsets.txt; DRIFTLINE_WRITE_TRANSCRI
 
 import json
 import math
-import os
-import re
 from contextlib import contextmanager
 
 import pytest
@@ -16,9 +14,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafka import TIMEOUT_S, Live, wait_until
 from numbered import BEGIN_MS, Numbered, Topics
-from support import ROOT, account
+from support import account
 
-TRANSCRIPT = ROOT / "tests" / "transcripts" / "live_offsets.txt"
+TRANSCRIPT = "live_offsets.txt"
 OFTEN = {"STREAMING_KAFKA__REFRESH_INTERVAL_MS": "200"}
 QUIET = "--until-caught-up=500ms"
 # The job's [kafka] and [event] as numbered.JOB has them, for rows that wait.
@@ -92,25 +90,6 @@ def cut(broker, topic, offsets):
 
 def warnings(words) -> list:
     return [line for line in words.splitlines() if line.startswith("warning")]
-
-
-@pytest.fixture(scope="module")
-def transcript():
-    """Takes lines that were said, by what they are of; at the end they are those of the transcript."""
-    said = {}
-    yield lambda name, line: said.__setitem__(name, masked(line))
-    text = "\n\n".join(f"# {name}\n{line}" for name, line in sorted(said.items())) + "\n"
-    if os.environ.get("DRIFTLINE_WRITE_TRANSCRIPTS"):
-        TRANSCRIPT.write_text(text)
-    known = TRANSCRIPT.read_text()
-    for name, line in said.items():
-        assert f"# {name}\n{line}\n" in known
-
-
-def masked(line: str) -> str:
-    """Without what differs from run to run."""
-    line = re.sub(r"numbers-[0-9a-f]{12}", "TOPIC", line)
-    return re.sub(r"after \d+ attempts", "after N attempts", line)
 
 
 def test_markers_and_aborted_messages_are_passed_and_open_transactions_told(
