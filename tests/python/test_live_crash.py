@@ -17,7 +17,7 @@ GROWTH_MIB = 30
 def test_killed_jobs_and_brokers_lose_nothing(broker, tmp_path):
     campaign(
         broker, tmp_path, "--seed", 12, "--events", 30_000, "--per-second", 3_000,
-        "--kills", 2, "--stops", 3, "--restarts", 1, "--stalls", 1, "--stall-seconds", 4, "--verbose",
+        "--kills", 2, "--stops", 2, "--restarts", 1, "--stalls", 1, "--stall-seconds", 4, "--verbose",
     )  # fmt: skip
 
 
