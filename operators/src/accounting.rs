@@ -288,7 +288,7 @@ impl Counters {
             read: self.0.read.load(Relaxed),
             predictions: self.0.predictions.load(Relaxed),
             skipped: self.0.skipped.load(Relaxed),
-            dead_letters: self.dead_letters().rows(),
+            dead_letters: self.0.dead_letters.lock().unwrap_or_else(|p| p.into_inner()).rows(),
             pending: self.0.pending.load(Relaxed),
         }
     }

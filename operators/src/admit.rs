@@ -70,7 +70,8 @@ pub struct Admitted {
 /// What the fates of rows follow from, `[rows]` each.
 struct Judged<'a> {
     times: &'a Int64Array,
-    beyond: &'a Int64Array,
+    /// As of [`Admission::beyond`].
+    beyond: Option<&'a Int64Array>,
     passes: Option<&'a BooleanArray>,
 }
 
@@ -78,7 +79,11 @@ impl Judged<'_> {
     /// Whether the row has a time that counts.
     fn counts(&self, row: usize) -> bool {
         let has_time = self.times.is_valid(row) && self.times.value(row) != END_OF_TIME;
-        has_time && self.beyond.is_null(row)
+        has_time && !self.is_too_early(row)
+    }
+
+    fn is_too_early(&self, row: usize) -> bool {
+        self.beyond.is_some_and(|beyond| beyond.is_valid(row))
     }
 
     /// Whether a row of that fate is late. One that is skipped is if the filter would have let it
@@ -120,10 +125,10 @@ impl Admission {
         let times = self.event_times(&chunk.rows)?;
         let passes = self.passes_filter(&chunk.rows)?;
         let beyond = self.beyond(&chunk, &times)?;
-        let judged = Judged { times: &times, beyond: &beyond, passes: passes.as_ref() };
+        let judged = Judged { times: &times, beyond: beyond.as_ref(), passes: passes.as_ref() };
         let (fates, highest) = self.fates(&judged, chunk.highest_before, passed);
         let rows = self.with_layout(&chunk, &times, &fates, read_at)?;
-        let dead_letters = self.dead_letters(&chunk, &rows, &fates, &beyond)?;
+        let dead_letters = self.dead_letters(&chunk, &rows, &fates, beyond.as_ref())?;
         self.settled.read(&chunk);
         self.count(&chunk, &times, &fates);
         self.counters.lateness().add(self.late_rows(&chunk, &judged, &fates, passed));
@@ -143,14 +148,13 @@ impl Admission {
         event_times(events.column(self.time_column))
     }
 
-    /// By how many ms each row is beyond the future horizon, null where it is not, `[rows]`.
-    fn beyond(&self, chunk: &Chunk, times: &Int64Array) -> Result<Int64Array, ArrowError> {
-        let Some(horizon) = &self.future_horizon else {
-            return Ok(Int64Array::new_null(times.len()));
-        };
+    /// By how many ms each row is beyond the future horizon, null where it is not, `[rows]`; none
+    /// without a horizon.
+    fn beyond(&self, chunk: &Chunk, times: &Int64Array) -> Result<Option<Int64Array>, ArrowError> {
+        let Some(horizon) = &self.future_horizon else { return Ok(None) };
         let sent = horizon.sent(&chunk.rows, chunk.sent.as_ref())?;
         let times = times.iter().enumerate();
-        Ok(times.map(|(row, time)| horizon.beyond(time?, &sent, row)).collect())
+        Ok(Some(times.map(|(row, time)| horizon.beyond(time?, &sent, row)).collect()))
     }
 
     fn passes_filter(&self, events: &RecordBatch) -> Result<Option<BooleanArray>, ArrowError> {
@@ -161,7 +165,7 @@ impl Admission {
 
     /// The fate of each row, and the highest event time of the partition after the chunk.
     fn fates(&self, judged: &Judged, highest_before: i64, passed: i64) -> (Vec<Fate>, i64) {
-        let Judged { times, beyond, passes } = *judged;
+        let Judged { times, passes, .. } = *judged;
         let mut highest = highest_before;
         // What is below the watermark is late: as if the partition had come that far by itself.
         let floor = passed.saturating_add(self.allowed_lateness_ms);
@@ -177,7 +181,7 @@ impl Admission {
                 let time = times.value(row);
                 let before = if passed == i64::MIN { highest } else { highest.max(floor) };
                 let behind = if before == i64::MIN { 0 } else { before.saturating_sub(time) };
-                let is_too_early = beyond.is_valid(row);
+                let is_too_early = judged.is_too_early(row);
                 if !is_too_early {
                     highest = highest.max(time);
                 }
@@ -271,7 +275,7 @@ impl Admission {
         chunk: &Chunk,
         rows: &RecordBatch,
         fates: &[Fate],
-        beyond: &Int64Array,
+        beyond: Option<&Int64Array>,
     ) -> Result<RecordBatch, ArrowError> {
         let mut letters = DeadLetters::new(self.partition_names.clone());
         if !self.is_bounded() {
@@ -293,7 +297,7 @@ impl Admission {
                     let horizon = self.future_horizon.map_or(0, |horizon| horizon.horizon_ms);
                     format!(
                         "{} ms beyond the time of its own message, which is more than event.future_horizon_ms = {horizon}",
-                        beyond.value(row)
+                        beyond.map_or(0, |beyond| beyond.value(row))
                     )
                 }
                 Reason::TooLate => behind_by(self.late_horizon_ms.unwrap_or(0)),
