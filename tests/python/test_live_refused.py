@@ -18,7 +18,6 @@ HOUR_MS = 3_600_000
 AFTER_MS, BEFORE_MS = 600_000, 6 * HOUR_MS
 LETTER_BYTES_MAX, PREDICTION_BYTES_MAX = 4_000, 3_000
 GOOD, BAD = 150, 120
-NOW_MS = int(time.time() * 1e3)
 # How far from now messages are: taken, taken, and refused.
 NEAR = [-BEFORE_MS // 2, -60_000, -1_000, 60_000]
 FAR = [-10 * BEFORE_MS, -BEFORE_MS - HOUR_MS, 2 * AFTER_MS, 10 * 24 * HOUR_MS]
@@ -28,17 +27,19 @@ def event(number: int, **changes) -> dict:
     return {"number": number, "at": BEGIN_MS + number, "key": f"k{number % 7}", "x": 1.0} | changes
 
 
-def bad(draw, number: int, offsets) -> Sent:
+def bad(draw, number: int, now_ms: int, offsets) -> Sent:
     """No JSON, of a time; some without a key, some too large for the topic of letters."""
     # What does not compress.
     size = 6_000 if number % 10 == 0 else draw.randrange(5, 200)
     key = None if number % 3 == 0 else f"bad{number}"
-    return Sent(key, b"{" + draw.randbytes(size), [("n", b"1")], NOW_MS + draw.choice(offsets) + number, 0)
+    return Sent(key, b"{" + draw.randbytes(size), [("n", b"1")], now_ms + draw.choice(offsets) + number, 0)
 
 
 class Refused:
     def __init__(self, broker, folder):
         self.broker, draw = broker, random.Random(3)
+        # Of now, not of when the module was read: the topic of letters refuses what its clock says is far.
+        self.now_ms = now_ms = int(time.time() * 1e3)
         self.topics = topics = Topics(
             broker.topic(1, "numbers", message_timestamp_after_max_ms=10**15),
             broker.topic(
@@ -49,17 +50,17 @@ class Refused:
                 message_timestamp_after_max_ms=AFTER_MS, message_timestamp_before_max_ms=BEFORE_MS,
             ),
         )  # fmt: skip
-        messages = [Sent(f"k{n}", event(n), None, NOW_MS, 0) for n in range(GOOD)]
+        messages = [Sent(f"k{n}", event(n), None, now_ms, 0) for n in range(GOOD)]
         # A prediction that has its key twice, and one without a key, which a compacted topic refuses.
         messages[40] = messages[40]._replace(value=event(40, key=draw.randbytes(PREDICTION_BYTES_MAX).hex()))
         messages[90] = messages[90]._replace(value=event(90, key=None))
-        messages += [bad(draw, n, NEAR + FAR) for n in range(BAD)]
+        messages += [bad(draw, n, now_ms, NEAR + FAR) for n in range(BAD)]
         draw.shuffle(messages)
         self.job = topics.job(folder / "numbered.toml", order="arrival")
         self.runs = []
         self.sent = []
         # The last ones are all refused, and there is little else.
-        for part in (messages, [bad(draw, BAD + n, FAR) for n in range(20)]):
+        for part in (messages, [bad(draw, BAD + n, now_ms, FAR) for n in range(20)]):
             broker.produce(topics.events, part)
             self.sent += part
             with Live(broker, self.job, "--until-caught-up=1s") as live:
@@ -98,9 +99,9 @@ def test_each_letter_lacks_what_its_topic_refuses_and_nothing_else(refused):
         letter = refused.letters[offset]
         assert letter.header(ERRORS + "exception") == "decode_failed"
         assert letter.headers["n"] == [b"1"]
-        far = not -BEFORE_MS <= sent.timestamp - NOW_MS <= AFTER_MS
+        far = not -BEFORE_MS <= sent.timestamp - refused.now_ms <= AFTER_MS
         if far:
-            assert NOW_MS - 1_000 <= letter.timestamp <= end_ms
+            assert refused.now_ms - 1_000 <= letter.timestamp <= end_ms
             assert letter.header(ERRORS + "timestamp") == str(sent.timestamp)
         else:
             assert letter.timestamp == sent.timestamp
