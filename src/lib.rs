@@ -24,7 +24,7 @@ pub mod sinks;
 pub mod sources;
 
 pub use config::{Feature, Job, JobBuilder, Model, Window};
-pub use driftline_operators::deliver::{Sink, SinkError};
+pub use driftline_operators::sinks::{Sink, SinkError};
 pub use driftline_operators::features::functions::SqlFunction;
 pub use driftline_operators::features::window::WindowFunction;
 pub use driftline_operators::ingest::Wake;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::{Field, SchemaRef};
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::features::functions::SqlFunction;
 use driftline_operators::features::window::WindowFunction;
 use driftline_operators::model::{Model, ModelError};

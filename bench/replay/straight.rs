@@ -16,7 +16,7 @@ use driftline::run::options::RunOptions;
 use driftline::run::prepare::Prepared;
 use driftline::run::scoring::ScoringParts;
 use driftline::sinks::parquet::ParquetSink;
-use driftline_operators::deliver::Sink;
+use driftline_operators::sinks::Sink;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::panes::OpenPanes;
 use driftline_operators::drift::snapshot;

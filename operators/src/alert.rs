@@ -12,16 +12,10 @@ use arrow::datatypes::{
     TimestampMillisecondType, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
 
-use crate::failure::Failure;
 use crate::layout::{OFFSET, PARTITION};
 use crate::model::ModelIdentity;
 use crate::prediction::SCORE;
-use crate::rows::Rows;
 use crate::watched::{PREDICTION, Watched};
 
 /// What an alert is about. The names appear in the `kind` column.
@@ -301,29 +295,6 @@ impl<'a> Alerts<'a> {
         ];
         RecordBatch::try_new(SCHEMA.clone(), columns).map(Some)
     }
-}
-
-/// Alerts of drift snapshots as they are issued.
-pub fn snapshot_alerts<'scope>(
-    snapshots: Stream<'scope, u64, Rows>,
-    schema: SchemaRef,
-    rules: Arc<AlertRules>,
-    failure: Failure,
-) -> Stream<'scope, u64, Rows> {
-    snapshots.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
-        Pipeline,
-        "SnapshotAlerts",
-        move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, container| {
-                    let alerts = container.take(&schema).and_then(|rows| rules.of_snapshots(&rows));
-                    if let Some(alerts) = failure.check(alerts).flatten() {
-                        output.session(&capability).give_container(&mut Rows::new(alerts));
-                    }
-                });
-            }
-        },
-    )
 }
 
 #[cfg(test)]

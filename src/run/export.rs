@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use driftline_jobs::export::{Outputs, export};
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::export::ExportFormat;
 use driftline_operators::failure::Failure;
 use timely::dataflow::{ProbeHandle, Scope};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::Sink;
+use driftline_operators::sinks::Sink;
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::settled::Settled;
 

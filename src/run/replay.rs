@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::dead_letter;
 use driftline_operators::drift::snapshot;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMillisecondType};
 use driftline_operators::alert::Kind;
-use driftline_operators::deliver::Sink;
+use driftline_operators::sinks::Sink;
 use driftline_operators::model::ModelIdentity;
 use prometheus::proto::MetricType;
 
@@ -212,7 +212,7 @@ mod tests {
     use arrow::array::{
         ArrayRef, BooleanArray, Float64Array, Int32Array, StringArray, TimestampMillisecondArray,
     };
-    use driftline_operators::deliver::SinkError;
+    use driftline_operators::sinks::SinkError;
 
     use super::*;
 

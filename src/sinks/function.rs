@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::layout::published;
 
 use super::failed;

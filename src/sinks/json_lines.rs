@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 use arrow::json::LineDelimitedWriter;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::layout::published;
 
 use super::text_file::TextFile;

@@ -1,7 +1,7 @@
 //! A sink that somebody listens to.
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
 use driftline_operators::reasons::Reasons;
 

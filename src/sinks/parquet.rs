@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::layout::{published, published_schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};

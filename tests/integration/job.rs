@@ -10,7 +10,7 @@ use driftline_jobs::enriched::{Enriched, Events, enriched};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
+use driftline_operators::sinks::{Delivery, Sink, Tally, deliver};
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::functions::Functions;
 use driftline_operators::features::sql::Expression;

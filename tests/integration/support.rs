@@ -16,7 +16,7 @@ use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::chunk::Chunk;
 use driftline_operators::clock::Clock;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::failure::Failure;
 use driftline_operators::features::declaration::FeatureDeclaration;
 use driftline_operators::features::functions::Functions;

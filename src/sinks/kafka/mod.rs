@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
 use driftline_operators::reasons::Reasons;

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::SinkError;
+use driftline_operators::sinks::SinkError;
 use driftline_operators::guarded::panic_text;
 
 use super::Messages;
