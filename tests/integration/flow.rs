@@ -13,7 +13,7 @@ use crate::record::Recorded;
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{
     Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of, last_columns,
-    run_features, ways,
+    run_features, Way, ways,
 };
 
 const TABLE_LATENESS_MS: i64 = 20;
@@ -54,7 +54,7 @@ fn tiny(gate_rows_max: u64) -> FlowBounds {
 
 /// Runs the graph until it is done or fails; what it delivered, and the failure.
 fn run(
-    way: timely::CommunicationConfig,
+    way: Way,
     setting: &Setting,
     recorded: Recorded,
     name: &str,
