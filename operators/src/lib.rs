@@ -12,6 +12,7 @@ pub mod as_of;
 pub mod batch_probe;
 pub mod chunk;
 pub mod clock;
+pub mod core;
 pub mod dead_letter;
 pub mod deliver;
 pub mod drift;

@@ -33,7 +33,7 @@ mod spec;
 mod values;
 
 #[cfg(test)]
-mod naive;
+pub(crate) mod naive;
 
 pub use keyed::KeyedWindows;
 pub use sliding::SlidingWindow;

@@ -1,0 +1,6 @@
+//! What a worker does, as plain structs: nothing here knows of a dataflow.
+
+pub mod tables;
+mod values;
+mod versions;
+pub mod windows;

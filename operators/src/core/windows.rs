@@ -1,0 +1,96 @@
+//! The windows over one key that one worker owns.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
+use arrow::error::ArrowError;
+
+use crate::features::trip::KeyedWindow;
+use crate::features::window::{KeyedWindows, Place};
+
+/// Rows that ask windows, `[rows]` each, in order of (event time, id, origin).
+pub struct WindowRows<'a> {
+    /// Utf8, Int64 or UInt64, nulls allowed.
+    pub keys: &'a ArrayRef,
+    /// Int64, ms.
+    pub times: &'a ArrayRef,
+    /// Boolean: late rows read and update nothing.
+    pub late: &'a ArrayRef,
+    /// Request ids: Utf8, Int64 or UInt64, nulls allowed.
+    pub ids: Option<&'a ArrayRef>,
+    /// UInt32.
+    pub partitions: &'a ArrayRef,
+    /// UInt64.
+    pub offsets: &'a ArrayRef,
+    /// Of the windows that have a value, in their order; Float64.
+    pub values: &'a [ArrayRef],
+}
+
+/// The windows of the keys that one worker owns.
+pub struct WindowOwner {
+    windows: KeyedWindows,
+    /// Whether each window has a value in the rows.
+    has_value: Vec<bool>,
+}
+
+impl WindowOwner {
+    pub fn new(windows: &[KeyedWindow]) -> Self {
+        WindowOwner {
+            windows: KeyedWindows::new(windows.iter().map(|window| window.spec).collect())
+                .with_keys_max(windows.first().and_then(|window| window.keys_max)),
+            has_value: windows.iter().map(|window| window.value.is_some()).collect(),
+        }
+    }
+
+    /// The aggregates as of each row, Float64, `[rows]` a window.
+    ///
+    /// # Errors
+    /// If the keys are of another type.
+    pub fn answer(&mut self, rows: &WindowRows) -> Result<Vec<ArrayRef>, ArrowError> {
+        let mut given = rows.values.iter().cloned();
+        let values: Vec<Option<ArrayRef>> =
+            self.has_value.iter().map(|has| if *has { given.next() } else { None }).collect();
+        let aggregates =
+            self.windows.apply(rows.keys, rows.times, rows.late, places(rows), &values)?;
+        Ok(aggregates.into_iter().map(|aggregate| Arc::new(aggregate) as ArrayRef).collect())
+    }
+
+    /// Forgets the keys whose rows no row at or after `watermark`, and no late one, can see.
+    pub fn forget(&mut self, watermark: i64) {
+        self.windows.forget(watermark);
+    }
+
+    /// How many keys are held.
+    pub fn keys(&self) -> usize {
+        self.windows.keys()
+    }
+
+    /// How many rows are held, over all windows.
+    pub fn rows(&self) -> usize {
+        self.windows.rows()
+    }
+
+    /// How many keys were forgotten because there were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.windows.forgotten()
+    }
+}
+
+/// What tells each row apart from others of the same time.
+fn places<'a>(rows: &WindowRows<'a>) -> impl Fn(usize) -> Place + 'a {
+    let ids = rows.ids;
+    let partitions = rows.partitions.as_primitive::<UInt32Type>();
+    let offsets = rows.offsets.as_primitive::<UInt64Type>();
+    move |row| match ids.filter(|ids| ids.is_valid(row)) {
+        Some(ids) if *ids.data_type() == DataType::Utf8 => {
+            Place::Text(Rc::from(ids.as_string::<i32>().value(row)))
+        }
+        Some(ids) if *ids.data_type() == DataType::UInt64 => {
+            Place::Count(ids.as_primitive::<UInt64Type>().value(row))
+        }
+        Some(ids) => Place::Number(ids.as_primitive::<Int64Type>().value(row)),
+        None => Place::Origin(partitions.value(row), offsets.value(row)),
+    }
+}
