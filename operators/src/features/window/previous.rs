@@ -15,8 +15,7 @@ pub(super) struct PreviousRow {
     spec: WindowSpec,
     /// The times, one each. The last one is the newest row's.
     times: VecDeque<i64>,
-    /// The lowest place of each of the last times: of all of them, or, without history, of the newest,
-    /// as no row comes behind it.
+    /// The lowest place of each time.
     lowest: Places,
 }
 
@@ -43,8 +42,7 @@ impl PreviousRow {
     /// Milliseconds since the last row no later than this one.
     pub(super) fn read(&self, time: i64, place: RowPlace) -> Option<f64> {
         let before = self.before(time);
-        let is_same = self.times.get(before) == Some(&time)
-            && self.place(before).is_none_or(|lowest| lowest <= place);
+        let is_same = self.times.get(before) == Some(&time) && self.lowest.get(before) <= place;
         let up_to = before + usize::from(is_same);
         let previous = *self.times.get(up_to.checked_sub(1)?)?;
         self.spec.is_inside(previous, time).then(|| (time - previous) as f64)
@@ -58,33 +56,17 @@ impl PreviousRow {
         }
     }
 
-    /// The lowest place of a time, if it is kept.
-    fn place(&self, at: usize) -> Option<RowPlace<'_>> {
-        Some(self.lowest.get(at.checked_sub(self.without_place())?))
-    }
-
-    /// How many times, the first ones, have no place.
-    fn without_place(&self) -> usize {
-        self.times.len() - self.lowest.len()
-    }
-
     fn insert(&mut self, time: i64, place: RowPlace) {
         if self.newest().is_none_or(|newest| newest < time) {
-            if self.spec.history_ms == 0 {
-                self.lowest.clear();
-            }
             self.lowest.push(place);
             return self.times.push_back(time);
         }
         let at = self.before(time);
-        let kept_at = at.checked_sub(self.without_place());
         if self.times[at] != time {
-            if let Some(kept_at) = kept_at {
-                self.lowest.insert(kept_at, place);
-            }
+            self.lowest.insert(at, place);
             self.times.insert(at, time);
-        } else if let Some(kept_at) = kept_at.filter(|&kept_at| place < self.lowest.get(kept_at)) {
-            self.lowest.replace(kept_at, place);
+        } else if place < self.lowest.get(at) {
+            self.lowest.replace(at, place);
         }
     }
 
@@ -96,9 +78,7 @@ impl PreviousRow {
             if !is_hidden && !self.spec.is_past(self.times[0], newest) {
                 break;
             }
-            if self.without_place() == 0 {
-                self.lowest.pop_front();
-            }
+            self.lowest.pop_front();
             self.times.pop_front();
         }
         trim_queue(&mut self.times);

@@ -14,8 +14,7 @@ pub(super) struct ValueWindow {
     /// Time and value, in (time, place) order; the first `expired` are outside the window of the newest
     /// row and kept as history. Rows without a value are not kept.
     entries: VecDeque<(i64, f64)>,
-    /// The places of the last entries: of all of them, or, without history, of those of the newest time,
-    /// as no row comes behind it.
+    /// Of each entry.
     places: Places,
     expired: usize,
     /// The highest time of a row added, with or without a value.
@@ -45,9 +44,6 @@ impl ValueWindow {
             self.insert_behind(newest, time, place, value);
             return aggregate;
         }
-        if self.spec.history_ms == 0 && self.newest != Some(time) {
-            self.places.clear();
-        }
         self.newest = Some(time);
         if let Some(value) = value {
             self.entries.push_back((time, value));
@@ -71,32 +67,20 @@ impl ValueWindow {
         let is_last = |entry: &(i64, f64)| entry.0 == time;
         time < newest
             || self.entries.back().is_some_and(is_last)
-                && self.place(self.entries.len() - 1).is_some_and(|last| last > place)
+                && self.places.get(self.entries.len() - 1) > place
     }
 
     /// How many entries come no later than a row.
     fn up_to(&self, time: i64, place: RowPlace) -> usize {
         let from = self.entries.partition_point(|entry| entry.0 < time);
         let to = self.entries.partition_point(|entry| entry.0 <= time);
-        first_where(from..to, |at| self.place(at).is_some_and(|other| other > place))
-    }
-
-    /// The place of an entry, if it is kept.
-    fn place(&self, at: usize) -> Option<RowPlace<'_>> {
-        Some(self.places.get(at.checked_sub(self.without_place())?))
-    }
-
-    /// How many entries, the first ones, have no place.
-    fn without_place(&self) -> usize {
-        self.entries.len() - self.places.len()
+        first_where(from..to, |at| self.places.get(at) > place)
     }
 
     fn insert_behind(&mut self, newest: i64, time: i64, place: RowPlace, value: Option<f64>) {
         let Some(value) = value.filter(|_| !self.spec.is_past(time, newest)) else { return };
         let at = self.up_to(time, place);
-        if let Some(at) = at.checked_sub(self.without_place()) {
-            self.places.insert(at, place);
-        }
+        self.places.insert(at, place);
         self.entries.insert(at, (time, value));
         if self.spec.is_inside(time, newest) {
             self.running.add(time, value);
@@ -114,9 +98,7 @@ impl ValueWindow {
             self.expired += 1;
         }
         while self.expired > 0 && self.spec.is_past(self.entries[0].0, newest) {
-            if self.without_place() == 0 {
-                self.places.pop_front();
-            }
+            self.places.pop_front();
             self.entries.pop_front();
             self.expired -= 1;
         }
