@@ -69,6 +69,9 @@ impl TableOwner {
         versions.forget(lowest.saturating_sub(self.history_ms), |place| {
             values.iter_mut().for_each(|column| column.forget(place));
         });
+        if let Some(had) = versions.close_ranks() {
+            values.iter_mut().for_each(|column| column.close_ranks(&had));
+        }
         batches.iter().try_for_each(|batch| self.insert(batch))
     }
 

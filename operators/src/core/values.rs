@@ -27,6 +27,9 @@ pub trait Store {
     /// Gives back the room of the value at a place, which is asked for no more.
     fn forget(&mut self, place: Place);
 
+    /// Moves the values from places to the first places, in this order; all others are gone.
+    fn close_ranks(&mut self, from: &[Place]);
+
     /// The values at places, `[places]`; null at [`NOWHERE`].
     fn gather(&self, places: &[Place]) -> Result<ArrayRef, ArrowError>;
 }
@@ -61,6 +64,10 @@ fn put<V>(values: &mut Vec<Option<V>>, place: Place, value: Option<V>) {
     values[place] = value;
 }
 
+fn moved<V>(values: &mut [Option<V>], from: &[Place]) -> Vec<Option<V>> {
+    from.iter().map(|&place| values.get_mut(place as usize).and_then(Option::take)).collect()
+}
+
 fn get<V>(values: &[Option<V>], place: Place) -> Option<&V> {
     values.get(place as usize).and_then(Option::as_ref)
 }
@@ -82,6 +89,10 @@ impl<T: ArrowPrimitiveType> Store for Numbers<T> {
     }
 
     fn forget(&mut self, _place: Place) {}
+
+    fn close_ranks(&mut self, from: &[Place]) {
+        self.values = moved(&mut self.values, from);
+    }
 
     fn gather(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
         let values = places.iter().map(|&place| get(&self.values, place).copied());
@@ -105,6 +116,10 @@ impl Store for Booleans {
 
     fn forget(&mut self, _place: Place) {}
 
+    fn close_ranks(&mut self, from: &[Place]) {
+        self.0 = moved(&mut self.0, from);
+    }
+
     fn gather(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
         let values = places.iter().map(|&place| get(&self.0, place).copied());
         Ok(Arc::new(values.collect::<BooleanArray>()))
@@ -126,6 +141,10 @@ impl Store for Texts {
 
     fn forget(&mut self, place: Place) {
         put(&mut self.0, place, None);
+    }
+
+    fn close_ranks(&mut self, from: &[Place]) {
+        self.0 = moved(&mut self.0, from);
     }
 
     fn gather(&self, places: &[Place]) -> Result<ArrayRef, ArrowError> {
@@ -151,6 +170,10 @@ impl Store for InRows {
 
     fn forget(&mut self, place: Place) {
         put(&mut self.values, place, None);
+    }
+
+    fn close_ranks(&mut self, from: &[Place]) {
+        self.values = moved(&mut self.values, from);
     }
 
     /// Each place is read once, however often it is asked for.
@@ -192,6 +215,8 @@ mod tests {
         assert_eq!(&found, &take(&column, &wanted, None).unwrap());
         store.forget(3);
         assert_eq!(&store.gather(&[1]).unwrap(), &column.slice(0, 1));
+        store.close_ranks(&[1, 0]);
+        assert_eq!(&store.gather(&[0, 1]).unwrap(), &column.slice(0, 2));
         assert_eq!(store.gather(&[]).unwrap().data_type(), column.data_type());
     }
 

@@ -1,14 +1,13 @@
 //! The windows over one key that one worker owns.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use crate::features::trip::KeyedWindow;
-use crate::features::window::{KeyedWindows, Place};
+use crate::features::window::{KeyedWindows, RowPlace};
 
 /// Rows that ask windows, `[rows]` each, in order of (event time, id, origin).
 pub struct WindowRows<'a> {
@@ -49,11 +48,12 @@ impl WindowOwner {
     /// # Errors
     /// If the keys are of another type.
     pub fn answer(&mut self, rows: &WindowRows) -> Result<Vec<ArrayRef>, ArrowError> {
-        let mut given = rows.values.iter().cloned();
-        let values: Vec<Option<ArrayRef>> =
+        let mut given = rows.values.iter();
+        let values: Vec<Option<&ArrayRef>> =
             self.has_value.iter().map(|has| if *has { given.next() } else { None }).collect();
-        let aggregates =
-            self.windows.apply(rows.keys, rows.times, rows.late, places(rows), &values)?;
+        let places = Places::of(rows);
+        let place = |row: usize| places.get(row);
+        let aggregates = self.windows.answer(rows.keys, rows.times, rows.late, place, &values)?;
         Ok(aggregates.into_iter().map(|aggregate| Arc::new(aggregate) as ArrayRef).collect())
     }
 
@@ -79,18 +79,43 @@ impl WindowOwner {
 }
 
 /// What tells each row apart from others of the same time.
-fn places<'a>(rows: &WindowRows<'a>) -> impl Fn(usize) -> Place + 'a {
-    let ids = rows.ids;
-    let partitions = rows.partitions.as_primitive::<UInt32Type>();
-    let offsets = rows.offsets.as_primitive::<UInt64Type>();
-    move |row| match ids.filter(|ids| ids.is_valid(row)) {
-        Some(ids) if *ids.data_type() == DataType::Utf8 => {
-            Place::Text(Rc::from(ids.as_string::<i32>().value(row)))
+struct Places<'a> {
+    ids: Ids<'a>,
+    partitions: &'a [u32],
+    offsets: &'a [u64],
+}
+
+enum Ids<'a> {
+    None,
+    Text(&'a StringArray),
+    Number(&'a Int64Array),
+    Count(&'a UInt64Array),
+}
+
+impl<'a> Places<'a> {
+    fn of(rows: &WindowRows<'a>) -> Self {
+        let ids = match rows.ids.map(|ids| (ids, ids.data_type())) {
+            Some((ids, DataType::Utf8)) => Ids::Text(ids.as_string::<i32>()),
+            Some((ids, DataType::UInt64)) => Ids::Count(ids.as_primitive::<UInt64Type>()),
+            Some((ids, _)) => Ids::Number(ids.as_primitive::<Int64Type>()),
+            None => Ids::None,
+        };
+        Places {
+            ids,
+            partitions: rows.partitions.as_primitive::<UInt32Type>().values(),
+            offsets: rows.offsets.as_primitive::<UInt64Type>().values(),
         }
-        Some(ids) if *ids.data_type() == DataType::UInt64 => {
-            Place::Count(ids.as_primitive::<UInt64Type>().value(row))
+    }
+
+    fn get(&self, row: usize) -> RowPlace<'a> {
+        match self.ids {
+            Ids::Text(ids) if ids.is_valid(row) => RowPlace::Text(ids.value(row)),
+            Ids::Number(ids) if ids.is_valid(row) => RowPlace::Number(ids.value(row)),
+            Ids::Count(ids) if ids.is_valid(row) => RowPlace::Count(ids.value(row)),
+            _ => RowPlace::Origin(self.partitions[row], self.offsets[row]),
         }
-        Some(ids) => Place::Number(ids.as_primitive::<Int64Type>().value(row)),
-        None => Place::Origin(partitions.value(row), offsets.value(row)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,29 @@ fn a_key_of_another_type_is_refused() {
     let refused = owner.answer(&lookups, &keys, &times, None).unwrap_err();
     assert_eq!(refused.to_string(), "Schema error: a table cannot be keyed by Float64");
 }
+
+#[test]
+fn values_that_stay_are_found_when_most_others_are_gone() {
+    let table = table(&DataType::Int64, None, false);
+    let mut owner = TableOwner::new(&table, Retention { history_ms: 0, epochs: 0 }).unwrap();
+    let row = |at: i64| Came {
+        key: Some(at as u64 % 7),
+        valid_from: (at, 0),
+        sequence: (0, 0, 0, at as u64),
+        deleted: at % 7 == 3,
+        number: Some(at as f64),
+        text: Some(format!("t{at}")),
+    };
+    let came: Vec<Came> = (0..20_000).map(row).collect();
+    owner.complete(&[batch(&table, &came)], 19_000).unwrap();
+    assert_eq!(owner.held(), 20_000);
+    for from in [20_000, 21_000] {
+        let rows: Vec<Came> = (from..from + 50).map(row).collect();
+        owner.complete(&[batch(&table, &rows)], from + 40).unwrap();
+    }
+    let came: Vec<Came> = (0..20_050).chain(21_000..21_050).map(row).collect();
+    let asked: Vec<Asks> =
+        (20_040..21_060).map(|ms| Asks { key: Some(ms as u64 * 3 % 8), time: (ms, 0) }).collect();
+    assert_found(&owner, &came, &asked, &table, "after they are gone");
+    assert!(owner.held() < 110, "{}", owner.held());
+}

@@ -1,5 +1,7 @@
 //! The windows of all keys of a worker.
 
+use std::rc::Rc;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int64Array, StringArray, UInt64Array,
 };
@@ -8,7 +10,7 @@ use arrow::error::ArrowError;
 
 use super::limit::KeyLimit;
 use super::room::trim_map;
-use super::{Place, SlidingWindow, WindowSpec};
+use super::{Place, RowPlace, SlidingWindow, WindowSpec};
 use crate::key_group::group_of_bytes;
 use crate::key_map::KeyMap;
 
@@ -16,49 +18,53 @@ use crate::key_map::KeyMap;
 /// for which a row can be read: dead keys are held at most that much longer.
 const SWEEPS_PER_REACH: i64 = 8;
 
+/// How many keys are looked at in one call at most.
+const KEYS_SWEPT_MAX: usize = 16_384;
+
 /// The windows of all keys that one worker owns.
 pub struct KeyedWindows {
     specs: Vec<WindowSpec>,
-    text: KeyMap<String, usize>,
+    /// The slots of keys.
+    text: KeyMap<Rc<str>, usize>,
     number: KeyMap<i64, usize>,
-    /// One row of `specs.len()` windows a key.
+    /// `specs.len()` windows a slot.
     windows: Vec<SlidingWindow>,
-    /// Where windows of forgotten keys started.
+    /// By slot.
+    names: Vec<Name>,
+    /// Slots of forgotten keys.
     vacant: Vec<usize>,
     /// What a late row of an unknown key reads: windows without rows.
     unknown: Vec<SlidingWindow>,
     rows: usize,
+    /// The watermark when keys were last looked through.
     swept_at: Option<i64>,
-    limited: Option<Limited>,
+    /// The slot to look at next, while they are.
+    sweeps: Option<usize>,
+    limit: Option<KeyLimit>,
 }
 
-/// What is known of keys where there is a bound on them.
-struct Limited {
-    limit: KeyLimit,
-    /// The keys, by where their windows start in units of `specs.len()`.
-    names: Vec<OwnKey>,
-}
-
+/// The key in a slot.
 #[derive(Clone)]
-enum OwnKey {
-    Text(String),
+enum Name {
+    Text(Rc<str>),
     Number(i64),
-    /// Its place is vacant.
     Forgotten,
 }
 
 impl KeyedWindows {
     pub fn new(specs: Vec<WindowSpec>) -> Self {
         KeyedWindows {
-            unknown: specs.iter().map(|&spec| SlidingWindow::new(spec)).collect(),
+            unknown: fresh(&specs).collect(),
             specs,
             text: KeyMap::default(),
             number: KeyMap::default(),
             windows: Vec::new(),
+            names: Vec::new(),
             vacant: Vec::new(),
             rows: 0,
             swept_at: None,
-            limited: None,
+            sweeps: None,
+            limit: None,
         }
     }
 
@@ -66,14 +72,13 @@ impl KeyedWindows {
     /// have not been seen for the longest are forgotten.
     #[must_use]
     pub fn with_keys_max(mut self, keys_max: Option<u64>) -> Self {
-        let limited = |keys| Limited { limit: KeyLimit::new(keys), names: Vec::new() };
-        self.limited = keys_max.map(limited);
+        self.limit = keys_max.map(KeyLimit::new);
         self
     }
 
     /// How many keys were forgotten because there were too many.
     pub fn forgotten(&self) -> u64 {
-        self.limited.as_ref().map_or(0, |limited| limited.limit.forgotten())
+        self.limit.as_ref().map_or(0, KeyLimit::forgotten)
     }
 
     /// How many keys are held.
@@ -86,14 +91,10 @@ impl KeyedWindows {
         self.rows
     }
 
-    /// Applies rows in the order given; the aggregates as of each row, one column a window, `[rows]`.
-    ///
-    /// `keys` is Utf8, Int64 or UInt64; `times` Int64 ms; `late` Boolean; `place` tells rows of the same time
-    /// apart; `values` has one Float64 column a window, or none where each row is to count as the
-    /// value 1. Late rows read and update nothing. A row without a key has null aggregates.
+    /// As [`Self::answer`], of places that are owned.
     ///
     /// # Errors
-    /// If the key column is of another type.
+    /// As there.
     pub fn apply(
         &mut self,
         keys: &ArrayRef,
@@ -102,34 +103,55 @@ impl KeyedWindows {
         place: impl Fn(usize) -> Place,
         values: &[Option<ArrayRef>],
     ) -> Result<Vec<Float64Array>, ArrowError> {
+        let places: Vec<Place> = (0..keys.len()).map(place).collect();
+        let values: Vec<Option<&ArrayRef>> = values.iter().map(Option::as_ref).collect();
+        self.answer(keys, times, late, |row| RowPlace::from(&places[row]), &values)
+    }
+
+    /// Applies rows in the order given; the aggregates as of each row, one column a window, `[rows]`.
+    ///
+    /// `keys` is Utf8, Int64 or UInt64; `times` Int64 ms; `late` Boolean; `place` tells rows of the same time
+    /// apart; `values` has one Float64 column a window, or none where each row is to count as the
+    /// value 1. Late rows read and update nothing. A row without a key has null aggregates.
+    ///
+    /// # Errors
+    /// If the key column is of another type.
+    pub fn answer<'r>(
+        &mut self,
+        keys: &ArrayRef,
+        times: &ArrayRef,
+        late: &ArrayRef,
+        place: impl Fn(usize) -> RowPlace<'r>,
+        values: &[Option<&ArrayRef>],
+    ) -> Result<Vec<Float64Array>, ArrowError> {
         let keys = Keys::of(keys)?;
-        let times = times.as_primitive::<Int64Type>();
+        let times = times.as_primitive::<Int64Type>().values();
         let late = late.as_boolean();
         let values: Vec<Option<&Float64Array>> =
-            values.iter().map(|v| v.as_ref().map(|v| v.as_primitive::<Float64Type>())).collect();
+            values.iter().map(|v| v.map(|v| v.as_primitive::<Float64Type>())).collect();
         let mut results: Vec<Float64Builder> =
             values.iter().map(|_| Float64Builder::with_capacity(times.len())).collect();
-        for row in 0..times.len() {
+        for (row, &time) in times.iter().enumerate() {
             let Some(key) = keys.get(row) else {
                 results.iter_mut().for_each(Float64Builder::append_null);
                 continue;
             };
-            let (time, is_late, place) = (times.value(row), late.value(row), place(row));
+            let (is_late, place) = (late.value(row), place(row));
             let value = |i: usize| match values[i] {
                 Some(values) => values.is_valid(row).then(|| values.value(row)),
                 None => Some(1.0),
             };
             if is_late {
                 for (i, (window, result)) in self.find(key).iter().zip(&mut results).enumerate() {
-                    result.append_option(window.read(time, &place, value(i)));
+                    result.append_option(window.read(time, place, value(i)));
                 }
             } else {
-                let start = self.find_or_insert(key);
-                self.bound_keys(key, start);
+                let slot = self.find_or_insert(key);
+                let start = slot * self.specs.len();
                 let windows = &mut self.windows[start..start + self.specs.len()];
                 for (i, (window, result)) in windows.iter_mut().zip(&mut results).enumerate() {
                     let before = window.rows();
-                    result.append_option(window.add(time, &place, value(i)));
+                    result.append_option(window.add(time, place, value(i)));
                     self.rows = self.rows + window.rows() - before;
                 }
             }
@@ -142,100 +164,107 @@ impl KeyedWindows {
     /// To come are rows at or after `watermark`, which only rises, and late rows up to the history
     /// behind it. So a key is dead when its newest row is at or before watermark − length − history
     /// for each window. Costs a look at every key, a few times while the watermark moves on by the
-    /// longest length and history.
+    /// longest length and history; where there are many keys, some of them with each call.
     pub fn forget(&mut self, watermark: i64) {
         let Some(reach) = self.specs.iter().map(WindowSpec::reach_ms).max() else { return };
         let is_due =
             |swept_at: i64| watermark.saturating_sub(swept_at) >= (reach / SWEEPS_PER_REACH).max(1);
-        if reach == i64::MAX {
-            return;
-        }
         // Before the first watermark nothing is known of what is to come.
-        if watermark == i64::MIN || !self.swept_at.is_none_or(is_due) {
+        if reach == i64::MAX || watermark == i64::MIN {
             return;
         }
-        self.swept_at = Some(watermark);
-        let KeyedWindows { specs, text, number, windows, vacant, rows, .. } = self;
-        let mut keeps = |start: usize| {
-            let windows = &mut windows[start..start + specs.len()];
+        if self.sweeps.is_none() && self.swept_at.is_none_or(is_due) {
+            self.swept_at = Some(watermark);
+            self.sweeps = Some(0);
+        }
+        let Some(from) = self.sweeps else { return };
+        let to = self.names.len().min(from + KEYS_SWEPT_MAX);
+        for slot in from..to {
+            let start = slot * self.specs.len();
+            let windows = &self.windows[start..start + self.specs.len()];
             let newest = windows.iter().filter_map(SlidingWindow::newest).max();
-            if newest.is_some_and(|newest| watermark.saturating_sub(newest) < reach) {
-                return true;
+            let is_read = newest.is_some_and(|newest| watermark.saturating_sub(newest) < reach);
+            if !is_read && !matches!(self.names[slot], Name::Forgotten) {
+                self.forget_slot(slot);
             }
-            for (window, &spec) in windows.iter_mut().zip(&*specs) {
-                *rows -= window.rows();
-                *window = SlidingWindow::new(spec);
-            }
-            vacant.push(start);
-            false
-        };
-        text.retain(|_, start| keeps(*start));
-        number.retain(|_, start| keeps(*start));
-        trim_map(text);
-        trim_map(number);
+        }
+        self.sweeps = (to < self.names.len()).then_some(to);
+        if self.sweeps.is_none() {
+            trim_map(&mut self.text);
+            trim_map(&mut self.number);
+        }
     }
 
-    /// Forgets a key where the one that starts at `start` is one too many.
-    fn bound_keys(&mut self, key: Key, start: usize) {
-        let KeyedWindows { specs, text, number, windows, vacant, rows, limited, .. } = self;
-        let Some(Limited { limit, names }) = limited else { return };
-        let place = start / specs.len();
-        let is_known = |name: &OwnKey| match (name, key) {
-            (OwnKey::Text(name), Key::Text(key)) => name == key,
-            (OwnKey::Number(name), Key::Number(key)) => *name == key,
-            _ => false,
-        };
-        let group = match key {
-            Key::Text(key) => group_of_bytes(key.as_bytes()),
-            Key::Number(key) => group_of_bytes(&key.to_le_bytes()),
-        };
-        let is_new = !names.get(place).is_some_and(is_known);
-        if is_new {
-            names.resize(names.len().max(place + 1), OwnKey::Forgotten);
-            names[place] = match key {
-                Key::Text(key) => OwnKey::Text(key.to_owned()),
-                Key::Number(key) => OwnKey::Number(key),
-            };
+    fn forget_slot(&mut self, slot: usize) {
+        let start = slot * self.specs.len();
+        let windows = &mut self.windows[start..start + self.specs.len()];
+        for (window, fresh) in windows.iter_mut().zip(fresh(&self.specs)) {
+            self.rows -= window.rows();
+            *window = fresh;
         }
-        let Some(oldest) = limit.see(place, group, is_new) else { return };
-        let start = oldest * specs.len();
-        for (window, &spec) in windows[start..start + specs.len()].iter_mut().zip(&*specs) {
-            *rows -= window.rows();
-            *window = SlidingWindow::new(spec);
+        match std::mem::replace(&mut self.names[slot], Name::Forgotten) {
+            Name::Text(key) => drop(self.text.remove(&key)),
+            Name::Number(key) => drop(self.number.remove(&key)),
+            Name::Forgotten => return,
         }
-        match std::mem::replace(&mut names[oldest], OwnKey::Forgotten) {
-            OwnKey::Text(name) => drop(text.remove(name.as_str())),
-            OwnKey::Number(name) => drop(number.remove(&name)),
-            OwnKey::Forgotten => {}
-        }
-        vacant.push(start);
+        self.vacant.push(slot);
     }
 
     fn find(&self, key: Key) -> &[SlidingWindow] {
-        let start = match key {
+        let slot = match key {
             Key::Text(key) => self.text.get(key),
             Key::Number(key) => self.number.get(&key),
         };
-        start.map_or(&self.unknown, |&start| &self.windows[start..start + self.specs.len()])
+        let windows = |&slot: &usize| &self.windows[slot * self.specs.len()..][..self.specs.len()];
+        slot.map_or(&self.unknown, windows)
     }
 
-    /// Where the windows of the key start.
+    /// The slot of the key. Where it is one too many, another one is forgotten.
     fn find_or_insert(&mut self, key: Key) -> usize {
-        let KeyedWindows { specs, text, number, windows, vacant, .. } = self;
-        let fresh = || {
-            vacant.pop().unwrap_or_else(|| {
-                windows.extend(specs.iter().map(|&spec| SlidingWindow::new(spec)));
-                windows.len() - specs.len()
-            })
+        let known = match key {
+            Key::Text(key) => self.text.get(key),
+            Key::Number(key) => self.number.get(&key),
         };
-        match key {
-            Key::Text(key) => match text.get(key) {
-                Some(&start) => start,
-                None => *text.entry(key.to_owned()).or_insert_with(fresh),
-            },
-            Key::Number(key) => *number.entry(key).or_insert_with(fresh),
+        let (slot, is_new) = match known {
+            Some(&slot) => (slot, false),
+            None => (self.insert(key), true),
+        };
+        if let Some(limit) = &mut self.limit {
+            let group = match key {
+                Key::Text(key) => group_of_bytes(key.as_bytes()),
+                Key::Number(key) => group_of_bytes(&key.to_le_bytes()),
+            };
+            if let Some(oldest) = limit.see(slot, group, is_new) {
+                self.forget_slot(oldest);
+            }
         }
+        slot
     }
+
+    fn insert(&mut self, key: Key) -> usize {
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.windows.extend(fresh(&self.specs));
+            self.names.push(Name::Forgotten);
+            self.names.len() - 1
+        });
+        self.names[slot] = match key {
+            Key::Text(key) => {
+                let key: Rc<str> = Rc::from(key);
+                self.text.insert(key.clone(), slot);
+                Name::Text(key)
+            }
+            Key::Number(key) => {
+                self.number.insert(key, slot);
+                Name::Number(key)
+            }
+        };
+        slot
+    }
+}
+
+/// The windows of a key without rows.
+fn fresh(specs: &[WindowSpec]) -> impl Iterator<Item = SlidingWindow> {
+    specs.iter().map(|&spec| SlidingWindow::new(spec))
 }
 
 /// A key column.

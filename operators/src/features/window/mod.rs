@@ -1,7 +1,7 @@
 //! Keyed sliding windows over event time.
 //!
 //! The window of a row is (t − length, t] in event time, of the key's rows no later in (time, place)
-//! order, the row itself included; ties of time are told apart by [`Place`]. Sums are exact inside
+//! order, the row itself included; ties of time are told apart by [`RowPlace`]. Sums are exact inside
 //! and a minimum is one of the values, so an aggregate depends on which rows are in its window and
 //! on nothing else: not on what has left it, nor on the order of arrival.
 //!
@@ -10,7 +10,8 @@
 //!
 //! | file | concept |
 //! | --- | --- |
-//! | `spec` | what a window is: its aggregate, its length, the place of a row |
+//! | `spec` | what a window is: its aggregate, its length |
+//! | `places` | where rows of one time stand |
 //! | `sliding` | one window of one key |
 //! | `values` | windows over values: the rows kept, and which of them are inside |
 //! | `running` | the aggregate of the values inside, as values join and leave |
@@ -25,6 +26,7 @@ mod deviation;
 mod extreme;
 mod keyed;
 mod limit;
+mod places;
 mod previous;
 mod room;
 mod running;
@@ -33,8 +35,9 @@ mod spec;
 mod values;
 
 #[cfg(test)]
-mod naive;
+pub(crate) mod naive;
 
 pub use keyed::KeyedWindows;
+pub use places::RowPlace;
 pub use sliding::SlidingWindow;
 pub use spec::{Aggregate, OwnAggregate, Place, WindowFunction, WindowSpec};

@@ -1,28 +1,28 @@
 //! The definition of a window, taken literally: what the tests compare with.
 
-use super::{Aggregate, Place, WindowSpec};
+use super::{Aggregate, RowPlace, WindowSpec};
 
 /// xorshift64*: enough randomness for test data, and the same everywhere.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         (self.bits() >> 11) % bound
     }
 
     /// Quarters from −50 to 50, with null, NaN and −0.0 among them.
-    pub(super) fn value(&mut self) -> Option<f64> {
+    pub(crate) fn value(&mut self) -> Option<f64> {
         match self.below(12) {
             0 => None,
             1 => Some(f64::NAN),
@@ -32,7 +32,7 @@ impl Random {
         }
     }
 
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u64 + 1) as usize);
         }
@@ -41,7 +41,7 @@ impl Random {
 
 /// A row of one key.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub time: i64,
     pub place: i64,
     pub late: bool,
@@ -49,14 +49,14 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn place(&self) -> Place {
-        Place::Number(self.place)
+    pub(crate) fn place(&self) -> RowPlace<'static> {
+        RowPlace::Number(self.place)
     }
 }
 
 /// The aggregate as of `row`, after the rows `before` were applied. Values must be whole quarters,
 /// and few and small enough that sums of squares are exact.
-pub(super) fn naive(spec: WindowSpec, before: &[Row], row: &Row) -> Option<f64> {
+pub(crate) fn naive(spec: WindowSpec, before: &[Row], row: &Row) -> Option<f64> {
     let is_inside = |other: &&Row| {
         !other.late
             && other.time > row.time - spec.length_ms
@@ -93,7 +93,7 @@ pub(super) fn naive(spec: WindowSpec, before: &[Row], row: &Row) -> Option<f64> 
 
 /// The sample standard deviation of whole numbers: Σ(n·x − Σx)² / n² / (n − 1), in integers up to
 /// the division.
-pub(super) fn whole_deviation(values: &[i64]) -> Option<f64> {
+pub(crate) fn whole_deviation(values: &[i64]) -> Option<f64> {
     let n = values.len() as i128;
     let sum: i128 = values.iter().map(|&value| i128::from(value)).sum();
     let scatter: i128 = values.iter().map(|&value| (n * i128::from(value) - sum).pow(2)).sum();
@@ -102,7 +102,7 @@ pub(super) fn whole_deviation(values: &[i64]) -> Option<f64> {
 
 /// Equal bits; deviations within 1e-12 of the expected one, and 0 only if that is.
 #[track_caller]
-pub(super) fn assert_same(
+pub(crate) fn assert_same(
     aggregate: Aggregate,
     found: Option<f64>,
     expected: Option<f64>,

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::WindowSpec;
+use super::places::{Places, RowPlace};
 use super::room::trim_queue;
-use super::{Place, WindowSpec};
 
 /// The rows of one key that may be the previous row of one still to come.
 ///
@@ -12,24 +13,26 @@ use super::{Place, WindowSpec};
 /// history that makes two rows.
 pub(super) struct PreviousRow {
     spec: WindowSpec,
-    /// By time, one a time: its lowest place. The last one is the newest row's.
-    rows: VecDeque<(i64, Place)>,
+    /// The times, one each. The last one is the newest row's.
+    times: VecDeque<i64>,
+    /// The lowest place of each time.
+    lowest: Places,
 }
 
 impl PreviousRow {
     pub(super) fn new(spec: WindowSpec) -> Self {
-        PreviousRow { spec, rows: VecDeque::new() }
+        PreviousRow { spec, times: VecDeque::new(), lowest: Places::default() }
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.rows.len()
+        self.times.len()
     }
 
     pub(super) fn newest(&self) -> Option<i64> {
-        self.rows.back().map(|&(time, _)| time)
+        self.times.back().copied()
     }
 
-    pub(super) fn add(&mut self, time: i64, place: &Place) -> Option<f64> {
+    pub(super) fn add(&mut self, time: i64, place: RowPlace) -> Option<f64> {
         let since = self.read(time, place);
         self.insert(time, place);
         self.forget();
@@ -37,41 +40,47 @@ impl PreviousRow {
     }
 
     /// Milliseconds since the last row no later than this one.
-    pub(super) fn read(&self, time: i64, place: &Place) -> Option<f64> {
-        let is_up_to = |row: &(i64, Place)| (row.0, &row.1) <= (time, place);
-        let up_to = match self.rows.back() {
-            Some(last) if !is_up_to(last) => self.rows.partition_point(is_up_to),
-            _ => self.rows.len(),
-        };
-        let (previous, _) = self.rows.get(up_to.checked_sub(1)?)?;
-        self.spec.is_inside(*previous, time).then(|| (time - previous) as f64)
+    pub(super) fn read(&self, time: i64, place: RowPlace) -> Option<f64> {
+        let before = self.before(time);
+        let is_same = self.times.get(before) == Some(&time) && self.lowest.get(before) <= place;
+        let up_to = before + usize::from(is_same);
+        let previous = *self.times.get(up_to.checked_sub(1)?)?;
+        self.spec.is_inside(previous, time).then(|| (time - previous) as f64)
     }
 
-    fn insert(&mut self, time: i64, place: &Place) {
-        if self.newest().is_none_or(|newest| newest < time) {
-            return self.rows.push_back((time, place.clone()));
+    /// How many times are before this one.
+    fn before(&self, time: i64) -> usize {
+        match self.times.back() {
+            Some(&last) if last >= time => self.times.partition_point(|&other| other < time),
+            _ => self.times.len(),
         }
-        let at = self.rows.partition_point(|row| row.0 < time);
-        match &mut self.rows[at] {
-            (same, lowest) if *same == time => {
-                if *place < *lowest {
-                    *lowest = place.clone();
-                }
-            }
-            _ => self.rows.insert(at, (time, place.clone())),
+    }
+
+    fn insert(&mut self, time: i64, place: RowPlace) {
+        if self.newest().is_none_or(|newest| newest < time) {
+            self.lowest.push(place);
+            return self.times.push_back(time);
+        }
+        let at = self.before(time);
+        if self.times[at] != time {
+            self.lowest.insert(at, place);
+            self.times.insert(at, time);
+        } else if place < self.lowest.get(at) {
+            self.lowest.replace(at, place);
         }
     }
 
     /// Lets go of rows that can be no one's previous row.
     fn forget(&mut self) {
         let Some(newest) = self.newest() else { return };
-        while self.rows.len() > 1 {
-            let is_hidden = newest.saturating_sub(self.rows[1].0) > self.spec.history_ms;
-            if !is_hidden && !self.spec.is_past(self.rows[0].0, newest) {
+        while self.times.len() > 1 {
+            let is_hidden = newest.saturating_sub(self.times[1]) > self.spec.history_ms;
+            if !is_hidden && !self.spec.is_past(self.times[0], newest) {
                 break;
             }
-            self.rows.pop_front();
+            self.lowest.pop_front();
+            self.times.pop_front();
         }
-        trim_queue(&mut self.rows);
+        trim_queue(&mut self.times);
     }
 }

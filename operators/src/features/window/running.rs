@@ -12,7 +12,8 @@ pub(super) enum Running {
     Sum(CountedSum),
     Mean(CountedSum),
     Extreme(Extreme),
-    Std(Moments),
+    /// Boxed, as it is twice as large as any other.
+    Std(Box<Moments>),
     /// Nothing is kept: the function looks at all values inside.
     Own(OwnAggregate),
 }
@@ -33,7 +34,7 @@ impl Running {
             Aggregate::Mean => Running::Mean(CountedSum::default()),
             Aggregate::Min => Running::Extreme(Extreme::least()),
             Aggregate::Max => Running::Extreme(Extreme::greatest()),
-            Aggregate::Std => Running::Std(Moments::default()),
+            Aggregate::Std => Running::Std(Box::default()),
             Aggregate::Own(own) => Running::Own(own),
             Aggregate::TimeSinceLast => return None,
         })
@@ -82,7 +83,7 @@ impl Running {
             Running::Sum(_) => Running::Sum(CountedSum::default()),
             Running::Mean(_) => Running::Mean(CountedSum::default()),
             Running::Extreme(extreme) => return extreme.scan(rows.map(|(_, value)| value)),
-            Running::Std(_) => Running::Std(Moments::default()),
+            Running::Std(_) => Running::Std(Box::default()),
             Running::Own(own) => return own.evaluate(&mut rows),
         };
         rows.for_each(|(time, value)| running.add(time, value));

@@ -3,7 +3,7 @@
 use super::previous::PreviousRow;
 use super::running::Running;
 use super::values::ValueWindow;
-use super::{Place, WindowSpec};
+use super::{RowPlace, WindowSpec};
 
 /// The state of one window of one key.
 pub struct SlidingWindow(State);
@@ -23,7 +23,7 @@ impl SlidingWindow {
 
     /// Adds a row and returns the aggregate as of it. A row behind the newest one, by up to the
     /// history, sees what was added no later in (time, place) order, and counts for later ones.
-    pub fn add(&mut self, time: i64, place: &Place, value: Option<f64>) -> Option<f64> {
+    pub fn add(&mut self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
         match &mut self.0 {
             State::Values(window) => window.add(time, place, value),
             State::Previous(previous) => previous.add(time, place),
@@ -32,7 +32,7 @@ impl SlidingWindow {
 
     /// The aggregate as of a row that updates nothing: rows up to its time and place, and its own
     /// value.
-    pub fn read(&self, time: i64, place: &Place, value: Option<f64>) -> Option<f64> {
+    pub fn read(&self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
         match &self.0 {
             State::Values(window) => window.read(time, place, value),
             State::Previous(previous) => previous.read(time, place),

@@ -146,8 +146,7 @@ impl WindowSpec {
     }
 }
 
-/// Where a row stands among rows of the same time: its id, or its origin where there is none. Rows
-/// without an id come first, as in [`RowOrder`](crate::sort::RowOrder).
+/// A [`RowPlace`](super::RowPlace) that owns its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Partition and offset.

@@ -35,7 +35,7 @@ fn key_column(rows: &[Keyed], as_text: bool) -> ArrayRef {
 /// The first window counts rows, the others have the row's value.
 fn apply(windows: &mut KeyedWindows, rows: &[Keyed], as_text: bool) -> Vec<Vec<Option<f64>>> {
     let column: ArrayRef = Arc::new(Float64Array::from_iter(rows.iter().map(|(_, r)| r.value)));
-    let mut values = vec![Some(column); windows.specs.len()];
+    let mut values = vec![Some(&column); windows.specs.len()];
     values[0] = None;
     let times: ArrayRef =
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, row)| row.time)));
@@ -43,7 +43,7 @@ fn apply(windows: &mut KeyedWindows, rows: &[Keyed], as_text: bool) -> Vec<Vec<O
         Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, row)| Some(row.late))));
     let place = |row: usize| rows[row].1.place();
     let keys = key_column(rows, as_text);
-    let results = windows.apply(&keys, &times, &late, place, &values).unwrap();
+    let results = windows.answer(&keys, &times, &late, place, &values).unwrap();
     (0..rows.len())
         .map(|row| results.iter().map(|r| r.is_valid(row).then(|| r.value(row))).collect())
         .collect()
@@ -174,6 +174,25 @@ fn a_key_is_text_or_a_whole_number() {
     let times: ArrayRef = Arc::new(Int64Array::from_iter_values([1]));
     let late: ArrayRef = Arc::new(BooleanArray::from(vec![false]));
     let mut windows = KeyedWindows::new(Vec::new());
-    let refused = windows.apply(&keys, &times, &late, |_| Place::Number(0), &[]).unwrap_err();
+    let refused = windows.answer(&keys, &times, &late, |_| RowPlace::Number(0), &[]).unwrap_err();
     assert_eq!(refused.to_string(), "Schema error: a window cannot be keyed by Float64");
+}
+
+/// More keys than are looked at in one call.
+#[test]
+fn many_keys_are_looked_through_in_turns() {
+    let mut windows = KeyedWindows::new(specs(10));
+    let keys = KEYS_SWEPT_MAX as i64 + 10;
+    let row = |place| Row { time: 0, place, late: false, value: Some(1.0) };
+    let rows: Vec<Keyed> = (0..keys).map(|key| (Some(key), row(key))).collect();
+    apply(&mut windows, &rows, true);
+    windows.forget(109);
+    windows.forget(109);
+    assert_eq!(windows.keys(), keys as usize);
+    windows.forget(200);
+    assert_eq!(windows.keys(), 10);
+    apply(&mut windows, &rows[..5], true);
+    windows.forget(200);
+    assert_eq!((windows.keys(), windows.rows()), (5, 35), "of keys that are new");
+    assert_eq!(windows.windows.len(), keys as usize * 7);
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::features::window::naive::{Random, Row, assert_same, naive};
 use crate::features::window::{Aggregate, OwnAggregate};
 
-const AT: Place = Place::Number(0);
+const AT: RowPlace = RowPlace::Number(0);
 
 const AGGREGATES: [Aggregate; 7] = [
     Aggregate::Count,
@@ -29,9 +29,9 @@ fn spec(aggregate: Aggregate) -> WindowSpec {
 
 fn apply(window: &mut SlidingWindow, row: &Row) -> Option<f64> {
     if row.late {
-        window.read(row.time, &row.place(), row.value)
+        window.read(row.time, row.place(), row.value)
     } else {
-        window.add(row.time, &row.place(), row.value)
+        window.add(row.time, row.place(), row.value)
     }
 }
 
@@ -85,12 +85,12 @@ fn the_order_of_arrival_leaves_no_trace() {
             let mut seen = Vec::new();
             for _ in 0..5 {
                 let mut window = SlidingWindow::new(spec(aggregate));
-                window.add(-1, &AT, Some(1e100));
+                window.add(-1, AT, Some(1e100));
                 for &(time, value) in &rows {
-                    window.add(time, &Place::Number((value * 1e15) as i64), Some(value));
+                    window.add(time, RowPlace::Number((value * 1e15) as i64), Some(value));
                 }
-                let last = window.read(19, &Place::Number(i64::MAX), None);
-                assert_eq!(window.add(19, &Place::Number(i64::MAX), None), last, "seed {seed}");
+                let last = window.read(19, RowPlace::Number(i64::MAX), None);
+                assert_eq!(window.add(19, RowPlace::Number(i64::MAX), None), last, "seed {seed}");
                 seen.push(last.map(f64::to_bits));
                 random.shuffle(&mut rows);
             }
@@ -103,86 +103,86 @@ fn the_order_of_arrival_leaves_no_trace() {
 #[test]
 fn the_start_is_outside_and_the_end_inside() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
-    assert_eq!(window.add(0, &AT, Some(1.0)), Some(1.0));
-    assert_eq!(window.add(9, &AT, Some(2.0)), Some(3.0));
-    assert_eq!(window.add(10, &AT, Some(4.0)), Some(6.0));
-    assert_eq!(window.add(10, &AT, None), Some(6.0));
-    assert_eq!(window.add(30, &AT, Some(f64::NAN)), None);
+    assert_eq!(window.add(0, AT, Some(1.0)), Some(1.0));
+    assert_eq!(window.add(9, AT, Some(2.0)), Some(3.0));
+    assert_eq!(window.add(10, AT, Some(4.0)), Some(6.0));
+    assert_eq!(window.add(10, AT, None), Some(6.0));
+    assert_eq!(window.add(30, AT, Some(f64::NAN)), None);
 }
 
 #[test]
 fn a_sum_is_not_disturbed_by_what_has_left() {
     let mut window = SlidingWindow::new(spec(Aggregate::Mean));
-    window.add(0, &AT, Some(1e100));
-    window.add(1, &AT, Some(0.1));
-    assert_eq!(window.add(10, &AT, Some(0.2)), Some((0.1 + 0.2) / 2.0));
+    window.add(0, AT, Some(1e100));
+    window.add(1, AT, Some(0.1));
+    assert_eq!(window.add(10, AT, Some(0.2)), Some((0.1 + 0.2) / 2.0));
 }
 
 #[test]
 fn a_late_row_reads_at_its_own_time_and_leaves_no_trace() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
     for (time, value) in [(0, 1.0), (5, 2.0), (20, 4.0)] {
-        window.add(time, &AT, Some(value));
+        window.add(time, AT, Some(value));
     }
-    assert_eq!(window.read(6, &AT, Some(8.0)), Some(11.0));
-    assert_eq!(window.read(12, &AT, None), Some(2.0));
-    assert_eq!(window.add(21, &AT, Some(1.0)), Some(5.0));
+    assert_eq!(window.read(6, AT, Some(8.0)), Some(11.0));
+    assert_eq!(window.read(12, AT, None), Some(2.0));
+    assert_eq!(window.add(21, AT, Some(1.0)), Some(5.0));
 }
 
 #[test]
 fn a_row_out_of_order_counts_for_those_after_it() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
-    window.add(0, &AT, Some(1.0));
-    window.add(20, &AT, Some(4.0));
-    assert_eq!(window.add(15, &AT, Some(2.0)), Some(2.0));
-    assert_eq!(window.add(5, &AT, Some(8.0)), Some(9.0));
-    assert_eq!(window.add(21, &AT, Some(1.0)), Some(7.0));
-    assert_eq!(window.add(25, &AT, Some(0.0)), Some(5.0));
+    window.add(0, AT, Some(1.0));
+    window.add(20, AT, Some(4.0));
+    assert_eq!(window.add(15, AT, Some(2.0)), Some(2.0));
+    assert_eq!(window.add(5, AT, Some(8.0)), Some(9.0));
+    assert_eq!(window.add(21, AT, Some(1.0)), Some(7.0));
+    assert_eq!(window.add(25, AT, Some(0.0)), Some(5.0));
 }
 
 #[test]
 fn a_late_row_sees_of_its_own_time_only_what_comes_before_it() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
     for (place, value) in [(2, 1.0), (4, 2.0)] {
-        window.add(0, &Place::Number(place), Some(value));
+        window.add(0, RowPlace::Number(place), Some(value));
     }
-    assert_eq!(window.read(0, &Place::Number(1), Some(8.0)), Some(8.0));
-    assert_eq!(window.read(0, &Place::Number(3), Some(8.0)), Some(9.0));
-    assert_eq!(window.read(0, &Place::Number(5), Some(8.0)), Some(11.0));
+    assert_eq!(window.read(0, RowPlace::Number(1), Some(8.0)), Some(8.0));
+    assert_eq!(window.read(0, RowPlace::Number(3), Some(8.0)), Some(9.0));
+    assert_eq!(window.read(0, RowPlace::Number(5), Some(8.0)), Some(11.0));
 }
 
 #[test]
 fn rows_of_one_time_are_kept_in_order_of_place() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
-    window.add(5, &AT, Some(0.0));
+    window.add(5, AT, Some(0.0));
     for (place, value) in [(4, 2.0), (2, 1.0), (3, 4.0)] {
-        window.add(0, &Place::Number(place), Some(value));
+        window.add(0, RowPlace::Number(place), Some(value));
     }
-    assert_eq!(window.read(0, &Place::Number(2), None), Some(1.0));
-    assert_eq!(window.read(0, &Place::Number(3), None), Some(5.0));
-    assert_eq!(window.read(0, &Place::Number(9), None), Some(7.0));
+    assert_eq!(window.read(0, RowPlace::Number(2), None), Some(1.0));
+    assert_eq!(window.read(0, RowPlace::Number(3), None), Some(5.0));
+    assert_eq!(window.read(0, RowPlace::Number(9), None), Some(7.0));
 }
 
 #[test]
 fn rows_without_an_id_come_first() {
     let mut window = SlidingWindow::new(spec(Aggregate::Count));
-    window.add(0, &Place::Origin(3, 9), Some(1.0));
-    assert_eq!(window.add(0, &Place::Number(i64::MIN), Some(1.0)), Some(2.0));
-    assert_eq!(window.add(0, &Place::Origin(3, 8), Some(1.0)), Some(1.0));
+    window.add(0, RowPlace::Origin(3, 9), Some(1.0));
+    assert_eq!(window.add(0, RowPlace::Number(i64::MIN), Some(1.0)), Some(2.0));
+    assert_eq!(window.add(0, RowPlace::Origin(3, 8), Some(1.0)), Some(1.0));
 }
 
 #[test]
 fn the_time_since_the_last_row_asks_for_no_value() {
     let mut window = SlidingWindow::new(spec(Aggregate::TimeSinceLast));
-    let at = Place::Number;
-    assert_eq!(window.add(0, &at(5), None), None);
-    assert_eq!(window.add(0, &at(6), Some(f64::NAN)), Some(0.0));
-    assert_eq!(window.add(9, &at(0), None), Some(9.0));
-    assert_eq!(window.add(19, &at(0), None), None, "the start is outside");
-    assert_eq!(window.read(19, &at(-1), None), None, "a place before the only one");
-    assert_eq!(window.read(15, &at(0), None), Some(6.0));
-    assert_eq!(window.add(0, &at(4), None), None);
-    assert_eq!(window.read(0, &at(5), None), Some(0.0));
+    let at = RowPlace::Number;
+    assert_eq!(window.add(0, at(5), None), None);
+    assert_eq!(window.add(0, at(6), Some(f64::NAN)), Some(0.0));
+    assert_eq!(window.add(9, at(0), None), Some(9.0));
+    assert_eq!(window.add(19, at(0), None), None, "the start is outside");
+    assert_eq!(window.read(19, at(-1), None), None, "a place before the only one");
+    assert_eq!(window.read(15, at(0), None), Some(6.0));
+    assert_eq!(window.add(0, at(4), None), None);
+    assert_eq!(window.read(0, at(5), None), Some(0.0));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn rows_at_both_ends_of_time_are_alone() {
         let mut window = SlidingWindow::new(spec);
         let alone = naive(spec, &[], &Row { time: 0, place: 0, late: false, value: Some(1.0) });
         for time in [i64::MIN, i64::MAX] {
-            assert_eq!(window.add(time, &AT, Some(1.0)), alone, "{aggregate:?}");
+            assert_eq!(window.add(time, AT, Some(1.0)), alone, "{aggregate:?}");
         }
     }
 }
@@ -202,7 +202,7 @@ fn history_is_dropped_in_the_end() {
     let held = |aggregate, history_ms| {
         let mut window = SlidingWindow::new(WindowSpec { aggregate, length_ms: 10, history_ms });
         for time in 0..1000 {
-            window.add(time, &AT, Some(1.0));
+            window.add(time, AT, Some(1.0));
         }
         window.rows()
     };
