@@ -1,8 +1,9 @@
 //! Feature rows for training: the graph up to the features, and a sink.
 
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
+use driftline_operators::deliver::deliver;
 use driftline_operators::export::{ExportFormat, export_rows};
 use driftline_operators::gather::gather;
+use driftline_operators::sinks::{Outlet, Outlets, Output, Sink, Tally};
 use timely::dataflow::operators::Probe;
 use timely::dataflow::{ProbeHandle, Scope};
 
@@ -38,9 +39,11 @@ pub fn export<'scope>(
     };
     let schema = format.schema.clone();
     let rows = export_rows(rows, format, run.failure.clone());
-    let tally = Tally::Rows(run.counters.clone());
-    let features = Delivery { name: "Export", schema, sink: features, tally };
-    deliver(rows, features, run.failure.clone()).probe_with(probe);
-    let dead_letters = Delivery::dead_letters(dead_letters, &run);
-    deliver(letters, dead_letters, run.failure).probe_with(probe);
+    let (output, tally) = (Output::Features, Tally::Rows(run.counters.clone()));
+    let outlets = vec![
+        Outlet { output, schema, sink: features, tally },
+        Outlet::dead_letters(dead_letters, &run),
+    ];
+    let streams = vec![(output, rows), (Output::DeadLetters, letters)];
+    deliver(scope, streams, Outlets::new(outlets, &run), run.failure).probe_with(probe);
 }

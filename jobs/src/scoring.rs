@@ -9,13 +9,14 @@
 use arrow::datatypes::SchemaRef;
 use driftline_operators::alert::{self, snapshot_alerts};
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
+use driftline_operators::deliver::deliver;
 use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::snapshot::{SnapshotFormat, schema as snapshot_schema};
 use driftline_operators::drift::windows::Schedule;
 use driftline_operators::latency::Latencies;
 use driftline_operators::run::Run;
 use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::sinks::{Outlet, Outlets, Output, Sink, Tally};
 use driftline_operators::watched::Watched;
 use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
@@ -68,19 +69,19 @@ pub fn scoring<'scope>(
 
     let predictions =
         faults.behind("score", predictions, prediction_schema.clone(), failure.clone());
-    let delivery = Delivery {
-        name: "Predictions",
-        schema: prediction_schema,
-        sink: outputs.predictions,
-        tally: Tally::Predictions { counters, latencies: outputs.latencies, clock },
-    };
-    deliver(predictions, delivery, failure.clone()).probe_with(probe);
-
     let letters = dead_letters.concat(refused);
     let letters =
         faults.behind("dead_letters", letters, dead_letter::SCHEMA.clone(), failure.clone());
-    let delivery = Delivery::dead_letters(outputs.dead_letters, &run);
-    deliver(letters, delivery, failure.clone()).probe_with(probe);
+    let mut streams = vec![(Output::Predictions, predictions), (Output::DeadLetters, letters)];
+    let mut outlets = vec![
+        Outlet {
+            output: Output::Predictions,
+            schema: prediction_schema,
+            sink: outputs.predictions,
+            tally: Tally::Predictions { counters, latencies: outputs.latencies, clock },
+        },
+        Outlet::dead_letters(outputs.dead_letters, &run),
+    ];
 
     let mut alerts = alerts;
     if let Some((schedule, format, sink)) = outputs.drift {
@@ -93,12 +94,13 @@ pub fn scoring<'scope>(
             let raised = snapshot_alerts(snapshots, schema, rules, failure.clone());
             alerts = alerts.concat(raised);
         }
-        let delivery = Delivery { name: "Drift", schema, sink, tally: Tally::Nothing };
-        deliver(snapshots, delivery, failure.clone()).probe_with(probe);
+        streams.push((Output::Drift, snapshots));
+        outlets.push(Outlet { output: Output::Drift, schema, sink, tally: Tally::Nothing });
     }
     if let Some(sink) = outputs.alerts {
-        let (schema, tally) = (alert::SCHEMA.clone(), Tally::Nothing);
-        let delivery = Delivery { name: "Alerts", schema, sink, tally };
-        deliver(alerts, delivery, failure).probe_with(probe);
+        let (output, schema, tally) = (Output::Alerts, alert::SCHEMA.clone(), Tally::Nothing);
+        streams.push((output, alerts));
+        outlets.push(Outlet { output, schema, sink, tally });
     }
+    deliver(scope, streams, Outlets::new(outlets, &run), failure).probe_with(probe);
 }

@@ -3,7 +3,7 @@
 //!
 //! Nothing here opens a file, a socket or an environment variable, and nothing reads a clock except
 //! through [`clock::Clock`]. What touches the world comes in through the seams [`ingest::Source`],
-//! [`deliver::Sink`] and [`model::Model`].
+//! [`sinks::Sink`] and [`model::Model`].
 
 pub mod accounting;
 pub mod admit;
@@ -15,6 +15,7 @@ pub mod clock;
 pub mod dead_letter;
 pub mod deliver;
 pub mod drift;
+pub mod durable;
 pub mod exchange;
 pub mod export;
 pub mod failure;
@@ -44,6 +45,7 @@ pub mod run;
 pub mod score;
 pub mod settled;
 pub mod side_trip;
+pub mod sinks;
 pub mod sort;
 pub mod too_early;
 pub mod warm_up;

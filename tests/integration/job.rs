@@ -10,7 +10,7 @@ use driftline_jobs::enriched::{Enriched, Events, enriched};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
+use driftline_operators::deliver::deliver;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::functions::Functions;
 use driftline_operators::features::sql::Expression;
@@ -20,6 +20,7 @@ use driftline_operators::model::{Model, ModelIdentity};
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::sinks::{Outlet, Outlets, Output, Tally};
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
 use timely::dataflow::operators::{Concat, Probe};
@@ -145,17 +146,15 @@ impl Job {
             score(rows, scoring, columns.clone());
         results.watched.edge(watched, columns.schema).probe_with(probe);
         let predictions = results.predictions.edge(predictions, predicted.clone());
-        let delivery = Delivery {
-            name: "Predictions",
-            schema: predicted,
-            sink: nowhere(),
-            tally: Tally::Rows(run.counters.clone()),
-        };
-        deliver(predictions, delivery, run.failure.clone()).probe_with(probe);
         let letters = dead_letters.concat(refused);
         let letters = results.letters.edge(letters, dead_letter::SCHEMA.clone());
-        let delivery = Delivery::dead_letters(nowhere(), &run);
-        deliver(letters, delivery, run.failure).probe_with(probe);
+        let (output, tally) = (Output::Predictions, Tally::Rows(run.counters.clone()));
+        let outlets = vec![
+            Outlet { output, schema: predicted, sink: nowhere(), tally },
+            Outlet::dead_letters(nowhere(), &run),
+        ];
+        let streams = vec![(output, predictions), (Output::DeadLetters, letters)];
+        deliver(scope, streams, Outlets::new(outlets, &run), run.failure).probe_with(probe);
     }
 
     /// Runs the job over chunks of [`Input`].
