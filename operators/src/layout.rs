@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
+    UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 
@@ -45,21 +46,45 @@ impl CameAs {
 /// come last in predictions. No job may name them.
 pub const INTERNAL: &str = "__";
 
-fn published_columns(schema: &Schema) -> Vec<usize> {
-    let fields = schema.fields().iter();
-    (0..fields.take_while(|field| !field.name().starts_with(INTERNAL)).count()).collect()
+fn published_columns(schema: &Schema) -> usize {
+    schema.fields().iter().take_while(|field| !field.name().starts_with(INTERNAL)).count()
 }
 
 /// The columns that are published: all but the internal ones at the end.
 pub fn published_schema(schema: &SchemaRef) -> SchemaRef {
-    let columns = published_columns(schema);
+    let columns = Vec::from_iter(0..published_columns(schema));
     Arc::new(schema.project(&columns).expect("positions in the schema"))
 }
 
 /// The columns of a batch that are published.
 pub fn published(batch: &RecordBatch) -> RecordBatch {
-    let columns = published_columns(batch.schema_ref());
-    batch.project(&columns).expect("positions in the schema")
+    Published::default().of(batch)
+}
+
+/// What is published of batches, worked out anew only where their schema is another: one for each
+/// sink.
+#[derive(Default)]
+pub struct Published {
+    /// The schema of the last batch, and what of it is published.
+    last: Option<(SchemaRef, SchemaRef)>,
+}
+
+impl Published {
+    /// The columns of a batch that are published.
+    pub fn of(&mut self, batch: &RecordBatch) -> RecordBatch {
+        let schema = match &self.last {
+            Some((whole, published)) if Arc::ptr_eq(whole, batch.schema_ref()) => published.clone(),
+            _ => {
+                let published = published_schema(batch.schema_ref());
+                self.last = Some((batch.schema(), published.clone()));
+                published
+            }
+        };
+        let columns = batch.columns()[..schema.fields().len()].to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(schema, columns, &options)
+            .expect("the first columns are those of the schema")
+    }
 }
 
 /// A batch of admitted events: the source's columns as they are, then the columns above.
@@ -180,5 +205,36 @@ impl EventLayout {
             }
         }
         format!("{}-{}", self.partitions(batch).value(row), self.offsets(batch).value(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::ArrayRef;
+
+    use super::*;
+
+    fn batch(columns: &[&str], value: i64) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![value, value + 1]));
+        RecordBatch::try_from_iter(columns.iter().map(|&name| (name, column.clone()))).unwrap()
+    }
+
+    #[test]
+    fn what_is_published_is_worked_out_once_for_all_batches_of_a_schema() {
+        let mut published = Published::default();
+        let first = batch(&["a", "b", PARTITION, "c"], 1);
+        let second = RecordBatch::try_new(
+            first.schema(),
+            batch(&["a", "b", "c", "d"], 7).columns().to_vec(),
+        );
+        let [one, two] = [&first, &second.unwrap()].map(|batch| published.of(batch));
+        assert_eq!(one, batch(&["a", "b"], 1));
+        assert_eq!(two, batch(&["a", "b"], 7));
+        assert!(Arc::ptr_eq(one.schema_ref(), two.schema_ref()));
+        // Batches of another schema, and of the first again.
+        assert_eq!(published.of(&batch(&["x", READ_AT], 3)), batch(&["x"], 3));
+        assert_eq!(published.of(&first), one);
+        let none = published.of(&batch(&[OFFSET], 3));
+        assert_eq!((none.num_columns(), none.num_rows()), (0, 2));
     }
 }

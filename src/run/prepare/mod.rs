@@ -212,7 +212,7 @@ impl Prepared {
 
     /// Rows that feed windows only.
     pub fn warm_up(&self, options: &RunOptions) -> WarmUp {
-        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets() }
+        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets().into() }
     }
 
     fn table_admission(
@@ -224,6 +224,7 @@ impl Prepared {
     ) -> TableAdmission {
         let CompiledTable { table, key, time, sequence, delete, values } = compiled.clone();
         TableAdmission {
+            schema: table.schema(),
             table,
             key,
             time,
