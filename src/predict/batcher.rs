@@ -35,6 +35,10 @@ impl EventSource for Batcher {
         })
     }
 
+    fn wakes(&self) -> bool {
+        true
+    }
+
     fn wake_with(&mut self, wake: Wake) {
         self.requests.wake_with(wake);
         if let Some(ready) = self.ready.take() {

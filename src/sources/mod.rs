@@ -21,6 +21,7 @@
 
 pub mod columns;
 pub mod csv;
+pub mod epochs;
 pub mod feed;
 pub mod files;
 pub mod growing;

@@ -21,6 +21,12 @@ pub trait EventSource: Send {
     /// `wake` has [`EventSource::next`] asked at once, from any thread. Without it the source is
     /// asked about every millisecond.
     fn wake_with(&mut self, _wake: Wake) {}
+
+    /// Whether it wakes for whatever comes, the end too: then it is asked when it does, and beside
+    /// that seldom.
+    fn wakes(&self) -> bool {
+        false
+    }
 }
 
 pub enum Next {

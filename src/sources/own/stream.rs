@@ -78,6 +78,7 @@ impl OwnStream {
             left: limit.unwrap_or(u64::MAX),
             rest: None,
             read: 0,
+            is_exhausted: false,
         };
         Ok(OnePartition::new(place, reader, idle_timeout, Instant::now()))
     }
@@ -94,6 +95,8 @@ pub struct OwnReader {
     /// What of the last batch was too much for a chunk.
     rest: Option<RecordBatch>,
     read: u64,
+    /// Whether the source was asked until it had nothing.
+    is_exhausted: bool,
 }
 
 impl OwnReader {
@@ -142,7 +145,9 @@ impl Reader for OwnReader {
         if let Some(rest) = self.rest.take() {
             return self.chunk(&rest).map(|records| Came::Records(Box::new(records)));
         }
-        match self.source.next().map_err(|error| failed(NAME, error))? {
+        let next = self.source.next().map_err(|error| failed(NAME, error))?;
+        self.is_exhausted = matches!(next, Next::Nothing);
+        match next {
             Next::Events(batch) if batch.num_rows() == 0 => Ok(Came::Nothing),
             Next::Events(batch) => {
                 self.check(&batch)?;
@@ -167,5 +172,9 @@ impl Reader for OwnReader {
 
     fn wake_with(&mut self, wake: Wake) {
         self.source.wake_with(wake);
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
+        (!self.source.wakes() || !self.is_exhausted).then_some(now)
     }
 }
