@@ -46,6 +46,7 @@ pub mod settled;
 pub mod side_trip;
 pub mod sort;
 pub mod too_early;
+pub mod wake;
 pub mod warm_up;
 pub mod watched;
 pub mod watermark;

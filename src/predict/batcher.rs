@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use arrow::compute::concat_batches;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 use super::requests::Requests;
 use crate::sources::own::{EventSource, Next};

@@ -11,8 +11,8 @@ use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use driftline_operators::dead_letter::{self, Reason};
 use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::ingest::Wake;
 use driftline_operators::layout::{OFFSET, published};
+use driftline_operators::wake::Wake;
 
 use super::PredictError;
 use crate::sinks::failed;

@@ -28,10 +28,6 @@ impl JsonLinesSink {
         JsonLinesSink { file, published: Published::default() }
     }
 
-    pub fn standard_output() -> Self {
-        JsonLinesSink::to(TextFile::stream("standard output", Box::new(std::io::stdout())))
-    }
-
     pub fn standard_error() -> Self {
         JsonLinesSink::to(TextFile::stream("standard error", Box::new(std::io::stderr())))
     }

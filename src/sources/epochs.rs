@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 /// How often workers that sleep are woken while another takes one epoch after the other.
 const WAKE_INTERVAL: Duration = Duration::from_millis(1);

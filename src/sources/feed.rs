@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use driftline_operators::chunk::Chunk;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 use super::SourceError;
 

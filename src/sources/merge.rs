@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use driftline_operators::ingest::{Allowance, Polled, Source, Wake};
+use driftline_operators::ingest::{Allowance, Polled, Source};
+use driftline_operators::wake::Wake;
 use driftline_operators::watermark::EVENTS;
 
 use super::epochs::{Epochs, WorkerEpochs};

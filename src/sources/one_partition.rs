@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::{Chunk, Undecoded};
-use driftline_operators::ingest::Wake;
 use driftline_operators::too_early::FutureHorizon;
+use driftline_operators::wake::Wake;
 
 use super::feed::{Feed, Offer, Taken};
 use super::idle::Silence;

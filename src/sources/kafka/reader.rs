@@ -12,7 +12,7 @@ use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_operators::chunk::Undecoded;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 /// A program's own source of events: one partition, read on the first worker's thread.
 pub trait EventSource: Send {

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
-use crate::sinks::without_prefixes;
 use crate::sources::columns::{Sound, check_time};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::own::{EventSource, Next, OwnEvents};
 use crate::sources::stored_columns::StoredColumns;
 use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
+use crate::text::without_prefixes;
 
 /// What messages and dead letters call the partition of such events.
 const NAME: &str = "events";
