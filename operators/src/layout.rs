@@ -1,5 +1,6 @@
 //! Where things stand in a batch of events.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -192,25 +193,34 @@ impl EventLayout {
 
     /// The request id of a row as text: the id column's value, else `partition-offset`.
     pub fn request_id(&self, batch: &RecordBatch, row: usize) -> String {
-        if let Some(column) = self.id.map(|id| batch.column(id)).filter(|c| c.is_valid(row)) {
-            match column.data_type() {
-                DataType::Utf8 => return column.as_string::<i32>().value(row).to_owned(),
-                DataType::Int64 => {
-                    return column.as_primitive::<Int64Type>().value(row).to_string();
-                }
-                DataType::UInt64 => {
-                    return column.as_primitive::<UInt64Type>().value(row).to_string();
-                }
-                _ => {}
+        let mut id = String::new();
+        self.write_request_id(batch, row, &mut id);
+        id
+    }
+
+    /// Writes the same to where nothing fails.
+    pub fn write_request_id(&self, batch: &RecordBatch, row: usize, to: &mut impl Write) {
+        let column = self.id.map(|id| batch.column(id)).filter(|column| column.is_valid(row));
+        let written = match column.map(|column| (column, column.data_type())) {
+            Some((ids, DataType::Utf8)) => to.write_str(ids.as_string::<i32>().value(row)),
+            Some((ids, DataType::Int64)) => {
+                write!(to, "{}", ids.as_primitive::<Int64Type>().value(row))
             }
-        }
-        format!("{}-{}", self.partitions(batch).value(row), self.offsets(batch).value(row))
+            Some((ids, DataType::UInt64)) => {
+                write!(to, "{}", ids.as_primitive::<UInt64Type>().value(row))
+            }
+            _ => {
+                let (partitions, offsets) = (self.partitions(batch), self.offsets(batch));
+                write!(to, "{}-{}", partitions.value(row), offsets.value(row))
+            }
+        };
+        debug_assert!(written.is_ok());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::ArrayRef;
+    use arrow::array::{ArrayRef, StringArray};
 
     use super::*;
 
@@ -236,5 +246,36 @@ mod tests {
         assert_eq!(published.of(&first), one);
         let none = published.of(&batch(&[OFFSET], 3));
         assert_eq!((none.num_columns(), none.num_rows()), (0, 2));
+    }
+
+    #[test]
+    fn a_request_without_an_id_is_called_by_its_origin() {
+        let ids: [ArrayRef; 4] = [
+            Arc::new(StringArray::from(vec![Some("a"), None, Some("")])),
+            Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(0)])),
+            Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(7)])),
+            Arc::new(BooleanArray::from(vec![true; 3])),
+        ];
+        let wanted = [
+            ["a", "9-41", ""],
+            ["-9223372036854775808", "9-41", "0"],
+            ["18446744073709551615", "9-41", "7"],
+            ["9-40", "9-41", "9-42"],
+        ];
+        for (column, wanted) in ids.into_iter().zip(wanted) {
+            let own = Schema::new(vec![Field::new("id", column.data_type().clone(), true)]);
+            let layout = EventLayout::new(&own, Some(0), None, CameAs::Columns);
+            let numbers = Int64Array::from(vec![0; 3]);
+            let columns: Vec<ArrayRef> = vec![
+                column,
+                Arc::new(numbers.clone()),
+                Arc::new(BooleanArray::from(vec![false; 3])),
+                Arc::new(UInt32Array::from(vec![9; 3])),
+                Arc::new(UInt64Array::from(vec![40, 41, 42])),
+                Arc::new(numbers),
+            ];
+            let batch = RecordBatch::try_new(layout.schema.clone(), columns).unwrap();
+            assert_eq!([0, 1, 2].map(|row| layout.request_id(&batch, row)), wanted);
+        }
     }
 }

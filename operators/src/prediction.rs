@@ -351,6 +351,9 @@ impl PredictionFormat {
     }
 }
 
+/// As many as a partition and an offset have, mostly.
+const ID_BYTES: usize = 16;
+
 fn request_ids(layout: &EventLayout, events: &RecordBatch) -> ArrayRef {
     if let Some(ids) = layout.id.map(|id| events.column(id))
         && *ids.data_type() == DataType::Utf8
@@ -358,8 +361,13 @@ fn request_ids(layout: &EventLayout, events: &RecordBatch) -> ArrayRef {
     {
         return ids.clone();
     }
-    let rows = 0..events.num_rows();
-    Arc::new(StringArray::from_iter_values(rows.map(|row| layout.request_id(events, row))))
+    let rows = events.num_rows();
+    let mut ids = StringBuilder::with_capacity(rows, rows * ID_BYTES);
+    for row in 0..rows {
+        layout.write_request_id(events, row, &mut ids);
+        ids.append_value("");
+    }
+    Arc::new(ids.finish())
 }
 
 /// Lists that are all of one length.

@@ -158,6 +158,21 @@ fn a_batch_of_predictions_takes_few_allocations_whatever_its_rows() {
     }
 }
 
+/// Ids that are no texts are written at one place after the other.
+#[test]
+fn ids_of_origins_take_no_allocation_each() {
+    let own = Schema::new(vec![Field::new("key", DataType::Int64, true)]);
+    let layout = EventLayout::new(&own, None, Some(0), CameAs::Columns);
+    let mut format =
+        PredictionFormat::new(layout.clone(), identity(), Default::default(), false, false);
+    let of = [64, 1_024].map(|rows| {
+        let columns = events(rows).columns()[1..].to_vec();
+        let events = RecordBatch::try_new(layout.schema.clone(), columns).unwrap();
+        asked(|| format.batch(&events, scored(rows), Task::Binary, 0).unwrap()).0
+    });
+    assert_eq!(of[0], of[1]);
+}
+
 #[test]
 fn what_is_published_takes_its_columns_and_nothing_else() {
     let predictions = format(false).batch(&events(1), scored(1), Task::Binary, 0).unwrap();
