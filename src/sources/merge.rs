@@ -487,8 +487,7 @@ mod tests {
     fn idle(epochs: &Epochs, due_in: [Duration; 2], row: Option<i64>) -> (Merge, Arc<AtomicU64>) {
         let feeds =
             due_in.into_iter().zip([None, row]).enumerate().map(|(number, (due_in, row))| {
-                let times = [vec![None; 100], vec![row; 1]];
-                let times = times[usize::from(row.is_some())].iter().copied().collect();
+                let times = row.map_or(vec![None; 100], |row| vec![Some(row)]).into();
                 let feed = Box::new(Scripted { partition: number as u32, times, due_in });
                 MergedFeed { stream: EVENTS, feed, is_free: true }
             });
@@ -536,7 +535,7 @@ mod tests {
         merge.next_epoch();
         let nothing = Allowance { only: Some(Vec::new()), ..Allowance::default() };
         let polled = merge.poll(&nothing).unwrap();
-        assert!(matches!(polled, Polled::Wait(POLL_INTERVAL)));
+        assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
     }
 
     #[test]
@@ -548,7 +547,7 @@ mod tests {
         assert_eq!(sleeper.next_epoch(), Some(1));
         assert_eq!(waits(&mut taker), Duration::ZERO);
         let polled = sleeper.poll(&Allowance::default()).unwrap();
-        assert!(matches!(polled, Polled::Wait(POLL_INTERVAL)));
+        assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
         assert_eq!((sleeper.next_epoch(), waits(&mut sleeper)), (Some(2), SLEEP_MAX));
         // The taker has nothing more.
         assert_eq!(waits(&mut taker), SLEEP_MAX);
