@@ -111,8 +111,7 @@ pub fn outputs<'scope>(
     let (panes, drift) = drift.map(|drift| (drift.panes, drift.parts)).unzip();
     let finish = Finish::new(work, panes, scope.index(), &run);
     let (failure, order_columns) = (run.failure.clone(), layout.order_columns());
-    let parts =
-        Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run };
+    let parts = Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run };
     if scope.peers() == 1 && !is_split {
         return Ok(vec![fused(scope, parts, probe)?]);
     }

@@ -31,11 +31,7 @@ impl ExportFormat {
             ),
         ];
         fields.extend(plan.fields().iter().cloned());
-        ExportFormat {
-            schema: Arc::new(Schema::new(fields)),
-            layout: layout.clone(),
-            warm_up,
-        }
+        ExportFormat { schema: Arc::new(Schema::new(fields)), layout: layout.clone(), warm_up }
     }
 
     fn batch(&self, enriched: RecordBatch) -> Result<RecordBatch, ArrowError> {

@@ -25,8 +25,7 @@ pub trait Source {
     fn wake_with(&mut self, _wake: Wake) {}
 }
 
-/// Has something done at once.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
+pub use crate::wake::Wake;
 
 /// Which partitions a source may read at the moment.
 #[derive(Clone, Debug)]

@@ -47,6 +47,7 @@ pub mod sinks;
 pub mod sort;
 pub mod stages;
 pub mod too_early;
+pub mod wake;
 pub mod warm_up;
 pub mod watched;
 pub mod watermark;

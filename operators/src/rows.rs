@@ -205,8 +205,7 @@ mod tests {
     #[test]
     fn a_batch_and_its_slice_survive_the_wire() {
         for batch in [batch(), batch().slice(1, 2), batch().slice(2, 0)] {
-            let mut there =
-                over_the_wire(&Rows { kind: 3, ..Rows::numbered(batch.clone(), 7) });
+            let mut there = over_the_wire(&Rows { kind: 3, ..Rows::numbered(batch.clone(), 7) });
             assert_eq!(there.record_count(), batch.num_rows() as i64);
             assert_eq!((there.kind(), there.number()), (3, 7));
             let back = there.take(&batch.schema()).unwrap();

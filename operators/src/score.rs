@@ -8,6 +8,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use crate::accounting::BatchGauge;
 use crate::alert::AlertRules;
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::core::ROWS_PER_STEP;
@@ -56,6 +57,7 @@ pub struct Scorer {
     features: SchemaRef,
     /// Where the model requires a value.
     required: Vec<ModelInput>,
+    gauge: BatchGauge,
 }
 
 impl Work for Scorer {
@@ -115,6 +117,7 @@ impl Scorer {
             features: Arc::new(Schema::new(fields.collect::<Fields>())),
             columns,
             required: required.collect(),
+            gauge: scoring.run.counters.batch_gauge(worker),
             scoring,
             watched,
             worker,
@@ -162,7 +165,7 @@ impl Scorer {
         let rows = features.num_rows();
         match scores {
             Ok(scores) => {
-                self.scoring.run.counters.batch_scored(self.worker, rows, wait, took);
+                self.gauge.scored(rows, wait, took);
                 let mut first = 0;
                 for part in parts {
                     let last = first + part.rows;

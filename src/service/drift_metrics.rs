@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMillisecondType};
 use driftline_operators::alert::Kind;
-use driftline_operators::sinks::Sink;
 use driftline_operators::model::ModelIdentity;
+use driftline_operators::sinks::Sink;
 use prometheus::proto::MetricType;
 
 use super::metrics::{Family, Labels};

@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use driftline_operators::sinks::{Sink, SinkError};
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 use super::failed;
 use super::parquet::ParquetSink;

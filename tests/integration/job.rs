@@ -169,12 +169,7 @@ impl Job {
     }
 
     /// Runs the job over chunks of [`Input`].
-    pub fn run(
-        &self,
-        way: Way,
-        chunks: &[MakeChunk],
-        name: &str,
-    ) -> Results {
+    pub fn run(&self, way: Way, chunks: &[MakeChunk], name: &str) -> Results {
         let chunks = chunks.to_vec();
         let source = move |worker, workers| Input::source(&chunks, worker, workers);
         self.run_on(way, source, name)

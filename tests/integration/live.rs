@@ -75,7 +75,8 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
                 partition_names: ["p".to_owned()].into(),
                 run: setting.run(),
             };
-            let events = setting.events(Box::new(Ticking::new(Duration::from_millis(10), rows)), Way::Fused);
+            let events =
+                setting.events(Box::new(Ticking::new(Duration::from_millis(10), rows)), Way::Fused);
             let outputs = Outputs {
                 scoring: scoring_part,
                 watched,

@@ -10,8 +10,8 @@ use driftline_operators::gate::Order;
 use crate::record::{Origin, Recorded, epochs_of_chunks};
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{
-    MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of,
-    last_columns, layout, run_features, Way, ways,
+    MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, Way, chunks_of,
+    last_columns, layout, run_features, ways,
 };
 
 const EVENT_LATENESS_MS: i64 = 30;

@@ -105,13 +105,7 @@ struct Campaign<'a> {
 }
 
 impl Campaign<'_> {
-    fn run(
-        &mut self,
-        job: &Job,
-        way: Way,
-        shares: Vec<Vec<MakeChunk>>,
-        name: &str,
-    ) {
+    fn run(&mut self, job: &Job, way: Way, shares: Vec<Vec<MakeChunk>>, name: &str) {
         let stopped = Stopped::new(self.input, &shares);
         let settled = Settled::of((0..).zip(self.first.iter().copied()));
         let setting = Setting { settled: settled.clone(), ..job.setting.clone() };

@@ -443,6 +443,7 @@ impl Setting {
             columns.map(|field| (field.name().clone(), field.data_type().clone())).collect();
         TableAdmission {
             table: table.table.clone(),
+            schema: table.table.schema(),
             key: 0,
             time: 1,
             sequence: Some(2),

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use super::requests::{self, TripSchemas};
 use super::tables::{Retention, TableOwner};
 use super::windows::{WindowOwner, WindowRows};
-use crate::accounting::Counters;
+use crate::accounting::{TableGauge, WindowGauge};
 use crate::as_of::table::AsOfTable;
 use crate::features::plan::FeaturePlan;
 use crate::features::trip::{Errand, Trip};
@@ -24,21 +24,18 @@ use crate::watermark::Tick;
 
 /// The state of the keys that one worker owns.
 pub struct Owner {
-    worker: usize,
     /// By trip; none for lookups.
-    windows: Vec<Option<NamedWindows>>,
-    tables: Vec<NamedTable>,
-    counters: Counters,
+    windows: Vec<Option<GaugedWindows>>,
+    tables: Vec<GaugedTable>,
 }
 
-struct NamedWindows {
-    /// What keys them.
-    key_sql: String,
+struct GaugedWindows {
+    gauge: WindowGauge,
     owner: WindowOwner,
 }
 
-struct NamedTable {
-    name: String,
+struct GaugedTable {
+    gauge: TableGauge,
     owner: TableOwner,
     /// Versions of epochs that are not complete.
     arrived: BTreeMap<u64, Vec<RecordBatch>>,
@@ -58,20 +55,20 @@ impl Owner {
             Errand::Windows(windows) => {
                 let is_limited = windows.first().is_some_and(|window| window.keys_max.is_some());
                 let ever = if is_limited { ", ever" } else { "" };
-                let key_sql = format!("{}{ever}", trip.key_sql);
-                Some(NamedWindows { key_sql, owner: WindowOwner::new(windows) })
+                let gauge =
+                    run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
+                Some(GaugedWindows { gauge, owner: WindowOwner::new(windows) })
             }
             Errand::Lookups(_) => None,
         });
-        let named = |table: &AsOfTable| {
+        let gauged = |table: &AsOfTable| {
             let owner = TableOwner::new(table, retention)?;
-            Ok(NamedTable { name: table.name.clone(), owner, arrived: BTreeMap::new() })
+            let gauge = run.counters.table_gauge(&table.name, worker);
+            Ok(GaugedTable { gauge, owner, arrived: BTreeMap::new() })
         };
         Ok(Owner {
-            worker,
             windows: windows.collect(),
-            tables: tables.iter().map(named).collect::<Result<_, ArrowError>>()?,
-            counters: run.counters.clone(),
+            tables: tables.iter().map(gauged).collect::<Result<_, ArrowError>>()?,
         })
     }
 
@@ -85,19 +82,19 @@ impl Owner {
     /// # Errors
     /// If they are not those of their table.
     pub fn begin(&mut self, tick: &Tick) -> Result<(), ArrowError> {
-        for NamedTable { name, owner, arrived } in &mut self.tables {
+        for GaugedTable { gauge, owner, arrived } in &mut self.tables {
             let arrived = arrived.remove(&tick.epoch).unwrap_or_default();
             owner.complete(&arrived, tick.watermark)?;
-            self.counters.versions_held(name, self.worker, owner.held() as u64);
+            gauge.held(owner.held() as u64);
         }
         Ok(())
     }
 
     /// All that an epoch asks has been answered: what no row of a later one can read is forgotten.
     pub fn end(&mut self, tick: &Tick) {
-        for NamedWindows { key_sql, owner } in self.windows.iter_mut().flatten() {
-            self.counters.windows_held(key_sql, self.worker, owner.keys(), owner.rows());
-            self.counters.keys_forgotten(key_sql, self.worker, owner.forgotten());
+        for GaugedWindows { gauge, owner } in self.windows.iter_mut().flatten() {
+            gauge.held(owner.keys(), owner.rows());
+            gauge.forgotten(owner.forgotten());
             owner.forget(tick.watermark);
         }
     }

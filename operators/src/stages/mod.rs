@@ -99,7 +99,10 @@ impl Standing {
         match epoch {
             None => self.at.clear(),
             Some(epoch) => {
-                self.at.iter_mut().filter(|at| *at.time() < epoch).for_each(|at| at.downgrade(&epoch));
+                self.at
+                    .iter_mut()
+                    .filter(|at| *at.time() < epoch)
+                    .for_each(|at| at.downgrade(&epoch));
             }
         }
     }

@@ -132,8 +132,7 @@ fn ingest<'scope>(
     let (marks_out, marks) = builder.new_output();
     let [mut dead_out, mut rows_out, mut versions_out] =
         [dead_out, rows_out, versions_out].map(|out| RowsOut(OutputBuilder::from(out)));
-    let mut marks_out =
-        OutputBuilder::<_, CapacityContainerBuilder<Vec<MarkFor>>>::from(marks_out);
+    let mut marks_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<MarkFor>>>::from(marks_out);
     let workers = scope.peers() as u64;
     let mut faults = run.faults.on(scope.index());
     builder.build(move |capabilities| {
@@ -201,8 +200,7 @@ impl AtHome {
         let mut builder = OperatorBuilder::new("Home".to_owned(), rows.scope());
         let mut rows_in =
             builder.new_input(rows, RowDistributor::pact(vec![to_home], &run.failure));
-        let mut marks_in =
-            builder.new_input(marks, Exchange::new(|(worker, _): &MarkFor| *worker));
+        let mut marks_in = builder.new_input(marks, Exchange::new(|(worker, _): &MarkFor| *worker));
         let (rows_out, numbered) = builder.new_output();
         let (requests_out, requests) = builder.new_output();
         let mut rows_out = RowsOut(OutputBuilder::from(rows_out));
@@ -237,7 +235,8 @@ impl AtHome {
                     let batch = faults.behind("order", batch);
                     let first_row = next_row;
                     next_row += batch.num_rows() as u64;
-                    for (number, (trip, schemas)) in plan.trips.iter().zip(trips.iter()).enumerate() {
+                    for (number, (trip, schemas)) in plan.trips.iter().zip(trips.iter()).enumerate()
+                    {
                         let request = build_request(
                             trip,
                             &layout,
@@ -292,12 +291,8 @@ impl AtOwner {
             let mut asked: BTreeMap<(u64, usize), Vec<RecordBatch>> = BTreeMap::new();
             move |frontiers| {
                 let mut answer = |epoch, number: usize, batches, owner: &mut Owner| {
-                    let answers = owner.answer_requests(
-                        number,
-                        &plan.trips[number],
-                        &trips[number],
-                        batches,
-                    );
+                    let answers =
+                        owner.answer_requests(number, &plan.trips[number], &trips[number], batches);
                     let (Some(answers), Some(at)) =
                         (run.failure.check(answers), standing.of(0, epoch))
                     else {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use driftline_jobs::graph::Events;
 use driftline_operators::admit::{Admission, LatePolicy};
-use driftline_operators::core::tables::Retention;
 use driftline_operators::as_of::table::TableAdmission;
+use driftline_operators::core::tables::Retention;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::refusals::Refused;
@@ -211,7 +211,7 @@ impl Prepared {
 
     /// Rows that feed windows only.
     pub fn warm_up(&self, options: &RunOptions) -> WarmUp {
-        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets() }
+        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets().into() }
     }
 
     fn table_admission(
@@ -223,6 +223,7 @@ impl Prepared {
     ) -> TableAdmission {
         let CompiledTable { table, key, time, sequence, delete, values } = compiled.clone();
         TableAdmission {
+            schema: table.schema(),
             table,
             key,
             time,
