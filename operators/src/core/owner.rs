@@ -55,8 +55,7 @@ impl Owner {
             Errand::Windows(windows) => {
                 let is_limited = windows.first().is_some_and(|window| window.keys_max.is_some());
                 let ever = if is_limited { ", ever" } else { "" };
-                let gauge =
-                    run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
+                let gauge = run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
                 Some(GaugedWindows { gauge, owner: WindowOwner::new(windows) })
             }
             Errand::Lookups(_) => None,
@@ -125,6 +124,20 @@ impl Owner {
             });
         }
         Ok(answers)
+    }
+
+    /// The answers to events of this worker, which are in order, of one trip, `[rows]` each.
+    ///
+    /// # Errors
+    /// As [`Owner::ask`].
+    pub fn ask_trip(
+        &mut self,
+        number: usize,
+        trip: &Trip,
+        layout: &EventLayout,
+        rows: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.answer(number, trip, &Asked::of_events(trip, layout, rows)?)
     }
 
     /// The answers to requests of one trip, `[rows]`, addressed to their homes.
