@@ -11,7 +11,8 @@ use timely::dataflow::{Scope, Stream, StreamVec};
 
 use crate::failure::Failure;
 use crate::rows::Rows;
-pub use crate::sinks::{Outlet, Outlets, Output, Sink, SinkError, Tally};
+use crate::sinks::{Outlets, Output};
+pub use crate::sinks::{Sink, SinkError};
 
 /// Writes all outputs of a worker. The stream it returns carries nothing; its frontier says how far
 /// sinks have taken rows over and acknowledged them.

@@ -177,6 +177,8 @@ struct Gathered {
     /// With their streams.
     rows: Vec<(usize, RecordBatch)>,
     count: usize,
+    /// The epochs of the first chunk and of the last.
+    epochs: Option<(u64, u64)>,
 }
 
 impl Gathered {
@@ -264,6 +266,7 @@ pub fn ingest<'scope>(
                 match reader.next(capabilities) {
                     Next::Admitted { epoch, stream, admitted } => {
                         gathered.at = capabilities.iter().map(|c| c.delayed(&epoch)).collect();
+                        gathered.epochs = Some((gathered.epochs.map_or(epoch, |e| e.0), epoch));
                         gathered.add(stream, admitted);
                         if gather_for.is_none() || gathered.count >= ROWS_PER_ACTIVATION {
                             break Next::Later(Duration::ZERO);
@@ -273,6 +276,9 @@ pub fn ingest<'scope>(
                 }
             };
             rests_until = gather_for.map(|gather| Instant::now() + rest(gather, gathered.count));
+            if let Some((first, last)) = gathered.epochs.filter(|(first, last)| first < last) {
+                reader.run.settled.together(first, last);
+            }
             reader.run.failure.check(outputs.send(gathered));
             match next {
                 Next::Later(delay) => alarm.set(delay),

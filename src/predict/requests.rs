@@ -10,9 +10,9 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use driftline_operators::dead_letter::{self, Reason};
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::ingest::Wake;
 use driftline_operators::layout::{OFFSET, published};
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::PredictError;
 use crate::sinks::failed;

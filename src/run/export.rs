@@ -8,9 +8,9 @@ use arrow::datatypes::SchemaRef;
 use driftline_jobs::enriched::Events;
 use driftline_jobs::export::{Outputs, export};
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::export::ExportFormat;
 use driftline_operators::failure::Failure;
+use driftline_operators::sinks::{Sink, SinkError};
 use timely::dataflow::{ProbeHandle, Scope};
 
 use super::engine::{Ended, Engine};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::Sink;
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::settled::Settled;
+use driftline_operators::sinks::Sink;
 
 use super::options::RunOptions;
 use super::prepare::Prepared;
@@ -24,7 +24,7 @@ use crate::sinks::kafka::sender::Sender;
 use crate::sinks::kafka::{KafkaSink, Messages};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
-use crate::sinks::rolling::RollingParquet;
+use crate::sinks::rolling;
 
 /// Where one of the outputs goes.
 #[derive(Clone)]
@@ -124,6 +124,8 @@ impl Sinks {
 /// Makes the sinks of a live run.
 pub struct LiveSinks {
     pub sender: Sender,
+    /// Of files.
+    pub writer: rolling::Writer,
     pub settled: Settled,
     pub job: String,
     /// By number.
@@ -169,7 +171,7 @@ impl LiveSinks {
         schema: SchemaRef,
     ) -> Result<Box<dyn Sink>> {
         let name = format!("{}-{worker:05}", self.file_name);
-        Ok(Box::new(RollingParquet::create(&output.path, name, schema, &self.metadata)?))
+        Ok(Box::new(self.writer.sink(&output.path, name, schema, &self.metadata)?))
     }
 }
 

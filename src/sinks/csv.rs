@@ -7,8 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::layout::{published, published_schema};
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::text_file::TextFile;
 use crate::config::job::Compression;

@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::layout::published;
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::failed;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use arrow::array::RecordBatch;
 use arrow::json::LineDelimitedWriter;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::layout::published;
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::text_file::TextFile;
 use crate::config::job::Compression;

@@ -12,7 +12,7 @@ pub mod rolling;
 pub mod standard_output;
 pub mod text_file;
 
-pub use driftline_operators::deliver::SinkError;
+pub use driftline_operators::sinks::SinkError;
 
 pub(crate) fn failed(output: impl std::fmt::Display, error: impl std::fmt::Display) -> SinkError {
     let message = without_prefixes(&error.to_string());

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::layout::{published, published_schema};
+use driftline_operators::sinks::{Sink, SinkError};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;

@@ -6,6 +6,7 @@ pub mod calendar;
 pub mod collect;
 pub mod coverage;
 pub mod figures;
+pub mod finals;
 pub mod limits;
 pub mod panes;
 pub mod partials;
