@@ -20,12 +20,17 @@ import pyarrow.parquet as pq
 
 from crash import stable
 from kafka import Broker, Live, wait_until
-from numbered import Numbered, Sending, Topics
+from numbered import Numbered, Topics
 from support import account, driftline, files
 
 QUIET_S = 2
 # Between a job's first results and its end, at most.
 ALIVE_S = 1.6
+# Events come in small parts while a job runs.
+SENT_TOGETHER, PAUSE_S = 150, 0.03
+# How often every other job commits that is killed: what the one that never does has made final comes
+# again.
+COMMIT_INTERVALS_MS = (100, 60_000)
 KEY = ("window", "window_start", "feature")
 # What the runs need not agree on.
 NO_FIGURES = {"partial"}
@@ -64,36 +69,45 @@ class Campaign:
         rows = [message.value for message in reference.messages()]
         pq.write_table(pa.Table.from_pylist(rows), folder / "reference.parquet")
         driftline("baseline", self.job, "--input", folder / "reference.parquet")
+        self.sent = 0
         self.killed = []
         # By run its files.
         self.runs = []
 
     def run(self):
-        sending = Sending(
-            self.broker, self.topics.events, self.numbered, self.options.per_second
-        )
-        try:
-            for kill in range(self.options.kills):
-                sending.reaches(int(self.numbered.count * kill / self.options.kills))
-                self.start_and_kill()
-            sending.finish(600)
-        finally:
-            sending.stop()
+        stages = self.options.kills + 1
+        for kill in range(self.options.kills):
+            share = self.numbered.count * (kill + 1) // stages
+            self.send((self.sent + share) // 2)
+            self.start_and_kill(share, COMMIT_INTERVALS_MS[(kill + 1) % 2])
+        self.send(self.numbered.count)
         words = self.to_the_end(self.job)
         self.note_files()
         self.say(words)
+        assert "rows of drift left out" in words, words
         self.to_the_end(self.other)
         self.check()
 
-    def start_and_kill(self):
+    def send(self, to: int):
+        """Sends the events up to that number, if they were not sent."""
+        numbers = range(self.sent, min(max(self.sent, to), self.numbered.count))
+        self.broker.produce(self.topics.events, self.numbered.messages(numbers))
+        self.sent = numbers.stop
+
+    def start_and_kill(self, share: int, commit_interval_ms: int):
+        """A job is killed at some moment, while events come up to that share."""
         before = self.broker.count(self.topics.predictions)
-        with Live(self.broker, self.job, "--workers", self.options.workers) as live:
+        interval = {"STREAMING_KAFKA__COMMIT_INTERVAL_MS": str(commit_interval_ms)}
+        with Live(self.broker, self.job, "--workers", self.options.workers, **interval) as live:
             wait_until(lambda: self.broker.count(self.topics.predictions) > before, "predictions")
-            time.sleep(self.random.uniform(0, ALIVE_S))
+            end = time.monotonic() + self.random.uniform(0, ALIVE_S)
+            while (left := end - time.monotonic()) > 0:
+                self.send(min(share, self.sent + SENT_TOGETHER))
+                time.sleep(min(left, PAUSE_S))
             live.kill()
         committed = stable(lambda: self.broker.committed(self.topics.group(), self.topics.events))
         self.note_files()
-        self.killed.append(Killed(committed, set(finals(files(self.drift)))))
+        self.killed.append(Killed(committed, set(finals(written(self.drift)))))
         self.say(f"killed; committed {sum(committed.values()):,}, {len(self.killed[-1].final)} rows final")
 
     def to_the_end(self, job) -> str:
@@ -109,10 +123,10 @@ class Campaign:
     def note_files(self):
         """A run writes its last file anew, and no file of others."""
         known = {path for run in self.runs for path in run}
-        self.runs.append([path for path in files(self.drift) if path not in known])
+        self.runs.append([path for path in written(self.drift) if path not in known])
 
     def check(self):
-        whole = finals(files(self.undisturbed))
+        whole = finals(written(self.undisturbed))
         found = {}
         for run, paths in enumerate(self.runs):
             for key, row in finals(paths).items():
@@ -177,6 +191,11 @@ class Places:
         return not any(start <= at < end for at in self.left)
 
 
+def written(folder) -> list:
+    """The files of a folder; one that was being written at a kill has a name that readers pass over."""
+    return [path for path in files(folder) if not path.name.startswith(".")]
+
+
 def finals(paths) -> dict:
     """The final rows of files by what tells windows apart; there is one of each."""
     found = {}
@@ -211,7 +230,6 @@ def parser():
     add("--kills", type=int, default=20, metavar="K")
     add("--seed", type=int, default=None, metavar="S", help="of all that happens")
     add("--workers", type=int, default=2, metavar="W")
-    add("--per-second", type=float, default=4_000, metavar="E", help="events sent in a second")
     add("--verbose", action="store_true")
     return parser
 

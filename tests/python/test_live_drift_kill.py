@@ -7,6 +7,5 @@ def test_windows_closed_before_a_kill_are_kept_and_only_those_that_were_open_are
     broker, tmp_path
 ):
     campaign(
-        broker, tmp_path, "--seed", 5, "--events", 24_000, "--per-second", 4_000,
-        "--kills", 3, "--verbose",
+        broker, tmp_path, "--seed", 5, "--events", 24_000, "--kills", 3, "--verbose",
     )  # fmt: skip
