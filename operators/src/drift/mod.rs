@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod calendar;
 pub mod coverage;
 pub mod figures;
+pub mod finals;
 pub mod limits;
 pub mod panes;
 pub mod partials;
