@@ -43,6 +43,14 @@ impl WindowOwner {
         }
     }
 
+    /// The same, of rows that come in order of (event time, id, origin) over all calls, late ones aside,
+    /// as they do in order of event time where late rows are not scored: ids need not be kept then.
+    #[must_use]
+    pub fn with_rows_in_order(mut self, in_order: bool) -> Self {
+        self.windows = self.windows.with_rows_in_order(in_order);
+        self
+    }
+
     /// The aggregates as of each row, Float64, `[rows]` a window.
     ///
     /// # Errors

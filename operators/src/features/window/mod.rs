@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `spec` | what a window is: its aggregate, its length |
 //! | `places` | where rows of one time stand |
+//! | `rows` | the rows of one key, which all its windows share |
 //! | `sliding` | one window of one key |
 //! | `values` | windows over values: the rows kept, and which of them are inside |
 //! | `running` | the aggregate of the values inside, as values join and leave |
@@ -29,6 +30,7 @@ mod limit;
 mod places;
 mod previous;
 mod room;
+mod rows;
 mod running;
 mod sliding;
 mod spec;
@@ -39,5 +41,4 @@ pub(crate) mod naive;
 
 pub use keyed::KeyedWindows;
 pub use places::RowPlace;
-pub use sliding::SlidingWindow;
 pub use spec::{Aggregate, OwnAggregate, Place, WindowFunction, WindowSpec};

@@ -108,7 +108,7 @@ fn equals_the_definition_key_by_key() {
                 before.push(*row);
             }
             windows.forget(watermark);
-            let held: usize = windows.windows.iter().map(SlidingWindow::rows).sum();
+            let held: usize = windows.windows.iter().map(Window::held).sum();
             assert_eq!(windows.rows(), held, "seed {seed}");
         }
     }

@@ -1,6 +1,46 @@
 use super::*;
 use crate::features::window::naive::{Random, Row, assert_same, naive};
-use crate::features::window::{Aggregate, OwnAggregate};
+use crate::features::window::{Aggregate, OwnAggregate, RowPlace};
+
+/// One window of one key, and the key's rows.
+struct SlidingWindow {
+    spec: WindowSpec,
+    rows: KeyRows,
+    window: [Window; 1],
+}
+
+impl SlidingWindow {
+    fn new(spec: WindowSpec) -> Self {
+        SlidingWindow { spec, rows: KeyRows::default(), window: [Window::new(&spec)] }
+    }
+
+    fn add(&mut self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
+        let SlidingWindow { spec, rows, window: [window] } = self;
+        let up_to = rows.up_to(time, Some(place));
+        let read = window.read(spec, rows, (time, up_to), value);
+        let is_last = up_to == rows.len();
+        rows.insert(up_to, time, Some(place));
+        let answer = if is_last {
+            let pushed = window.push(spec, rows, value);
+            assert_eq!(pushed.map(f64::to_bits), read.map(f64::to_bits), "{spec:?}: {time}");
+            pushed
+        } else {
+            window.insert(spec, rows, up_to, value);
+            read
+        };
+        self.rows.forget(&self.window);
+        answer
+    }
+
+    fn read(&self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
+        let SlidingWindow { spec, rows, window: [window] } = self;
+        window.read(spec, rows, (time, rows.up_to(time, Some(place))), value)
+    }
+
+    fn rows(&self) -> usize {
+        self.window[0].held()
+    }
+}
 
 const AT: RowPlace = RowPlace::Number(0);
 
