@@ -140,17 +140,16 @@ impl KeyedWindows {
     ) -> Result<Vec<Float64Array>, ArrowError> {
         let keys = Keys::of(keys)?;
         let times = times.as_primitive::<Int64Type>().values();
-        let late = late.as_boolean();
+        let late = late.as_boolean().values();
         let values: Vec<Option<&Float64Array>> =
             values.iter().map(|v| v.map(|v| v.as_primitive::<Float64Type>())).collect();
         let mut results: Vec<Float64Builder> =
             values.iter().map(|_| Float64Builder::with_capacity(times.len())).collect();
-        for (row, &time) in times.iter().enumerate() {
+        for (row, (&time, is_late)) in times.iter().zip(late).enumerate() {
             let Some(key) = keys.get(row) else {
                 results.iter_mut().for_each(Float64Builder::append_null);
                 continue;
             };
-            let is_late = late.value(row);
             let place = (!self.in_order).then(|| place(row));
             let value = |i: usize| match values[i] {
                 Some(values) => values.is_valid(row).then(|| values.value(row)),

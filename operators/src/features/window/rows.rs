@@ -59,7 +59,11 @@ impl KeyRows {
         if let Some(place) = place {
             self.places.insert(at, place);
         }
-        self.times.insert(at, time);
+        if at == self.times.len() {
+            self.times.push_back(time);
+        } else {
+            self.times.insert(at, time);
+        }
     }
 
     /// Lets go of rows that none of the windows looks at any more; the newest stays.

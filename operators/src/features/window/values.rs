@@ -49,7 +49,7 @@ impl ValueWindow {
             self.running.add(time, value);
         }
         self.expire(spec, rows, time);
-        self.running.value(self.rows(rows, self.first(rows) + self.expired, rows.len()))
+        self.running.value(|| self.rows(rows, self.first(rows) + self.expired, rows.len()))
     }
 
     /// The aggregate as of a row at `time` behind `up_to` of `rows`, which is not among them.
