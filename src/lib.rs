@@ -22,13 +22,14 @@ pub mod run;
 pub mod service;
 pub mod sinks;
 pub mod sources;
+mod text;
 
 pub use config::{Feature, Job, JobBuilder, Model, Window};
-pub use driftline_operators::deliver::{Sink, SinkError};
 pub use driftline_operators::features::functions::SqlFunction;
 pub use driftline_operators::features::window::WindowFunction;
-pub use driftline_operators::ingest::Wake;
 pub use driftline_operators::model;
+pub use driftline_operators::sinks::{Sink, SinkError};
+pub use driftline_operators::wake::Wake;
 pub use pipeline::Pipeline;
 pub use predict::{PredictError, Predicted, Predictor};
 pub use run::summary::Summary;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::datatypes::{Field, SchemaRef};
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::features::functions::SqlFunction;
 use driftline_operators::features::window::WindowFunction;
 use driftline_operators::model::{Model, ModelError};
+use driftline_operators::sinks::{Sink, SinkError};
 
 use crate::config::Job;
 use crate::interrupt::Interrupt;

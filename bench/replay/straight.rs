@@ -16,7 +16,6 @@ use driftline::run::options::RunOptions;
 use driftline::run::prepare::Prepared;
 use driftline::run::scoring::ScoringParts;
 use driftline::sinks::parquet::ParquetSink;
-use driftline_operators::deliver::Sink;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::panes::OpenPanes;
 use driftline_operators::drift::snapshot;
@@ -28,6 +27,7 @@ use driftline_operators::ingest::{Allowance, Polled};
 use driftline_operators::layout::EventLayout;
 use driftline_operators::prediction::{self, ScoredColumns};
 use driftline_operators::score::Scoring;
+use driftline_operators::sinks::Sink;
 use driftline_operators::watched::Watched;
 use driftline_operators::watermark::{EVENTS, Span};
 

@@ -1,17 +1,15 @@
 //! The reference for drift: the job up to the scores, and all it saw as one window.
 
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::drift::baseline::{BaselineFormat, schema};
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::sample::Mode;
 use driftline_operators::drift::windows::{Revisions, Schedule};
-use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::score::{Scorer, Scoring};
+use driftline_operators::sinks::{Outlet, Output, Sink, Tally};
 use driftline_operators::watched::Watched;
-use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use crate::enriched::{Enriched, Events, enriched};
+use crate::graph::{Behind, Drift, Events, graph};
 
 /// One worker's sinks: the baseline, the predictions it rests on (counted, not kept), dead letters.
 pub struct BaselineSinks {
@@ -21,40 +19,35 @@ pub struct BaselineSinks {
 }
 
 /// Builds the job in `scope`. It is done when `probe` is.
-pub fn baseline<'scope>(
-    scope: Scope<'scope, u64>,
+pub fn baseline(
+    scope: Scope<'_, u64>,
     events: Events,
     scoring: Scoring,
-    columns: Watched,
+    watched: Watched,
     sinks: BaselineSinks,
     probe: &ProbeHandle<u64>,
 ) {
     let run = events.run.clone();
-    let failure = events.run.failure.clone();
-    let watermarks = events.watermarks.clone();
-    let prediction_schema = scoring.format.schema.clone();
-    let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
-    let Scored { predictions, watched, dead_letters: refused, .. } =
-        score(rows, scoring, columns.clone());
-
-    let format = BaselineFormat { names: columns.names.clone() };
+    let format = BaselineFormat { names: watched.names.clone() };
     let schedule = Schedule { lengths: vec![WindowLength::All], revisions: Revisions::NONE };
-    let windows = DriftWindows { schedule, mode: Mode::Exact, watched: columns, watermarks };
-    let references = collect_windows(watched, marks, windows, format, &run);
-    let baseline = Delivery {
-        name: "Baseline",
-        schema: schema(),
-        sink: sinks.baseline,
-        tally: Tally::Nothing,
-    };
-    deliver(references, baseline, failure.clone()).probe_with(probe);
-    let counted = Delivery {
-        name: "Predictions",
-        schema: prediction_schema,
-        sink: sinks.predictions,
-        tally: Tally::Rows(run.counters.clone()),
-    };
-    deliver(predictions, counted, failure.clone()).probe_with(probe);
-    let letters = Delivery::dead_letters(sinks.dead_letters, &run);
-    deliver(dead_letters.concat(refused), letters, failure).probe_with(probe);
+    let workers = scope.peers();
+    let drift =
+        Drift::new(schedule, Mode::Exact, &watched, format, Output::Baseline, None, workers);
+    let outlets = vec![
+        Outlet {
+            output: Output::Baseline,
+            schema: schema(),
+            sink: sinks.baseline,
+            tally: Tally::Nothing,
+        },
+        Outlet {
+            output: Output::Predictions,
+            schema: scoring.format.schema.clone(),
+            sink: sinks.predictions,
+            tally: Tally::Rows(run.counters.clone()),
+        },
+        Outlet::dead_letters(sinks.dead_letters, &run),
+    ];
+    let work = Box::new(Scorer::new(scoring, watched, scope.index()));
+    graph(scope, events, Behind { work, drift: Some(drift), gathered: None }, outlets, probe);
 }

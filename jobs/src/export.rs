@@ -1,12 +1,10 @@
-//! Feature rows for training: the graph up to the features, and a sink.
+//! Feature rows for training: the core up to the features, and a sink.
 
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
-use driftline_operators::export::{ExportFormat, export_rows};
-use driftline_operators::gather::gather;
-use timely::dataflow::operators::Probe;
+use driftline_operators::export::{ExportFormat, Exporter};
+use driftline_operators::sinks::{Outlet, Output, Sink, Tally};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use crate::enriched::{Enriched, Events, enriched};
+use crate::graph::{Behind, Events, graph};
 
 /// One worker's parts of the job behind the features.
 pub struct Outputs {
@@ -19,28 +17,18 @@ pub struct Outputs {
 
 /// Builds the job in `scope`. It is done when `probe` is. Exported rows take the place of
 /// predictions in the account.
-pub fn export<'scope>(
-    scope: Scope<'scope, u64>,
-    events: Events,
-    outputs: Outputs,
-    probe: &ProbeHandle<u64>,
-) {
+pub fn export(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &ProbeHandle<u64>) {
     let Outputs { format, features, gathered, dead_letters } = outputs;
-    let run = events.run.clone();
-    let (columns, enriched_schema) =
-        (events.layout.order_columns(), events.plan.enriched_schema(&events.layout));
-    let Enriched { rows, dead_letters: letters, .. } = enriched(scope, events, probe.clone());
-    // Where there is one worker, it would only make epochs wait for their end.
-    let rows = if gathered && scope.peers() > 1 {
-        gather(rows, enriched_schema, columns, run.failure.clone())
-    } else {
-        rows
+    let (output, schema) = (Output::Features, format.schema.clone());
+    let tally = Tally::Rows(events.run.counters.clone());
+    let outlets = vec![
+        Outlet { output, schema: schema.clone(), sink: features, tally },
+        Outlet::dead_letters(dead_letters, &events.run),
+    ];
+    let behind = Behind {
+        work: Box::new(Exporter::new(format)),
+        drift: None,
+        gathered: gathered.then_some((output, schema)),
     };
-    let schema = format.schema.clone();
-    let rows = export_rows(rows, format, run.failure.clone());
-    let tally = Tally::Rows(run.counters.clone());
-    let features = Delivery { name: "Export", schema, sink: features, tally };
-    deliver(rows, features, run.failure.clone()).probe_with(probe);
-    let dead_letters = Delivery::dead_letters(dead_letters, &run);
-    deliver(letters, dead_letters, run.failure).probe_with(probe);
+    graph(scope, events, behind, outlets, probe);
 }

@@ -1,6 +1,7 @@
-//! The graphs of Driftline: streams in, streams out. Each is one page over `driftline-operators`.
+//! The jobs of Driftline: which parts of a worker's core each of them has. Each is one page over
+//! `driftline-operators`.
 
 pub mod baseline;
-pub mod enriched;
 pub mod export;
+pub mod graph;
 pub mod scoring;

@@ -1,26 +1,16 @@
 //! The main job: events in, predictions, drift snapshots and dead letters out.
-//!
-//! ```text
-//! events ─ enriched ─▶ validate ─ micro-batch ─ model ─┬─▶ predictions
-//!              │           │                           ├─▶ panes ─▶ owner: windows ─▶ drift
-//!              └───────────┴─▶ dead letters              └─▶ alerts ◀─────────┘
-//! ```
 
-use arrow::datatypes::SchemaRef;
-use driftline_operators::alert::{self, snapshot_alerts};
-use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
-use driftline_operators::drift::collect::{DriftWindows, collect_windows};
+use driftline_operators::alert;
 use driftline_operators::drift::snapshot::{SnapshotFormat, schema as snapshot_schema};
 use driftline_operators::drift::windows::Schedule;
 use driftline_operators::latency::Latencies;
 use driftline_operators::run::Run;
-use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::score::{Scorer, Scoring};
+use driftline_operators::sinks::{Outlet, Output, Sink, Tally};
 use driftline_operators::watched::Watched;
-use timely::dataflow::operators::{Concat, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use crate::enriched::{Enriched, Events, enriched};
+use crate::graph::{Behind, Drift, Events, graph};
 
 /// One worker's parts of the job behind the features.
 pub struct Outputs {
@@ -50,55 +40,26 @@ pub const STAGES: [&str; 9] = [
 ];
 
 /// Builds the job in `scope`. It is done when `probe` is.
-pub fn scoring<'scope>(
-    scope: Scope<'scope, u64>,
-    events: Events,
-    outputs: Outputs,
-    probe: &ProbeHandle<u64>,
-) {
+pub fn scoring(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &ProbeHandle<u64>) {
     let run = events.run.clone();
-    let Run { counters, failure, faults, clock, .. } = run.clone();
-    let watermarks = events.watermarks.clone();
-    let prediction_schema: SchemaRef = outputs.scoring.format.schema.clone();
-    let rules = outputs.scoring.alerts.clone();
-
-    let Enriched { rows, dead_letters, marks } = enriched(scope, events, probe.clone());
-    let Scored { predictions, watched, alerts, dead_letters: refused } =
-        score(rows, outputs.scoring, outputs.watched.clone());
-
-    let predictions =
-        faults.behind("score", predictions, prediction_schema.clone(), failure.clone());
-    let delivery = Delivery {
-        name: "Predictions",
-        schema: prediction_schema,
-        sink: outputs.predictions,
-        tally: Tally::Predictions { counters, latencies: outputs.latencies, clock },
-    };
-    deliver(predictions, delivery, failure.clone()).probe_with(probe);
-
-    let letters = dead_letters.concat(refused);
-    let letters =
-        faults.behind("dead_letters", letters, dead_letter::SCHEMA.clone(), failure.clone());
-    let delivery = Delivery::dead_letters(outputs.dead_letters, &run);
-    deliver(letters, delivery, failure.clone()).probe_with(probe);
-
-    let mut alerts = alerts;
-    if let Some((schedule, format, sink)) = outputs.drift {
-        let windows =
-            DriftWindows { schedule, mode: format.mode(), watched: outputs.watched, watermarks };
-        let snapshots = collect_windows(watched, marks, windows, format, &run);
-        let schema = snapshot_schema();
-        if let Some(rules) = rules {
-            let (snapshots, schema) = (snapshots.clone(), schema.clone());
-            let raised = snapshot_alerts(snapshots, schema, rules, failure.clone());
-            alerts = alerts.concat(raised);
-        }
-        let delivery = Delivery { name: "Drift", schema, sink, tally: Tally::Nothing };
-        deliver(snapshots, delivery, failure.clone()).probe_with(probe);
-    }
-    if let Some(sink) = outputs.alerts {
-        let (schema, tally) = (alert::SCHEMA.clone(), Tally::Nothing);
-        let delivery = Delivery { name: "Alerts", schema, sink, tally };
-        deliver(alerts, delivery, failure).probe_with(probe);
-    }
+    let Run { counters, clock, .. } = run.clone();
+    let Outputs { scoring, watched, drift, predictions, dead_letters, alerts, latencies } = outputs;
+    let mut outlets = vec![
+        Outlet {
+            output: Output::Predictions,
+            schema: scoring.format.schema.clone(),
+            sink: predictions,
+            tally: Tally::Predictions { counters, latencies, clock },
+        },
+        Outlet::dead_letters(dead_letters, &run),
+    ];
+    let nothing = |output, schema, sink| Outlet { output, schema, sink, tally: Tally::Nothing };
+    outlets.extend(alerts.map(|sink| nothing(Output::Alerts, alert::SCHEMA.clone(), sink)));
+    let drift = drift.map(|(schedule, format, sink)| {
+        outlets.push(nothing(Output::Drift, snapshot_schema(), sink));
+        let (mode, rules) = (format.mode(), scoring.alerts.clone());
+        Drift::new(schedule, mode, &watched, format, Output::Drift, rules, scope.peers())
+    });
+    let work = Box::new(Scorer::new(scoring, watched, scope.index()));
+    graph(scope, events, Behind { work, drift, gathered: None }, outlets, probe);
 }

@@ -1,13 +1,24 @@
 //! What happened to every record: the terms of the accounting equation and the job's other counters.
 
+mod apart;
+mod batches;
+mod gauges;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use crate::latency::Latencies;
+pub use batches::{BatchGauge, BatchSizes};
+pub use gauges::{TableGauge, TableState, WindowGauge, WindowState};
+
+use crate::latency::{Distribution, Latencies};
 use crate::lateness::Lateness;
 use crate::reasons::Reasons;
+use crate::watermark::Span;
+use apart::{Apart, Sum};
+use batches::Batches;
+use gauges::Table;
 
 /// Counters of a run, shared by its workers; one method per thing that happens.
 ///
@@ -17,26 +28,32 @@ pub struct Counters(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    read: AtomicU64,
-    skipped: AtomicU64,
-    predictions: AtomicU64,
+    read: Sum,
+    skipped: Sum,
+    predictions: Sum,
     dead_letters: Mutex<Reasons>,
-    pending: AtomicI64,
-    late: AtomicU64,
+    pending: Sum,
+    late: Sum,
     lateness: Lateness,
     late_for_drift: Mutex<LateForDrift>,
-    batches: Mutex<BatchSizes>,
-    longest_wait_us: AtomicU64,
-    inference_us: AtomicU64,
-    stages: StageDurations,
-    event_time_reached: EventTime,
-    event_times: Mutex<Option<(i64, i64)>>,
-    scored_by_worker: Mutex<Vec<u64>>,
-    gate_rows: AtomicI64,
-    gate_rows_most: AtomicI64,
-    gate_rows_pending: AtomicI64,
-    windows: Mutex<BTreeMap<(String, usize), WindowState>>,
-    tables: Mutex<BTreeMap<String, TableState>>,
+    event_time_reached: Apart<EventTime>,
+    event_times: Mutex<Option<Span>>,
+    gate: Apart<GateRows>,
+    batches: Mutex<BTreeMap<usize, BatchGauge>>,
+    windows: Mutex<BTreeMap<(String, usize), WindowGauge>>,
+    tables: Mutex<BTreeMap<String, Table>>,
+}
+
+/// Rows that wait in order gates.
+#[derive(Default)]
+struct GateRows {
+    now: AtomicI64,
+    most: AtomicI64,
+    pending: AtomicI64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A time (ms) that rises; [`i64::MIN`] before the first.
@@ -46,44 +63,6 @@ impl Default for EventTime {
     fn default() -> Self {
         EventTime(AtomicI64::new(i64::MIN))
     }
-}
-
-/// What micro-batches take, one value a batch.
-#[derive(Default)]
-struct StageDurations {
-    wait: Latencies,
-    inference: Latencies,
-}
-
-/// State of the windows by one key on one worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WindowState {
-    /// Most keys held at once.
-    pub keys_most: u64,
-    /// Most rows held at once.
-    pub rows_most: u64,
-    /// Keys held now.
-    pub keys: u64,
-    /// Rows held now.
-    pub rows: u64,
-    /// Keys that were forgotten because there were too many.
-    pub forgotten: u64,
-}
-
-/// What has been read of an as-of table, and how many versions are held.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableState {
-    pub rows_read: u64,
-    /// Rows that came behind the watermark of their partition.
-    pub rows_late: u64,
-    /// How far (ms) they were behind the highest time of their partition at most.
-    pub behind_ms_most: i64,
-    /// Files that were not in order of time, and were sorted.
-    pub sorted: Vec<String>,
-    /// Most versions held at once, by worker.
-    pub versions_most: BTreeMap<usize, u64>,
-    /// Versions held now, by worker.
-    pub versions: BTreeMap<usize, u64>,
 }
 
 /// Late rows that drift windows miss, because they were final.
@@ -127,132 +106,98 @@ impl Account {
     }
 }
 
-/// How many micro-batches had how many rows.
-#[derive(Clone, Debug, Default)]
-pub struct BatchSizes(BTreeMap<usize, u64>);
-
-impl BatchSizes {
-    fn record(&mut self, rows: usize) {
-        *self.0.entry(rows).or_default() += 1;
-    }
-
-    pub fn batches(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    /// The median number of rows of a batch; 0 without batches.
-    pub fn median(&self) -> usize {
-        let half = self.batches().div_ceil(2);
-        let mut seen = 0;
-        for (&rows, &count) in &self.0 {
-            seen += count;
-            if seen >= half {
-                return rows;
-            }
-        }
-        0
-    }
-}
-
 impl Counters {
     pub fn rows_read(&self, rows: u64) {
-        self.0.read.fetch_add(rows, Relaxed);
+        self.0.read.add(rows as i64);
     }
 
     /// Event times (ms) of rows that were read, whether they are counted or not.
     pub fn event_times_there(&self, times: impl Iterator<Item = i64>) {
-        let Some((first, last)) = times.map(|t| (t, t)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-        else {
-            return;
-        };
-        let mut there = self.0.event_times.lock().unwrap_or_else(|p| p.into_inner());
-        let (lowest, highest) = there.unwrap_or((first, last));
-        *there = Some((lowest.min(first), highest.max(last)));
+        let span = times.fold(Span::NONE, |span, time| span.and(Span { first: time, last: time }));
+        if span.first <= span.last {
+            let mut there = lock(&self.0.event_times);
+            *there = Some(there.map_or(span, |there| there.and(span)));
+        }
     }
 
-    /// The first and last of them.
-    pub fn event_times(&self) -> Option<(i64, i64)> {
-        *self.0.event_times.lock().unwrap_or_else(|p| p.into_inner())
+    /// From the first to the last of them.
+    pub fn event_times(&self) -> Option<Span> {
+        *lock(&self.0.event_times)
     }
 
     pub fn rows_skipped(&self, rows: u64) {
-        self.0.skipped.fetch_add(rows, Relaxed);
+        self.0.skipped.add(rows as i64);
     }
 
     pub fn predictions_durable(&self, rows: u64) {
-        self.0.predictions.fetch_add(rows, Relaxed);
+        self.0.predictions.add(rows as i64);
     }
 
     pub fn dead_letters_durable(&self, letters: &Reasons) {
         if letters.rows() > 0 {
-            self.0.dead_letters.lock().unwrap_or_else(|p| p.into_inner()).merge(letters);
+            lock(&self.0.dead_letters).merge(letters);
         }
     }
 
     /// The dead letters that are durable, by reason.
     pub fn dead_letters(&self) -> Reasons {
-        self.0.dead_letters.lock().unwrap_or_else(|p| p.into_inner()).clone()
+        lock(&self.0.dead_letters).clone()
     }
 
     /// `rows` more (or, negative, fewer) are held by an operator.
     pub fn rows_held(&self, rows: i64) {
-        self.0.pending.fetch_add(rows, Relaxed);
+        self.0.pending.add(rows);
     }
 
     pub fn rows_late(&self, rows: u64) {
-        self.0.late.fetch_add(rows, Relaxed);
+        self.0.late.add(rows as i64);
     }
 
     /// Late rows that drift windows miss, because they were final.
     pub fn rows_late_for_drift(&self, more: &LateForDrift) {
         if more.rows > 0 {
-            self.0.late_for_drift.lock().unwrap_or_else(|p| p.into_inner()).merge(more);
+            lock(&self.0.late_for_drift).merge(more);
         }
     }
 
-    /// A micro-batch was scored on `worker`; its oldest row had waited `wait`.
+    /// What tells of the micro-batches of `worker`: to be made once.
+    pub fn batch_gauge(&self, worker: usize) -> BatchGauge {
+        lock(&self.0.batches).entry(worker).or_default().clone()
+    }
+
+    /// As [`BatchGauge::scored`] of `worker`.
     pub fn batch_scored(&self, worker: usize, rows: usize, wait: Duration, inference: Duration) {
-        let mut batches = self.0.batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        batches.record(rows);
-        drop(batches);
-        self.0.longest_wait_us.fetch_max(wait.as_micros() as u64, Relaxed);
-        self.0.inference_us.fetch_add(inference.as_micros() as u64, Relaxed);
-        self.0.stages.wait.record(wait);
-        self.0.stages.inference.record(inference);
-        let mut scored = self.0.scored_by_worker.lock().unwrap_or_else(|p| p.into_inner());
-        if scored.len() <= worker {
-            scored.resize(worker + 1, 0);
-        }
-        scored[worker] += rows as u64;
+        self.batch_gauge(worker).scored(rows, wait, inference);
     }
 
     /// `rows` more (or, negative, fewer) wait in an order gate of this process, of which `pending` are
     /// in the account.
     pub fn gate_rows_added(&self, rows: i64, pending: i64) {
-        self.0.gate_rows_pending.fetch_add(pending, Relaxed);
-        let now = self.0.gate_rows.fetch_add(rows, Relaxed) + rows;
-        self.0.gate_rows_most.fetch_max(now, Relaxed);
+        self.0.gate.pending.fetch_add(pending, Relaxed);
+        let now = self.0.gate.now.fetch_add(rows, Relaxed) + rows;
+        self.0.gate.most.fetch_max(now, Relaxed);
     }
 
-    /// The windows keyed by `key` hold `rows` rows of `keys` keys on `worker`.
+    /// What tells of the windows keyed by `key` on `worker`: to be made once.
+    pub fn windows_gauge(&self, key: &str, worker: usize) -> WindowGauge {
+        lock(&self.0.windows).entry((key.to_owned(), worker)).or_default().clone()
+    }
+
+    /// As [`WindowGauge::held`].
     pub fn windows_held(&self, key: &str, worker: usize, keys: usize, rows: usize) {
-        let mut held = self.0.windows.lock().unwrap_or_else(|p| p.into_inner());
-        let state = held.entry((key.to_owned(), worker)).or_default();
-        state.keys_most = state.keys_most.max(keys as u64);
-        state.rows_most = state.rows_most.max(rows as u64);
-        (state.keys, state.rows) = (keys as u64, rows as u64);
+        self.windows_gauge(key, worker).held(keys, rows);
     }
 
-    /// So many keys of the windows keyed by `key` were forgotten on `worker`, as there were too many.
+    /// As [`WindowGauge::forgotten`].
     pub fn keys_forgotten(&self, key: &str, worker: usize, forgotten: u64) {
-        let mut held = self.0.windows.lock().unwrap_or_else(|p| p.into_inner());
-        held.entry((key.to_owned(), worker)).or_default().forgotten = forgotten;
+        self.windows_gauge(key, worker).forgotten(forgotten);
     }
 
     /// `late` of `rows` rows came behind the watermark of their partition, and at most `behind_ms`
     /// behind its highest time.
     pub fn table_rows_read(&self, table: &str, rows: u64, late: u64, behind_ms: i64) {
-        self.table(table, |state| {
+        self.table(table, |table| {
+            let state = table.read();
             state.rows_read += rows;
             state.rows_late += late;
             state.behind_ms_most = state.behind_ms_most.max(behind_ms);
@@ -261,40 +206,47 @@ impl Counters {
 
     /// Files of `table` were not in order of time, and were sorted.
     pub fn table_sorted(&self, table: &str, files: Vec<String>) {
-        self.table(table, |state| state.sorted = files);
+        self.table(table, |table| table.read().sorted = files);
     }
 
-    /// `versions` of `table` are held on `worker`.
+    /// What tells how many versions of `table` are held on `worker`: to be made once.
+    pub fn table_gauge(&self, table: &str, worker: usize) -> TableGauge {
+        self.table(table, |table| table.gauge(worker))
+    }
+
+    /// As [`TableGauge::held`].
     pub fn versions_held(&self, table: &str, worker: usize, versions: u64) {
-        self.table(table, |state| {
-            let most = state.versions_most.entry(worker).or_default();
-            *most = versions.max(*most);
-            state.versions.insert(worker, versions);
-        });
+        self.table_gauge(table, worker).held(versions);
     }
 
-    fn table(&self, table: &str, change: impl FnOnce(&mut TableState)) {
-        let mut tables = self.0.tables.lock().unwrap_or_else(|p| p.into_inner());
-        change(tables.entry(table.to_owned()).or_default());
+    fn table<T>(&self, name: &str, with: impl FnOnce(&mut Table) -> T) -> T {
+        let mut tables = lock(&self.0.tables);
+        match tables.get_mut(name) {
+            Some(table) => with(table),
+            None => with(tables.entry(name.to_owned()).or_default()),
+        }
     }
 
     /// Rows with an event time of `time` (ms) have been released for scoring.
     pub fn event_time_reached(&self, time: i64) {
-        self.0.event_time_reached.0.fetch_max(time, Relaxed);
+        // Nearly always another worker has been there, or it is the same time again.
+        if self.0.event_time_reached.0.load(Relaxed) < time {
+            self.0.event_time_reached.0.fetch_max(time, Relaxed);
+        }
     }
 
     pub fn account(&self) -> Account {
         Account {
-            read: self.0.read.load(Relaxed),
-            predictions: self.0.predictions.load(Relaxed),
-            skipped: self.0.skipped.load(Relaxed),
-            dead_letters: self.0.dead_letters.lock().unwrap_or_else(|p| p.into_inner()).rows(),
-            pending: self.0.pending.load(Relaxed),
+            read: self.0.read.get() as u64,
+            predictions: self.0.predictions.get() as u64,
+            skipped: self.0.skipped.get() as u64,
+            dead_letters: lock(&self.0.dead_letters).rows(),
+            pending: self.0.pending.get(),
         }
     }
 
     pub fn late(&self) -> u64 {
-        self.0.late.load(Relaxed)
+        self.0.late.get() as u64
     }
 
     /// How late rows of the events were, scored or not.
@@ -303,27 +255,35 @@ impl Counters {
     }
 
     pub fn late_for_drift(&self) -> LateForDrift {
-        self.0.late_for_drift.lock().unwrap_or_else(|p| p.into_inner()).clone()
+        lock(&self.0.late_for_drift).clone()
     }
 
     pub fn batch_sizes(&self) -> BatchSizes {
-        self.0.batches.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.batches(BatchSizes::default(), |all, batches| all.merge(&batches.sizes))
     }
 
     /// The longest time a row waited for its micro-batch.
     pub fn longest_wait(&self) -> Duration {
-        Duration::from_micros(self.0.longest_wait_us.load(Relaxed))
+        self.batches(Duration::ZERO, |all, batches| *all = batches.longest_wait.max(*all))
     }
 
     /// Time spent inside the model, summed over the workers.
     pub fn inference_time(&self) -> Duration {
-        Duration::from_micros(self.0.inference_us.load(Relaxed))
+        self.batches(Duration::ZERO, |all, batches| *all += batches.inference_time)
     }
 
     /// What micro-batches took: the wait of the oldest row, and the model.
     pub fn stage_durations(&self) -> [(&'static str, Latencies); 2] {
-        let StageDurations { wait, inference } = &self.0.stages;
-        [("wait", wait.clone()), ("inference", inference.clone())]
+        let of = |stage: fn(&Batches) -> &Distribution| -> Latencies {
+            self.batches(Distribution::default(), |all, batches| all.merge(stage(batches))).into()
+        };
+        [("wait", of(|batches| &batches.wait)), ("inference", of(|batches| &batches.inference))]
+    }
+
+    /// What all workers have counted of their micro-batches.
+    fn batches<T>(&self, mut all: T, add: impl Fn(&mut T, &Batches)) -> T {
+        lock(&self.0.batches).values().for_each(|gauge| add(&mut all, &gauge.lock()));
+        all
     }
 
     /// The highest event time (ms) released for scoring, if any was.
@@ -333,54 +293,39 @@ impl Counters {
 
     /// Rows that wait in the order gates of this process.
     pub fn gate_rows(&self) -> u64 {
-        self.0.gate_rows.load(Relaxed).max(0) as u64
+        self.0.gate.now.load(Relaxed).max(0) as u64
     }
 
     /// Those of them that are in the account: rows read back for windows are not.
     pub fn gate_rows_pending(&self) -> u64 {
-        self.0.gate_rows_pending.load(Relaxed).max(0) as u64
+        self.0.gate.pending.load(Relaxed).max(0) as u64
     }
 
     /// Most rows that waited at once.
     pub fn gate_rows_most(&self) -> u64 {
-        self.0.gate_rows_most.load(Relaxed).max(0) as u64
+        self.0.gate.most.load(Relaxed).max(0) as u64
     }
 
     /// The state of windows, by what keys them and by worker.
     pub fn window_states(&self) -> Vec<(String, usize, WindowState)> {
-        let held = self.0.windows.lock().unwrap_or_else(|p| p.into_inner());
-        held.iter().map(|((key, worker), state)| (key.clone(), *worker, *state)).collect()
+        let held = lock(&self.0.windows);
+        held.iter().map(|((key, worker), gauge)| (key.clone(), *worker, gauge.state())).collect()
     }
 
     /// The state of as-of tables by name.
     pub fn table_states(&self) -> Vec<(String, TableState)> {
-        let tables = self.0.tables.lock().unwrap_or_else(|p| p.into_inner());
-        tables.iter().map(|(name, state)| (name.clone(), state.clone())).collect()
+        let tables = lock(&self.0.tables);
+        tables.iter().map(|(name, table)| (name.clone(), table.state())).collect()
     }
 
     pub fn scored_rows(&self) -> u64 {
-        self.scored_by_worker().iter().sum()
-    }
-
-    /// Rows scored on each worker, `[workers]`.
-    pub fn scored_by_worker(&self) -> Vec<u64> {
-        self.0.scored_by_worker.lock().unwrap_or_else(|p| p.into_inner()).clone()
+        self.batches(0, |all, batches| *all += batches.rows)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn median_of_batches() {
-        let mut sizes = BatchSizes::default();
-        assert_eq!(sizes.median(), 0);
-        for rows in [1, 1024, 1024, 7, 1024] {
-            sizes.record(rows);
-        }
-        assert_eq!((sizes.median(), sizes.batches()), (1024, 5));
-    }
 
     #[test]
     fn times_before_1970_are_times() {
@@ -398,5 +343,56 @@ mod tests {
         assert_eq!(account.missing(), 1);
         assert_eq!(Account { predictions: 8, ..account }.missing(), -1);
         assert_eq!(Account { pending: 1, ..account }.missing(), 0);
+    }
+
+    /// What several workers tell is what one would, told all of it.
+    #[test]
+    fn gauges_of_workers_add_up() {
+        let (counters, alone) = (Counters::default(), Latencies::default());
+        let gauges: Vec<BatchGauge> = (0..3).map(|worker| counters.batch_gauge(worker)).collect();
+        let (mut rows, mut inference) = (0, Duration::ZERO);
+        for at in 0..100u64 {
+            let (wait, took) =
+                (Duration::from_micros(at * at % 611), Duration::from_micros(3 + at));
+            gauges[at as usize % 3].scored(1 + at as usize % 7, wait, took);
+            alone.record(wait);
+            rows += 1 + at % 7;
+            inference += took;
+        }
+        // By number, as by handle.
+        counters.batch_scored(1, 1_000, Duration::from_secs(2), Duration::ZERO);
+        alone.record(Duration::from_secs(2));
+        assert_eq!((counters.scored_rows(), counters.inference_time()), (rows + 1_000, inference));
+        assert_eq!(counters.batch_sizes().batches(), 101);
+        assert_eq!(counters.longest_wait(), Duration::from_secs(2));
+        let [(_, waits), (_, models)] = counters.stage_durations();
+        let bounds = [0, 10, 100, 610, 5_000_000].map(Duration::from_micros);
+        assert_eq!(waits.cumulative(&bounds), alone.cumulative(&bounds));
+        assert_eq!(models.figures().rows, 101);
+    }
+
+    #[test]
+    fn what_is_held_is_told_with_the_most_of_it() {
+        let counters = Counters::default();
+        let windows = counters.windows_gauge("k", 1);
+        windows.held(3, 30);
+        counters.windows_held("k", 1, 2, 40);
+        windows.forgotten(5);
+        let state = WindowState { keys_most: 3, rows_most: 40, keys: 2, rows: 40, forgotten: 5 };
+        assert_eq!(counters.window_states(), [("k".to_owned(), 1, state)]);
+        let table = counters.table_gauge("t", 2);
+        table.held(9);
+        counters.versions_held("t", 2, 4);
+        counters.versions_held("t", 0, 1);
+        counters.table_rows_read("t", 10, 1, 77);
+        let wanted = TableState {
+            rows_read: 10,
+            rows_late: 1,
+            behind_ms_most: 77,
+            sorted: Vec::new(),
+            versions_most: [(0, 1), (2, 9)].into(),
+            versions: [(0, 1), (2, 4)].into(),
+        };
+        assert_eq!(counters.table_states(), [("t".to_owned(), wanted)]);
     }
 }

@@ -12,16 +12,10 @@ use arrow::datatypes::{
     TimestampMillisecondType, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
 
-use crate::failure::Failure;
 use crate::layout::{OFFSET, PARTITION};
 use crate::model::ModelIdentity;
 use crate::prediction::SCORE;
-use crate::rows::Rows;
 use crate::watched::{PREDICTION, Watched};
 
 /// What an alert is about. The names appear in the `kind` column.
@@ -193,8 +187,20 @@ struct Event<'a> {
     row: usize,
 }
 
+/// Room for alerts that is made with the first of them.
+const ALERTS: usize = 16;
+/// Bytes that their texts have room for.
+const BYTES: usize = 1_024;
+
+/// Alerts of a batch. Nearly always there are none: until there is one, there are no columns.
 struct Alerts<'a> {
     model: &'a ModelIdentity,
+    columns: Option<Box<Columns>>,
+    rows: usize,
+}
+
+/// Columns of [`SCHEMA`] that grow.
+struct Columns {
     kind: StringBuilder,
     feature: StringBuilder,
     value: Float64Builder,
@@ -208,122 +214,106 @@ struct Alerts<'a> {
     window_end: TimestampMillisecondBuilder,
     partition: UInt32Builder,
     offset: UInt64Builder,
-    rows: usize,
+}
+
+impl Columns {
+    fn new() -> Self {
+        let texts = || StringBuilder::with_capacity(ALERTS, BYTES);
+        let numbers = || Float64Builder::with_capacity(ALERTS);
+        let instants = || TimestampMillisecondBuilder::with_capacity(ALERTS).with_timezone("UTC");
+        Columns {
+            kind: texts(),
+            feature: texts(),
+            value: numbers(),
+            statistic: numbers(),
+            threshold: numbers(),
+            event_id: texts(),
+            key: texts(),
+            event_time: instants(),
+            window: texts(),
+            window_start: instants(),
+            window_end: instants(),
+            partition: UInt32Builder::with_capacity(ALERTS),
+            offset: UInt64Builder::with_capacity(ALERTS),
+        }
+    }
 }
 
 impl<'a> Alerts<'a> {
     fn new(model: &'a ModelIdentity) -> Self {
-        let instants = || TimestampMillisecondBuilder::new().with_timezone("UTC");
-        Alerts {
-            model,
-            kind: StringBuilder::new(),
-            feature: StringBuilder::new(),
-            value: Float64Builder::new(),
-            statistic: Float64Builder::new(),
-            threshold: Float64Builder::new(),
-            event_id: StringBuilder::new(),
-            key: StringBuilder::new(),
-            event_time: instants(),
-            window: StringBuilder::new(),
-            window_start: instants(),
-            window_end: instants(),
-            partition: UInt32Builder::new(),
-            offset: UInt64Builder::new(),
-            rows: 0,
-        }
+        Alerts { model, columns: None, rows: 0 }
     }
 
-    fn raise(&mut self, raised: Raised) {
-        self.kind.append_value(raised.kind.name());
-        self.feature.append_value(raised.feature);
-        self.value.append_value(raised.value);
-        self.statistic.append_option(raised.statistic);
-        self.threshold.append_value(raised.threshold);
+    fn raise(&mut self, raised: Raised) -> &mut Columns {
         self.rows += 1;
+        let columns = self.columns.get_or_insert_with(|| Box::new(Columns::new()));
+        columns.kind.append_value(raised.kind.name());
+        columns.feature.append_value(raised.feature);
+        columns.value.append_value(raised.value);
+        columns.statistic.append_option(raised.statistic);
+        columns.threshold.append_value(raised.threshold);
+        columns
     }
 
     fn of_event(&mut self, raised: Raised, event: Event) -> Result<(), ArrowError> {
-        self.raise(raised);
+        let columns = self.raise(raised);
         let cell = |column: usize| event.predictions.column(column).slice(event.row, 1);
-        self.event_id.append_value(cell(0).as_string::<i32>().value(0));
+        columns.event_id.append_value(cell(0).as_string::<i32>().value(0));
         let key = cast(&cell(1), &DataType::Utf8)?;
         let key = key.as_string::<i32>();
-        self.key.append_option(key.is_valid(0).then(|| key.value(0)));
-        self.event_time.append_value(cell(2).as_primitive::<TimestampMillisecondType>().value(0));
-        self.window.append_null();
-        self.window_start.append_null();
-        self.window_end.append_null();
+        columns.key.append_option(key.is_valid(0).then(|| key.value(0)));
+        columns
+            .event_time
+            .append_value(cell(2).as_primitive::<TimestampMillisecondType>().value(0));
+        columns.window.append_null();
+        columns.window_start.append_null();
+        columns.window_end.append_null();
         let origin = [PARTITION, OFFSET].map(|name| event.predictions.column_by_name(name));
         let [partition, offset] = origin;
         let partition =
             partition.map(|column| column.as_primitive::<UInt32Type>().value(event.row));
         let offset = offset.map(|column| column.as_primitive::<UInt64Type>().value(event.row));
-        self.partition.append_option(partition);
-        self.offset.append_option(offset);
+        columns.partition.append_option(partition);
+        columns.offset.append_option(offset);
         Ok(())
     }
 
     fn of_window(&mut self, raised: Raised, window: &str, start: i64, end: i64) {
-        self.raise(raised);
-        self.event_id.append_null();
-        self.key.append_null();
-        self.event_time.append_null();
-        self.window.append_value(window);
-        self.window_start.append_value(start);
-        self.window_end.append_value(end);
-        self.partition.append_null();
-        self.offset.append_null();
+        let columns = self.raise(raised);
+        columns.event_id.append_null();
+        columns.key.append_null();
+        columns.event_time.append_null();
+        columns.window.append_value(window);
+        columns.window_start.append_value(start);
+        columns.window_end.append_value(end);
+        columns.partition.append_null();
+        columns.offset.append_null();
     }
 
-    fn finish(mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        if self.rows == 0 {
-            return Ok(None);
-        }
+    fn finish(self) -> Result<Option<RecordBatch>, ArrowError> {
+        let Some(mut made) = self.columns else { return Ok(None) };
         let same = |text: &str| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, self.rows)))
         };
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.kind.finish()),
+            Arc::new(made.kind.finish()),
             same(&self.model.name),
             same(&self.model.version),
-            Arc::new(self.feature.finish()),
-            Arc::new(self.value.finish()),
-            Arc::new(self.statistic.finish()),
-            Arc::new(self.threshold.finish()),
-            Arc::new(self.event_id.finish()),
-            Arc::new(self.key.finish()),
-            Arc::new(self.event_time.finish()),
-            Arc::new(self.window.finish()),
-            Arc::new(self.window_start.finish()),
-            Arc::new(self.window_end.finish()),
-            Arc::new(self.partition.finish()),
-            Arc::new(self.offset.finish()),
+            Arc::new(made.feature.finish()),
+            Arc::new(made.value.finish()),
+            Arc::new(made.statistic.finish()),
+            Arc::new(made.threshold.finish()),
+            Arc::new(made.event_id.finish()),
+            Arc::new(made.key.finish()),
+            Arc::new(made.event_time.finish()),
+            Arc::new(made.window.finish()),
+            Arc::new(made.window_start.finish()),
+            Arc::new(made.window_end.finish()),
+            Arc::new(made.partition.finish()),
+            Arc::new(made.offset.finish()),
         ];
         RecordBatch::try_new(SCHEMA.clone(), columns).map(Some)
     }
-}
-
-/// Alerts of drift snapshots as they are issued.
-pub fn snapshot_alerts<'scope>(
-    snapshots: Stream<'scope, u64, Rows>,
-    schema: SchemaRef,
-    rules: Arc<AlertRules>,
-    failure: Failure,
-) -> Stream<'scope, u64, Rows> {
-    snapshots.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
-        Pipeline,
-        "SnapshotAlerts",
-        move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, container| {
-                    let alerts = container.take(&schema).and_then(|rows| rules.of_snapshots(&rows));
-                    if let Some(alerts) = failure.check(alerts).flatten() {
-                        output.session(&capability).give_container(&mut Rows::new(alerts));
-                    }
-                });
-            }
-        },
-    )
 }
 
 #[cfg(test)]

@@ -105,9 +105,23 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// Collects dead letters into a batch of [`SCHEMA`].
+/// Room for letters that is made with the first of them.
+const LETTERS: usize = 16;
+/// Bytes of texts and payloads that they have room for.
+const BYTES: usize = 1_024;
+
+/// No letters.
+static NONE: LazyLock<RecordBatch> = LazyLock::new(|| RecordBatch::new_empty(SCHEMA.clone()));
+
+/// Collects dead letters into a batch of [`SCHEMA`]. Nearly always there are none: until there is one,
+/// there are no columns.
 pub struct DeadLetters {
     partition_names: PartitionNames,
+    columns: Option<Box<Columns>>,
+}
+
+/// Columns of [`SCHEMA`] that grow.
+struct Columns {
     event_id: StringBuilder,
     event_time: TimestampMillisecondBuilder,
     reason: StringBuilder,
@@ -117,45 +131,77 @@ pub struct DeadLetters {
     payload: BinaryBuilder,
     number: UInt32Builder,
     envelope: BinaryBuilder,
-    rows: usize,
+}
+
+impl Columns {
+    fn new() -> Self {
+        let text = || StringBuilder::with_capacity(LETTERS, BYTES);
+        let bytes = || BinaryBuilder::with_capacity(LETTERS, BYTES);
+        Columns {
+            event_id: text(),
+            event_time: TimestampMillisecondBuilder::with_capacity(LETTERS).with_timezone("UTC"),
+            reason: text(),
+            detail: text(),
+            partition: text(),
+            offset: UInt64Builder::with_capacity(LETTERS),
+            payload: bytes(),
+            number: UInt32Builder::with_capacity(LETTERS),
+            envelope: bytes(),
+        }
+    }
+
+    fn finish(mut self) -> RecordBatch {
+        let offsets: ArrayRef = Arc::new(self.offset.finish());
+        RecordBatch::try_new(
+            SCHEMA.clone(),
+            vec![
+                Arc::new(self.event_id.finish()),
+                Arc::new(self.event_time.finish()),
+                Arc::new(self.reason.finish()),
+                Arc::new(self.detail.finish()),
+                Arc::new(self.partition.finish()),
+                offsets.clone(),
+                Arc::new(self.payload.finish()),
+                Arc::new(self.number.finish()),
+                offsets,
+                Arc::new(self.envelope.finish()),
+            ],
+        )
+        .expect("the builders are those of the schema")
+    }
 }
 
 /// Where a record came from, and what it came as.
 struct Record<'a> {
+    /// Where it was decoded.
+    event: Option<Event>,
     partition: u32,
     offset: u64,
     payload: Option<&'a [u8]>,
     envelope: Option<&'a [u8]>,
 }
 
+/// What is known of a record that was decoded.
+struct Event {
+    id: String,
+    time: Option<i64>,
+}
+
 impl DeadLetters {
     /// `partition_names`: what partition `i` is called (a path, a topic and its partition).
     pub fn new(partition_names: PartitionNames) -> Self {
-        DeadLetters {
-            partition_names,
-            event_id: StringBuilder::new(),
-            event_time: TimestampMillisecondBuilder::new().with_timezone("UTC"),
-            reason: StringBuilder::new(),
-            detail: StringBuilder::new(),
-            partition: StringBuilder::new(),
-            offset: UInt64Builder::new(),
-            payload: BinaryBuilder::new(),
-            number: UInt32Builder::new(),
-            envelope: BinaryBuilder::new(),
-            rows: 0,
-        }
+        DeadLetters { partition_names, columns: None }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.columns.is_none()
     }
 
     /// A record that was never decoded.
     pub fn undecoded(&mut self, partition: u32, record: &Undecoded) {
-        self.event_id.append_null();
-        self.event_time.append_null();
         let Undecoded { offset, why, bytes, envelope } = record;
         let record = Record {
+            event: None,
             partition,
             offset: *offset,
             payload: bytes.as_deref(),
@@ -177,11 +223,6 @@ impl DeadLetters {
         layout: &EventLayout,
         row: usize,
     ) -> Result<(), ArrowError> {
-        self.event_id.append_value(layout.request_id(batch, row));
-        match reason {
-            Reason::NoEventTime => self.event_time.append_null(),
-            _ => self.event_time.append_value(layout.times(batch).value(row)),
-        }
         let (partition, offset) =
             (layout.partitions(batch).value(row), layout.offsets(batch).value(row));
         let json;
@@ -193,7 +234,13 @@ impl DeadLetters {
             }
         };
         let envelope = layout.envelope.and_then(|at| bytes_at(batch.column(at), row));
-        self.push(reason, detail, Record { partition, offset, payload: Some(payload), envelope });
+        let event = Event {
+            id: layout.request_id(batch, row),
+            time: (reason != Reason::NoEventTime).then(|| layout.times(batch).value(row)),
+        };
+        let record =
+            Record { event: Some(event), partition, offset, payload: Some(payload), envelope };
+        self.push(reason, detail, record);
         Ok(())
     }
 
@@ -203,8 +250,6 @@ impl DeadLetters {
     /// # Errors
     /// If a column has no JSON form.
     pub fn table_row(&mut self, chunk: &Chunk, detail: &str, row: usize) -> Result<(), ArrowError> {
-        self.event_id.append_null();
-        self.event_time.append_null();
         let json;
         let payload = match &chunk.raw {
             Some(raw) => raw.as_binary::<i32>().value(row),
@@ -218,43 +263,34 @@ impl DeadLetters {
         self.push(
             Reason::TableRow,
             detail,
-            Record { partition, offset, payload: Some(payload), envelope },
+            Record { event: None, partition, offset, payload: Some(payload), envelope },
         );
         Ok(())
     }
 
     fn push(&mut self, reason: Reason, detail: &str, record: Record) {
-        let Record { partition, offset, payload, envelope } = record;
-        self.reason.append_value(reason.name());
-        self.detail.append_value(detail);
-        self.partition.append_value(self.partition_names.get(partition).unwrap_or_default());
-        self.offset.append_value(offset);
-        self.payload.append_option(payload);
-        self.number.append_value(partition);
-        self.envelope.append_option(envelope);
-        self.rows += 1;
+        let Record { event, partition, offset, payload, envelope } = record;
+        let columns = self.columns.get_or_insert_with(|| Box::new(Columns::new()));
+        let (id, time) = event.map_or((None, None), |event| (Some(event.id), event.time));
+        columns.event_id.append_option(id);
+        columns.event_time.append_option(time);
+        columns.reason.append_value(reason.name());
+        columns.detail.append_value(detail);
+        columns.partition.append_value(self.partition_names.get(partition).unwrap_or_default());
+        columns.offset.append_value(offset);
+        columns.payload.append_option(payload);
+        columns.number.append_value(partition);
+        columns.envelope.append_option(envelope);
     }
 
     /// The letters so far, `[letters]`; the builder starts anew.
     pub fn finish(&mut self) -> RecordBatch {
-        self.rows = 0;
-        let offsets: ArrayRef = Arc::new(self.offset.finish());
-        RecordBatch::try_new(
-            SCHEMA.clone(),
-            vec![
-                Arc::new(self.event_id.finish()),
-                Arc::new(self.event_time.finish()),
-                Arc::new(self.reason.finish()),
-                Arc::new(self.detail.finish()),
-                Arc::new(self.partition.finish()),
-                offsets.clone(),
-                Arc::new(self.payload.finish()),
-                Arc::new(self.number.finish()),
-                offsets,
-                Arc::new(self.envelope.finish()),
-            ],
-        )
-        .expect("the builders are those of the schema")
+        self.finish_some().unwrap_or_else(|| NONE.clone())
+    }
+
+    /// The letters so far, if there are any; the builder starts anew.
+    pub fn finish_some(&mut self) -> Option<RecordBatch> {
+        self.columns.take().map(|columns| columns.finish())
     }
 }
 

@@ -6,6 +6,7 @@ use arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use timely::communication::Push;
 use timely::dataflow::channels::Message;
+use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::progress::Stamp;
 
@@ -66,37 +67,57 @@ impl Route {
     }
 }
 
-/// Distributes rows by a [`Route`]. timely bypasses it when there is one worker.
+/// One of the kinds of rows that go over an edge: where its rows go, and what they are.
+#[derive(Clone)]
+pub struct Edge {
+    pub route: Route,
+    pub schema: SchemaRef,
+}
+
+/// Distributes rows by the [`Route`] of their kind. timely bypasses it when there is one worker.
 ///
-/// Pieces for the same worker are gathered until the flush, so that many small batches leave as one.
+/// Pieces of a kind for the same worker are gathered until the flush, so that many small batches
+/// leave as one.
 pub struct RowDistributor {
-    route: Route,
-    schema: SchemaRef,
+    /// By kind.
+    edges: Vec<Edge>,
     failure: Failure,
     rows_of: Vec<Vec<u32>>,
-    pieces: Vec<Vec<RecordBatch>>,
+    /// By kind and worker.
+    pieces: Vec<Vec<Vec<RecordBatch>>>,
 }
 
 impl RowDistributor {
-    pub fn new(route: Route, schema: SchemaRef, failure: Failure, peers: usize) -> Self {
+    pub fn new(edges: Vec<Edge>, failure: Failure, peers: usize) -> Self {
         RowDistributor {
-            route,
-            schema,
+            pieces: vec![vec![Vec::new(); peers]; edges.len()],
+            edges,
             failure,
             rows_of: vec![Vec::new(); peers],
-            pieces: vec![Vec::new(); peers],
         }
     }
 
-    fn split(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    /// The pact of an edge that carries rows of these kinds.
+    pub fn pact(
+        edges: Vec<Edge>,
+        failure: &Failure,
+    ) -> DistributorPact<impl FnOnce(usize) -> Self + use<>> {
+        let failure = failure.clone();
+        DistributorPact(move |peers| RowDistributor::new(edges, failure, peers))
+    }
+
+    fn split(&mut self, kind: usize, batch: &RecordBatch) -> Result<(), ArrowError> {
         self.rows_of.iter_mut().for_each(Vec::clear);
-        let (route, rows_of) = (&self.route, &mut self.rows_of);
-        route.assign(batch, rows_of.len(), |row, worker| rows_of[worker].push(row as u32))?;
-        for (rows, pieces) in self.rows_of.iter().zip(&mut self.pieces) {
+        let rows_of = &mut self.rows_of;
+        let workers = rows_of.len();
+        let route = &self.edges[kind].route;
+        route.assign(batch, workers, |row, worker| rows_of[worker].push(row as u32))?;
+        for (rows, pieces) in self.rows_of.iter_mut().zip(&mut self.pieces[kind]) {
             if rows.len() == batch.num_rows() {
                 pieces.push(batch.clone());
             } else if !rows.is_empty() {
-                pieces.push(take_record_batch(batch, &UInt32Array::from(rows.clone()))?);
+                let rows = UInt32Array::from(std::mem::take(rows));
+                pieces.push(take_record_batch(batch, &rows)?);
             }
         }
         Ok(())
@@ -110,20 +131,26 @@ impl Distributor<Rows> for RowDistributor {
         _stamp: &Stamp<T>,
         _pushers: &mut [P],
     ) {
-        let split = container.take(&self.schema).and_then(|batch| self.split(&batch));
+        let kind = container.kind();
+        let batch = container.take(&self.edges[kind].schema);
+        let split = batch.and_then(|batch| self.split(kind, &batch));
         self.failure.check(split);
     }
 
     fn flush<T: Clone, P: Push<Message<T, Rows>>>(&mut self, stamp: &Stamp<T>, pushers: &mut [P]) {
-        for (pieces, pusher) in self.pieces.iter_mut().zip(pushers) {
-            let joined = match pieces.as_slice() {
-                [] => continue,
-                [one] => Ok(one.clone()),
-                many => concat_batches(&self.schema, many),
-            };
-            pieces.clear();
-            if let Some(batch) = self.failure.check(joined) {
-                Message::push_at(&mut Rows::new(batch), stamp.clone(), pusher);
+        let kinds = self.pieces.iter_mut().zip(&self.edges).enumerate();
+        for (kind, (by_worker, edge)) in kinds {
+            for (pieces, pusher) in by_worker.iter_mut().zip(pushers.iter_mut()) {
+                let joined = match pieces.as_slice() {
+                    [] => continue,
+                    [one] => Ok(one.clone()),
+                    many => concat_batches(&edge.schema, many),
+                };
+                pieces.clear();
+                if let Some(batch) = self.failure.check(joined) {
+                    let mut rows = Rows::of_kind(kind, batch);
+                    Message::push_at(&mut rows, stamp.clone(), pusher);
+                }
             }
         }
     }

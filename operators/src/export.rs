@@ -5,22 +5,17 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
 
-use crate::failure::Failure;
+use crate::core::finish::{Out, Work};
 use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
-use crate::rows::Rows;
+use crate::sinks::Output;
 use crate::warm_up::WarmUp;
 
 /// Columns of an export: event id, event time, then the features as declared, nulls as they are.
 pub struct ExportFormat {
     pub schema: SchemaRef,
     layout: EventLayout,
-    enriched: SchemaRef,
     warm_up: WarmUp,
 }
 
@@ -36,12 +31,7 @@ impl ExportFormat {
             ),
         ];
         fields.extend(plan.fields().iter().cloned());
-        ExportFormat {
-            schema: Arc::new(Schema::new(fields)),
-            layout: layout.clone(),
-            enriched: plan.enriched_schema(layout),
-            warm_up,
-        }
+        ExportFormat { schema: Arc::new(Schema::new(fields)), layout: layout.clone(), warm_up }
     }
 
     fn batch(&self, enriched: RecordBatch) -> Result<RecordBatch, ArrowError> {
@@ -58,25 +48,38 @@ impl ExportFormat {
     }
 }
 
-/// Enriched rows as rows of an export.
-pub fn export_rows<'scope>(
-    rows: Stream<'scope, u64, Rows>,
+/// Gives out enriched rows as rows of an export.
+pub struct Exporter {
     format: ExportFormat,
-    failure: Failure,
-) -> Stream<'scope, u64, Rows> {
-    rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
-        Pipeline,
-        "Export",
-        move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, container| {
-                    let batch =
-                        container.take(&format.enriched).and_then(|batch| format.batch(batch));
-                    if let Some(batch) = failure.check(batch) {
-                        output.session(&capability).give_container(&mut Rows::new(batch));
-                    }
-                });
-            }
-        },
-    )
+}
+
+impl Exporter {
+    pub fn new(format: ExportFormat) -> Self {
+        Exporter { format }
+    }
+}
+
+impl Work for Exporter {
+    fn take(
+        &mut self,
+        epoch: u64,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        out.push(Out { epoch, output: Output::Features, rows: self.format.batch(rows)? });
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        _idle: bool,
+        _out: &mut Vec<Out>,
+        _watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        Ok(())
+    }
+
+    fn waits_for(&self) -> Option<u64> {
+        None
+    }
 }

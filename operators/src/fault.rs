@@ -1,13 +1,6 @@
 //! Deliberate faults, so that a test can see that the accounting notices them.
 
-use arrow::datatypes::SchemaRef;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Operator;
-
-use crate::failure::Failure;
-use crate::rows::Rows;
+use arrow::array::RecordBatch;
 
 /// A fault to inject; none in earnest.
 #[derive(Clone, Debug, Default)]
@@ -17,40 +10,33 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The stream behind `stage`, less one row if that is the fault.
-    pub fn behind<'scope>(
-        &self,
-        stage: &str,
-        rows: Stream<'scope, u64, Rows>,
-        schema: SchemaRef,
-        failure: Failure,
-    ) -> Stream<'scope, u64, Rows> {
-        if self.lose_row_after.as_deref() != Some(stage) {
-            return rows;
+    /// The fault on one worker.
+    pub fn on(&self, worker: usize) -> LoseRow {
+        LoseRow { stage: self.lose_row_after.clone().filter(|_| worker == 0) }
+    }
+}
+
+/// A row to be lost behind a stage.
+#[derive(Clone, Debug, Default)]
+pub struct LoseRow {
+    stage: Option<String>,
+}
+
+impl LoseRow {
+    /// The rows behind `stage`, less one if that is the fault and none has been lost yet.
+    pub fn behind(&mut self, stage: &str, batch: RecordBatch) -> RecordBatch {
+        if self.stage.is_none() || !self.loses(stage, batch.num_rows()) {
+            return batch;
         }
-        let first_worker = rows.scope().index() == 0;
-        rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(
-            Pipeline,
-            "LoseRow",
-            move |_cap, _info| {
-                // Every worker has the operator, so that all build the same graph.
-                let mut lost = !first_worker;
-                move |input, output| {
-                    input.for_each(|capability, container| {
-                        let number = container.number();
-                        let Some(mut batch) = failure.check(container.take(&schema)) else {
-                            return;
-                        };
-                        if !lost && batch.num_rows() > 0 {
-                            batch = batch.slice(1, batch.num_rows() - 1);
-                            lost = true;
-                        }
-                        output
-                            .session(&capability)
-                            .give_container(&mut Rows::numbered(batch, number));
-                    });
-                }
-            },
-        )
+        batch.slice(1, batch.num_rows() - 1)
+    }
+
+    /// Whether one of `rows` rows behind `stage` is lost now; it is once.
+    pub fn loses(&mut self, stage: &str, rows: usize) -> bool {
+        let loses = rows > 0 && self.stage.as_deref() == Some(stage);
+        if loses {
+            self.stage = None;
+        }
+        loses
     }
 }

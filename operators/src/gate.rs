@@ -3,19 +3,8 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
-use timely::dataflow::operators::Operator;
-use timely::dataflow::{Stream, StreamVec};
 
-use crate::accounting::Counters;
-use crate::exchange::{Route, RowDistributor};
-use crate::layout::EventLayout;
-use crate::rows::Rows;
-use crate::run::Run;
 use crate::sort::{OrderColumns, RowOrder, sorted};
-use crate::warm_up::WarmUp;
-use crate::watermark::{BatchesByEpoch, CompleteEpochs, Mark, Progress};
 
 /// The order in which events reach stateful features; the job's `job.order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,86 +92,6 @@ impl OrderGate {
 
     fn sorted(&self, batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
         sorted(batches, &self.schema, self.columns)
-    }
-}
-
-/// How rows find their home and their order there.
-pub struct Ordering {
-    pub home: Route,
-    pub order: Order,
-    pub layout: EventLayout,
-    /// Rows that wait and are in no account.
-    pub warm_up: WarmUp,
-    /// How far the gate is; the source of the same worker looks at it.
-    pub progress: Progress,
-}
-
-/// Brings rows to their home and lets them out in order, stamped with the epoch that freed them.
-///
-/// An epoch's watermark counts once the epoch is complete on rows and marks alike. Every epoch has a
-/// mark, and the mark's capability is the one that rows leave under; waiting rows hold none.
-pub fn order_rows<'scope>(
-    rows: Stream<'scope, u64, Rows>,
-    marks: StreamVec<'scope, u64, Mark>,
-    ordering: Ordering,
-    run: &Run,
-) -> Stream<'scope, u64, Rows> {
-    let Run { counters, failure, holding, .. } = run.clone();
-    let Ordering { home, order, layout, warm_up, progress } = ordering;
-    let mut gate = OrderGate::new(order, layout.order_columns(), layout.schema.clone());
-    let schema = layout.schema.clone();
-    let pact = {
-        let (schema, failure) = (schema.clone(), failure.clone());
-        DistributorPact(move |peers| RowDistributor::new(home, schema, failure, peers))
-    };
-    rows.binary_frontier::<_, CapacityContainerBuilder<Rows>, _, _, _, _>(
-        marks,
-        pact,
-        Pipeline,
-        "OrderGate",
-        move |_capability, _info| {
-            let mut epochs = BatchesByEpoch::new(CompleteEpochs::shown(progress));
-            move |(rows, row_frontier), (marks, mark_frontier), output| {
-                // 1. Rows go out at once, or wait for their epoch.
-                rows.for_each(|capability, container| {
-                    let Some(&epoch) = capability.least() else { return };
-                    let Some(batch) = failure.check(container.take(&schema)) else { return };
-                    if gate.order == Order::Arrival {
-                        note_event_time(&counters, &layout, &batch);
-                        output.session(&capability).give_container(&mut Rows::new(batch));
-                    } else {
-                        counters.rows_held(warm_up.counted(&batch, &layout));
-                        epochs.hold(epoch, batch);
-                    }
-                });
-                // 2. Marks bring the capability of their epoch.
-                epochs.read(marks, output.output_index());
-                // 3. Each complete epoch lets out what its watermark has passed.
-                while let Some((capability, batches)) = epochs.next([row_frontier, mark_frontier]) {
-                    if !batches.is_empty() {
-                        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-                        let counted = batches.iter().map(|batch| warm_up.counted(batch, &layout));
-                        counters.gate_rows_added(rows as i64, counted.sum());
-                        failure.check(gate.insert(&batches));
-                    }
-                    let released = gate.release(epochs.watermarks().of_job());
-                    if let Some(batch) = failure.check(released).flatten() {
-                        let counted = warm_up.counted(&batch, &layout);
-                        counters.rows_held(-counted);
-                        counters.gate_rows_added(-(batch.num_rows() as i64), -counted);
-                        note_event_time(&counters, &layout, &batch);
-                        output.session(&capability).give_container(&mut Rows::new(batch));
-                    }
-                    holding.note(*capability.time(), &epochs.watermarks(), counters.gate_rows());
-                }
-            }
-        },
-    )
-}
-
-fn note_event_time(counters: &Counters, layout: &EventLayout, batch: &RecordBatch) {
-    if let Some(&last) = layout.times(batch).values().last() {
-        counters.event_time_reached(last);
     }
 }
 

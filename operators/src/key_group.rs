@@ -26,8 +26,8 @@ pub fn group_of_bytes(bytes: &[u8]) -> u64 {
 /// Calls `with(row, group)` for each row of a key column, `[rows]`.
 ///
 /// Strings hash as their bytes, integers as the eight little-endian bytes of their value: one of Int64
-/// and one of UInt64 are of the same group where they are equal. A null key belongs to the group of its origin (`partition`, `offset`), so that rows
-/// without a key spread over the workers.
+/// and one of UInt64 are of the same group where they are equal. A null key belongs to the group of
+/// its origin (`partition`, `offset`), so that rows without a key spread over the workers.
 ///
 /// # Errors
 /// If the column is of a type that cannot be a key.
@@ -49,22 +49,12 @@ pub fn for_each_group(
             spread(keys, |row| group_of_bytes(texts.value(row).as_bytes()), origin, &mut with);
         }
         DataType::Int64 => {
-            let numbers = keys.as_primitive::<Int64Type>();
-            spread(
-                keys,
-                |row| group_of_bytes(&numbers.value(row).to_le_bytes()),
-                origin,
-                &mut with,
-            );
+            let numbers = keys.as_primitive::<Int64Type>().values();
+            spread(keys, |row| group_of_bytes(&numbers[row].to_le_bytes()), origin, &mut with);
         }
         DataType::UInt64 => {
-            let numbers = keys.as_primitive::<UInt64Type>();
-            spread(
-                keys,
-                |row| group_of_bytes(&numbers.value(row).to_le_bytes()),
-                origin,
-                &mut with,
-            );
+            let numbers = keys.as_primitive::<UInt64Type>().values();
+            spread(keys, |row| group_of_bytes(&numbers[row].to_le_bytes()), origin, &mut with);
         }
         other => {
             return Err(ArrowError::SchemaError(format!(

@@ -12,9 +12,10 @@ const DIGITS: u8 = 3;
 
 /// The distribution of latencies over rows, shared by the workers of a run.
 #[derive(Clone)]
-pub struct Latencies(Arc<Mutex<Inner>>);
+pub struct Latencies(Arc<Mutex<Distribution>>);
 
-struct Inner {
+/// The distribution of latencies, of one who counts alone.
+pub(crate) struct Distribution {
     /// In µs.
     histogram: Histogram<u64>,
     target: Duration,
@@ -40,10 +41,7 @@ pub struct LatencyFigures {
 impl Latencies {
     /// Rows that take longer than `target` are counted.
     pub fn new(target: Duration) -> Self {
-        let histogram = Histogram::new_with_bounds(1, HIGHEST.as_micros() as u64, DIGITS)
-            .expect("the bounds are in order and the digits are few");
-        let inner = Inner { histogram, target, beyond_target: 0, rows: 0, total_us: 0 };
-        Latencies(Arc::new(Mutex::new(inner)))
+        Distribution::new(target).into()
     }
 
     /// Rows that were read at the instants `read_at` (µs) of the run's clock were handed over `now`.
@@ -81,7 +79,34 @@ impl Default for Latencies {
     }
 }
 
-impl Inner {
+impl From<Distribution> for Latencies {
+    fn from(distribution: Distribution) -> Self {
+        Latencies(Arc::new(Mutex::new(distribution)))
+    }
+}
+
+impl Default for Distribution {
+    /// Without a target.
+    fn default() -> Self {
+        Distribution::new(HIGHEST)
+    }
+}
+
+impl Distribution {
+    fn new(target: Duration) -> Self {
+        let histogram = Histogram::new_with_bounds(1, HIGHEST.as_micros() as u64, DIGITS)
+            .expect("the bounds are in order and the digits are few");
+        Distribution { histogram, target, beyond_target: 0, rows: 0, total_us: 0 }
+    }
+
+    /// Takes over what another of the same target has counted.
+    pub(crate) fn merge(&mut self, other: &Distribution) {
+        self.histogram.add(&other.histogram).expect("all have the same bounds");
+        self.rows += other.rows;
+        self.total_us += other.total_us;
+        self.beyond_target += other.beyond_target;
+    }
+
     fn figures(&self) -> LatencyFigures {
         let quantile = |q| Duration::from_micros(self.histogram.value_at_quantile(q));
         LatencyFigures {
@@ -95,7 +120,7 @@ impl Inner {
         }
     }
 
-    fn record(&mut self, latency_us: u64, rows: u64) {
+    pub(crate) fn record(&mut self, latency_us: u64, rows: u64) {
         self.histogram.saturating_record_n(latency_us, rows);
         self.rows += rows;
         self.total_us += u128::from(latency_us) * u128::from(rows);

@@ -1,9 +1,11 @@
 //! Where things stand in a batch of events.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array,
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
+    UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 
@@ -45,21 +47,45 @@ impl CameAs {
 /// come last in predictions. No job may name them.
 pub const INTERNAL: &str = "__";
 
-fn published_columns(schema: &Schema) -> Vec<usize> {
-    let fields = schema.fields().iter();
-    (0..fields.take_while(|field| !field.name().starts_with(INTERNAL)).count()).collect()
+fn published_columns(schema: &Schema) -> usize {
+    schema.fields().iter().take_while(|field| !field.name().starts_with(INTERNAL)).count()
 }
 
 /// The columns that are published: all but the internal ones at the end.
 pub fn published_schema(schema: &SchemaRef) -> SchemaRef {
-    let columns = published_columns(schema);
+    let columns = Vec::from_iter(0..published_columns(schema));
     Arc::new(schema.project(&columns).expect("positions in the schema"))
 }
 
 /// The columns of a batch that are published.
 pub fn published(batch: &RecordBatch) -> RecordBatch {
-    let columns = published_columns(batch.schema_ref());
-    batch.project(&columns).expect("positions in the schema")
+    Published::default().of(batch)
+}
+
+/// What is published of batches, worked out anew only where their schema is another: one for each
+/// sink.
+#[derive(Default)]
+pub struct Published {
+    /// The schema of the last batch, and what of it is published.
+    last: Option<(SchemaRef, SchemaRef)>,
+}
+
+impl Published {
+    /// The columns of a batch that are published.
+    pub fn of(&mut self, batch: &RecordBatch) -> RecordBatch {
+        let schema = match &self.last {
+            Some((whole, published)) if Arc::ptr_eq(whole, batch.schema_ref()) => published.clone(),
+            _ => {
+                let published = published_schema(batch.schema_ref());
+                self.last = Some((batch.schema(), published.clone()));
+                published
+            }
+        };
+        let columns = batch.columns()[..schema.fields().len()].to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(schema, columns, &options)
+            .expect("the first columns are those of the schema")
+    }
 }
 
 /// A batch of admitted events: the source's columns as they are, then the columns above.
@@ -167,18 +193,89 @@ impl EventLayout {
 
     /// The request id of a row as text: the id column's value, else `partition-offset`.
     pub fn request_id(&self, batch: &RecordBatch, row: usize) -> String {
-        if let Some(column) = self.id.map(|id| batch.column(id)).filter(|c| c.is_valid(row)) {
-            match column.data_type() {
-                DataType::Utf8 => return column.as_string::<i32>().value(row).to_owned(),
-                DataType::Int64 => {
-                    return column.as_primitive::<Int64Type>().value(row).to_string();
-                }
-                DataType::UInt64 => {
-                    return column.as_primitive::<UInt64Type>().value(row).to_string();
-                }
-                _ => {}
+        let mut id = String::new();
+        self.write_request_id(batch, row, &mut id);
+        id
+    }
+
+    /// Writes the same to where nothing fails.
+    pub fn write_request_id(&self, batch: &RecordBatch, row: usize, to: &mut impl Write) {
+        let column = self.id.map(|id| batch.column(id)).filter(|column| column.is_valid(row));
+        let written = match column.map(|column| (column, column.data_type())) {
+            Some((ids, DataType::Utf8)) => to.write_str(ids.as_string::<i32>().value(row)),
+            Some((ids, DataType::Int64)) => {
+                write!(to, "{}", ids.as_primitive::<Int64Type>().value(row))
             }
+            Some((ids, DataType::UInt64)) => {
+                write!(to, "{}", ids.as_primitive::<UInt64Type>().value(row))
+            }
+            _ => {
+                let (partitions, offsets) = (self.partitions(batch), self.offsets(batch));
+                write!(to, "{}-{}", partitions.value(row), offsets.value(row))
+            }
+        };
+        debug_assert!(written.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    fn batch(columns: &[&str], value: i64) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![value, value + 1]));
+        RecordBatch::try_from_iter(columns.iter().map(|&name| (name, column.clone()))).unwrap()
+    }
+
+    #[test]
+    fn what_is_published_is_worked_out_once_for_all_batches_of_a_schema() {
+        let mut published = Published::default();
+        let first = batch(&["a", "b", PARTITION, "c"], 1);
+        let second = RecordBatch::try_new(
+            first.schema(),
+            batch(&["a", "b", "c", "d"], 7).columns().to_vec(),
+        );
+        let [one, two] = [&first, &second.unwrap()].map(|batch| published.of(batch));
+        assert_eq!(one, batch(&["a", "b"], 1));
+        assert_eq!(two, batch(&["a", "b"], 7));
+        assert!(Arc::ptr_eq(one.schema_ref(), two.schema_ref()));
+        // Batches of another schema, and of the first again.
+        assert_eq!(published.of(&batch(&["x", READ_AT], 3)), batch(&["x"], 3));
+        assert_eq!(published.of(&first), one);
+        let none = published.of(&batch(&[OFFSET], 3));
+        assert_eq!((none.num_columns(), none.num_rows()), (0, 2));
+    }
+
+    #[test]
+    fn a_request_without_an_id_is_called_by_its_origin() {
+        let ids: [ArrayRef; 4] = [
+            Arc::new(StringArray::from(vec![Some("a"), None, Some("")])),
+            Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(0)])),
+            Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(7)])),
+            Arc::new(BooleanArray::from(vec![true; 3])),
+        ];
+        let wanted = [
+            ["a", "9-41", ""],
+            ["-9223372036854775808", "9-41", "0"],
+            ["18446744073709551615", "9-41", "7"],
+            ["9-40", "9-41", "9-42"],
+        ];
+        for (column, wanted) in ids.into_iter().zip(wanted) {
+            let own = Schema::new(vec![Field::new("id", column.data_type().clone(), true)]);
+            let layout = EventLayout::new(&own, Some(0), None, CameAs::Columns);
+            let numbers = Int64Array::from(vec![0; 3]);
+            let columns: Vec<ArrayRef> = vec![
+                column,
+                Arc::new(numbers.clone()),
+                Arc::new(BooleanArray::from(vec![false; 3])),
+                Arc::new(UInt32Array::from(vec![9; 3])),
+                Arc::new(UInt64Array::from(vec![40, 41, 42])),
+                Arc::new(numbers),
+            ];
+            let batch = RecordBatch::try_new(layout.schema.clone(), columns).unwrap();
+            assert_eq!([0, 1, 2].map(|row| layout.request_id(&batch, row)), wanted);
         }
-        format!("{}-{}", self.partitions(batch).value(row), self.offsets(batch).value(row))
     }
 }

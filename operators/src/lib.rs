@@ -3,7 +3,7 @@
 //!
 //! Nothing here opens a file, a socket or an environment variable, and nothing reads a clock except
 //! through [`clock::Clock`]. What touches the world comes in through the seams [`ingest::Source`],
-//! [`deliver::Sink`] and [`model::Model`].
+//! [`sinks::Sink`] and [`model::Model`].
 
 pub mod accounting;
 pub mod admit;
@@ -14,8 +14,8 @@ pub mod chunk;
 pub mod clock;
 pub mod core;
 pub mod dead_letter;
-pub mod deliver;
 pub mod drift;
+pub mod durable;
 pub mod exchange;
 pub mod export;
 pub mod failure;
@@ -23,7 +23,6 @@ pub mod fault;
 pub mod features;
 pub mod fine_time;
 pub mod gate;
-pub mod gather;
 pub mod guarded;
 pub mod holding;
 pub mod ingest;
@@ -44,9 +43,11 @@ pub mod rows;
 pub mod run;
 pub mod score;
 pub mod settled;
-pub mod side_trip;
+pub mod sinks;
 pub mod sort;
+pub mod stages;
 pub mod too_early;
+pub mod wake;
 pub mod warm_up;
 pub mod watched;
 pub mod watermark;

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 
 /// Bounds of a micro-batch; `realtime_ml.max_batch_size` and `realtime_ml.batch_timeout_ms`.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,19 @@ pub struct Part<C> {
 impl<C> Part<C> {
     pub fn slice(&self) -> RecordBatch {
         self.batch.slice(self.start, self.rows)
+    }
+
+    /// Some columns of the rows, which are those of `schema`.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn project(
+        &self,
+        columns: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch, ArrowError> {
+        let of_part = |&at: &usize| self.batch.column(at).slice(self.start, self.rows);
+        RecordBatch::try_new(schema.clone(), columns.iter().map(of_part).collect())
     }
 
     /// Whether `next` goes on where this part ends.
@@ -84,6 +99,11 @@ impl<C: Clone> MicroBatcher<C> {
             let rest = Part { tag, source, batch, start: 0, rows };
             self.queue.push_back(Queued { rest, arrived: now });
         }
+    }
+
+    /// The tags of what waits.
+    pub fn tags(&self) -> impl Iterator<Item = &C> {
+        self.queue.iter().map(|queued| &queued.rest.tag)
     }
 
     /// How long the oldest row has waited.

@@ -1,13 +1,14 @@
 //! The result of a row, as columns.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float32Builder, ListArray, RecordBatch,
-    StringArray, StringBuilder, TimestampMillisecondArray, UInt32Array,
+    Array, ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringArray,
+    StringBuilder, TimestampMillisecondArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::layout::EventLayout;
@@ -20,9 +21,11 @@ pub struct ScoredColumns {
     pub width: usize,
     /// The tensors the model was given, row after row, if they are kept.
     pub inputs: Option<Vec<f32>>,
-    /// Rows of the micro-batch each row was in, `[rows]`, and the ms its model took.
+    /// Rows of the micro-batch each row was in, `[rows]`, and the ms its model took; empty where
+    /// nobody asks for them.
     pub run_batch_rows: Vec<u32>,
     pub run_inference_ms: Vec<f32>,
+    keeps_runs: bool,
 }
 
 impl ScoredColumns {
@@ -33,7 +36,31 @@ impl ScoredColumns {
             inputs: keep_inputs.then(Vec::new),
             run_batch_rows: Vec::new(),
             run_inference_ms: Vec::new(),
+            keeps_runs: true,
         }
+    }
+
+    /// What `format` has columns for, with room for so many rows.
+    pub fn for_format(format: &PredictionFormat, width: usize, rows: usize) -> Self {
+        ScoredColumns {
+            predictions: Vec::with_capacity(rows * width),
+            keeps_runs: format.with_run_columns,
+            ..ScoredColumns::new(width, format.with_input)
+        }
+    }
+
+    /// The next `rows` rows were in a micro-batch of `batch_rows`, for which the model `took` so long.
+    pub fn ran(&mut self, rows: usize, batch_rows: usize, took: Duration) {
+        if self.keeps_runs {
+            let took_ms = took.as_secs_f32() * 1e3;
+            self.run_batch_rows.extend(std::iter::repeat_n(batch_rows as u32, rows));
+            self.run_inference_ms.extend(std::iter::repeat_n(took_ms, rows));
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.predictions.len() / self.width.max(1)
     }
 
     /// The one number of each row that stands for its prediction, `[rows]`.
@@ -50,11 +77,10 @@ impl ScoredColumns {
 
     /// The probability of the most probable class, `[rows]`; null for a regression.
     pub fn confidences(&self, task: Task) -> Float32Array {
-        let mut confidences = Float32Builder::with_capacity(self.run_batch_rows.len());
-        for vector in self.vectors() {
-            confidences.append_option((task != Task::Regression).then(|| largest(vector)));
+        match task {
+            Task::Regression => Float32Array::new_null(self.rows()),
+            _ => self.vectors().map(largest).collect::<Vec<_>>().into(),
         }
-        confidences.finish()
     }
 
     /// Which rows have a prediction of finite numbers only, `[rows]`; `None` if all have.
@@ -73,9 +99,9 @@ impl ScoredColumns {
 
     /// What scoring adds to the rows that are `kept`.
     pub fn filtered(&self, kept: &BooleanArray) -> Self {
-        let rows = self.run_batch_rows.len();
+        let rows = self.rows();
         let of_rows = |values: &[f32]| -> Vec<f32> {
-            let kept_rows = values.chunks_exact((values.len() / rows).max(1)).zip(kept);
+            let kept_rows = values.chunks_exact((values.len() / rows.max(1)).max(1)).zip(kept);
             kept_rows
                 .filter(|(_, kept)| *kept == Some(true))
                 .flat_map(|(row, _)| row)
@@ -92,6 +118,7 @@ impl ScoredColumns {
                 .map(|(n, _)| *n)
                 .collect(),
             run_inference_ms: of_rows(&self.run_inference_ms),
+            keeps_runs: self.keeps_runs,
         }
     }
 
@@ -117,27 +144,57 @@ pub const UNIQUE: &[&str] = &[
     "model_input.list.item",
 ];
 
+/// A column that has the same value in all rows, for as many rows as the largest batch had.
+#[derive(Clone)]
+struct Constant {
+    longest: ArrayRef,
+    /// What the last batch had of it: the next is often as large.
+    last: ArrayRef,
+}
+
+impl Constant {
+    fn new(of_type: &DataType) -> Self {
+        let none = new_null_array(of_type, 0);
+        Constant { longest: none.clone(), last: none }
+    }
+
+    /// The column, `[rows]`, of which `make` makes one of any length.
+    fn rows(&mut self, rows: usize, make: impl FnOnce(usize) -> ArrayRef) -> ArrayRef {
+        if self.last.len() != rows {
+            if self.longest.len() < rows {
+                self.longest = make(rows);
+            }
+            self.last = self.longest.slice(0, rows);
+        }
+        self.last.clone()
+    }
+
+    /// Null in all rows.
+    fn null(&mut self, rows: usize) -> ArrayRef {
+        let of_type = self.longest.data_type().clone();
+        self.rows(rows, |rows| new_null_array(&of_type, rows))
+    }
+}
+
 /// A text that all rows of a batch have, or nearly all.
 #[derive(Clone)]
 struct Usual {
     text: String,
-    /// For as many rows as the largest batch had.
-    column: StringArray,
+    column: Constant,
 }
 
 impl Usual {
     fn new(text: impl Into<String>) -> Self {
-        Usual { text: text.into(), column: StringArray::new_null(0) }
+        Usual { text: text.into(), column: Constant::new(&DataType::Utf8) }
     }
 
     /// The text, `[rows]`.
     fn repeated(&mut self, rows: usize) -> ArrayRef {
-        if self.column.len() < rows {
+        self.column.rows(rows, |rows| {
             let mut column = StringBuilder::with_capacity(rows, rows * self.text.len());
             (0..rows).for_each(|_| column.append_value(&self.text));
-            self.column = column.finish();
-        }
-        Arc::new(self.column.slice(0, rows))
+            Arc::new(column.finish())
+        })
     }
 
     /// The text, but `other` where `condition` is true.
@@ -163,6 +220,12 @@ pub struct PredictionFormat {
     status: Usual,
     metadata: Usual,
     late_metadata: String,
+    utc: Arc<str>,
+    no_key: Constant,
+    no_confidence: Constant,
+    no_error: Constant,
+    predictions: Lists,
+    inputs: Lists,
     with_input: bool,
     with_run_columns: bool,
 }
@@ -172,8 +235,11 @@ fn origin(layout: &EventLayout) -> impl Iterator<Item = usize> {
     [layout.partition, layout.offset, layout.read_at].into_iter().chain(layout.envelope)
 }
 
+static LIST_ITEM: LazyLock<FieldRef> =
+    LazyLock::new(|| Arc::new(Field::new_list_field(DataType::Float32, false)));
+
 fn float_list() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Float32, false)))
+    DataType::List(LIST_ITEM.clone())
 }
 
 impl PredictionFormat {
@@ -225,6 +291,12 @@ impl PredictionFormat {
             status: Usual::new("ok"),
             metadata: Usual::new(serde_json::Value::Object(metadata).to_string()),
             late_metadata: serde_json::Value::Object(late).to_string(),
+            utc: "UTC".into(),
+            no_key: Constant::new(&DataType::Utf8),
+            no_confidence: Constant::new(&DataType::Float32),
+            no_error: Constant::new(&DataType::Utf8),
+            predictions: Lists::default(),
+            inputs: Lists::default(),
             with_input,
             with_run_columns,
         }
@@ -242,28 +314,32 @@ impl PredictionFormat {
         worker: u32,
     ) -> Result<RecordBatch, ArrowError> {
         let rows = events.num_rows();
-        let late = self.layout.late(events);
-        let times = self.layout.times(events).values().clone();
-        let mut columns: Vec<ArrayRef> = vec![
-            self.request_ids(events),
-            self.keys(events),
-            Arc::new(TimestampMillisecondArray::new(times, None).with_timezone("UTC")),
+        let layout = &self.layout;
+        let (ids, late) = (request_ids(layout, events), layout.late(events));
+        let times = TimestampMillisecondArray::new(layout.times(events).values().clone(), None);
+        let scores = scored.scores(task);
+        let confidences = match task {
+            Task::Regression => self.no_confidence.null(rows),
+            _ => Arc::new(scored.confidences(task)),
+        };
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        columns.extend([
+            ids,
+            layout.key.map_or_else(|| self.no_key.null(rows), |key| events.column(key).clone()),
+            Arc::new(times.with_timezone(self.utc.clone())),
             self.model_name.repeated(rows),
             self.model_version.repeated(rows),
             self.status.unless(late, "degraded"),
-        ];
-        let [scores, confidences] = [scored.scores(task), scored.confidences(task)];
-        columns.extend([
-            float_lists(scored.predictions, scored.width, rows)?,
-            Arc::new(scores) as ArrayRef,
-            Arc::new(confidences),
-            Arc::new(StringArray::new_null(rows)),
+            self.predictions.of(scored.predictions, scored.width, rows)?,
+            Arc::new(scores),
+            confidences,
+            self.no_error.null(rows),
             self.metadata.unless(late, &self.late_metadata),
         ]);
         if self.with_input {
             let inputs = scored.inputs.unwrap_or_default();
             let width = inputs.len() / rows.max(1);
-            columns.push(float_lists(inputs, width, rows)?);
+            columns.push(self.inputs.of(inputs, width, rows)?);
         }
         if self.with_run_columns {
             columns.push(Arc::new(Float32Array::from(scored.run_inference_ms)));
@@ -273,36 +349,61 @@ impl PredictionFormat {
         columns.extend(origin(&self.layout).map(|at| events.column(at).clone()));
         RecordBatch::try_new(self.schema.clone(), columns)
     }
+}
 
-    fn request_ids(&self, events: &RecordBatch) -> ArrayRef {
-        if let Some(ids) = self.layout.id.map(|id| events.column(id))
-            && *ids.data_type() == DataType::Utf8
-            && ids.null_count() == 0
-        {
-            return ids.clone();
-        }
-        let rows = 0..events.num_rows();
-        Arc::new(StringArray::from_iter_values(rows.map(|row| self.layout.request_id(events, row))))
+/// As many as a partition and an offset have, mostly.
+const ID_BYTES: usize = 16;
+
+fn request_ids(layout: &EventLayout, events: &RecordBatch) -> ArrayRef {
+    if let Some(ids) = layout.id.map(|id| events.column(id))
+        && *ids.data_type() == DataType::Utf8
+        && ids.null_count() == 0
+    {
+        return ids.clone();
     }
+    let rows = events.num_rows();
+    let mut ids = StringBuilder::with_capacity(rows, rows * ID_BYTES);
+    for row in 0..rows {
+        layout.write_request_id(events, row, &mut ids);
+        ids.append_value("");
+    }
+    Arc::new(ids.finish())
+}
 
-    fn keys(&self, events: &RecordBatch) -> ArrayRef {
-        match self.layout.key {
-            Some(key) => events.column(key).clone(),
-            None => Arc::new(StringArray::new_null(events.num_rows())),
-        }
+/// Lists that are all of one length.
+#[derive(Clone)]
+struct Lists {
+    width: usize,
+    /// Where they begin and end, for as many as the largest batch had.
+    offsets: OffsetBuffer<i32>,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Lists { width: 0, offsets: OffsetBuffer::new_empty() }
     }
 }
 
-fn float_lists(values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
-    let offsets: Vec<i32> = (0..=rows).map(|row| (row * width) as i32).collect();
-    let item = Arc::new(Field::new_list_field(DataType::Float32, false));
-    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-    Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(Float32Array::from(values)), None)?))
+impl Lists {
+    /// `values`, `[rows * width]`, as `rows` lists.
+    fn of(&mut self, values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
+        if self.width != width || self.offsets.len() <= rows {
+            let offsets: Vec<i32> = (0..=rows).map(|row| (row * width) as i32).collect();
+            *self = Lists { width, offsets: OffsetBuffer::new(ScalarBuffer::from(offsets)) };
+        }
+        let offsets = self.offsets.slice(0, rows);
+        let values = Arc::new(Float32Array::from(values));
+        Ok(Arc::new(ListArray::try_new(LIST_ITEM.clone(), offsets, values, None)?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{AsArray, Int64Array, UInt64Array};
+    use arrow::datatypes::Float32Type;
+
     use super::*;
+    use crate::layout::CameAs;
 
     const NAN: f32 = f32::NAN;
     const INF: f32 = f32::INFINITY;
@@ -315,6 +416,7 @@ mod tests {
             inputs,
             run_batch_rows: vec![3, 3, 3, 1],
             run_inference_ms,
+            keeps_runs: true,
         }
     }
 
@@ -343,5 +445,90 @@ mod tests {
             (kept.predictions, kept.inputs, kept.run_batch_rows),
             (vec![], Some(vec![]), vec![])
         );
+    }
+
+    #[test]
+    fn runs_are_kept_only_where_they_are_columns() {
+        let own = Schema::new(vec![Field::new("key", DataType::Int64, true)]);
+        let layout = EventLayout::new(&own, None, Some(0), CameAs::Columns);
+        let model = || ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+        for with_runs in [true, false] {
+            let format = PredictionFormat::new(
+                layout.clone(),
+                model(),
+                Default::default(),
+                false,
+                with_runs,
+            );
+            let mut columns = ScoredColumns::for_format(&format, 1, 3);
+            columns.predictions = vec![1.0, NAN, 3.0];
+            columns.ran(2, 7, Duration::from_millis(5));
+            columns.ran(1, 9, Duration::from_millis(6));
+            let of_all = if with_runs { vec![7, 7, 9] } else { vec![] };
+            assert_eq!((columns.rows(), &columns.run_batch_rows), (3, &of_all));
+            let finite = columns.filtered(&columns.finite_rows().unwrap());
+            assert_eq!((finite.rows(), finite.predictions.as_slice()), (2, &[1.0, 3.0][..]));
+            let of_finite = if with_runs { vec![5.0, 6.0] } else { vec![] };
+            assert_eq!(finite.run_inference_ms, of_finite);
+        }
+    }
+
+    /// Batches of any size and order, each against one that a format of its own makes.
+    #[test]
+    fn a_batch_does_not_depend_on_those_before_it() {
+        let own = Schema::new(vec![Field::new("a", DataType::Float64, true)]);
+        let layout = EventLayout::new(&own, None, None, CameAs::Columns);
+        let format = || {
+            let model = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+            PredictionFormat::new(layout.clone(), model, Default::default(), true, false)
+        };
+        let mut used = format();
+        for (at, rows) in [3, 1, 1, 0, 5, 4, 5, 2].into_iter().enumerate() {
+            let numbers = || Int64Array::from_iter_values(0..rows as i64);
+            let is_late = |row| row == 1 && at % 3 == 0;
+            let columns: Vec<ArrayRef> = vec![
+                new_null_array(&DataType::Float64, rows),
+                Arc::new(numbers()),
+                Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(is_late(row))))),
+                Arc::new(UInt32Array::from_value(3, rows)),
+                Arc::new(UInt64Array::from_iter_values(0..rows as u64)),
+                Arc::new(numbers()),
+            ];
+            let events = RecordBatch::try_new(layout.schema.clone(), columns).unwrap();
+            for (task, width) in [(Task::Multiclass, 3), (Task::Regression, 1)] {
+                let values: Vec<f32> = (0..rows * width).map(|value| value as f32).collect();
+                let scored = || ScoredColumns {
+                    predictions: values.clone(),
+                    inputs: Some(values.clone()),
+                    ..ScoredColumns::new(width, true)
+                };
+                let made = used.batch(&events, scored(), task, 0).unwrap();
+                assert_eq!(made, format().batch(&events, scored(), task, 0).unwrap());
+                let text = |name: &str, row| {
+                    made.column_by_name(name).unwrap().as_string::<i32>().value(row).to_owned()
+                };
+                for row in 0..rows {
+                    let status = if is_late(row) { "degraded" } else { "ok" };
+                    assert_eq!(text("status", row), status);
+                    assert_eq!(
+                        (text("event_id", row), text("model_name", row)),
+                        (format!("3-{row}"), "m".to_owned())
+                    );
+                    let vector =
+                        made.column_by_name("prediction").unwrap().as_list::<i32>().value(row);
+                    assert_eq!(
+                        *vector.as_primitive::<Float32Type>().values(),
+                        values[row * width..][..width]
+                    );
+                }
+                for (name, nulls) in [
+                    ("error", rows),
+                    ("key", rows),
+                    ("confidence", if width == 1 { rows } else { 0 }),
+                ] {
+                    assert_eq!(made.column_by_name(name).unwrap().null_count(), nulls, "{name}");
+                }
+            }
+        }
     }
 }

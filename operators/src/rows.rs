@@ -13,14 +13,16 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
-/// One batch of rows, and the number its sender gave it ([`Rows::number`]).
+/// One batch of rows, of one of the kinds that an edge carries ([`Rows::kind`]), and the number its
+/// sender gave it ([`Rows::number`]).
 ///
 /// Between threads of one process the batch travels as it is. Between processes it travels as *row
-/// count, number, IPC record batch without schema*: `from_bytes` can neither fail nor know a schema,
+/// count, kind, number, IPC record batch without schema*: `from_bytes` can neither fail nor know a schema,
 /// so the bytes are kept until the receiving operator decodes them with the schema of its edge.
 #[derive(Clone, Default)]
 pub struct Rows {
     payload: Payload,
+    kind: usize,
     number: u64,
     encoded: OnceCell<Vec<u8>>,
 }
@@ -37,17 +39,26 @@ enum Payload {
 }
 
 const WORD: usize = 8;
-/// Row count, number, and length of the IPC metadata.
-const HEADER: usize = 3 * WORD;
+/// Row count, kind, number, and length of the IPC metadata.
+const HEADER: usize = 4 * WORD;
 
 impl Rows {
     pub fn new(batch: RecordBatch) -> Self {
-        Self::numbered(batch, 0)
+        Self::of_kind(0, batch)
+    }
+
+    /// Rows of one of the kinds of an edge that carries several, each with a schema of its own.
+    pub fn of_kind(kind: usize, batch: RecordBatch) -> Self {
+        Rows { payload: Payload::Batch(batch), kind, number: 0, encoded: OnceCell::new() }
     }
 
     /// Rows with a number of the sender's choice, such as the sequence number of the first row.
     pub fn numbered(batch: RecordBatch, number: u64) -> Self {
-        Rows { payload: Payload::Batch(batch), number, encoded: OnceCell::new() }
+        Rows { number, ..Self::new(batch) }
+    }
+
+    pub fn kind(&self) -> usize {
+        self.kind
     }
 
     pub fn number(&self) -> u64 {
@@ -81,14 +92,14 @@ impl Rows {
 
     fn encoded(&self) -> &[u8] {
         self.encoded.get_or_init(|| match &self.payload {
-            Payload::Batch(batch) => encode(batch, self.number),
+            Payload::Batch(batch) => encode(batch, self.kind, self.number),
             Payload::Empty => vec![0; HEADER],
             Payload::Bytes { bytes, .. } => bytes.to_vec(),
         })
     }
 }
 
-fn encode(batch: &RecordBatch, number: u64) -> Vec<u8> {
+fn encode(batch: &RecordBatch, kind: usize, number: u64) -> Vec<u8> {
     let (_, encoded) = IpcDataGenerator::default()
         .encode(
             batch,
@@ -102,6 +113,7 @@ fn encode(batch: &RecordBatch, number: u64) -> Vec<u8> {
     let total = (HEADER + padded + body.len()).next_multiple_of(WORD);
     let mut bytes = Vec::with_capacity(total);
     bytes.extend_from_slice(&(batch.num_rows() as u64).to_le_bytes());
+    bytes.extend_from_slice(&(kind as u64).to_le_bytes());
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&metadata);
@@ -120,7 +132,7 @@ fn word(bytes: &[u8], index: usize) -> u64 {
 
 fn decode(bytes: &[u8], schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let malformed = |what: &str| ArrowError::IpcError(format!("rows from another worker: {what}"));
-    let metadata_len = word(bytes, 2) as usize;
+    let metadata_len = word(bytes, 3) as usize;
     if metadata_len == 0 {
         return Ok(RecordBatch::new_empty(schema.clone()));
     }
@@ -150,8 +162,8 @@ impl timely::Accountable for Rows {
 
 impl ContainerBytes for Rows {
     fn from_bytes(bytes: Bytes) -> Self {
-        let (rows, number) = (word(&bytes, 0), word(&bytes, 1));
-        Rows { payload: Payload::Bytes { rows, bytes }, number, encoded: OnceCell::new() }
+        let (rows, kind, number) = (word(&bytes, 0), word(&bytes, 1) as usize, word(&bytes, 2));
+        Rows { payload: Payload::Bytes { rows, bytes }, kind, number, encoded: OnceCell::new() }
     }
 
     fn length_in_bytes(&self) -> usize {
@@ -193,9 +205,9 @@ mod tests {
     #[test]
     fn a_batch_and_its_slice_survive_the_wire() {
         for batch in [batch(), batch().slice(1, 2), batch().slice(2, 0)] {
-            let mut there = over_the_wire(&Rows::numbered(batch.clone(), 7));
+            let mut there = over_the_wire(&Rows { kind: 3, ..Rows::numbered(batch.clone(), 7) });
             assert_eq!(there.record_count(), batch.num_rows() as i64);
-            assert_eq!(there.number(), 7);
+            assert_eq!((there.kind(), there.number()), (3, 7));
             let back = there.take(&batch.schema()).unwrap();
             assert_eq!(format!("{back:?}"), format!("{batch:?}"));
         }

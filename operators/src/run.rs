@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::accounting::Counters;
 use crate::clock::Clock;
+use crate::durable::DurableEpochs;
 use crate::failure::Failure;
 use crate::fault::Faults;
 use crate::holding::Holding;
@@ -17,6 +18,8 @@ pub struct Run {
     pub clock: Arc<dyn Clock>,
     /// Of a live run; nobody asks a replay.
     pub settled: Settled,
+    /// Of a live run, too.
+    pub durable: DurableEpochs,
     pub holding: Holding,
 }
 
@@ -28,6 +31,7 @@ impl Run {
             faults: Faults::default(),
             clock,
             settled: Settled::default(),
+            durable: DurableEpochs::default(),
             holding: Holding::default(),
         }
     }

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
+use crate::accounting::BatchGauge;
 use crate::alert::AlertRules;
 use crate::batch_probe::{BatchDependence, doubled};
+use crate::core::ROWS_PER_STEP;
+use crate::core::finish::{Out, Work};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part, halves};
@@ -23,13 +21,10 @@ use crate::model_input::ModelInput;
 use crate::not_finite;
 use crate::partition_names::PartitionNames;
 use crate::prediction::{self, PredictionFormat, ScoredColumns};
-use crate::rows::Rows;
 use crate::run::Run;
+use crate::sinks::Output;
 use crate::warm_up::WarmUp;
 use crate::watched::Watched;
-
-/// Rows scored before the operator lets others run, unless one micro-batch has more.
-const ROWS_PER_ACTIVATION: usize = 8_192;
 
 /// What a worker needs to score enriched rows.
 pub struct Scoring {
@@ -48,119 +43,95 @@ pub struct Scoring {
     pub run: Run,
 }
 
-pub struct Scored<'scope> {
-    pub predictions: Stream<'scope, u64, Rows>,
-    /// Rows of [`Watched::schema`].
-    pub watched: Stream<'scope, u64, Rows>,
-    /// Rows of [`crate::alert::SCHEMA`].
-    pub alerts: Stream<'scope, u64, Rows>,
-    pub dead_letters: Stream<'scope, u64, Rows>,
-}
-
-/// Scores enriched rows at their home.
-pub fn score<'scope>(
-    rows: Stream<'scope, u64, Rows>,
-    scoring: Scoring,
-    watched: Watched,
-) -> Scored<'scope> {
-    let worker = rows.scope().index();
-    let mut builder = OperatorBuilder::new("Score".to_owned(), rows.scope());
-    let activator = rows.scope().activator_for(builder.operator_info().address);
-    let mut input = builder.new_input(rows, Pipeline);
-    let (predictions_out, predictions) = builder.new_output();
-    let (watched_out, watched_rows) = builder.new_output();
-    let (dead_out, dead_letters) = builder.new_output();
-    let (alerts_out, alerts) = builder.new_output();
-    type Out = CapacityContainerBuilder<Rows>;
-    let mut predictions_out = OutputBuilder::<_, Out>::from(predictions_out);
-    let mut watched_out = OutputBuilder::<_, Out>::from(watched_out);
-    let mut dead_out = OutputBuilder::<_, Out>::from(dead_out);
-    let mut alerts_out = OutputBuilder::<_, Out>::from(alerts_out);
-
-    builder.build(move |_capabilities| {
-        let Run { counters, failure, clock, .. } = scoring.run.clone();
-        let mut batcher = MicroBatcher::<Capabilities>::new(scoring.bounds);
-        let mut scorer = Scorer { scoring, worker, letters: Vec::new() };
-        move |_frontiers| {
-            // 1. Take what has come; rows whose features are incomplete go no further.
-            let mut received = false;
-            input.for_each(|capability, container| {
-                received = true;
-                let ports = [0, 1, 2, 3].map(|port| capability.retain_least(port));
-                let [Some(a), Some(b), Some(c), Some(d)] = ports else { return };
-                let batch = container.take(&scorer.scoring.enriched);
-                let valid = batch.and_then(|batch| scorer.validate(batch));
-                let Some((batch, letters)) = failure.check(valid) else { return };
-                scorer.letters.extend(letters.map(|letters| (c.clone(), letters)));
-                counters.rows_held(batch.num_rows() as i64);
-                batcher.push([a, b, c, d], batch, clock.now());
-            });
-            // 2. Score full batches; the rest once nothing else has come since the last time.
-            let mut groups: Vec<Group> = Vec::new();
-            let mut budget = ROWS_PER_ACTIVATION.max(scorer.scoring.bounds.max_rows);
-            while budget > 0 && !failure.is_set() {
-                let now = clock.now();
-                let wait = batcher.oldest_wait(now);
-                let Some(parts) = batcher.next(!received, now) else { break };
-                let rows = parts.iter().map(|part| part.rows).sum::<usize>();
-                budget = budget.saturating_sub(rows);
-                counters.rows_held(-(rows as i64));
-                scorer.score(parts, wait, &mut groups);
-            }
-            // 3. Send what was scored, a batch for each that came in.
-            let mut predictions_out = predictions_out.activate();
-            let mut watched_out = watched_out.activate();
-            for (part, columns) in groups {
-                let [first, second, third, last] = &part.tag;
-                let finite = scorer.refuse_not_finite(part.slice(), columns, third);
-                let Some((events, columns)) = failure.check(finite) else { break };
-                if events.num_rows() == 0 {
-                    continue;
-                }
-                let results = scorer.results(&events, columns, &watched);
-                if let Some((prediction, seen)) = failure.check(results) {
-                    let raised = scorer.alerts(&prediction, &seen);
-                    if let Some(raised) = failure.check(raised).flatten() {
-                        scorer.scoring.run.settled.hold_rows(&raised);
-                        alerts_out.activate().session(last).give_container(&mut Rows::new(raised));
-                    }
-                    predictions_out.session(first).give_container(&mut Rows::new(prediction));
-                    watched_out.session(second).give_container(&mut Rows::new(seen));
-                }
-            }
-            for (capability, letters) in scorer.letters.drain(..) {
-                dead_out.activate().session(&capability).give_container(&mut Rows::new(letters));
-            }
-            // 4. Come back for the rest, once the others have had their turn.
-            if batcher.rows() > 0 {
-                activator.activate();
-            }
-        }
-    });
-    Scored { predictions, watched: watched_rows, alerts, dead_letters }
-}
-
-type Capabilities = [Capability<u64>; 4];
-type Group = (Part<Capabilities>, ScoredColumns);
+type Group = (Part<u64>, ScoredColumns);
 
 /// The model and what goes on around one run of it.
-struct Scorer {
+pub struct Scorer {
     scoring: Scoring,
+    watched: Watched,
     worker: usize,
-    /// Dead letters of rows that the model refused, with the capability they leave under.
-    letters: Vec<(Capability<u64>, RecordBatch)>,
+    /// Tags are epochs.
+    batcher: MicroBatcher<u64>,
+    /// The model's inputs: their positions in enriched rows, and their schema.
+    columns: Vec<usize>,
+    features: SchemaRef,
+    /// Where the model requires a value.
+    required: Vec<ModelInput>,
+    gauge: BatchGauge,
+}
+
+impl Work for Scorer {
+    fn take(
+        &mut self,
+        epoch: u64,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let (rows, letters) = self.validate(rows)?;
+        out.extend(letters.map(|rows| Out { epoch, output: Output::DeadLetters, rows }));
+        let Run { counters, clock, .. } = &self.scoring.run;
+        counters.rows_held(rows.num_rows() as i64);
+        self.batcher.push(epoch, rows, clock.now());
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        idle: bool,
+        out: &mut Vec<Out>,
+        watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut budget = ROWS_PER_STEP.max(self.scoring.bounds.max_rows);
+        while budget > 0 {
+            let now = self.scoring.run.clock.now();
+            let wait = self.batcher.oldest_wait(now);
+            let Some(parts) = self.batcher.next(idle, now) else { break };
+            let rows = parts.iter().map(|part| part.rows).sum::<usize>();
+            budget = budget.saturating_sub(rows);
+            self.scoring.run.counters.rows_held(-(rows as i64));
+            self.score(parts, wait, &mut groups, out)?;
+        }
+        // A batch of results for each that came in.
+        for (part, columns) in groups {
+            let (events, columns) = self.refuse_not_finite(&part, columns, out)?;
+            if events.num_rows() > 0 {
+                self.results(part.tag, &events, columns, out, watched)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn waits_for(&self) -> Option<u64> {
+        self.batcher.tags().min().copied()
+    }
 }
 
 impl Scorer {
+    pub fn new(scoring: Scoring, watched: Watched, worker: usize) -> Self {
+        let required = scoring.inputs.iter().filter(|input| !input.allow_null).cloned();
+        let columns: Vec<usize> = scoring.inputs.iter().map(|input| input.column).collect();
+        let fields = columns.iter().map(|&at| scoring.enriched.fields()[at].clone());
+        Scorer {
+            batcher: MicroBatcher::new(scoring.bounds),
+            features: Arc::new(Schema::new(fields.collect::<Fields>())),
+            columns,
+            required: required.collect(),
+            gauge: scoring.run.counters.batch_gauge(worker),
+            scoring,
+            watched,
+            worker,
+        }
+    }
+
     /// The rows that can be scored, and dead letters for those that lack a feature.
     fn validate(
         &self,
         batch: RecordBatch,
     ) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
         let batch = self.scoring.warm_up.without(batch, &self.scoring.layout)?;
-        let required = self.scoring.inputs.iter().filter(|input| !input.allow_null);
-        let lacking: Vec<&ModelInput> =
-            required.filter(|input| batch.column(input.column).null_count() > 0).collect();
+        let has_null = |input: &&ModelInput| batch.column(input.column).null_count() > 0;
+        let lacking: Vec<&ModelInput> = self.required.iter().filter(has_null).collect();
         if lacking.is_empty() {
             return Ok((batch, None));
         }
@@ -180,19 +151,21 @@ impl Scorer {
 
     /// Scores one micro-batch and adds each part's columns to its group. A batch that the model
     /// refuses is halved until only rows that it refuses alone are left: they become dead letters.
-    fn score(&mut self, parts: Vec<Part<Capabilities>>, wait: Duration, groups: &mut Vec<Group>) {
-        let slices: Vec<RecordBatch> = parts.iter().map(Part::slice).collect();
-        let features = match self.features(&slices) {
-            Ok(features) => features,
-            Err(error) => return self.scoring.run.failure.report(error),
-        };
+    fn score(
+        &mut self,
+        parts: Vec<Part<u64>>,
+        wait: Duration,
+        groups: &mut Vec<Group>,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let features = self.features(&parts)?;
         let started = self.scoring.run.clock.now();
         let scores = self.run(&features);
         let took = self.scoring.run.clock.now().saturating_sub(started);
         let rows = features.num_rows();
         match scores {
             Ok(scores) => {
-                self.scoring.run.counters.batch_scored(self.worker, rows, wait, took);
+                self.gauge.scored(rows, wait, took);
                 let mut first = 0;
                 for part in parts {
                     let last = first + part.rows;
@@ -202,24 +175,22 @@ impl Scorer {
             }
             Err(_) if rows > 1 => {
                 let (first, second) = halves(parts);
-                self.score(first, wait, groups);
-                self.score(second, wait, groups);
+                self.score(first, wait, groups, out)?;
+                self.score(second, wait, groups, out)?;
             }
-            Err(error) => self.refuse(&parts[0], &slices[0], &error),
+            Err(error) => out.push(self.refuse(&parts[0], &error)?),
         }
+        Ok(())
     }
 
-    /// The model's inputs of the slices, as one batch.
-    fn features(&self, slices: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
-        let columns: Vec<usize> = self.scoring.inputs.iter().map(|input| input.column).collect();
-        match slices {
-            [one] => one.project(&columns),
+    /// The model's inputs of the rows, as one batch.
+    fn features(&self, parts: &[Part<u64>]) -> Result<RecordBatch, ArrowError> {
+        let of_part = |part: &Part<u64>| part.project(&self.columns, &self.features);
+        match parts {
+            [one] => of_part(one),
             many => {
-                let projected =
-                    many.iter()
-                        .map(|slice| slice.project(&columns))
-                        .collect::<Result<Vec<_>, _>>()?;
-                concat_batches(&projected[0].schema(), &projected)
+                let projected = many.iter().map(of_part).collect::<Result<Vec<_>, _>>()?;
+                concat_batches(&self.features, &projected)
             }
         }
     }
@@ -235,7 +206,7 @@ impl Scorer {
     fn add(
         &self,
         groups: &mut Vec<Group>,
-        part: Part<Capabilities>,
+        part: Part<u64>,
         scores: &Scores,
         rows: std::ops::Range<usize>,
         batch_rows: usize,
@@ -259,22 +230,22 @@ impl Scorer {
         columns.run_inference_ms.extend(std::iter::repeat_n(took.as_secs_f32() * 1e3, added));
     }
 
-    fn refuse(&mut self, part: &Part<Capabilities>, slice: &RecordBatch, error: &ModelError) {
+    /// The dead letter of a row that the model refuses alone.
+    fn refuse(&self, part: &Part<u64>, error: &ModelError) -> Result<Out, ArrowError> {
         let mut letters = DeadLetters::new(self.scoring.partition_names.clone());
         let detail = error.to_string();
-        let row = letters.row(Reason::ScoringFailed, &detail, slice, &self.scoring.layout, 0);
-        if self.scoring.run.failure.check(row).is_some() {
-            self.letters.push((part.tag[2].clone(), letters.finish()));
-        }
+        letters.row(Reason::ScoringFailed, &detail, &part.slice(), &self.scoring.layout, 0)?;
+        Ok(Out { epoch: part.tag, output: Output::DeadLetters, rows: letters.finish() })
     }
 
     /// The rows whose prediction is one; the others become dead letters.
     fn refuse_not_finite(
-        &mut self,
-        events: RecordBatch,
+        &self,
+        part: &Part<u64>,
         columns: ScoredColumns,
-        capability: &Capability<u64>,
+        out: &mut Vec<Out>,
     ) -> Result<(RecordBatch, ScoredColumns), ArrowError> {
+        let events = part.slice();
         let Some(finite) = columns.finite_rows() else { return Ok((events, columns)) };
         let mut letters = DeadLetters::new(self.scoring.partition_names.clone());
         for row in (0..events.num_rows()).filter(|&row| !finite.value(row)) {
@@ -282,30 +253,30 @@ impl Scorer {
                 not_finite::detail(columns.vector(row), &events, &self.scoring.inputs, row);
             letters.row(Reason::ScoringFailed, &detail, &events, &self.scoring.layout, row)?;
         }
-        self.letters.push((capability.clone(), letters.finish()));
+        let rows = letters.finish();
+        out.push(Out { epoch: part.tag, output: Output::DeadLetters, rows });
         Ok((filter_record_batch(&events, &finite)?, columns.filtered(&finite)))
     }
 
-    fn alerts(
-        &self,
-        predictions: &RecordBatch,
-        watched: &RecordBatch,
-    ) -> Result<Option<RecordBatch>, ArrowError> {
-        let rules = self.scoring.alerts.as_ref();
-        rules.map_or(Ok(None), |rules| rules.of_rows(predictions, watched))
-    }
-
-    /// Predictions, and what drift watches, of rows that were scored.
+    /// Predictions of rows that were scored, alerts of them, and what drift watches.
     fn results(
         &mut self,
+        epoch: u64,
         events: &RecordBatch,
         columns: ScoredColumns,
-        watched: &Watched,
-    ) -> Result<(RecordBatch, RecordBatch), ArrowError> {
-        let task = self.scoring.model.task();
-        let prediction = self.scoring.format.batch(events, columns, task, self.worker as u32)?;
-        let scores = prediction.column(prediction::SCORE);
-        let watched = watched.batch(events, &self.scoring.layout, scores)?;
-        Ok((prediction, watched))
+        out: &mut Vec<Out>,
+        watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        let Scoring { format, model, layout, alerts, run, .. } = &mut self.scoring;
+        let rows = format.batch(events, columns, model.task(), self.worker as u32)?;
+        let seen = self.watched.batch(events, layout, rows.column(prediction::SCORE))?;
+        let raised = alerts.as_ref().map(|rules| rules.of_rows(&rows, &seen));
+        if let Some(rows) = raised.transpose()?.flatten() {
+            run.settled.hold_rows(&rows);
+            out.push(Out { epoch, output: Output::Alerts, rows });
+        }
+        out.push(Out { epoch, output: Output::Predictions, rows });
+        watched.push((epoch, seen));
+        Ok(())
     }
 }

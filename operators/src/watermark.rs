@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use epochs::{BatchesByEpoch, CompleteEpochs, Progress};
+pub use epochs::{EpochClock, Progress, Tick};
 
 /// The stream of the events; as-of table `t` of a job is stream `t + 1`.
 pub const EVENTS: usize = 0;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use arrow::compute::concat_batches;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 use super::requests::Requests;
 use crate::sources::own::{EventSource, Next};
@@ -33,6 +33,10 @@ impl EventSource for Batcher {
             Some([one]) => Next::Events(one.clone()),
             Some(several) => Next::Events(concat_batches(several[0].schema_ref(), several)?),
         })
+    }
+
+    fn wakes(&self) -> bool {
+        true
     }
 
     fn wake_with(&mut self, wake: Wake) {

@@ -10,9 +10,9 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use driftline_operators::dead_letter::{self, Reason};
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::ingest::Wake;
-use driftline_operators::layout::{OFFSET, published};
+use driftline_operators::layout::{OFFSET, Published};
+use driftline_operators::sinks::{Sink, SinkError};
+use driftline_operators::wake::Wake;
 
 use super::PredictError;
 use crate::sinks::failed;
@@ -23,6 +23,8 @@ pub struct Requests {
     /// Rows that may wait for the source, but for a single request of more.
     rows_waiting_max: u64,
     state: Mutex<State>,
+    /// Of predictions and of dead letters.
+    published: [Mutex<Published>; 2],
 }
 
 #[derive(Default)]
@@ -61,7 +63,7 @@ enum Kind {
 
 impl Requests {
     pub fn new(rows_waiting_max: u64) -> Self {
-        Requests { rows_waiting_max, state: Mutex::default() }
+        Requests { rows_waiting_max, state: Mutex::default(), published: Default::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -217,7 +219,11 @@ impl Request {
         let schema = self.requests.prediction_schema();
         let predictions = in_order(&self.predictions, schema, OFFSET)?;
         let letters = in_order(&self.dead_letters, dead_letter::SCHEMA.clone(), "offset")?;
-        Ok((published(&predictions), published(&letters)))
+        let published = |kind: Kind, rows: &RecordBatch| {
+            let published = &self.requests.published[kind as usize];
+            published.lock().unwrap_or_else(PoisonError::into_inner).of(rows)
+        };
+        Ok((published(Kind::Prediction, &predictions), published(Kind::DeadLetter, &letters)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use driftline_jobs::baseline::{BaselineSinks, baseline};
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use super::baseline_file::{BaselineFile, Collected, counting};

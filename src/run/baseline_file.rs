@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::drift::baseline::{Baseline, ReferenceKind, schema, to_batch};
 use driftline_operators::drift::thinning::seed_of;
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::prepare::read_parquet;
 use super::scoring::digest;

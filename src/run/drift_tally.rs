@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use driftline_operators::accounting::LateForDrift;
-use driftline_operators::deliver::Sink;
 use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::sinks::Sink;
 
 use super::drift_columns::{self, ColumnTally};
 use super::drift_verdicts::{Drifted, Verdicts};

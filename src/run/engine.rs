@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use driftline_operators::clock::Clock;
 use driftline_operators::features::refusals::Refused;
 use driftline_operators::guarded::panic_text;

@@ -5,20 +5,19 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
-use driftline_jobs::enriched::Events;
 use driftline_jobs::export::{Outputs, export};
+use driftline_jobs::graph::Events;
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Sink, SinkError};
 use driftline_operators::export::ExportFormat;
-use driftline_operators::failure::Failure;
+use driftline_operators::sinks::{Sink, SinkError};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use super::engine::{Ended, Engine};
+use super::engine::Engine;
 use super::options::{ExportForm, RunOptions};
 use super::outputs::{Sinks, Target, file_metadata};
 use super::prepare::Prepared;
 use super::summary::Summary;
-use super::{Interrupted, ReaderLeft, check_end, publish, range};
+use super::{check_end, check_reader, publish, range, watch};
 use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::csv::CsvSink;
@@ -33,7 +32,7 @@ use crate::sinks::text_file::TextFile;
 /// it is `-`, to standard output.
 ///
 /// # Errors
-/// As [`replay`](super::replay()); [`ReaderLeft`] where nobody reads standard output any more.
+/// As [`replay`](super::replay()); [`ReaderLeft`](super::ReaderLeft) where nobody reads standard output any more.
 pub fn export_features(job: &Arc<Job>, options: &RunOptions, out: &Path) -> Result<Summary> {
     let Targets { features, dead_letters, reader } = Targets::new(options, out)?;
     let prepared = Arc::new(Prepared::new(job, options)?);
@@ -58,12 +57,9 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, out: &Path) -> Resu
             Ok(())
         }
     };
-    if let Some(reader) = &reader {
-        let failure: Failure = engine.run.failure.clone();
-        reader.watch(move || failure.report(ReaderLeft));
-    }
+    watch(reader.as_ref(), &engine.run.failure);
     let ended = engine.start(build)?;
-    reader.as_ref().map_or(Ok(()), |reader| check_reader(reader, &ended))?;
+    check_reader(reader.as_ref(), &ended)?;
     check_end(&engine.run.counters, &ended)?;
     range::check_read(engine.prepared(), options, &engine.run.counters)?;
     publish(&publication)?;
@@ -144,17 +140,6 @@ fn to_nowhere() -> SinkFactory {
 
 fn nowhere() -> Result<Box<dyn Sink>, SinkError> {
     Ok(Box::new(FunctionSink::new("nowhere", |_| Ok(()))))
-}
-
-/// Whether standard output was read to the end.
-fn check_reader(reader: &Reader, ended: &Ended) -> Result<()> {
-    match ended.failure {
-        Some(_) if reader.has_left() => bail!(ReaderLeft),
-        None if ended.interrupted => {
-            bail!(Interrupted("standard output may have been given a part of the rows"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// `folder` with `ending` behind its name: beside it, so that readers of the folder do not see it.

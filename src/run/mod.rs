@@ -32,8 +32,10 @@ pub use replay::replay;
 
 use anyhow::{Context, Result, bail};
 use driftline_operators::accounting::Counters;
+use driftline_operators::failure::Failure;
 
 use crate::sinks::folder::Publication;
+use crate::sinks::standard_output::Reader;
 use engine::Ended;
 
 /// A signal has ended the run.
@@ -48,6 +50,25 @@ pub struct ReaderLeft;
 
 fn publish(publication: &Publication) -> Result<()> {
     publication.publish().context("the results are complete but could not be put in place")
+}
+
+/// Ends the run as soon as the reader of standard output, if there is one, has left.
+fn watch(reader: Option<&Reader>, failure: &Failure) {
+    if let Some(reader) = reader {
+        let failure = failure.clone();
+        reader.watch(move || failure.report(ReaderLeft));
+    }
+}
+
+/// Whether standard output was read to the end, if anybody reads it.
+fn check_reader(reader: Option<&Reader>, ended: &Ended) -> Result<()> {
+    match (reader, &ended.failure) {
+        (Some(reader), Some(_)) if reader.has_left() => bail!(ReaderLeft),
+        (Some(_), None) if ended.interrupted => {
+            bail!(Interrupted("standard output may have been given a part of the rows"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the run came to its end, and every record is accounted for.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::Sink;
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::settled::Settled;
+use driftline_operators::sinks::Sink;
 
 use super::options::RunOptions;
 use super::prepare::Prepared;
@@ -25,12 +25,15 @@ use crate::sinks::kafka::{KafkaSink, Messages};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
 use crate::sinks::rolling::RollingParquet;
+use crate::sinks::standard_output::Reader;
+use crate::sinks::text_file::TextFile;
 
 /// Where one of the outputs goes.
 #[derive(Clone)]
 pub enum Target {
     Files(Output),
-    StandardOutput,
+    /// Of whoever reads it.
+    StandardOutput(Reader),
     StandardError,
     Own(SinkFactory),
     Topic(String),
@@ -63,13 +66,24 @@ impl Targets {
         let or = |own: Option<SinkFactory>, otherwise| own.map_or(otherwise, Target::Own);
         let otherwise = |output, stream| if piped { stream } else { Target::Files(output) };
         Targets {
-            predictions: or(predictions, otherwise(files.predictions, Target::StandardOutput)),
+            predictions: or(
+                predictions,
+                otherwise(files.predictions, Target::StandardOutput(Reader::default())),
+            ),
             dead_letters: or(dead_letters, otherwise(files.dead_letters, Target::StandardError)),
             drift: match drift {
                 _ if options.without_drift => None,
                 Some(own) => Some(Target::Own(own)),
                 None => (!piped).then_some(Target::Files(files.drift)),
             },
+        }
+    }
+
+    /// Whoever reads standard output, if predictions go there.
+    pub fn reader(&self) -> Option<&Reader> {
+        match &self.predictions {
+            Target::StandardOutput(reader) => Some(reader),
+            _ => None,
         }
     }
 
@@ -106,7 +120,10 @@ impl Sinks {
     ) -> Result<Box<dyn Sink>> {
         let output = match target {
             Target::Files(output) => output,
-            Target::StandardOutput => return Ok(Box::new(JsonLinesSink::standard_output())),
+            Target::StandardOutput(reader) => {
+                let file = TextFile::standard_output(reader, None)?;
+                return Ok(Box::new(JsonLinesSink::to(file)));
+            }
             Target::StandardError => return Ok(Box::new(JsonLinesSink::standard_error())),
             Target::Own(make) => return Ok(make(worker, &schema)?),
             Target::Topic(topic) => bail!("only a live run writes to topics, such as {topic}"),

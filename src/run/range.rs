@@ -26,7 +26,7 @@ pub fn check_known(prepared: &Prepared, options: &RunOptions) -> Result<()> {
 /// If none was in the range.
 pub fn check_read(prepared: &Prepared, options: &RunOptions, counters: &Counters) -> Result<()> {
     if is_bounded(options) && counters.account().read == 0 {
-        let read = counters.event_times().map(|(first, last)| Span { first, last });
+        let read = counters.event_times();
         let known = prepared.inputs.known_times();
         return none_there(prepared, options, read.into_iter().chain(known).reduce(Span::and));
     }

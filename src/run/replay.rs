@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::dead_letter;
 use driftline_operators::drift::snapshot;
@@ -18,14 +18,15 @@ use super::outputs::{Sinks, Targets, file_metadata};
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
-use super::{check_end, publish, range};
+use super::{check_end, check_reader, publish, range, watch};
 use crate::config::Job;
 use crate::sinks::folder::Publication;
 
 /// Runs the job over its events: predictions, drift and dead letters.
 ///
 /// # Errors
-/// Whatever ends the run before all of its output is durable and accounted for.
+/// Whatever ends the run before all of its output is durable and accounted for;
+/// [`ReaderLeft`](super::ReaderLeft) where nobody reads standard output any more.
 pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
@@ -69,7 +70,9 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
             Ok(())
         }
     };
+    watch(targets.reader(), &engine.run.failure);
     let ended = engine.start(build)?;
+    check_reader(targets.reader(), &ended)?;
     check_end(&engine.run.counters, &ended)?;
     range::check_read(engine.prepared(), options, &engine.run.counters)?;
     if let Some(drift) = &drift {

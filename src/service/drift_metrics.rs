@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMillisecondType};
 use driftline_operators::alert::Kind;
-use driftline_operators::deliver::Sink;
 use driftline_operators::model::ModelIdentity;
+use driftline_operators::sinks::Sink;
 use prometheus::proto::MetricType;
 
 use super::metrics::{Family, Labels};
@@ -212,7 +212,7 @@ mod tests {
     use arrow::array::{
         ArrayRef, BooleanArray, Float64Array, Int32Array, StringArray, TimestampMillisecondArray,
     };
-    use driftline_operators::deliver::SinkError;
+    use driftline_operators::sinks::SinkError;
 
     use super::*;
 

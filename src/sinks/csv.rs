@@ -7,15 +7,18 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::layout::{published, published_schema};
+use driftline_operators::layout::{Published, published_schema};
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::text_file::TextFile;
 use crate::config::job::Compression;
 
 /// Writes a header, and a record a row: null as nothing, an empty text as `""`, lists as JSON, bytes in
 /// hexadecimal, times as RFC 3339, and numbers in as few digits as tell them from all others.
-pub struct CsvSink(TextFile);
+pub struct CsvSink {
+    file: TextFile,
+    published: Published,
+}
 
 impl CsvSink {
     /// # Errors
@@ -39,22 +42,23 @@ impl CsvSink {
         }
         header.push('\n');
         file.write(header.as_bytes(), 0)?;
-        Ok(CsvSink(file))
+        Ok(CsvSink { file, published: Published::default() })
     }
 }
 
 impl Sink for CsvSink {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
-        let records = to_records(&published(batch)).map_err(|error| self.0.error(error))?;
-        self.0.write(records.as_bytes(), batch.num_rows() as u64)
+        let records =
+            to_records(&self.published.of(batch)).map_err(|error| self.file.error(error))?;
+        self.file.write(records.as_bytes(), batch.num_rows() as u64)
     }
 
     fn durable_rows(&mut self) -> u64 {
-        self.0.durable_rows()
+        self.file.durable_rows()
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        self.0.finish()
+        self.file.finish()
     }
 }
 

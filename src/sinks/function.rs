@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::layout::published;
+use driftline_operators::layout::Published;
+use driftline_operators::sinks::{Sink, SinkError};
 
 use super::failed;
 
@@ -13,6 +13,7 @@ use super::failed;
 pub struct FunctionSink<F> {
     name: String,
     function: F,
+    published: Published,
     durable: u64,
 }
 
@@ -22,7 +23,7 @@ where
 {
     /// `name` is what error messages call the sink.
     pub fn new(name: impl Into<String>, function: F) -> Self {
-        FunctionSink { name: name.into(), function, durable: 0 }
+        FunctionSink { name: name.into(), function, published: Published::default(), durable: 0 }
     }
 }
 
@@ -31,7 +32,7 @@ where
     F: FnMut(RecordBatch) -> Result<(), Box<dyn Error + Send + Sync>>,
 {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
-        (self.function)(published(batch)).map_err(|error| failed(&self.name, error))?;
+        (self.function)(self.published.of(batch)).map_err(|error| failed(&self.name, error))?;
         self.durable += batch.num_rows() as u64;
         Ok(())
     }

@@ -12,7 +12,9 @@ pub mod rolling;
 pub mod standard_output;
 pub mod text_file;
 
-pub use driftline_operators::deliver::SinkError;
+pub use driftline_operators::sinks::SinkError;
+
+use crate::text::without_prefixes;
 
 pub(crate) fn failed(output: impl std::fmt::Display, error: impl std::fmt::Display) -> SinkError {
     let message = without_prefixes(&error.to_string());
@@ -25,26 +27,6 @@ pub(crate) fn failed(output: impl std::fmt::Display, error: impl std::fmt::Displ
     // Standard output may have been given rows.
     let left = if output == temporary { "" } else { "; nothing was written" };
     SinkError { output, message: format!("{message}{what_to_do}{left}") }
-}
-
-/// What the layers of the Parquet reader and writer put before a message, and what says nothing.
-const PREFIXES: &[&str] = &[
-    "External: ",
-    "Parquet argument error: ",
-    "Parquet error: ",
-    "Arrow: ",
-    "EOF: ",
-    "General: ",
-    "Schema error: ",
-];
-
-/// A message of the Parquet reader or writer without the names of its layers.
-pub(crate) fn without_prefixes(message: &str) -> String {
-    let mut rest = message;
-    while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
-        rest = shorter;
-    }
-    rest.to_owned()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A sink that somebody listens to.
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::ingest::Wake;
 use driftline_operators::reasons::Reasons;
+use driftline_operators::sinks::{Sink, SinkError};
+use driftline_operators::wake::Wake;
 
 /// Hears of what a sink is given.
 pub trait Listener {

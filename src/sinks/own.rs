@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 
 /// Makes the sink of a worker on its thread, given its number and the schema of the batches; see
 /// [`Sink::write`] on which of their columns are for publication.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::layout::{published, published_schema};
+use driftline_operators::layout::{Published, published_schema};
+use driftline_operators::sinks::{Sink, SinkError};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -22,6 +22,7 @@ const GROUP_ROWS_MAX: usize = 131_072;
 pub struct ParquetSink {
     path: PathBuf,
     writer: Option<ArrowWriter<File>>,
+    published: Published,
     written: u64,
     durable: u64,
 }
@@ -56,7 +57,13 @@ impl ParquetSink {
         let writer =
             ArrowWriter::try_new(file, published_schema(&schema), Some(properties.build()));
         let writer = writer.map_err(|e| error(&e))?;
-        Ok(ParquetSink { path, writer: Some(writer), written: 0, durable: 0 })
+        Ok(ParquetSink {
+            path,
+            writer: Some(writer),
+            published: Published::default(),
+            written: 0,
+            durable: 0,
+        })
     }
 
     fn error(&self, error: impl std::fmt::Display) -> SinkError {
@@ -69,7 +76,7 @@ impl Sink for ParquetSink {
         let Some(writer) = self.writer.as_mut() else {
             return Err(self.error("the file is finished already"));
         };
-        let wrote = writer.write(&published(batch));
+        let wrote = writer.write(&self.published.of(batch));
         wrote.map_err(|error| self.error(error))?;
         self.written += batch.num_rows() as u64;
         Ok(())

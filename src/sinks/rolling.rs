@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::ingest::Wake;
+use driftline_operators::sinks::{Sink, SinkError};
+use driftline_operators::wake::Wake;
 
 use super::failed;
 use super::parquet::ParquetSink;

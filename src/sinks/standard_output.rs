@@ -49,6 +49,11 @@ impl Write for StandardOutput {
         self.0.noting(io::stdout().write(bytes))
     }
 
+    /// Nobody else of the process writes in between.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.noting(io::stdout().write_all(bytes))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.0.noting(io::stdout().flush())
     }

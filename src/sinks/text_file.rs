@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use driftline_operators::deliver::SinkError;
+use driftline_operators::sinks::SinkError;
 use flate2::write::GzEncoder;
 
 use super::failed;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use driftline_operators::chunk::Chunk;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 use super::SourceError;
 
@@ -24,6 +24,12 @@ pub trait Feed {
 
     /// `wake` has the stream asked again at once.
     fn wake_with(&mut self, _wake: Wake) {}
+
+    /// By when a stream that has offered nothing is to be asked again, though it wakes nobody: at once
+    /// where it does not wake for whatever comes.
+    fn due(&self, now: Instant) -> Instant {
+        now
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

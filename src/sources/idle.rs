@@ -36,6 +36,12 @@ impl Silence {
         becomes_idle
     }
 
+    /// When the partition becomes idle, if nothing comes by then.
+    pub fn due(&self) -> Option<Instant> {
+        let timeout = self.timeout.filter(|_| !self.idle)?;
+        self.since.checked_add(timeout)
+    }
+
     /// Nothing will come for all that is known. Whether the partition becomes idle with that; `true`
     /// once only.
     pub fn is_final(&mut self) -> bool {
@@ -53,8 +59,10 @@ mod tests {
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut silence = Silence::new(Some(Duration::from_millis(100)), start);
         assert!(!silence.goes_on(at(99)));
+        assert_eq!(silence.due(), Some(at(100)));
         assert!(silence.goes_on(at(100)));
         assert!(!silence.goes_on(at(500)));
+        assert_eq!(silence.due(), None);
         assert!(silence.broken(at(510)));
         assert!(!silence.broken(at(520)));
         assert!(!silence.goes_on(at(619)));
@@ -66,6 +74,7 @@ mod tests {
         let start = Instant::now();
         let mut silence = Silence::new(None, start);
         assert!(!silence.goes_on(start + Duration::from_secs(1_000_000)));
+        assert_eq!(silence.due(), None);
         assert!(silence.is_final() && !silence.is_final());
         assert!(!silence.goes_on(start + Duration::from_secs(2_000_000)));
         assert!(silence.broken(start) && !silence.broken(start));

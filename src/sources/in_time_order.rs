@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::error::ArrowError;
 use driftline_operators::fine_time::{FineTimes, fine_times};
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 use super::one_partition::{Came, Reader, Records};
 use super::sorted_rows::SortedRows;

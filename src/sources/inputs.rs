@@ -1,5 +1,6 @@
 //! All streams of a job: what they are, and each worker's share of them.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::watermark::{EVENTS, Span};
 use indexmap::IndexMap;
 
+use super::epochs::Epochs;
 use super::feed::Feed;
 use super::files;
 use super::json::JsonLines;
@@ -19,8 +21,9 @@ use super::json::feed::json_feed;
 use super::kafka::begin::Place;
 use super::kafka::joins::Joins;
 use super::kafka::live::Live;
+use super::kafka::reader::Client;
 use super::kafka::{self, KafkaStream};
-use super::merge::{Epochs, Join, LiveInput, Merge, MergedFeed, Progress};
+use super::merge::{Join, LiveInput, Merge, MergedFeed, Progress};
 use super::own::stream::OwnStream;
 use super::parquet::ParquetStream;
 use super::parquet::feed::ParquetFeed;
@@ -395,9 +398,9 @@ impl Inputs {
         Box::new(move |number, place| {
             let mine = number as usize % workers == worker;
             let Some(form) = form.as_ref().filter(|_| mine) else { return Ok(None) };
-            let client = Arc::new(topics.cluster.consumer(&topics.group)?);
+            let client = Rc::new(Client::new(topics.cluster.consumer(&topics.group)?));
             let feed = form.feed(place, number, &client, &topics.live, rows_max)?.joining();
-            kafka::assign(&client, std::iter::once(place))?;
+            kafka::assign(&client.consumer, std::iter::once(place))?;
             Ok(Some(MergedFeed { stream: EVENTS, feed: Box::new(feed), is_free: true }))
         })
     }
@@ -421,7 +424,7 @@ impl Inputs {
         if mine.is_empty() {
             return Ok(Vec::new());
         }
-        let client = Arc::new(topics.cluster.consumer(&topics.group)?);
+        let client = Rc::new(Client::new(topics.cluster.consumer(&topics.group)?));
         let feed = |(number, kafka, at): (u32, &KafkaStream, usize)| {
             let (place, stream) = (&kafka.places[at], kafka.partitions[at].stream);
             let feed =
@@ -430,7 +433,7 @@ impl Inputs {
         };
         // Queues first: what is fetched before its queue is split would go to the client's own.
         let feeds = mine.iter().copied().map(feed).collect::<Result<Vec<_>, _>>()?;
-        kafka::assign(&client, mine.iter().map(|(_, kafka, at)| &kafka.places[*at]))?;
+        kafka::assign(&client.consumer, mine.iter().map(|(_, kafka, at)| &kafka.places[*at]))?;
         Ok(feeds)
     }
 }

@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::{Duration, Instant};
 
-use driftline_operators::ingest::{Allowance, Polled, Source, Wake};
+use driftline_operators::ingest::{Allowance, Polled, Source};
+use driftline_operators::wake::Wake;
 use driftline_operators::watermark::EVENTS;
 
+use super::epochs::{Epochs, WorkerEpochs};
 use super::feed::{Feed, Offer, Taken};
 use super::kafka::begin::Place;
 use super::kafka::joins::Joins;
@@ -22,8 +22,10 @@ use super::kafka::live::Live;
 use super::{Partition, SourceError};
 use crate::interrupt::Interrupt;
 
-/// How long the dataflow leaves a source alone that has nothing yet.
+/// How long the dataflow leaves a source alone that has nothing yet, and does not tell when it has.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How long it does at most: stops, partitions that have come and doubts about brokers wake nobody.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// A stream, or a partition of one.
 pub struct MergedFeed {
@@ -32,21 +34,6 @@ pub struct MergedFeed {
     /// It is a partition of its own that can be read whenever it may: it is held back when it is ahead
     /// of the others of its stream.
     pub is_free: bool,
-}
-
-/// The epochs of a process: each chunk has one of its own, whichever worker reads it.
-#[derive(Clone, Default)]
-pub struct Epochs(Arc<AtomicU64>);
-
-impl Epochs {
-    /// The epoch of the next chunk, as far as it is known.
-    fn next(&self) -> u64 {
-        self.0.load(Acquire) + 1
-    }
-
-    fn take(&self) -> u64 {
-        self.0.fetch_add(1, AcqRel) + 1
-    }
 }
 
 /// What live input has that files have not.
@@ -114,7 +101,7 @@ pub struct Merge {
     feeds: Vec<MergedFeed>,
     /// By stream, of the partitions that this worker reads.
     progress: Vec<Progress>,
-    epochs: Epochs,
+    epochs: WorkerEpochs,
     highest_event: i64,
     /// Partitions without a row have nothing to wait for: the first chunk says so.
     without_rows: Vec<u32>,
@@ -140,7 +127,7 @@ impl Merge {
         Merge {
             feeds,
             progress,
-            epochs: Epochs::default(),
+            epochs: WorkerEpochs::new(Epochs::default()),
             highest_event: i64::MIN,
             without_rows,
             live: None,
@@ -158,6 +145,7 @@ impl Merge {
         epochs: Epochs,
         live: LiveInput,
     ) -> Self {
+        let epochs = WorkerEpochs::new(epochs);
         Merge { epochs, live: Some(live), ..Merge::new(feeds, progress, Vec::new()) }
     }
 
@@ -175,6 +163,7 @@ impl Merge {
     }
 
     fn end(&mut self) -> Polled {
+        self.epochs.tell();
         self.feeds.clear();
         self.has_ended = true;
         Polled::End
@@ -218,19 +207,39 @@ impl Merge {
         let loaded_by = *self.loaded_by.get_or_insert_with(|| self.epochs.next());
         allowance.complete_before < loaded_by
     }
+
+    /// How long nobody has to ask again: until something is due of partitions of which nothing has
+    /// come, if that is all there is, as those wake whoever asks.
+    fn wait(&self, offers: &[Offered], now: Instant) -> Duration {
+        self.epochs.tell();
+        let mut wait = SLEEP_MAX;
+        for (offered, merged) in offers.iter().zip(&self.feeds) {
+            wait = match offered.offer {
+                Offer::Nothing { .. } => {
+                    wait.min(merged.feed.due(now).saturating_duration_since(now))
+                }
+                Offer::End => wait,
+                // What it waits for tells nobody when it comes.
+                _ => POLL_INTERVAL,
+            };
+        }
+        if wait <= POLL_INTERVAL || !self.epochs.may_sleep() { POLL_INTERVAL } else { wait }
+    }
 }
 
 impl Source for Merge {
     fn next_epoch(&self) -> Option<u64> {
-        (!self.is_over()).then(|| self.epochs.next())
+        (!self.is_over()).then(|| self.epochs.stand())
     }
 
     fn wake_with(&mut self, wake: Wake) {
         self.feeds.iter_mut().for_each(|merged| merged.feed.wake_with(wake.clone()));
+        self.epochs.wake_with(wake.clone());
         self.wake = Some(wake);
     }
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
+        self.epochs.awake();
         if self.is_stopped() {
             return Ok(self.end());
         }
@@ -256,7 +265,7 @@ impl Source for Merge {
             Choice::Take(feed) => self.take(feed),
             Choice::Held(partition) => Ok(Polled::Held(partition)),
             Choice::End if !self.goes_on() => Ok(self.end()),
-            Choice::End | Choice::Wait => Ok(Polled::Wait(POLL_INTERVAL)),
+            Choice::End | Choice::Wait => Ok(Polled::Wait(self.wait(&offers, now))),
         }
     }
 }
@@ -329,12 +338,14 @@ fn choose(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
     use arrow::datatypes::Int64Type;
     use driftline_operators::chunk::Chunk;
 
     use super::*;
+    use crate::kafka::Health;
 
     fn rows(partition: u32, lowest: i64) -> Offer {
         Offer::Rows { partition, lowest }
@@ -419,13 +430,14 @@ mod tests {
     struct Scripted {
         partition: u32,
         times: std::collections::VecDeque<Option<i64>>,
+        due_in: Duration,
     }
 
     fn scripted(stream: usize, times: &[Option<i64>]) -> (MergedFeed, Progress) {
         let partition = Partition { stream, name: String::new(), floor: i64::MIN };
         let number = stream as u32;
         let times = times.iter().copied().collect();
-        let feed = Box::new(Scripted { partition: number, times });
+        let feed = Box::new(Scripted { partition: number, times, due_in: Duration::ZERO });
         let progress = Progress::new(std::iter::once((number, &partition)), 10);
         (MergedFeed { stream, feed, is_free: false }, progress)
     }
@@ -465,6 +477,83 @@ mod tests {
             };
             Ok(Taken { chunk, highest })
         }
+
+        fn due(&self, now: Instant) -> Instant {
+            now + self.due_in
+        }
+    }
+
+    /// A merge of live events of two partitions, of which nothing comes, or a row of the second.
+    fn idle(epochs: &Epochs, due_in: [Duration; 2], row: Option<i64>) -> (Merge, Arc<AtomicU64>) {
+        let feeds =
+            due_in.into_iter().zip([None, row]).enumerate().map(|(number, (due_in, row))| {
+                let times = row.map_or(vec![None; 100], |row| vec![Some(row)]).into();
+                let feed = Box::new(Scripted { partition: number as u32, times, due_in });
+                MergedFeed { stream: EVENTS, feed, is_free: true }
+            });
+        let live = LiveInput {
+            stop: Interrupt::default(),
+            live: Arc::new(Live::new(Arc::new(Health::new("b:1")), None, 2, 0)),
+            eager: vec![false],
+            joins: Joins::default(),
+            join: Box::new(|_, _| Ok(None)),
+        };
+        let progress = Progress::new(std::iter::empty(), 0);
+        let mut merge = Merge::live(feeds.collect(), vec![progress], epochs.clone(), live);
+        let woken = Arc::new(AtomicU64::new(0));
+        merge.wake_with(Arc::new({
+            let woken = woken.clone();
+            move || {
+                woken.fetch_add(1, Relaxed);
+            }
+        }));
+        (merge, woken)
+    }
+
+    fn waits(merge: &mut Merge) -> Duration {
+        merge.next_epoch();
+        match merge.poll(&Allowance::default()).unwrap() {
+            Polled::Wait(wait) => wait,
+            _ => Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn what_wakes_is_left_alone_until_something_is_due() {
+        let (ms, hour) = (Duration::from_millis, Duration::from_secs(3_600));
+        for (due_in, wait) in [
+            ([hour, hour], SLEEP_MAX),
+            ([hour, ms(40)], ms(40)),
+            ([ms(30), hour], ms(30)),
+            ([hour, ms(0)], POLL_INTERVAL),
+        ] {
+            let (mut merge, _) = idle(&Epochs::default(), due_in, None);
+            assert_eq!(waits(&mut merge), wait, "{due_in:?}");
+        }
+        // Rows that are there and may not be read yet become so without a word.
+        let (mut merge, _) = idle(&Epochs::default(), [hour, hour], Some(5));
+        merge.next_epoch();
+        let nothing = Allowance { only: Some(Vec::new()), ..Allowance::default() };
+        let polled = merge.poll(&nothing).unwrap();
+        assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
+    }
+
+    #[test]
+    fn an_epoch_that_another_worker_takes_wakes_those_who_stand_at_it() {
+        let (epochs, hour) = (Epochs::default(), Duration::from_secs(3_600));
+        let (mut sleeper, woken) = idle(&epochs, [hour; 2], None);
+        let (mut taker, woken_too) = idle(&epochs, [hour; 2], Some(5));
+        // It is taken before the other goes to sleep.
+        assert_eq!(sleeper.next_epoch(), Some(1));
+        assert_eq!(waits(&mut taker), Duration::ZERO);
+        let polled = sleeper.poll(&Allowance::default()).unwrap();
+        assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
+        assert_eq!((sleeper.next_epoch(), waits(&mut sleeper)), (Some(2), SLEEP_MAX));
+        // The taker has nothing more.
+        assert_eq!(waits(&mut taker), SLEEP_MAX);
+        assert_eq!((woken.load(Relaxed), woken_too.load(Relaxed)), (1, 0));
+        assert_eq!(waits(&mut taker), SLEEP_MAX);
+        assert_eq!(woken.load(Relaxed), 1);
     }
 
     #[test]

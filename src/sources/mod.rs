@@ -21,6 +21,7 @@
 
 pub mod columns;
 pub mod csv;
+pub mod epochs;
 pub mod feed;
 pub mod files;
 pub mod growing;
@@ -52,7 +53,7 @@ pub use inputs::Inputs;
 pub use stream::{Partition, StreamSpec};
 
 use crate::config::{in_words, on_one_line};
-use crate::sinks::without_prefixes;
+use crate::text::without_prefixes;
 
 /// What is wrong with a file that cannot be read as Parquet: it is damaged, or uses what the library
 /// does not know.

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use driftline_operators::admit::{event_times, highest};
 use driftline_operators::chunk::{Chunk, Undecoded};
-use driftline_operators::ingest::Wake;
 use driftline_operators::too_early::FutureHorizon;
+use driftline_operators::wake::Wake;
 
 use super::feed::{Feed, Offer, Taken};
 use super::idle::Silence;
 use super::in_time_order::InTimeOrder;
 use super::{SourceError, failed};
+
+/// Longer than anybody sleeps.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 /// What reads the partition.
 pub trait Reader {
@@ -28,6 +31,12 @@ pub trait Reader {
 
     /// `wake` has the reader asked again at once.
     fn wake_with(&mut self, _wake: Wake) {}
+
+    /// By when a reader of which nothing has come is to be asked again, though it wakes nobody: at
+    /// once where it does not wake for whatever comes, and `None` where it does.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        Some(now)
+    }
 }
 
 pub enum Came {
@@ -84,6 +93,8 @@ pub struct OnePartition<R> {
     waiting: Option<Waiting>,
     /// It is new to the run, and that has to be said.
     has_joined: bool,
+    /// It had more, and had not got it.
+    is_fetching: bool,
 }
 
 /// A chunk that is offered.
@@ -104,6 +115,7 @@ impl<R: Reader> OnePartition<R> {
             highest: i64::MIN,
             waiting: None,
             has_joined: false,
+            is_fetching: false,
         }
     }
 
@@ -139,6 +151,7 @@ impl<R: Reader> OnePartition<R> {
             highest: self.highest,
             waiting: self.waiting,
             has_joined: self.has_joined,
+            is_fetching: self.is_fetching,
         }
     }
 
@@ -158,6 +171,7 @@ impl<R: Reader> OnePartition<R> {
         let highest = self.highest.max(reached.unwrap_or(i64::MIN));
         let mut chunk = self.chunk(records);
         self.highest = highest;
+        self.is_fetching = false;
         chunk.was_idle = self.silence.broken(now);
         Ok(Waiting { offer: Offer::Rows { partition: self.place.partition, lowest }, chunk })
     }
@@ -201,10 +215,14 @@ impl<R: Reader> Feed for OnePartition<R> {
             Came::Records(records) => self.rows(*records, now)?,
             Came::Pending => return Ok(Offer::Pending),
             Came::Fetching => {
-                self.silence.begins(now);
+                self.is_fetching = true;
                 return Ok(Offer::Nothing { partition });
             }
             came @ (Came::Nothing | Came::NothingAtAll) => {
+                // It may have been fetching until now, and not only when it was asked last.
+                if std::mem::take(&mut self.is_fetching) {
+                    self.silence.begins(now);
+                }
                 let is_sure = matches!(came, Came::NothingAtAll);
                 let never_had_a_row = is_sure && !self.has_history && self.highest == i64::MIN;
                 let becomes_idle = match never_had_a_row {
@@ -237,5 +255,12 @@ impl<R: Reader> Feed for OnePartition<R> {
 
     fn wake_with(&mut self, wake: Wake) {
         self.reader.wake_with(wake);
+    }
+
+    fn due(&self, now: Instant) -> Instant {
+        // What is fetched is not silent.
+        let silence = self.silence.due().filter(|_| !self.is_fetching);
+        let dues = [self.reader.due(now), silence];
+        dues.into_iter().flatten().min().unwrap_or(now + NEVER)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::Int64Array;
 use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::{END_OF_TIME, event_times};
-use driftline_operators::ingest::{Allowance, Polled, Source, SourceError, Wake};
+use driftline_operators::ingest::{Allowance, Polled, Source, SourceError};
+use driftline_operators::wake::Wake;
 
 use crate::kafka::instant;
 

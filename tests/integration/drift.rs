@@ -8,29 +8,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Float64Type, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
-use driftline_jobs::enriched::{Enriched, enriched};
+use driftline_jobs::graph::{Behind, Drift, outputs};
 use driftline_operators::accounting::LateForDrift;
 use driftline_operators::chunk::Chunk;
+use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::drift::calendar::WindowLength;
-use driftline_operators::drift::collect::{DriftWindows, collect_windows};
 use driftline_operators::drift::profile::{Bins, Profile};
 use driftline_operators::drift::runs::Runs;
 use driftline_operators::drift::sample::{Mode, Sample};
 use driftline_operators::drift::windows::{Issued, Revisions, Schedule, WindowOutput};
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::model_input::model_inputs;
-use driftline_operators::rows::Rows;
+use driftline_operators::sinks::Output;
 use driftline_operators::watched::Watched;
 use driftline_operators::watermark::Span;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::{Operator, Probe};
-use timely::dataflow::{ProbeHandle, Stream};
+use timely::dataflow::ProbeHandle;
+use timely::dataflow::operators::Probe;
 
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{Random, Row, Scripted, Setting, chunks, config, layout, ways};
+use crate::support::{Random, Row, Scripted, Setting, Way, chunks, config, layout, ways};
 
 const LATENESS_MS: i64 = 30;
 const COLUMNS: usize = 2;
@@ -78,7 +76,7 @@ impl Case {
     }
 
     /// What the graph issues, in order, and what came too late for it.
-    fn run(&self, way: timely::CommunicationConfig) -> (Vec<Revised>, LateForDrift) {
+    fn run(&self, way: Way) -> (Vec<Revised>, LateForDrift) {
         let setting = Setting {
             partitions: self.partitions,
             allowed_lateness_ms: LATENESS_MS,
@@ -95,15 +93,21 @@ impl Case {
                 let schema = plan.enriched_schema(&layout());
                 let inputs = model_inputs(&plan, &layout(), &["value".to_owned()]).unwrap();
                 let watched = Watched::new(&schema, &inputs);
-                let events = shared.events(source);
-                let watermarks = events.watermarks.clone();
-                let Enriched { rows, marks, .. } = enriched(scope, events, probe.clone());
-                let rows = watch(rows, schema, watched.clone());
-                let (schedule, mode) = (schedule.clone(), mode.clone());
-                let windows = DriftWindows { schedule, mode, watched, watermarks };
-                let run = shared.run();
-                let format = Keep(kept.clone());
-                collect_windows(rows, marks, windows, format, &run).probe_with(&probe);
+                let drift = Drift::new(
+                    schedule.clone(),
+                    mode.clone(),
+                    &watched,
+                    Keep(kept.clone()),
+                    Output::Drift,
+                    None,
+                    scope.peers(),
+                );
+                let work = Box::new(Watch { watched, seen: Vec::new() });
+                let behind = Behind { work, drift: Some(drift), gathered: None };
+                let events = shared.events(source, way);
+                for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
+                    rows.probe_with(&probe);
+                }
             });
             while !probe.done() {
                 worker.step_or_park(Some(std::time::Duration::from_millis(1)));
@@ -127,30 +131,45 @@ fn score_of(time: i64) -> f64 {
     (time.rem_euclid(7) - 3) as f64
 }
 
-/// Enriched rows as drift watches them.
-fn watch<'scope>(
-    rows: Stream<'scope, u64, Rows>,
-    schema: SchemaRef,
+/// Gives out nothing; drift watches all rows.
+struct Watch {
     watched: Watched,
-) -> Stream<'scope, u64, Rows> {
-    rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "Watch", move |_cap, _info| {
-        move |input, output| {
-            input.for_each(|capability, container| {
-                let batch = container.take(&schema).unwrap();
-                let layout = layout();
-                let times = batch.column(layout.time).as_primitive::<Int64Type>();
-                let scores = times.values().iter().map(|&time| Some(score_of(time)));
-                let columns: Vec<ArrayRef> = vec![
-                    batch.column(layout.time).clone(),
-                    batch.column(layout.late).clone(),
-                    batch.column(batch.num_columns() - 1).clone(),
-                    Arc::new(scores.collect::<Float64Array>()),
-                ];
-                let rows = RecordBatch::try_new(watched.schema.clone(), columns).unwrap();
-                output.session(&capability).give_container(&mut Rows::new(rows));
-            });
-        }
-    })
+    seen: Vec<(u64, RecordBatch)>,
+}
+
+impl Work for Watch {
+    fn take(
+        &mut self,
+        epoch: u64,
+        rows: RecordBatch,
+        _out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let layout = layout();
+        let times = rows.column(layout.time).as_primitive::<Int64Type>();
+        let scores = times.values().iter().map(|&time| Some(score_of(time)));
+        let columns: Vec<ArrayRef> = vec![
+            rows.column(layout.time).clone(),
+            rows.column(layout.late).clone(),
+            rows.column(rows.num_columns() - 1).clone(),
+            Arc::new(scores.collect::<Float64Array>()),
+        ];
+        self.seen.push((epoch, RecordBatch::try_new(self.watched.schema.clone(), columns)?));
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        _idle: bool,
+        _out: &mut Vec<Out>,
+        watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        watched.append(&mut self.seen);
+        Ok(())
+    }
+
+    fn waits_for(&self) -> Option<u64> {
+        self.seen.first().map(|(epoch, _)| *epoch)
+    }
 }
 
 /// A row as the naive evaluation sees it.

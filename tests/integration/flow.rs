@@ -12,7 +12,7 @@ use driftline_operators::ingest::{Allowance, FlowBounds, Polled, Source, SourceE
 use crate::record::Recorded;
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{
-    Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of, last_columns,
+    Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, Way, chunks_of, last_columns,
     run_features, ways,
 };
 
@@ -54,7 +54,7 @@ fn tiny(gate_rows_max: u64) -> FlowBounds {
 
 /// Runs the graph until it is done or fails; what it delivered, and the failure.
 fn run(
-    way: timely::CommunicationConfig,
+    way: Way,
     setting: &Setting,
     recorded: Recorded,
     name: &str,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt64Type};
+use arrow::error::ArrowError;
 use driftline::FunctionSink;
-use driftline_jobs::enriched::{Enriched, Events, enriched};
+use driftline_jobs::graph::{Behind, Events, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
+use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::dead_letter;
-use driftline_operators::deliver::{Delivery, Sink, Tally, deliver};
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::functions::Functions;
 use driftline_operators::features::sql::Expression;
@@ -19,15 +20,17 @@ use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::{Model, ModelIdentity};
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
-use driftline_operators::score::{Scored, Scoring, score};
+use driftline_operators::score::{Scorer, Scoring};
+use driftline_operators::sinks::{Outlet, Outlets, Output, Sink, Tally};
+use driftline_operators::stages::sinks::sinks;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
-use timely::dataflow::operators::{Concat, Probe};
+use timely::dataflow::operators::Probe;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use crate::input::Input;
-use crate::record::{Origin, Recorded, origins};
-use crate::support::{MakeChunk, Setting, config, layout, work};
+use crate::record::{Origin, Recorded, origins, record};
+use crate::support::{MakeChunk, Setting, Way, config, layout, work};
 
 /// A job of the tests: its rules, and the model of each worker.
 #[derive(Clone)]
@@ -87,8 +90,8 @@ pub struct Told {
 }
 
 impl Job {
-    fn events(&self, source: Box<dyn Source>) -> Events {
-        let mut events = self.setting.events(source);
+    fn events(&self, source: Box<dyn Source>, way: Way) -> Events {
+        let mut events = self.setting.events(source, way);
         let admission = &mut events.intake.events;
         let columns = layout().schema.fields()[..layout().event_columns].to_vec();
         let columns = columns.iter().map(|field| (field.name().clone(), field.data_type().clone()));
@@ -129,42 +132,44 @@ impl Job {
     }
 
     /// The job's graph without drift, with what comes over its last edges recorded.
-    fn build<'scope>(
+    fn build(
         &self,
-        scope: Scope<'scope, u64>,
+        scope: Scope<'_, u64>,
+        way: Way,
         source: Box<dyn Source>,
         results: &Results,
         probe: &ProbeHandle<u64>,
     ) {
         let run = self.setting.run();
-        let (scoring, columns) = self.scoring(scope.index());
+        let worker = scope.index();
+        let (scoring, columns) = self.scoring(worker);
         let predicted = scoring.format.schema.clone();
-        let Enriched { rows, dead_letters, .. } =
-            enriched(scope, self.events(source), probe.clone());
-        let Scored { predictions, watched, dead_letters: refused, .. } =
-            score(rows, scoring, columns.clone());
-        results.watched.edge(watched, columns.schema).probe_with(probe);
-        let predictions = results.predictions.edge(predictions, predicted.clone());
-        let delivery = Delivery {
-            name: "Predictions",
-            schema: predicted,
+        let scorer = Scorer::new(scoring, columns, worker);
+        let work = Box::new(Watching { scorer, worker, watched: results.watched.clone() });
+        let behind = Behind { work, drift: None, gathered: None };
+        let outputs = outputs(scope, self.events(source, way), behind, probe.clone()).unwrap();
+        let recorded = outputs.into_iter().map(|rows| {
+            let letters = dead_letter::SCHEMA.clone();
+            let wanted = vec![
+                (Output::Predictions, predicted.clone(), results.predictions.clone()),
+                (Output::DeadLetters, letters, results.letters.clone()),
+            ];
+            record(rows, wanted)
+        });
+        let recorded = recorded.collect();
+        let predictions = Outlet {
+            output: Output::Predictions,
+            schema: predicted.clone(),
             sink: nowhere(),
             tally: Tally::Rows(run.counters.clone()),
         };
-        deliver(predictions, delivery, run.failure.clone()).probe_with(probe);
-        let letters = dead_letters.concat(refused);
-        let letters = results.letters.edge(letters, dead_letter::SCHEMA.clone());
-        let delivery = Delivery::dead_letters(nowhere(), &run);
-        deliver(letters, delivery, run.failure).probe_with(probe);
+        let outlets = vec![predictions, Outlet::dead_letters(nowhere(), &run)];
+        let outlets = Outlets::new(outlets, &run);
+        sinks(scope, recorded, outlets, run.failure).probe_with(probe);
     }
 
     /// Runs the job over chunks of [`Input`].
-    pub fn run(
-        &self,
-        way: timely::CommunicationConfig,
-        chunks: &[MakeChunk],
-        name: &str,
-    ) -> Results {
+    pub fn run(&self, way: Way, chunks: &[MakeChunk], name: &str) -> Results {
         let chunks = chunks.to_vec();
         let source = move |worker, workers| Input::source(&chunks, worker, workers);
         self.run_on(way, source, name)
@@ -173,7 +178,7 @@ impl Job {
     /// Runs the job; `make_source` gives each worker its share.
     pub fn run_on(
         &self,
-        way: timely::CommunicationConfig,
+        way: Way,
         make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
         name: &str,
     ) -> Results {
@@ -186,13 +191,49 @@ impl Job {
         let guards = timely::execute(config(way), move |worker| {
             let probe = ProbeHandle::new();
             let source = make_source(worker.index(), worker.peers());
-            worker.dataflow::<u64, _, _>(|scope| job.build(scope, source, &shared, &probe));
+            worker.dataflow::<u64, _, _>(|scope| job.build(scope, way, source, &shared, &probe));
             work(worker, &probe, &job.setting.failure, &named);
         })
         .unwrap();
         guards.join().into_iter().for_each(|end| end.unwrap());
         assert_eq!(failure.message(), None, "{name}");
         results
+    }
+}
+
+/// Scores rows, and records what drift watches of them.
+struct Watching {
+    scorer: Scorer,
+    worker: usize,
+    watched: Recorded,
+}
+
+impl Work for Watching {
+    fn take(
+        &mut self,
+        epoch: u64,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        self.scorer.take(epoch, rows, out)
+    }
+
+    fn step(
+        &mut self,
+        idle: bool,
+        out: &mut Vec<Out>,
+        watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        let before = watched.len();
+        self.scorer.step(idle, out, watched)?;
+        for (epoch, rows) in &watched[before..] {
+            self.watched.add(self.worker, *epoch, rows.clone());
+        }
+        Ok(())
+    }
+
+    fn waits_for(&self) -> Option<u64> {
+        self.scorer.waits_for()
     }
 }
 

@@ -19,7 +19,7 @@ use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
 use timely::dataflow::ProbeHandle;
 
-use crate::support::{FirstFeature, Memory, Setting, Ticking, config, layout};
+use crate::support::{FirstFeature, Memory, Setting, Ticking, Way, config, layout};
 
 fn declared() -> Vec<FeatureDeclaration> {
     vec![FeatureDeclaration {
@@ -49,7 +49,7 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
     let setting = ran.setting.clone();
     let (predictions, alerts) = (ran.predictions.clone(), ran.alerts.clone());
     let latencies = ran.latencies.clone();
-    let guards = timely::execute(config(timely::CommunicationConfig::Process(1)), move |worker| {
+    let guards = timely::execute(config(Way::Fused), move |worker| {
         let probe = ProbeHandle::new();
         worker.dataflow::<u64, _, _>(|scope| {
             let plan = setting.plan();
@@ -75,7 +75,8 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
                 partition_names: ["p".to_owned()].into(),
                 run: setting.run(),
             };
-            let events = setting.events(Box::new(Ticking::new(Duration::from_millis(10), rows)));
+            let events =
+                setting.events(Box::new(Ticking::new(Duration::from_millis(10), rows)), Way::Fused);
             let outputs = Outputs {
                 scoring: scoring_part,
                 watched,

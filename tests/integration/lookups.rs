@@ -10,7 +10,7 @@ use driftline_operators::gate::Order;
 use crate::record::{Origin, Recorded, epochs_of_chunks};
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{
-    MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of,
+    MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, Way, chunks_of,
     last_columns, layout, run_features, ways,
 };
 
@@ -88,7 +88,7 @@ fn due(setting: &Setting, chunks: &[MakeChunk], unopened: &[u32]) -> BTreeMap<Or
 }
 
 fn run(
-    way: timely::CommunicationConfig,
+    way: Way,
     partitions: &[Partition],
     setting: &Setting,
     seed: u64,
@@ -218,7 +218,7 @@ fn equal_a_naive_evaluation_for_any_number_of_workers_and_order_of_chunks() {
             for in_step in [true, false] {
                 let name = format!("seed {seed}, {way:?}, in step {in_step}");
                 let setting = setting(2, LatePolicy::Score);
-                let (found, counters) = run(copy(&way), &partitions, &setting, seed, in_step);
+                let (found, counters) = run(way, &partitions, &setting, seed, in_step);
                 assert_eq!(counters.late(), 0, "{name}");
                 assert_eq!(found, expected, "{name}");
             }
@@ -248,14 +248,14 @@ fn late_versions_are_counted_and_hold_from_then_on() {
         let mut setting = setting(2, LatePolicy::Score);
         let expected = naive_by_epoch(&partitions, &setting, seed, true);
         for way in ways() {
-            let (found, counters) = run(copy(&way), &partitions, &setting, seed, true);
+            let (found, counters) = run(way, &partitions, &setting, seed, true);
             let late: u64 = counters.table_states().iter().map(|(_, s)| s.rows_late).sum();
             assert!(late > 20, "seed {seed}: too few late versions to prove anything");
             assert_eq!(found, expected, "seed {seed}, {way:?}");
         }
         // With enough lateness they are all in time.
         setting.tables.iter_mut().for_each(|table| table.allowed_lateness_ms = 200);
-        let (found, counters) = run(copy(&ways()[1]), &partitions, &setting, seed, true);
+        let (found, counters) = run(Way::Threads(2), &partitions, &setting, seed, true);
         assert!(counters.table_states().iter().all(|(_, state)| state.rows_late == 0));
         assert_eq!(found, naive(&partitions), "seed {seed}");
     }
@@ -273,7 +273,7 @@ fn epoch_order_and_eager_tables_answer_as_of_the_epoch() {
             let expected = naive_by_epoch(&partitions, &setting, seed, false);
             differing += u64::from(expected != naive(&partitions));
             for way in ways() {
-                let (found, _) = run(copy(&way), &partitions, &setting, seed, false);
+                let (found, _) = run(way, &partitions, &setting, seed, false);
                 assert_eq!(found, expected, "seed {seed}, {way:?}, {order:?}");
             }
         }
@@ -318,7 +318,7 @@ fn versions_held_are_bounded_by_the_lateness() {
     for way in ways() {
         let mut setting = setting(1, LatePolicy::Skip);
         setting.tables[0].partitions = 2;
-        let (found, counters) = run(copy(&way), &partitions[..], &setting, 51, true);
+        let (found, counters) = run(way, &partitions[..], &setting, 51, true);
         assert_eq!(found.len(), 4_000);
         for (name, state) in counters.table_states() {
             let held: u64 = state.versions_most.values().sum();
@@ -326,14 +326,5 @@ fn versions_held_are_bounded_by_the_lateness() {
             let within = (EVENT_LATENESS_MS.max(TABLE_LATENESS_MS) + 60 + 25) as u64 / 10;
             assert!(held <= keys * (within + 2), "{way:?}: table {name} held {held} versions");
         }
-    }
-}
-
-fn copy(way: &timely::CommunicationConfig) -> timely::CommunicationConfig {
-    use timely::CommunicationConfig::{Process, ProcessBinary};
-    match way {
-        Process(workers) => Process(*workers),
-        ProcessBinary(workers) => ProcessBinary(*workers),
-        _ => unreachable!("the ways are threads of one process"),
     }
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::{
 };
 use driftline_operators::layout::{EventLayout, OFFSET, PARTITION};
 use driftline_operators::rows::Rows;
+use driftline_operators::sinks::Output;
 use driftline_operators::watermark::EVENTS;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -41,24 +42,8 @@ impl Recorded {
         self.all().into_iter().map(|came| came.rows).collect()
     }
 
-    /// Records what comes, and lets it pass.
-    pub fn edge<'scope>(
-        &self,
-        rows: Stream<'scope, u64, Rows>,
-        schema: SchemaRef,
-    ) -> Stream<'scope, u64, Rows> {
-        let (recorded, worker) = (self.clone(), rows.scope().index());
-        rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "Record", move |_, _| {
-            move |input, output| {
-                input.for_each(|capability, container| {
-                    let epoch = *capability.least().expect("rows come with a capability");
-                    let rows = container.take(&schema).unwrap();
-                    let came = Came { worker, epoch, rows: rows.clone() };
-                    recorded.0.lock().unwrap().push(came);
-                    output.session(&capability).give_container(&mut Rows::new(rows));
-                });
-            }
-        })
+    pub fn add(&self, worker: usize, epoch: u64, rows: RecordBatch) {
+        self.0.lock().unwrap().push(Came { worker, epoch, rows });
     }
 
     /// The epoch of each row, which must have come once.
@@ -98,6 +83,31 @@ impl Recorded {
             }
         }
     }
+}
+
+/// Records what comes of some outputs, and lets all pass.
+pub fn record<'scope>(
+    rows: Stream<'scope, u64, Rows>,
+    wanted: Vec<(Output, SchemaRef, Recorded)>,
+) -> Stream<'scope, u64, Rows> {
+    let worker = rows.scope().index();
+    rows.unary::<CapacityContainerBuilder<Rows>, _, _, _>(Pipeline, "Record", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, container| {
+                let epoch = *capability.least().expect("rows come with a capability");
+                let kind = container.kind();
+                let mut wanted = wanted.iter();
+                let found = wanted.find(|(output, ..)| usize::from(u8::from(*output)) == kind);
+                if let Some((_, schema, recorded)) = found {
+                    let rows = container.take(schema).unwrap();
+                    recorded.add(worker, epoch, rows.clone());
+                    output.session(&capability).give_container(&mut Rows::of_kind(kind, rows));
+                } else {
+                    output.session(&capability).give_container(container);
+                }
+            });
+        }
+    })
 }
 
 /// Where each row is from, by the internal columns.

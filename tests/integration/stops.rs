@@ -8,19 +8,24 @@ use driftline_operators::accounting::Account;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::gate::Order;
 use driftline_operators::settled::Settled;
-use timely::CommunicationConfig::{self, Process, ProcessBinary};
 
 use crate::accounts::{Fate, LATENESS_MS, Rules, fates, outcome};
 use crate::input::{Input, Record, Shape};
 use crate::job::{Job, Outcome};
 use crate::record::Origin;
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{MakeChunk, Random, Scripted, Setting};
+use crate::support::{MakeChunk, Random, Scripted, Setting, Way};
 
 /// How often a job is stopped before it reads to the end.
 const STOPS: usize = 3;
-const WAYS: [(usize, CommunicationConfig); 5] =
-    [(1, Process(1)), (2, Process(2)), (3, Process(3)), (4, Process(4)), (2, ProcessBinary(2))];
+const WAYS: [(usize, Way); 6] = [
+    (1, Way::Fused),
+    (1, Way::Threads(1)),
+    (2, Way::Threads(2)),
+    (3, Way::Threads(3)),
+    (4, Way::Threads(4)),
+    (2, Way::Bytes(2)),
+];
 
 /// What each worker reads before it hears of the stop: some of the chunks of its partitions.
 fn shares(input: &Input, workers: usize, random: Option<&mut Random>) -> Vec<Vec<MakeChunk>> {
@@ -100,13 +105,7 @@ struct Campaign<'a> {
 }
 
 impl Campaign<'_> {
-    fn run(
-        &mut self,
-        job: &Job,
-        way: CommunicationConfig,
-        shares: Vec<Vec<MakeChunk>>,
-        name: &str,
-    ) {
+    fn run(&mut self, job: &Job, way: Way, shares: Vec<Vec<MakeChunk>>, name: &str) {
         let stopped = Stopped::new(self.input, &shares);
         let settled = Settled::of((0..).zip(self.first.iter().copied()));
         let setting = Setting { settled: settled.clone(), ..job.setting.clone() };
@@ -185,7 +184,7 @@ fn every_stop_balances_and_what_goes_on_loses_nothing() {
                 let name = format!("seed {seed}, {workers} workers, run {run}, {rules:?}");
                 let stop = (run < STOPS).then_some(&mut random);
                 let shares = shares(&input, workers, stop);
-                campaign.run(&job, way.clone(), shares, &name);
+                campaign.run(&job, way, shares, &name);
             }
             for (origin, fate) in &campaign.fates {
                 let found = campaign.found.get(origin).cloned();

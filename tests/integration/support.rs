@@ -9,14 +9,15 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
-use driftline_jobs::enriched::{Enriched, Events, enriched};
+use arrow::error::ArrowError;
+use driftline_jobs::graph::{Behind, Events, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::admit::{Admission, LatePolicy};
-use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::chunk::Chunk;
 use driftline_operators::clock::Clock;
-use driftline_operators::deliver::{Sink, SinkError};
+use driftline_operators::core::finish::{Out, Work};
+use driftline_operators::core::tables::Retention;
 use driftline_operators::failure::Failure;
 use driftline_operators::features::declaration::FeatureDeclaration;
 use driftline_operators::features::functions::Functions;
@@ -28,6 +29,7 @@ use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
 use driftline_operators::settled::Settled;
+use driftline_operators::sinks::{Output, Sink, SinkError};
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
@@ -35,15 +37,37 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
 use timely::worker::Worker;
 
-use crate::record::{Bounds, Origin, Recorded, released};
+use crate::record::{Bounds, Origin, Recorded, record, released};
 
-/// Every way to run a graph that must give the same.
-pub fn ways() -> Vec<timely::CommunicationConfig> {
-    use timely::CommunicationConfig::{Process, ProcessBinary};
-    vec![Process(1), Process(2), Process(4), ProcessBinary(2), ProcessBinary(4)]
+/// A way to run a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// One worker that does all in one operator.
+    Fused,
+    /// Workers in threads, with an operator for each part of the core.
+    Threads(usize),
+    /// The same, with bytes between the workers as between processes.
+    Bytes(usize),
 }
 
-pub fn config(communication: timely::CommunicationConfig) -> timely::Config {
+impl Way {
+    fn is_split(self) -> bool {
+        self != Way::Fused
+    }
+}
+
+/// Every way to run a job that must give the same.
+pub fn ways() -> Vec<Way> {
+    use Way::{Bytes, Fused, Threads};
+    vec![Fused, Threads(1), Threads(2), Threads(3), Threads(4), Bytes(2), Bytes(4)]
+}
+
+pub fn config(way: Way) -> timely::Config {
+    let communication = match way {
+        Way::Fused => timely::CommunicationConfig::Process(1),
+        Way::Threads(workers) => timely::CommunicationConfig::Process(workers),
+        Way::Bytes(workers) => timely::CommunicationConfig::ProcessBinary(workers),
+    };
     timely::Config { communication, worker: timely::WorkerConfig::default() }
 }
 
@@ -419,6 +443,7 @@ impl Setting {
             columns.map(|field| (field.name().clone(), field.data_type().clone())).collect();
         TableAdmission {
             table: table.table.clone(),
+            schema: table.table.schema(),
             key: 0,
             time: 1,
             sequence: Some(2),
@@ -455,7 +480,7 @@ impl Setting {
         events.chain(tables).collect()
     }
 
-    pub fn events(&self, source: Box<dyn Source>) -> Events {
+    pub fn events(&self, source: Box<dyn Source>, way: Way) -> Events {
         let layout = layout();
         let admission = Admission {
             layout: layout.clone(),
@@ -472,7 +497,6 @@ impl Setting {
             counters: self.counters.clone(),
             settled: self.settled.clone(),
         };
-        let watermarks = self.watermarks();
         let late_are_scored = self.late == LatePolicy::Score;
         Events {
             intake: Intake {
@@ -480,7 +504,7 @@ impl Setting {
                 events: admission,
                 tables: self.tables.iter().map(|table| self.table_admission(table)).collect(),
                 bounds: self.bounds,
-                gate: Progress::new(watermarks.clone()),
+                gate: Progress::new(self.watermarks()),
             },
             plan: Arc::new(self.plan()),
             order: self.order,
@@ -491,7 +515,7 @@ impl Setting {
                 history_ms: if late_are_scored { self.late_horizon_ms } else { 0 },
                 epochs: 0,
             },
-            watermarks,
+            is_split: way.is_split(),
             run: self.run(),
         }
     }
@@ -532,13 +556,41 @@ impl Sink for Memory {
     }
 }
 
+/// Gives out enriched rows as they are.
+struct PassOn;
+
+impl Work for PassOn {
+    fn take(
+        &mut self,
+        epoch: u64,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        out.push(Out { epoch, output: Output::Features, rows });
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        _idle: bool,
+        _out: &mut Vec<Out>,
+        _watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        Ok(())
+    }
+
+    fn waits_for(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// Longer than any run of the tests takes, by far.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the graph up to the features into `recorded`, until it is done or has failed; `make_source`
 /// gives each worker its share.
 pub fn run_features(
-    way: timely::CommunicationConfig,
+    way: Way,
     setting: &Setting,
     recorded: &Recorded,
     name: &str,
@@ -550,8 +602,12 @@ pub fn run_features(
         let source = make_source(worker.index(), worker.peers());
         worker.dataflow::<u64, _, _>(|scope| {
             let schema = setting.plan().enriched_schema(&layout());
-            let Enriched { rows, .. } = enriched(scope, setting.events(source), probe.clone());
-            recorded.edge(rows, schema).probe_with(&probe);
+            let behind = Behind { work: Box::new(PassOn), drift: None, gathered: None };
+            let events = setting.events(source, way);
+            for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
+                let wanted = vec![(Output::Features, schema.clone(), recorded.clone())];
+                record(rows, wanted).probe_with(&probe);
+            }
         });
         work(worker, &probe, &setting.failure, &name);
     })

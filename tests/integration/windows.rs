@@ -10,7 +10,7 @@ use driftline_operators::features::window::{Aggregate, WindowSpec};
 use crate::record::Recorded;
 use crate::seeds::seeds;
 use crate::support::{
-    Random, Row, Scripted, Setting, chunks, last_columns, layout, run_features, ways,
+    Random, Row, Scripted, Setting, Way, chunks, last_columns, layout, run_features, ways,
 };
 
 const LENGTH_MS: i64 = 50;
@@ -69,7 +69,7 @@ fn declared(history_ms: i64) -> Vec<FeatureDeclaration> {
 type Found = BTreeMap<i64, [Option<f64>; FEATURES.len()]>;
 
 fn run(
-    way: timely::CommunicationConfig,
+    way: Way,
     partitions: &[Vec<Row>],
     seed: u64,
     lateness: i64,
@@ -231,8 +231,7 @@ fn what_is_forgotten_is_not_missed() {
 #[test]
 fn keys_spread_over_the_workers() {
     let partitions = random_rows(99, 4_000, 12_000, 0);
-    let (_, counters) =
-        run(timely::CommunicationConfig::Process(2), &partitions, 99, 0, LatePolicy::Score);
+    let (_, counters) = run(Way::Threads(2), &partitions, 99, 0, LatePolicy::Score);
     let held: Vec<u64> = counters
         .window_states()
         .into_iter()

@@ -490,9 +490,10 @@ def test_a_reader_that_goes_away_ends_the_run():
     )  # fmt: skip
     process.stdout.readline()
     process.stdout.close()
-    error = process.stderr.read().decode()
-    assert process.wait(60) != 0
-    assert "standard output" in error and "panicked" not in error
+    said = process.stderr.read().splitlines()
+    assert process.wait(60) == 0
+    # Dead letters of rows that came before.
+    assert all("reason" in json.loads(line) for line in said)
 
 
 def test_results_as_json_files(runs, tmp_path):

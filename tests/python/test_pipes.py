@@ -159,6 +159,8 @@ def without_reader(*arguments, both=False, env=None):
         ["--help"], ["--version"], ["export", "--help"], ["help", "replay"], ["schema"],
         ["completions", "bash"], ["check", JOB], ["plan", JOB], ["plan", JOB, "--format", "mermaid"],
         ["export", JOB, "--out", "-"], ["export", JOB, "--out", "-", "--workers", 2],
+        ["replay", JOB, "--limit", 500, "--out", "-"],
+        ["replay", JOB, "--limit", 500, "--out", "-", "--workers", 2],
         ["export", JOB, "--out", "-", "--format", "csv"],
         ["export", JOB, "--out", "-", "--format", "csv.gz"],
         ["export", JOB, "--out", "-", "--format", "json.zst", "--workers", 2],

@@ -6,7 +6,7 @@ use arrow::datatypes::{Field, Schema};
 use super::*;
 use crate::accounting::Account;
 use crate::layout::CameAs;
-use crate::watermark::{EVENTS, Reached};
+use crate::watermark::{EVENTS, Reached, Span};
 
 fn admission(late: LatePolicy, from: i64, to: i64) -> Admission {
     let event =
@@ -145,7 +145,7 @@ fn rows_outside_are_as_if_never_read_and_warm_up_is_not_counted() {
     assert_eq!(admitted.marks[0].reached, Reached::Time(200));
     // What is passed over says how far the events reach.
     assert_eq!(admitted.marks[1].reached, Reached::From(70));
-    assert_eq!(admission.counters.event_times(), Some((70, 200)));
+    assert_eq!(admission.counters.event_times(), Some(Span { first: 70, last: 200 }));
 }
 
 #[test]

@@ -89,6 +89,8 @@ impl AsOfTable {
 /// The rules by which rows of a table become versions; columns are positions in its chunks.
 pub struct TableAdmission {
     pub table: AsOfTable,
+    /// That of `table`.
+    pub schema: SchemaRef,
     pub key: usize,
     pub time: usize,
     pub sequence: Option<usize>,
@@ -148,7 +150,7 @@ impl TableAdmission {
             });
         }
         columns.extend(self.table.fine.then(|| fine_column(&times, low.as_ref())));
-        let versions = RecordBatch::try_new(self.table.schema(), columns)?;
+        let versions = RecordBatch::try_new(self.schema.clone(), columns)?;
         let versions = if faults.iter().all(Option::is_none) {
             versions
         } else {
@@ -270,6 +272,7 @@ mod tests {
             fine: AsOfTable::is_fine(time, sequence),
         };
         TableAdmission {
+            schema: table.schema(),
             table,
             key: 0,
             time: 1,

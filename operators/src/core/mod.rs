@@ -1,6 +1,179 @@
-//! What a worker does, as plain structs: nothing here knows of a dataflow.
+//! What a worker does between its source and its sinks, in plain structs without timely.
+//!
+//! | struct | what it keeps | where it stands |
+//! | --- | --- | --- |
+//! | [`EpochClock`](crate::watermark::EpochClock) | marks of epochs that are not complete; the watermarks | every worker |
+//! | [`home::Home`] | rows that wait for their turn | the worker of a row's `shard_by` |
+//! | [`owner::Owner`] | windows and versions of tables | the worker of a key |
+//! | [`waiting::Waiting`] | rows that wait for the answers of owners | a row's home |
+//! | [`finish::Finish`] | rows that wait to be scored; open panes of drift | a row's home |
+//! | [`drift::DriftOwner`] | windows of drift that are not final | the worker of a column |
+//!
+//! With one worker [`WorkerCore`] calls them one after the other, and an epoch is complete as soon as
+//! it has been read. With several, each is in an operator of its own ([`crate::stages`]), rows and
+//! [`requests`] travel between workers, and timely says which epochs are complete.
 
+pub mod drift;
+pub mod finish;
+pub mod home;
+pub mod owner;
+pub mod requests;
 pub mod tables;
 mod values;
 mod versions;
+pub mod waiting;
 pub mod windows;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use self::drift::DriftOwner;
+use self::finish::{Finish, Out};
+use self::home::Home;
+use self::owner::Owner;
+use crate::fault::LoseRow;
+use crate::features::plan::FeaturePlan;
+use crate::gate::Order;
+use crate::layout::EventLayout;
+use crate::sinks::Output;
+use crate::watermark::{EVENTS, EpochClock, Tick};
+
+/// Rows scored before the sinks have their turn.
+pub const ROWS_PER_STEP: usize = 8_192;
+
+/// What a source has read of an epoch, or of several that go together.
+#[derive(Default)]
+pub struct Taken {
+    pub marks: Vec<crate::watermark::Mark>,
+    pub dead_letters: Vec<RecordBatch>,
+    /// With their streams.
+    pub rows: Vec<(usize, RecordBatch)>,
+}
+
+/// All that one worker alone does to a chunk, up to what the sinks write.
+pub struct WorkerCore {
+    pub clock: EpochClock,
+    pub home: Home,
+    pub owner: Owner,
+    pub finish: Finish,
+    pub drift: Option<DriftOwner>,
+    pub features: Features,
+    pub faults: LoseRow,
+    /// The epoch that is under way, in order that what it leads to comes in its turn.
+    under_way: Option<Tick>,
+    out: Vec<Out>,
+}
+
+/// How features are made of rows and answers.
+pub struct Features {
+    pub plan: Arc<FeaturePlan>,
+    pub layout: EventLayout,
+    pub order: Order,
+    pub enriched: SchemaRef,
+}
+
+impl WorkerCore {
+    pub fn new(
+        clock: EpochClock,
+        home: Home,
+        owner: Owner,
+        finish: Finish,
+        drift: Option<DriftOwner>,
+        features: Features,
+        faults: LoseRow,
+    ) -> Self {
+        let (under_way, out) = (None, Vec::new());
+        WorkerCore { clock, home, owner, finish, drift, features, faults, under_way, out }
+    }
+
+    /// Takes all of an epoch, which is complete with it; the one before must be worked off.
+    ///
+    /// # Errors
+    /// If rows are not what the job makes of its input.
+    pub fn take(&mut self, epoch: u64, taken: Taken) -> Result<(), ArrowError> {
+        let Taken { marks, dead_letters, rows } = taken;
+        for letters in dead_letters {
+            let letters = self.faults.behind("dead_letters", letters);
+            self.out.push(Out { epoch, output: Output::DeadLetters, rows: letters });
+        }
+        for (stream, rows) in rows {
+            match stream {
+                EVENTS => {
+                    let rows = self.faults.behind("ingest", rows);
+                    if let Some(rows) = self.home.arrive(epoch, rows) {
+                        self.enrich(epoch, rows)?;
+                    }
+                }
+                table => self.owner.versions(epoch, table - 1, rows),
+            }
+        }
+        self.clock.mark(epoch, marks);
+        while let Some(tick) = self.clock.next(|marked| marked <= epoch) {
+            self.complete(tick)?;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, tick: Tick) -> Result<(), ArrowError> {
+        self.owner.begin(&tick)?;
+        let released = self.home.complete(&tick, &self.clock.watermarks())?;
+        if let Some(rows) = released {
+            self.enrich(tick.epoch, rows)?;
+        }
+        self.owner.end(&tick);
+        self.under_way = Some(tick);
+        Ok(())
+    }
+
+    fn enrich(&mut self, epoch: u64, rows: RecordBatch) -> Result<(), ArrowError> {
+        let rows = self.faults.behind("order", rows);
+        let answers = self.answers(&rows)?;
+        let Features { plan, enriched, .. } = &self.features;
+        let rows = plan.append(&rows, answers, enriched)?;
+        self.finish.take(epoch, self.faults.behind("features", rows), &mut self.out)
+    }
+
+    /// The answers of all owners to rows, `[rows]` each.
+    fn answers(&mut self, rows: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
+        let Features { plan, layout, order, .. } = &self.features;
+        if plan.trips.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asking = self.faults.behind("requests", rows.clone());
+        let mut answers = self.owner.ask(plan, layout, *order, &asking)?;
+        if self.faults.loses("answers", rows.num_rows()) {
+            answers.iter_mut().for_each(|answer| *answer = answer.slice(1, answer.len() - 1));
+        }
+        match answers.first().map(|answer| rows.num_rows() - answer.len()) {
+            Some(missing) if missing > 0 => Err(waiting::lost(missing)),
+            _ => Ok(answers),
+        }
+    }
+
+    /// Works on, on some rows at most; returns whether there is more to do before the next epoch can be
+    /// taken.
+    ///
+    /// # Errors
+    /// If rows are not what the job makes of its input.
+    pub fn step(&mut self) -> Result<bool, ArrowError> {
+        self.finish.step(true, &mut self.out)?;
+        if self.finish.waits_for().is_some() {
+            return Ok(true);
+        }
+        let Some(tick) = self.under_way.take() else { return Ok(false) };
+        let parts = self.finish.complete(&tick);
+        if let Some(drift) = &mut self.drift {
+            parts.into_iter().for_each(|part| drift.add(part));
+            drift.complete(&tick, &mut self.out)?;
+        }
+        Ok(false)
+    }
+
+    /// What has come out since the last time.
+    pub fn out(&mut self) -> std::vec::Drain<'_, Out> {
+        self.out.drain(..)
+    }
+}

@@ -3,7 +3,6 @@
 pub mod alarms;
 pub mod baseline;
 pub mod calendar;
-pub mod collect;
 pub mod coverage;
 pub mod figures;
 pub mod limits;

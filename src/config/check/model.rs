@@ -6,7 +6,8 @@ use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::problem::{Problem, suggestion};
-use crate::config::job::{Feature, ModelFile};
+use crate::config::job::{Feature, ModelEngine, ModelFile};
+use crate::config::raw::words::EngineWord;
 use crate::config::raw::{ModelSection, OneOrMore};
 
 /// # Errors
@@ -36,7 +37,10 @@ pub(super) fn check_model(
         features: raw.features,
         output: raw.output,
         task: raw.task.map(Task::from),
-        engine: raw.engine.into(),
+        engine: match raw.engine {
+            EngineWord::Auto => ModelEngine::Auto,
+            EngineWord::Onnxruntime => ModelEngine::OnnxRuntime,
+        },
     })
 }
 

@@ -13,8 +13,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::config::job::ModelEngine;
-
 /// Words as job files have them, and what each stands for.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident for $meaning:ty {
@@ -122,16 +120,15 @@ words! {
     }
 }
 
-words! {
-    /// What runs the model.
-    #[derive(Default)]
-    EngineWord for ModelEngine {
-        /// Ensembles of trees are compiled if they then score as ONNX Runtime does, to the bit.
-        #[default]
-        Auto => ModelEngine::Auto,
-        /// ONNX Runtime.
-        Onnxruntime => ModelEngine::OnnxRuntime,
-    }
+/// What runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineWord {
+    /// Ensembles of trees are compiled if they then score as ONNX Runtime does, to the bit.
+    #[default]
+    Auto,
+    /// ONNX Runtime.
+    Onnxruntime,
 }
 
 /// How files are written.

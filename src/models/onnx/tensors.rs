@@ -1,6 +1,7 @@
 //! The tensors of a batch, made of its columns.
 
 use std::fmt::{self, Display, Formatter};
+use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -9,6 +10,7 @@ use ort::session::SessionInputValue;
 use ort::value::{Tensor, TensorRef};
 
 use super::inputs::{BoundInput, Element};
+use crate::models::trees::Block;
 
 /// One input's tensor, row after row; kept for its memory.
 enum Buffer {
@@ -134,6 +136,32 @@ fn as_numbers(column: &ArrayRef) -> Option<Float64Array> {
 fn numbers(bound: &BoundInput, features: &RecordBatch) -> Vec<Float64Array> {
     let columns = bound.features.iter().map(|&at| as_numbers(features.column(at)));
     columns.map(|column| column.expect("the input was bound to numbers")).collect()
+}
+
+/// Some rows of columns of numbers as those of a block, rounded to float; null is NaN.
+pub fn fill_block(
+    bound: &BoundInput,
+    features: &RecordBatch,
+    rows: Range<usize>,
+    block: &mut Block,
+) {
+    for (feature, &at) in bound.features.iter().enumerate() {
+        let column = features.column(at);
+        match column.as_primitive_opt::<Int64Type>() {
+            Some(integers) => {
+                let values = integers.values()[rows.clone()].iter();
+                block.set(feature, values.map(|&value| value as f64 as f32));
+            }
+            None => {
+                let values = column.as_primitive::<Float64Type>().values()[rows.clone()].iter();
+                block.set(feature, values.map(|&value| value as f32));
+            }
+        }
+        if column.null_count() > 0 {
+            let nulls = rows.clone().filter(|&row| column.is_null(row));
+            nulls.for_each(|row| block.set_nan(row - rows.start, feature));
+        }
+    }
 }
 
 /// Columns into rows, `[rows, features]`.

@@ -8,7 +8,7 @@ use driftline_operators::model::{Model, ModelError, Scores, Task};
 use fastrand::Rng;
 
 use super::outputs::predictions;
-use super::tensors::TensorInput;
+use super::tensors::{TensorInput, fill_block};
 use crate::models::trees::{CompiledTrees, Ensemble, Node};
 
 /// Rows on which compiled trees must agree with ONNX Runtime before they take its place.
@@ -26,12 +26,17 @@ pub struct TreeModel {
 
 impl Model for TreeModel {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
-        self.input.fill(features)?;
-        let rows = self.input.floats().unwrap_or_default();
-        Ok(Scores {
-            predictions: predictions(self.trees.score(rows), self.trees.width(), self.width),
-            input: self.keep_input.then(|| Float32Array::from(rows.to_vec())),
-        })
+        let TreeModel { input, trees, .. } = self;
+        let sums = trees.score_by_feature(features.num_rows(), |rows, block| {
+            fill_block(&input.bound, features, rows, block);
+        });
+        let predictions = predictions(sums, trees.width(), self.width);
+        if !self.keep_input {
+            return Ok(Scores { predictions, input: None });
+        }
+        input.fill(features)?;
+        let kept = input.floats().unwrap_or_default().to_vec();
+        Ok(Scores { predictions, input: Some(Float32Array::from(kept)) })
     }
 
     fn width(&self) -> usize {
@@ -102,6 +107,8 @@ fn telling_rows(ensemble: &Ensemble) -> RecordBatch {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::Int64Array;
+
     use super::super::inputs::{BoundInput, Declared, Element};
     use super::*;
     use crate::models::trees::{Branch, Columns, Link, Tree};
@@ -130,6 +137,58 @@ mod tests {
             width: 1,
             task: Task::Regression,
             keep_input: false,
+        }
+    }
+
+    /// A path through every feature: what goes low at a threshold adds its power of 3 once, what goes
+    /// high twice, so that each sum tells all the ways.
+    fn telling(features: usize, random: &mut Rng) -> Ensemble {
+        let trees = (0..features).map(|feature| {
+            let leaf = |times: f32| Node::Leaf(vec![(0, times * 3f32.powi(feature as i32))]);
+            let threshold = if random.u8(..4) == 0 { f32::INFINITY } else { 0.0 };
+            let nan_goes_low = random.bool();
+            let branch = Branch { feature, threshold, nan_goes_low, low: 1, high: 2 };
+            Tree { nodes: vec![Node::Branch(branch), leaf(1.0), leaf(2.0)] }
+        });
+        Ensemble { features, trees: trees.collect(), ..step_at(0.0, false) }
+    }
+
+    #[test]
+    fn columns_are_scored_as_the_rows_of_their_tensor() {
+        for seed in 0..60 {
+            let random = &mut Rng::with_seed(seed);
+            let width = random.usize(1..6);
+            let ensemble = telling(width, random);
+            // The inputs of the model are columns in any order, slices among them.
+            let (mut order, skipped) = (Vec::from_iter(0..width), random.usize(..3));
+            random.shuffle(&mut order);
+            let shape = vec![-1, width as i64];
+            let declared = Declared { name: "X".to_owned(), element: Element::Float, shape };
+            let input = TensorInput::new(BoundInput { declared, features: order });
+            let mut model = TreeModel { input, keep_input: true, ..compiled(&ensemble) };
+            for rows in [0, 1, 2, 64, 65, 130] {
+                let mut column = |at: usize| -> (String, ArrayRef) {
+                    let mut value = |_| match random.u8(..8) {
+                        0 => None,
+                        1 => Some(f64::NAN),
+                        _ => Some(random.f64() - 0.5),
+                    };
+                    let values = Vec::from_iter((0..rows + skipped).map(&mut value));
+                    let integers = values.iter().map(|v| v.map(|v| (v * 9.0) as i64));
+                    let column: ArrayRef = match at % 2 {
+                        0 => Arc::new(Float64Array::from(values)),
+                        _ => Arc::new(Int64Array::from_iter(integers)),
+                    };
+                    (format!("{at}"), column.slice(skipped, rows))
+                };
+                let columns = Vec::from_iter((0..width).map(&mut column));
+                let batch = RecordBatch::try_from_iter(columns).unwrap();
+                let Scores { predictions, input } = model.score(&batch).unwrap();
+                let tensor = input.unwrap();
+                assert_eq!(tensor.len(), rows * width);
+                let wanted = CompiledTrees::new(&ensemble).unwrap().score(tensor.values());
+                assert_eq!(predictions, wanted, "seed {seed}, {rows} rows");
+            }
         }
     }
 

@@ -9,7 +9,7 @@ mod link;
 mod walk;
 
 pub use link::{Columns, Link};
-pub use walk::CompiledTrees;
+pub use walk::{Block, CompiledTrees};
 
 /// Trees whose leaves are summed up.
 #[derive(Clone, Debug, PartialEq)]

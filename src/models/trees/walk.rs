@@ -1,5 +1,7 @@
 //! Walking trees: which leaves rows come to, and what they sum up to.
 
+use std::ops::Range;
+
 use super::link::{Columns, Link};
 
 /// Trees that are walked at a time: enough that one waits for memory while others go on.
@@ -94,10 +96,28 @@ impl CompiledTrees {
 
     /// The predictions of rows, `[rows, features]` to `[rows, width]`.
     pub fn score(&mut self, features: &[f32]) -> Vec<f32> {
-        let count = features.len() / self.features.max(1);
+        let width = self.features.max(1);
+        self.score_by_feature(features.len() / width, |rows, block| {
+            let cells = &features[rows.start * width..rows.end * width];
+            for feature in 0..width.min(cells.len()) {
+                block.set(feature, cells[feature..].iter().step_by(width).copied());
+            }
+        })
+    }
+
+    /// The predictions of `count` rows, `[rows, width]`. `fill` sets every feature of some of them.
+    pub fn score_by_feature(
+        &mut self,
+        count: usize,
+        mut fill: impl FnMut(Range<usize>, &mut Block),
+    ) -> Vec<f32> {
         let mut answer = Vec::with_capacity(count * self.width());
-        for block in features.chunks(BLOCK_ROWS * self.features.max(1)) {
-            self.load(block);
+        for first in (0..count).step_by(BLOCK_ROWS) {
+            let rows = first..count.min(first + BLOCK_ROWS);
+            self.totals.clear();
+            self.totals.resize(rows.len() * self.sums, 0.0);
+            self.rows.resize(rows.len() * self.stride, 0.0);
+            fill(rows, &mut self.block());
             self.sum_up();
             for sums in self.totals.chunks_exact_mut(self.sums) {
                 if let Some(trees) = self.divide_by {
@@ -110,25 +130,19 @@ impl CompiledTrees {
         answer
     }
 
-    /// Takes over the rows of a block.
-    fn load(&mut self, block: &[f32]) {
-        self.rows.clear();
-        for row in block.chunks_exact(self.features) {
-            let or =
-                |nan: f32| row.iter().map(move |&value| if value.is_nan() { nan } else { value });
-            self.rows.extend(or(f32::INFINITY));
-            if self.has_nan_low {
-                self.rows.extend(or(f32::NEG_INFINITY));
-            }
-            if self.has_nan_alone {
-                let is_nan = row.iter().map(|value| value.is_nan());
-                self.rows
-                    .extend(is_nan.map(|nan| if nan { f32::INFINITY } else { f32::NEG_INFINITY }));
-            }
-            self.rows.push(f32::NEG_INFINITY);
+    /// The rows of a block, of which nothing is set but where leaves look.
+    fn block(&mut self) -> Block<'_> {
+        for row in self.rows.chunks_exact_mut(self.stride) {
+            row[self.stride - 1] = f32::NEG_INFINITY;
         }
-        self.totals.clear();
-        self.totals.resize(block.len() / self.features * self.sums, 0.0);
+        let low = self.has_nan_low.then_some(self.features);
+        let alone = self.features * (1 + usize::from(self.has_nan_low));
+        Block {
+            rows: &mut self.rows,
+            stride: self.stride,
+            low,
+            alone: self.has_nan_alone.then_some(alone),
+        }
     }
 
     /// Sums up the leaves that the rows of the block come to, in the order of the trees.
@@ -158,6 +172,41 @@ impl CompiledTrees {
                 }
             }
         }
+    }
+}
+
+/// Rows as they are walked, to be filled feature by feature.
+pub struct Block<'a> {
+    rows: &'a mut [f32],
+    stride: usize,
+    /// Where the columns begin in which NaN goes low, and those that tell it from all numbers.
+    low: Option<usize>,
+    alone: Option<usize>,
+}
+
+impl Block<'_> {
+    /// The values of a feature, one for each row.
+    #[inline]
+    pub fn set(&mut self, feature: usize, values: impl Iterator<Item = f32>) {
+        let Block { stride, low, alone, .. } = *self;
+        for (row, value) in self.rows.chunks_exact_mut(stride).zip(values) {
+            let is_nan = value.is_nan();
+            row[feature] = if is_nan { f32::INFINITY } else { value };
+            if let Some(low) = low {
+                row[low + feature] = if is_nan { f32::NEG_INFINITY } else { value };
+            }
+            if let Some(alone) = alone {
+                row[alone + feature] = if is_nan { f32::INFINITY } else { f32::NEG_INFINITY };
+            }
+        }
+    }
+
+    /// The feature of one row has no value.
+    pub fn set_nan(&mut self, row: usize, feature: usize) {
+        let Block { rows, stride, low, alone } = self;
+        let of_row = &mut rows[row * *stride..][..*stride];
+        Block { rows: of_row, stride: *stride, low: *low, alone: *alone }
+            .set(feature, std::iter::once(f32::NAN));
     }
 }
 

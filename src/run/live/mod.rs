@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;

@@ -14,13 +14,13 @@ use crate::kafka::health::Told;
 use crate::run::options::{OpenTopics, RunOptions};
 use crate::run::prepare::inputs::as_of_tables;
 use crate::sources::columns::declared_type;
+use crate::sources::epochs::Epochs;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::back::{self, Reach};
 use crate::sources::kafka::begin::{self, Place};
 use crate::sources::kafka::history;
 use crate::sources::kafka::joins::Joins;
 use crate::sources::kafka::live::Live;
-use crate::sources::merge::Epochs;
 
 /// What is known of a job's topics before a run.
 pub struct Opened {

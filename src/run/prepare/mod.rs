@@ -8,10 +8,10 @@ pub mod unread;
 use std::sync::Arc;
 
 use anyhow::Result;
-use driftline_jobs::enriched::Events;
+use driftline_jobs::graph::Events;
 use driftline_operators::admit::{Admission, LatePolicy};
-use driftline_operators::as_of::arrange::Retention;
 use driftline_operators::as_of::table::TableAdmission;
+use driftline_operators::core::tables::Retention;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::refusals::Refused;
@@ -31,7 +31,7 @@ use indexmap::IndexMap;
 use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
 pub use self::tables::read_parquet;
 use self::tables::{LoadedTable, load};
-use super::options::RunOptions;
+use super::options::{Exchange, RunOptions};
 use crate::config::job::{FeatureKind, ShardBy};
 use crate::config::{Job, Problem};
 use crate::sources::inputs::Inputs;
@@ -150,7 +150,6 @@ impl Prepared {
     ) -> Result<Events> {
         let job = &self.job;
         let bounds = bounds(job, options);
-        let watermarks = Watermarks::new(&self.bounds);
         let tables = (EVENTS + 1..).zip(&self.tables).zip(&self.bounds[1..]);
         let intake = Intake {
             source: self.inputs.open_worker(worker, workers)?,
@@ -159,7 +158,7 @@ impl Prepared {
                 .map(|((stream, table), bounds)| self.table_admission(stream, table, bounds, run))
                 .collect(),
             bounds,
-            gate: Progress::new(watermarks.clone()),
+            gate: Progress::new(Watermarks::new(&self.bounds)),
         };
         let late_are_scored = job.event.late == LatePolicy::Score;
         let retention = Retention {
@@ -178,7 +177,7 @@ impl Prepared {
             shard_by: self.shard_by,
             tables: self.tables.iter().map(|compiled| compiled.table.clone()).collect(),
             retention,
-            watermarks,
+            is_split: options.exchange == Exchange::Bytes,
             run: run.clone(),
         })
     }
@@ -212,7 +211,7 @@ impl Prepared {
 
     /// Rows that feed windows only.
     pub fn warm_up(&self, options: &RunOptions) -> WarmUp {
-        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets() }
+        WarmUp { before: options.from(), first_offsets: self.inputs.first_offsets().into() }
     }
 
     fn table_admission(
@@ -224,6 +223,7 @@ impl Prepared {
     ) -> TableAdmission {
         let CompiledTable { table, key, time, sequence, delete, values } = compiled.clone();
         TableAdmission {
+            schema: table.schema(),
             table,
             key,
             time,

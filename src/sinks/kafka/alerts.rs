@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use driftline_operators::deliver::SinkError;
+use driftline_operators::sinks::SinkError;
 
 use super::message::{Next, Refused};
 use super::producer::{Batch, Outgoing, Producer};

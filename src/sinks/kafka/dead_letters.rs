@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use driftline_operators::dead_letter::Reason;
-use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::reasons::First;
+use driftline_operators::sinks::SinkError;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 

@@ -20,11 +20,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
-use driftline_operators::deliver::{Sink, SinkError};
-use driftline_operators::ingest::Wake;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
 use driftline_operators::reasons::Reasons;
 use driftline_operators::settled::Settled;
+use driftline_operators::sinks::{Sink, SinkError};
+use driftline_operators::wake::Wake;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use self::message::{Next, Refused};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType, UInt64Type};
-use driftline_operators::deliver::SinkError;
 use driftline_operators::layout::ENVELOPE;
 use driftline_operators::partition_names::PartitionNames;
+use driftline_operators::sinks::SinkError;
 
 use super::message::{Next, Refused};
 use super::producer::{Batch, Outgoing, Producer};

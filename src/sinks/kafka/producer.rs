@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use driftline_operators::dead_letter::Reason;
-use driftline_operators::ingest::Wake;
 use driftline_operators::reasons::{First, Reasons};
 use driftline_operators::settled::Settled;
+use driftline_operators::wake::Wake;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::OwnedHeaders;

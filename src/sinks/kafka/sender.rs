@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use driftline_operators::deliver::SinkError;
 use driftline_operators::guarded::panic_text;
+use driftline_operators::sinks::SinkError;
 
 use super::Messages;
 use super::producer::{Batch, Producer};

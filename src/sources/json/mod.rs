@@ -26,7 +26,6 @@ use driftline_operators::too_early::FutureHorizon;
 use indexmap::{IndexMap, IndexSet};
 
 use crate::config::job::Format;
-use crate::sinks::without_prefixes;
 use crate::sources::columns::{ColumnUse, ColumnUses, check_time, declared_type};
 use crate::sources::csv;
 use crate::sources::files::{InputFile, describe, is_canonical_integer};
@@ -35,6 +34,7 @@ use crate::sources::json::learn::Learned;
 use crate::sources::json::lines::{Line, Lines, header_of};
 use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
+use crate::text::without_prefixes;
 
 /// Times (ms) of lines, as far as they have one.
 fn sampled_times(

@@ -109,6 +109,13 @@ impl Live {
         self.caught_up.load(Relaxed)
     }
 
+    /// When the end of the input may have come for all that is known now.
+    pub fn quiet_at(&self) -> Option<Instant> {
+        let quiet = self.until_quiet_for.filter(|_| !self.caught_up.load(Relaxed))?;
+        let last_came = *self.last_came.lock().unwrap_or_else(PoisonError::into_inner);
+        last_came.checked_add(quiet)
+    }
+
     fn something_came(&self) {
         if self.until_quiet_for.is_some() {
             *self.last_came.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -199,6 +206,12 @@ impl Reach {
         })
     }
 
+    /// When [`Reach::stays_at_end`] becomes true, if nothing comes by then.
+    pub fn stays_at_end_from(&self) -> Option<Instant> {
+        let (at_end_since, began) = (self.at_end_since?, *self.live.began.get()?);
+        Some(began.max(at_end_since) + EMPTY_FOR)
+    }
+
     /// Messages have come, the newest of them sent at `time_ms`.
     pub fn came(&mut self, time_ms: i64) {
         self.in_doubt();
@@ -252,7 +265,9 @@ mod tests {
         assert!(!live.has_caught_up());
         table.came(0);
         reaches[0].at_end();
+        assert!(live.quiet_at().is_some_and(|at| at <= Instant::now()));
         assert!(live.has_caught_up());
+        assert_eq!(live.quiet_at(), None);
         // What comes afterwards is too late.
         reaches[0].came(0);
         assert!(live.has_caught_up());
@@ -262,6 +277,7 @@ mod tests {
     fn there_is_no_end_without_quiet_or_while_brokers_may_be_away() {
         let endless = live(None, 0, 0);
         assert!(!endless.has_caught_up());
+        assert_eq!(endless.quiet_at(), None);
         let busy = live(Some(Duration::from_secs(3_600)), 0, 0);
         assert!(!busy.has_caught_up());
         let cut_off = live(Some(Duration::ZERO), 0, 0);
@@ -284,8 +300,10 @@ mod tests {
         live.event_came(at(60_000));
         live.event_came(at(60_900));
         assert!(!reach.stays_at_end(at(60_999)));
+        assert_eq!(reach.stays_at_end_from(), Some(at(61_000)));
         assert!(reach.stays_at_end(at(61_000)));
         reach.in_doubt();
+        assert_eq!(reach.stays_at_end_from(), None);
         assert!(!reach.stays_at_end(at(70_000)) && !reach.stays_at_end(at(70_999)));
         assert!(reach.stays_at_end(at(71_000)));
         reach.came(0);

@@ -26,6 +26,7 @@ pub mod passed;
 pub mod queue;
 pub mod reader;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use self::begin::Place;
 use self::live::{Live, Of, Reach};
 use self::queue::Queue;
-use self::reader::{Decoding, KafkaReader, Tombstones};
+use self::reader::{Client, Decoding, KafkaReader, Tombstones};
 use super::columns::{ColumnUses, check_time};
 use super::json::decoder::event_schema;
 use super::json::learn::declared_alone;
@@ -145,12 +146,12 @@ impl Form {
         &self,
         place: &Place,
         number: u32,
-        client: &Arc<BaseConsumer<Told>>,
+        client: &Rc<Client>,
         live: &Arc<Live>,
         rows_max: usize,
     ) -> Result<OnePartition<KafkaReader>, SourceError> {
         let name = place.name();
-        let queue = Queue::split(client, &place.topic, place.partition)
+        let queue = Queue::split(&client.consumer, &place.topic, place.partition)
             .ok_or_else(|| failed(&name, "there can be no queue of it"))?;
         let decoding = Decoding {
             read_as: Arc::new(Schema::new(self.read_as.clone())),

@@ -7,7 +7,7 @@ use std::ptr;
 use std::slice;
 use std::sync::Arc;
 
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;

@@ -1,5 +1,7 @@
 //! Messages of one partition to rows.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_operators::chunk::Undecoded;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -49,15 +51,39 @@ pub struct Decoding {
     pub tombstones: Option<Tombstones>,
 }
 
+/// A client, and when it was last asked for what is of no partition: errors of its brokers.
+pub struct Client {
+    pub consumer: Arc<BaseConsumer<Told>>,
+    asked: Cell<Option<Instant>>,
+}
+
+/// How often a client is asked, however many partitions it reads.
+const ASK_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Client {
+    pub fn new(consumer: BaseConsumer<Told>) -> Self {
+        Client { consumer: Arc::new(consumer), asked: Cell::new(None) }
+    }
+
+    fn is_due(&self) -> bool {
+        let is_due = self.asked.get().is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL);
+        if is_due {
+            self.asked.set(Some(Instant::now()));
+        }
+        is_due
+    }
+}
+
 pub struct KafkaReader {
     /// Topic and partition.
     name: String,
-    /// Errors that are of no partition come to it.
-    client: Arc<BaseConsumer<Told>>,
+    client: Rc<Client>,
     queue: Queue,
     decoding: Decoding,
     columns: JsonColumns,
     reach: Reach,
+    /// Whether the queue was read until it was empty: only then does it wake.
+    is_exhausted: bool,
 }
 
 /// Messages that become one chunk.
@@ -107,14 +133,14 @@ impl KafkaReader {
     /// If a column has a type that JSON is not read as.
     pub fn new(
         name: String,
-        client: Arc<BaseConsumer<Told>>,
+        client: Rc<Client>,
         queue: Queue,
         decoding: Decoding,
         reach: Reach,
     ) -> Result<Self, SourceError> {
         let columns = JsonColumns::new(decoding.read_as.clone());
         let columns = columns.map_err(|error| failed(&name, error))?;
-        Ok(KafkaReader { name, client, queue, decoding, columns, reach })
+        Ok(KafkaReader { name, client, queue, decoding, columns, reach, is_exhausted: false })
     }
 
     /// What is there, up to the bounds of a chunk.
@@ -141,6 +167,7 @@ impl KafkaReader {
                 break;
             }
         }
+        self.is_exhausted = !taken.is_full(most) && error.is_none();
         if taken.messages > 0 {
             reach.came(taken.newest_ms);
             reach.read_to(taken.behind);
@@ -154,6 +181,20 @@ impl KafkaReader {
         match error {
             Some(code) => self.failed(code).map_or(Ok(taken), Err),
             None => Ok(taken),
+        }
+    }
+
+    /// Has the client tell what is of no partition.
+    fn ask(&self) -> Result<(), SourceError> {
+        match self.client.consumer.poll(Duration::ZERO) {
+            Some(Ok(_)) => {
+                Err(failed(&self.name, "a message came beside the queue of its partition"))
+            }
+            Some(Err(error)) => {
+                let code = error.rdkafka_error_code();
+                code.and_then(|code| self.failed(code)).map_or(Ok(()), Err)
+            }
+            None => Ok(()),
         }
     }
 
@@ -292,17 +333,8 @@ impl Tombstones {
 
 impl Reader for KafkaReader {
     fn read(&mut self) -> Result<Came, SourceError> {
-        match self.client.poll(Duration::ZERO) {
-            Some(Ok(_)) => {
-                return Err(failed(&self.name, "a message came beside the queue of its partition"));
-            }
-            Some(Err(error)) => {
-                let code = error.rdkafka_error_code();
-                if let Some(error) = code.and_then(|code| self.failed(code)) {
-                    return Err(error);
-                }
-            }
-            None => {}
+        if self.client.is_due() {
+            self.ask()?;
         }
         if let Some(why) = self.reach.live().health.refusal() {
             return Err(failed(&self.name, why.trim_start_matches("kafka: ")));
@@ -344,6 +376,15 @@ impl Reader for KafkaReader {
 
     fn wake_with(&mut self, wake: Wake) {
         self.queue.wake_with(wake);
+    }
+
+    /// The queue wakes for messages, and for the end of the partition.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.is_exhausted {
+            return Some(now);
+        }
+        let dues = [self.reach.stays_at_end_from(), self.reach.live().quiet_at()];
+        dues.into_iter().flatten().filter(|&due| due > now).min()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
 /// A program's own source of events: one partition, read on the first worker's thread.
 pub trait EventSource: Send {
@@ -21,6 +21,12 @@ pub trait EventSource: Send {
     /// `wake` has [`EventSource::next`] asked at once, from any thread. Without it the source is
     /// asked about every millisecond.
     fn wake_with(&mut self, _wake: Wake) {}
+
+    /// Whether it wakes for whatever comes, the end too: then it is asked when it does, and beside
+    /// that seldom.
+    fn wakes(&self) -> bool {
+        false
+    }
 }
 
 pub enum Next {

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
-use driftline_operators::ingest::Wake;
+use driftline_operators::wake::Wake;
 
-use crate::sinks::without_prefixes;
 use crate::sources::columns::{Sound, check_time};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::own::{EventSource, Next, OwnEvents};
 use crate::sources::stored_columns::StoredColumns;
 use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
+use crate::text::without_prefixes;
 
 /// What messages and dead letters call the partition of such events.
 const NAME: &str = "events";
@@ -78,6 +78,7 @@ impl OwnStream {
             left: limit.unwrap_or(u64::MAX),
             rest: None,
             read: 0,
+            is_exhausted: false,
         };
         Ok(OnePartition::new(place, reader, idle_timeout, Instant::now()))
     }
@@ -94,6 +95,8 @@ pub struct OwnReader {
     /// What of the last batch was too much for a chunk.
     rest: Option<RecordBatch>,
     read: u64,
+    /// Whether the source was asked until it had nothing.
+    is_exhausted: bool,
 }
 
 impl OwnReader {
@@ -142,7 +145,9 @@ impl Reader for OwnReader {
         if let Some(rest) = self.rest.take() {
             return self.chunk(&rest).map(|records| Came::Records(Box::new(records)));
         }
-        match self.source.next().map_err(|error| failed(NAME, error))? {
+        let next = self.source.next().map_err(|error| failed(NAME, error))?;
+        self.is_exhausted = matches!(next, Next::Nothing);
+        match next {
             Next::Events(batch) if batch.num_rows() == 0 => Ok(Came::Nothing),
             Next::Events(batch) => {
                 self.check(&batch)?;
@@ -167,5 +172,9 @@ impl Reader for OwnReader {
 
     fn wake_with(&mut self, wake: Wake) {
         self.source.wake_with(wake);
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
+        (!self.source.wakes() || !self.is_exhausted).then_some(now)
     }
 }

@@ -21,7 +21,6 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::Result as Parquet;
 
 use crate::config::job::JsonType;
-use crate::sinks::without_prefixes;
 use crate::sources::columns::{
     ColumnUse, ColumnUses, Normalised, check_time, declared_type, fits, normal_times, normal_type,
     normalise, time_type, with_declared_members,
@@ -33,6 +32,7 @@ use crate::sources::parquet::whole_file::WholeFile;
 use crate::sources::stream::Required;
 use crate::sources::unify::{has_value, unify};
 use crate::sources::{SourceError, failed};
+use crate::text::without_prefixes;
 
 /// Rows that are looked at a time for whether a column has a value.
 const ROWS_LOOKED_AT: usize = 8_192;

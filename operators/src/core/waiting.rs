@@ -1,24 +1,13 @@
-//! The home's end of the trips back: rows wait for their answers.
+//! Rows that wait at their home for the answers of owners.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave;
-use arrow::datatypes::UInt64Type;
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
-use super::request::{ANSWER_HOME, ANSWER_ROW, ANSWER_VALUES, TripSchemas};
-use crate::exchange::{Route, RowDistributor};
-use crate::features::plan::FeaturePlan;
-use crate::layout::EventLayout;
-use crate::rows::Rows;
-use crate::run::Run;
-use crate::warm_up::WarmUp;
+use super::owner::answered_rows;
+use super::requests::ANSWER_VALUES;
 
 /// The answers of one trip to one batch, as they came.
 #[derive(Default)]
@@ -64,15 +53,15 @@ impl TripAnswers {
 }
 
 /// A batch that waits at its home for its answers.
-struct Waiting<C> {
-    capability: C,
+struct Batch {
+    epoch: u64,
     batch: RecordBatch,
     first_row: u64,
     answers: Vec<TripAnswers>,
     missing: usize,
 }
 
-impl<C> Waiting<C> {
+impl Batch {
     /// The position of a numbered row in the batch, if it is one of it.
     fn place(&self, row: u64) -> Option<usize> {
         let place = row.checked_sub(self.first_row)? as usize;
@@ -81,24 +70,51 @@ impl<C> Waiting<C> {
 }
 
 /// Batches in the order of their numbers, and the answers that have come for them.
-struct Rejoin<C> {
-    waiting: VecDeque<Waiting<C>>,
+pub struct Waiting {
+    waiting: VecDeque<Batch>,
     trips: usize,
 }
 
-impl<C> Rejoin<C> {
-    fn insert(&mut self, capability: C, batch: RecordBatch, first_row: u64) {
+/// A batch whose answers are all there: columns over all trips, `[rows]`.
+pub struct Answered {
+    pub epoch: u64,
+    pub batch: RecordBatch,
+    pub answers: Vec<ArrayRef>,
+}
+
+impl Waiting {
+    pub fn new(trips: usize) -> Self {
+        Waiting { waiting: VecDeque::new(), trips }
+    }
+
+    /// The epoch of the first batch that waits.
+    pub fn first_epoch(&self) -> Option<u64> {
+        self.waiting.front().map(|batch| batch.epoch)
+    }
+
+    /// The lowest epoch of which rows wait.
+    pub fn lowest_epoch(&self) -> Option<u64> {
+        self.waiting.iter().map(|batch| batch.epoch).min()
+    }
+
+    /// How many answers the first batch lacks.
+    pub fn missing(&self) -> usize {
+        self.waiting.front().map_or(0, |batch| batch.missing)
+    }
+
+    /// Adds rows that are numbered from `first_row` on.
+    pub fn insert(&mut self, epoch: u64, batch: RecordBatch, first_row: u64) {
         let missing = batch.num_rows() * self.trips;
         let answers = (0..self.trips).map(|_| TripAnswers::default()).collect();
-        self.waiting.push_back(Waiting { capability, batch, first_row, answers, missing });
+        self.waiting.push_back(Batch { epoch, batch, first_row, answers, missing });
     }
 
     /// Puts answers of a trip in their places.
     ///
     /// # Errors
     /// If an answer is for a row that does not wait here.
-    fn answer(&mut self, answers: &RecordBatch, trip: usize) -> Result<(), ArrowError> {
-        let rows = answers.column(ANSWER_ROW).as_primitive::<UInt64Type>().values();
+    pub fn answer(&mut self, answers: &RecordBatch, trip: usize) -> Result<(), ArrowError> {
+        let rows = answered_rows(answers);
         let mut from = 0;
         while let Some(&row) = rows.get(from) {
             let at = self.waiting.partition_point(|w| w.first_row <= row).wrapping_sub(1);
@@ -126,85 +142,32 @@ impl<C> Rejoin<C> {
         Ok(())
     }
 
-    /// The next batch whose answers are all there, and the answers as columns over all trips.
-    fn pop(&mut self) -> Option<(C, RecordBatch, Result<Vec<ArrayRef>, ArrowError>)> {
-        self.waiting.front().filter(|waiting| waiting.missing == 0)?;
-        let done = self.waiting.pop_front()?;
-        let mut columns = Vec::new();
+    /// The next batch whose answers are all there.
+    ///
+    /// # Errors
+    /// If answers of a trip are of differing types.
+    pub fn pop(&mut self) -> Result<Option<Answered>, ArrowError> {
+        let Some(done) = self.waiting.pop_front_if(|batch| batch.missing == 0) else {
+            return Ok(None);
+        };
+        let mut answers = Vec::new();
         for trip in done.answers {
-            match trip.columns() {
-                Ok(answers) => columns.extend(answers),
-                Err(error) => return Some((done.capability, done.batch, Err(error))),
-            }
+            answers.extend(trip.columns()?);
         }
-        Some((done.capability, done.batch, Ok(columns)))
+        Ok(Some(Answered { epoch: done.epoch, batch: done.batch, answers }))
     }
 }
 
-/// Holds each batch until the answers of all trips are there, then appends its features. Batches go
-/// on in the order they came.
-pub fn rejoin<'scope>(
-    rows: Stream<'scope, u64, Rows>,
-    answers: Vec<(Stream<'scope, u64, Rows>, TripSchemas)>,
-    plan: Arc<FeaturePlan>,
-    layout: EventLayout,
-    warm_up: WarmUp,
-    run: &Run,
-) -> Stream<'scope, u64, Rows> {
-    let Run { counters, failure, .. } = run.clone();
-    let mut builder = OperatorBuilder::new("Rejoin".to_owned(), rows.scope());
-    let mut rows_in = builder.new_input(rows, Pipeline);
-    let mut trips_in = Vec::new();
-    for (stream, schemas) in answers {
-        let (edge, failure) = (schemas.answer.clone(), failure.clone());
-        let pact = DistributorPact(move |peers| {
-            RowDistributor::new(Route::Worker { column: ANSWER_HOME }, edge, failure, peers)
-        });
-        trips_in.push((builder.new_input(stream, pact), schemas.answer));
-    }
-    let (out, enriched_rows) = builder.new_output();
-    let mut out = OutputBuilder::<_, CapacityContainerBuilder<Rows>>::from(out);
-    let enriched = plan.enriched_schema(&layout);
-    builder.build(move |_capabilities| {
-        let mut rejoin = Rejoin { waiting: VecDeque::new(), trips: trips_in.len() };
-        move |frontiers| {
-            rows_in.for_each(|capability, container| {
-                let number = container.number();
-                let Some(retained) = capability.retain_least(0) else { return };
-                let Some(batch) = failure.check(container.take(&layout.schema)) else { return };
-                counters.rows_held(warm_up.counted(&batch, &layout));
-                rejoin.insert(retained, batch, number);
-            });
-            for (trip, (input, schema)) in trips_in.iter_mut().enumerate() {
-                input.for_each(|_capability, container| {
-                    let answers = container.take(schema);
-                    failure.check(answers.and_then(|batch| rejoin.answer(&batch, trip)));
-                });
-            }
-            let mut out = out.activate();
-            while let Some((capability, batch, answers)) = rejoin.pop() {
-                counters.rows_held(-warm_up.counted(&batch, &layout));
-                let enriched = answers.and_then(|answers| plan.append(&batch, answers, &enriched));
-                if let Some(batch) = failure.check(enriched) {
-                    out.session(&capability).give_container(&mut Rows::new(batch));
-                }
-            }
-            // An epoch that is complete on every trip owes nothing any more.
-            if let Some(waiting) = rejoin.waiting.front() {
-                let epoch = waiting.capability.time();
-                if frontiers.iter().all(|frontier| !frontier.less_equal(epoch)) {
-                    failure.report(format!("{} answers of side trips are lost", waiting.missing));
-                    rejoin.waiting.clear();
-                }
-            }
-        }
-    });
-    enriched_rows
+/// Why rows cannot be enriched: answers that will not come any more.
+pub fn lost(answers: usize) -> ArrowError {
+    ArrowError::ComputeError(format!("{answers} answers of side trips are lost"))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, StringArray, UInt32Array, UInt64Array};
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Float64Array, StringArray, UInt32Array, UInt64Array};
     use arrow::datatypes::Float64Type;
 
     use super::*;
@@ -226,9 +189,8 @@ mod tests {
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
-    fn popped(rejoin: &mut Rejoin<()>) -> Vec<(f64, String)> {
-        let ((), _, columns) = rejoin.pop().unwrap();
-        let columns = columns.unwrap();
+    fn popped(rejoin: &mut Waiting) -> Vec<(f64, String)> {
+        let columns = rejoin.pop().unwrap().unwrap().answers;
         let numbers = columns[0].as_primitive::<Float64Type>().values();
         let texts = columns[1].as_string::<i32>().iter().flatten();
         numbers.iter().copied().zip(texts.map(str::to_owned)).collect()
@@ -240,11 +202,11 @@ mod tests {
 
     #[test]
     fn answers_find_their_rows_in_any_order_and_batch_size() {
-        let mut rejoin = Rejoin { waiting: VecDeque::new(), trips: 1 };
-        rejoin.insert((), rows(3), 0);
-        rejoin.insert((), rows(4), 3);
+        let mut rejoin = Waiting::new(1);
+        rejoin.insert(1, rows(3), 0);
+        rejoin.insert(1, rows(4), 3);
         rejoin.answer(&answers(&[6, 2, 0]), 0).unwrap();
-        assert!(rejoin.pop().is_none());
+        assert!(rejoin.pop().unwrap().is_none());
         rejoin.answer(&answers(&[1, 3, 5, 4]), 0).unwrap();
         assert_eq!(popped(&mut rejoin), expected(0..3));
         assert_eq!(popped(&mut rejoin), expected(3..7));
@@ -252,9 +214,9 @@ mod tests {
 
     #[test]
     fn one_batch_of_answers_serves_several_batches_of_rows() {
-        let mut rejoin = Rejoin { waiting: VecDeque::new(), trips: 1 };
-        rejoin.insert((), rows(2), 10);
-        rejoin.insert((), rows(2), 12);
+        let mut rejoin = Waiting::new(1);
+        rejoin.insert(1, rows(2), 10);
+        rejoin.insert(1, rows(2), 12);
         rejoin.answer(&answers(&[10, 11, 12, 13]), 0).unwrap();
         assert_eq!(popped(&mut rejoin), expected(10..12));
         assert_eq!(popped(&mut rejoin), expected(12..14));
@@ -262,8 +224,8 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_row_is_an_error() {
-        let mut rejoin = Rejoin { waiting: VecDeque::new(), trips: 1 };
-        rejoin.insert((), rows(2), 10);
+        let mut rejoin = Waiting::new(1);
+        rejoin.insert(1, rows(2), 10);
         assert!(rejoin.answer(&answers(&[9]), 0).is_err());
         assert!(rejoin.answer(&answers(&[12]), 0).is_err());
     }

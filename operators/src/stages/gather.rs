@@ -6,29 +6,30 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::DistributorPact;
 use timely::dataflow::operators::Operator;
 
-use crate::exchange::{Route, RowDistributor};
+use crate::exchange::{Edge, Route, RowDistributor};
 use crate::failure::Failure;
 use crate::rows::Rows;
+use crate::sinks::Output;
 use crate::sort::{OrderColumns, sorted};
 
-/// Brings rows of `schema` to the first worker, the epochs one after the other, the rows of each in
+/// Brings rows of `schema`, which are of one kind, to the first worker, the epochs one after the other, the rows of each in
 /// order of (event time, id, origin).
 ///
 /// That is how the order gate of one worker lets rows out, and no operator behind it changes their
 /// order. What is held are the rows of epochs that are not complete, of which a run has few.
 pub fn gather<'scope>(
     rows: Stream<'scope, u64, Rows>,
+    output: Output,
     schema: SchemaRef,
     columns: OrderColumns,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
-    let pact = {
-        let (schema, failure) = (schema.clone(), failure.clone());
-        DistributorPact(move |peers| RowDistributor::new(Route::First, schema, failure, peers))
-    };
+    let kind = usize::from(u8::from(output));
+    let edge = Edge { route: Route::First, schema: schema.clone() };
+    // Of the kinds of outputs one comes.
+    let pact = RowDistributor::pact(vec![edge; kind + 1], &failure);
     rows.unary_frontier::<CapacityContainerBuilder<Rows>, _, _, _>(
         pact,
         "Gather",
@@ -47,7 +48,7 @@ pub fn gather<'scope>(
                 {
                     let (capability, batches): (_, Vec<RecordBatch>) = epoch.remove();
                     if let Some(batch) = failure.check(sorted(&batches, &schema, columns)) {
-                        output.session(&capability).give_container(&mut Rows::new(batch));
+                        output.session(&capability).give_container(&mut Rows::of_kind(kind, batch));
                     }
                 }
             }

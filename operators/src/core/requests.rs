@@ -1,23 +1,18 @@
-//! The home's end of the trips out: rows are numbered, and a request for each goes to every owner.
+//! What a row's home asks of the owners of keys: rows stay where they are, a narrow request for each
+//! goes to every owner, and the answers come back by the number of the row.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 
-use crate::exchange::Route;
-use crate::failure::Failure;
-use crate::features::plan::FeaturePlan;
+use crate::exchange::{Edge, Route};
 use crate::features::trip::{Errand, Trip};
 use crate::fine_time::ns_within_ms;
 use crate::key_group::as_key_of;
 use crate::layout::EventLayout;
-use crate::rows::Rows;
+use crate::sort::OrderColumns;
 
 /// Columns of every request, by position.
 pub const KEY: usize = 0;
@@ -38,11 +33,13 @@ pub const ANSWER_HOME: usize = 0;
 pub const ANSWER_ROW: usize = 1;
 pub const ANSWER_VALUES: usize = 2;
 
-/// The schemas of a trip's two edges.
+/// The schemas of what a trip sends.
 #[derive(Clone)]
 pub struct TripSchemas {
     pub request: SchemaRef,
     pub answer: SchemaRef,
+    /// Whether requests to windows have the request id.
+    pub has_id: bool,
 }
 
 impl TripSchemas {
@@ -79,16 +76,33 @@ impl TripSchemas {
         TripSchemas {
             request: Arc::new(Schema::new(request)),
             answer: Arc::new(Schema::new(answer)),
+            has_id: layout.id.is_some(),
         }
+    }
+
+    /// The way of requests to the owner of their key.
+    pub fn to_owner(&self) -> Edge {
+        let route = Route::KeyGroup { key: KEY, partition: PARTITION, offset: OFFSET };
+        Edge { route, schema: self.request.clone() }
+    }
+
+    /// The way of answers back.
+    pub fn to_home(&self) -> Edge {
+        Edge { route: Route::Worker { column: ANSWER_HOME }, schema: self.answer.clone() }
     }
 }
 
-/// The way to the owner of a request's key.
-pub fn to_owner() -> Route {
-    Route::KeyGroup { key: KEY, partition: PARTITION, offset: OFFSET }
+/// The columns that order requests to windows.
+pub fn order_columns(schemas: &TripSchemas) -> OrderColumns {
+    let id = schemas.has_id.then_some(REST);
+    OrderColumns { time: TIME, id, partition: PARTITION, offset: OFFSET }
 }
 
-fn build_request(
+/// The requests of a trip for rows of this worker (`home`), which are numbered from `first_row` on.
+///
+/// # Errors
+/// If a key or a value cannot be made.
+pub fn build_request(
     trip: &Trip,
     layout: &EventLayout,
     schema: &SchemaRef,
@@ -119,45 +133,4 @@ fn build_request(
         }
     }
     RecordBatch::try_new(schema.clone(), columns)
-}
-
-/// Numbers the rows of this home and writes a request for each, per trip.
-pub fn request<'scope>(
-    rows: Stream<'scope, u64, Rows>,
-    plan: Arc<FeaturePlan>,
-    layout: EventLayout,
-    failure: Failure,
-) -> (Stream<'scope, u64, Rows>, Vec<Stream<'scope, u64, Rows>>) {
-    let home = rows.scope().index() as u32;
-    let mut builder = OperatorBuilder::new("SideTripRequests".to_owned(), rows.scope());
-    let mut input = builder.new_input(rows, Pipeline);
-    let (rows_out, numbered) = builder.new_output();
-    let mut rows_out = OutputBuilder::<_, CapacityContainerBuilder<Rows>>::from(rows_out);
-    let mut trips = Vec::new();
-    let mut streams = Vec::new();
-    for trip in &plan.trips {
-        let (out, stream) = builder.new_output();
-        let out = OutputBuilder::<_, CapacityContainerBuilder<Rows>>::from(out);
-        trips.push((out, TripSchemas::new(trip, &layout).request));
-        streams.push(stream);
-    }
-    builder.build(move |_capabilities| {
-        let mut next_row = 0u64;
-        move |_frontiers| {
-            input.for_each(|capability, container| {
-                let Some(batch) = failure.check(container.take(&layout.schema)) else { return };
-                let first_row = next_row;
-                next_row += batch.num_rows() as u64;
-                for ((out, schema), trip) in trips.iter_mut().zip(&plan.trips) {
-                    let request = build_request(trip, &layout, schema, &batch, home, first_row);
-                    if let Some(request) = failure.check(request) {
-                        out.activate().session(&capability).give_container(&mut Rows::new(request));
-                    }
-                }
-                let mut rows_out = rows_out.activate();
-                rows_out.session(&capability).give_container(&mut Rows::numbered(batch, first_row));
-            });
-        }
-    });
-    (numbered, streams)
 }

@@ -1,0 +1,138 @@
+//! What becomes of enriched rows at their home: they are worked off, and drift gathers what it watches
+//! of them into panes.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+
+use crate::accounting::Counters;
+use crate::drift::panes::OpenPanes;
+use crate::drift::partials::Partial;
+use crate::fault::LoseRow;
+use crate::run::Run;
+use crate::sinks::Output;
+use crate::watermark::Tick;
+
+/// Rows of an output, and the epoch that they belong to.
+pub struct Out {
+    pub epoch: u64,
+    pub output: Output,
+    pub rows: RecordBatch,
+}
+
+/// What a job does with enriched rows: it scores them, or gives them out as they are.
+///
+/// Rows may wait in it, so that some of several epochs go together, but each leaves at its own epoch.
+pub trait Work {
+    /// Takes enriched rows of an epoch.
+    ///
+    /// # Errors
+    /// If they are not what the job makes of its input.
+    fn take(&mut self, epoch: u64, rows: RecordBatch, out: &mut Vec<Out>)
+    -> Result<(), ArrowError>;
+
+    /// Works off some of the rows that wait; all there are where it is said to be `idle`: nothing else
+    /// is on its way. What drift watches of them is added to `watched`, with its epoch.
+    ///
+    /// # Errors
+    /// As [`Work::take`].
+    fn step(
+        &mut self,
+        idle: bool,
+        out: &mut Vec<Out>,
+        watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError>;
+
+    /// The lowest epoch of which rows wait.
+    fn waits_for(&self) -> Option<u64>;
+}
+
+/// A worker's work, and the first phase of drift.
+pub struct Finish {
+    work: Box<dyn Work>,
+    panes: Option<OpenPanes>,
+    /// What has been watched, by epoch: a late row of a later epoch must not slip into a pane that an
+    /// earlier one closes.
+    watched: BTreeMap<u64, Vec<RecordBatch>>,
+    seen: Vec<(u64, RecordBatch)>,
+    counters: Counters,
+    faults: LoseRow,
+}
+
+impl Finish {
+    pub fn new(work: Box<dyn Work>, panes: Option<OpenPanes>, worker: usize, run: &Run) -> Self {
+        Finish {
+            work,
+            panes,
+            watched: BTreeMap::new(),
+            seen: Vec::new(),
+            counters: run.counters.clone(),
+            faults: run.faults.on(worker),
+        }
+    }
+
+    /// As [`Work::take`].
+    ///
+    /// # Errors
+    /// As it.
+    pub fn take(
+        &mut self,
+        epoch: u64,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let before = out.len();
+        self.work.take(epoch, rows, out)?;
+        self.lose(&mut out[before..]);
+        Ok(())
+    }
+
+    /// As [`Work::step`].
+    ///
+    /// # Errors
+    /// As it.
+    pub fn step(&mut self, idle: bool, out: &mut Vec<Out>) -> Result<(), ArrowError> {
+        let before = out.len();
+        self.work.step(idle, out, &mut self.seen)?;
+        for (epoch, rows) in self.seen.drain(..) {
+            if self.panes.is_some() {
+                let rows = self.faults.behind("watched", rows);
+                self.watched.entry(epoch).or_default().push(rows);
+            }
+        }
+        self.lose(&mut out[before..]);
+        Ok(())
+    }
+
+    fn lose(&mut self, out: &mut [Out]) {
+        for Out { output, rows, .. } in out {
+            let stage = match output {
+                Output::Predictions => "score",
+                Output::DeadLetters => "dead_letters",
+                _ => continue,
+            };
+            if self.faults.loses(stage, rows.num_rows()) {
+                *rows = rows.slice(1, rows.num_rows() - 1);
+            }
+        }
+    }
+
+    /// The lowest epoch of which rows wait.
+    pub fn waits_for(&self) -> Option<u64> {
+        self.work.waits_for()
+    }
+
+    /// All rows of an epoch have been worked off: the panes that its watermark closes.
+    pub fn complete(&mut self, tick: &Tick) -> Vec<Partial> {
+        let Some(panes) = &mut self.panes else { return Vec::new() };
+        for rows in self.watched.remove(&tick.epoch).unwrap_or_default() {
+            self.counters.rows_late_for_drift(&panes.add(&rows));
+        }
+        let mut closed = panes.close(tick.watermark);
+        if self.faults.loses("panes", closed.len()) {
+            closed.remove(0);
+        }
+        closed
+    }
+}

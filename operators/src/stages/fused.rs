@@ -1,0 +1,112 @@
+//! The whole core of a worker in one operator: where there is one worker.
+
+use std::time::Duration;
+
+use arrow::error::ArrowError;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::{ProbeHandle, Scope, Stream};
+
+use super::reader::{Next, Reader};
+use super::{Parts, RowsOut};
+use crate::core::home::Home;
+use crate::core::owner::Owner;
+use crate::core::{Features, WorkerCore};
+use crate::rows::Rows;
+use crate::run::Run;
+use crate::watermark::EpochClock;
+
+/// Rows of all outputs, by [`Output`](crate::sinks::Output).
+///
+/// # Errors
+/// If a table has values that cannot be kept.
+pub fn fused<'scope>(
+    scope: Scope<'scope, u64>,
+    parts: Parts,
+    probe: ProbeHandle<u64>,
+) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
+    let Parts { intake, layout, plan, order, tables, retention, finish, drift, run, .. } = parts;
+    let clock = EpochClock::new(intake.gate.clone());
+    let home = Home::new(order, &layout, &intake.events.warm_up, &run);
+    let owner = Owner::new(&plan, &tables, retention, 0, &run)?;
+    let enriched = plan.enriched_schema(&layout);
+    let features = Features { plan, layout, order, enriched };
+    let drift = drift.map(|drift| drift.owner);
+    let core = WorkerCore::new(clock, home, owner, finish, drift, features, run.faults.on(0));
+
+    let mut builder = OperatorBuilder::new("Fused".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let reader = Reader::new(intake, scope, address, probe, &run);
+    let (out, outputs) = builder.new_output();
+    let out = RowsOut(OutputBuilder::from(out));
+    builder.build(move |capabilities| {
+        let mut fused =
+            Fused { reader, core, out, at: capabilities.into_iter().next(), next: None, run };
+        move |_frontiers| fused.work()
+    });
+    Ok(outputs)
+}
+
+struct Fused {
+    reader: Reader,
+    core: WorkerCore,
+    out: RowsOut,
+    /// None at the end of the input.
+    at: Option<Capability<u64>>,
+    /// When to read on, while what was read is not worked off.
+    next: Option<Next>,
+    run: Run,
+}
+
+impl Fused {
+    fn work(&mut self) {
+        if self.at.is_none() {
+            return;
+        }
+        if self.run.failure.is_set() {
+            self.at = None;
+            return;
+        }
+        let done = self.read_or_go_on();
+        let next = self.run.failure.check(done).unwrap_or(Some(Next::End));
+        if let Some(at) = &self.at {
+            self.out.send_out(at, self.core.out());
+        }
+        match next {
+            None => self.reader.come_back(Duration::ZERO),
+            Some(Next::End) => self.at = None,
+            Some(Next::Later(delay)) => {
+                self.stand_at(self.reader.next_epoch());
+                self.reader.come_back(delay);
+            }
+        }
+    }
+
+    /// Reads an epoch, or works on with the one that was read; when to read on, if it is worked off.
+    fn read_or_go_on(&mut self) -> Result<Option<Next>, ArrowError> {
+        let next = match self.next.take() {
+            Some(next) => next,
+            None => {
+                let (taken, next) = self.reader.gather()?;
+                let Some((epoch, taken)) = taken else { return Ok(Some(next)) };
+                self.stand_at(Some(epoch));
+                self.core.take(epoch, taken)?;
+                next
+            }
+        };
+        if self.core.step()? {
+            self.next = Some(next);
+            return Ok(None);
+        }
+        Ok(Some(next))
+    }
+
+    /// Everything before an epoch is worked off.
+    fn stand_at(&mut self, epoch: Option<u64>) {
+        if let (Some(at), Some(epoch)) = (&mut self.at, epoch)
+            && *at.time() < epoch
+        {
+            at.downgrade(&epoch);
+        }
+    }
+}

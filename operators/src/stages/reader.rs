@@ -1,0 +1,304 @@
+//! The source of a worker, and what its chunks go through before anything else.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
+use timely::dataflow::{ProbeHandle, Scope};
+use timely::scheduling::Activator;
+
+use crate::admit::Admitted;
+use crate::chunk::Chunk;
+use crate::core::Taken;
+use crate::ingest::{Allowance, FlowBounds, Intake, Polled};
+use crate::run::Run;
+use crate::watermark::EVENTS;
+
+/// When to look again whether what is under way has come further: its progress activates nobody.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
+
+/// Rows gathered before the other operators have their turn, unless one chunk has more.
+const ROWS_PER_ACTIVATION: usize = 1_024;
+
+/// Rows gathered at a time for which a source rests no longer than the job says; for more of them it
+/// does, as what a row costs falls with the rows that go together.
+const FEW_ROWS: usize = 16;
+const LONGER_REST_MAX: Duration = Duration::from_millis(5);
+
+/// How long a source that has gathered rows rests; not at all where there may be more of them.
+fn rest(gather_for: Duration, rows: usize) -> Duration {
+    match rows {
+        1..ROWS_PER_ACTIVATION => {
+            let longer = gather_for * rows.div_ceil(FEW_ROWS) as u32;
+            longer.min(LONGER_REST_MAX).max(gather_for)
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+/// The next activation of an operator that something else may activate meanwhile.
+struct Alarm {
+    activator: Activator,
+    due: Option<Instant>,
+}
+
+impl Alarm {
+    /// Rings after `delay`, or before if it is set already: an alarm each time would be ever more of
+    /// them.
+    fn set(&mut self, delay: Duration) {
+        if delay.is_zero() {
+            return self.activator.activate();
+        }
+        let now = Instant::now();
+        let due = now + delay;
+        if !self.due.is_some_and(|set| now < set && set <= due) {
+            self.due = Some(due);
+            self.activator.activate_after(delay);
+        }
+    }
+}
+
+/// When a source is to be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Later(Duration),
+    End,
+}
+
+/// What asking a source once comes to.
+enum Asked {
+    Admitted { epoch: u64, stream: usize, admitted: Admitted },
+    Not(Next),
+}
+
+/// A chunk, and when it was asked for.
+struct Read {
+    chunk: Box<Chunk>,
+    at: Duration,
+}
+
+/// A worker's source as an operator reads it.
+pub struct Reader {
+    intake: Intake,
+    probe: ProbeHandle<u64>,
+    run: Run,
+    alarm: Alarm,
+    rests_until: Option<Instant>,
+    /// A chunk of a partition that was idle, until the watermark it is measured against is known.
+    returning: Option<Read>,
+}
+
+impl Reader {
+    /// For the operator at `address`, which is activated when there is something to read. `probe` must
+    /// be behind every sink.
+    pub fn new(
+        mut intake: Intake,
+        scope: Scope<'_, u64>,
+        address: Rc<[usize]>,
+        probe: ProbeHandle<u64>,
+        run: &Run,
+    ) -> Self {
+        let wake = scope.worker().sync_activator_for(address.to_vec());
+        // A worker that has left has nothing to be woken for.
+        intake.source.wake_with(Arc::new(move || {
+            let _ = wake.activate();
+        }));
+        let alarm = Alarm { activator: scope.activator_for(address), due: None };
+        Reader { intake, probe, run: run.clone(), alarm, rests_until: None, returning: None }
+    }
+
+    /// The lowest epoch that may still come; `None` at the end of the input.
+    pub fn next_epoch(&self) -> Option<u64> {
+        let waiting = self.returning.as_ref().map(|read| read.chunk.epoch);
+        let epoch = waiting.or_else(|| self.intake.source.next_epoch());
+        epoch.filter(|_| !self.run.failure.is_set())
+    }
+
+    /// Has the operator activated again after `delay`, or at once.
+    pub fn come_back(&mut self, delay: Duration) {
+        self.alarm.set(delay);
+    }
+
+    /// What has come since the last time and goes together, with its epoch, and when to ask again.
+    ///
+    /// # Errors
+    /// If rows of a stream do not go together.
+    pub fn gather(&mut self) -> Result<(Option<(u64, Taken)>, Next), ArrowError> {
+        if let Some(until) = self.rests_until {
+            let rest = until.saturating_duration_since(Instant::now());
+            if !rest.is_zero() {
+                return Ok((None, Next::Later(rest)));
+            }
+        }
+        let gather_for = self.intake.bounds.gather_for;
+        let (mut at, mut taken, mut rows) = (None, Taken::default(), 0);
+        let next = loop {
+            match self.ask() {
+                Asked::Admitted { epoch, stream, admitted } => {
+                    at = Some(epoch);
+                    rows += admitted.rows.num_rows() + admitted.dead_letters.num_rows();
+                    taken.add(stream, admitted);
+                    if gather_for.is_none() || rows >= ROWS_PER_ACTIVATION {
+                        break Next::Later(Duration::ZERO);
+                    }
+                }
+                Asked::Not(next) => break next,
+            }
+        };
+        self.rests_until = gather_for.map(|gather| Instant::now() + rest(gather, rows));
+        let taken = at.map(|epoch| Ok::<_, ArrowError>((epoch, taken.joined()?)));
+        Ok((taken.transpose()?, next))
+    }
+
+    fn ask(&mut self) -> Asked {
+        let Some(epoch) = self.next_epoch() else { return Asked::Not(Next::End) };
+        // 1. Wait while too much is under way.
+        if self.is_full(epoch) {
+            return Asked::Not(Next::Later(LOOK_AGAIN));
+        }
+        // 2. Read a chunk.
+        let read = match self.returning.take() {
+            Some(read) => read,
+            None => {
+                let allowance = self.allowance();
+                let at = self.run.clock.now();
+                match self.run.failure.check(self.intake.source.poll(&allowance)) {
+                    Some(Polled::Chunk(chunk)) => Read { chunk, at },
+                    Some(Polled::Wait(delay)) => return Asked::Not(Next::Later(delay)),
+                    Some(Polled::Held(partition)) => {
+                        return Asked::Not(self.held(epoch, &allowance, partition));
+                    }
+                    Some(Polled::End) | None => return Asked::Not(Next::End),
+                }
+            }
+        };
+        // 3. Admit it. After idleness it is measured against the watermark of the epoch before.
+        if read.chunk.was_idle && self.intake.gate.epoch() + 1 < read.chunk.epoch {
+            self.returning = Some(read);
+            return Asked::Not(Next::Later(LOOK_AGAIN));
+        }
+        let (epoch, stream) = (read.chunk.epoch, read.chunk.stream);
+        match self.run.failure.check(self.admit(read)) {
+            Some(admitted) => Asked::Admitted { epoch, stream, admitted },
+            None => Asked::Not(Next::End),
+        }
+    }
+
+    fn is_full(&self, epoch: u64) -> bool {
+        let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
+        let Run { settled, counters, .. } = &self.run;
+        let in_flight = || settled.unsettled().saturating_sub(counters.gate_rows_pending());
+        self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
+            || in_flight() > rows_in_flight_max
+    }
+
+    fn admit(&self, read: Read) -> Result<Admitted, ArrowError> {
+        let Read { chunk, at } = read;
+        let passed = match chunk.was_idle {
+            true => self.intake.gate.watermarks().of_stream(chunk.stream),
+            false => i64::MIN,
+        };
+        match chunk.stream {
+            EVENTS => self.intake.events.admit(*chunk, passed, at),
+            table => self.intake.tables[table - 1].admit(&chunk),
+        }
+    }
+
+    fn allowance(&self) -> Allowance {
+        let FlowBounds { gate_rows_max, partition_skew_max_ms, .. } = self.intake.bounds;
+        let watermarks = self.intake.gate.watermarks();
+        let is_full = self.run.counters.gate_rows() > gate_rows_max;
+        let ahead = partition_skew_max_ms.map(|skew| watermarks.ahead(skew));
+        Allowance {
+            only: is_full.then(|| watermarks.holding()),
+            ahead: ahead.unwrap_or_default(),
+            event_time: watermarks.highest(EVENTS),
+            complete_before: self
+                .probe
+                .with_frontier(|frontier| frontier.first().copied().unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// What is under way may still empty the gate; if nothing is, nobody will.
+    fn held(&self, epoch: u64, allowance: &Allowance, partition: u32) -> Next {
+        if self.probe.less_than(&epoch) {
+            return Next::Later(LOOK_AGAIN);
+        }
+        let names = &self.intake.events.partition_names;
+        let name = |partition: &u32| {
+            names.get(*partition).unwrap_or_else(|| "an unknown partition".to_owned())
+        };
+        let holding = allowance.only.iter().flatten().map(name).collect::<Vec<_>>().join(", ");
+        self.run.failure.report(format!(
+            "the order gate holds {} rows, more than job.gate_rows_max = {}, and they wait for {holding}, but the next rows to read are of {}; raise job.gate_rows_max, or give the files smaller row groups",
+            self.run.counters.gate_rows(),
+            self.intake.bounds.gate_rows_max,
+            name(&partition),
+        ));
+        Next::End
+    }
+}
+
+impl Taken {
+    fn add(&mut self, stream: usize, admitted: Admitted) {
+        let Admitted { rows, dead_letters, marks } = admitted;
+        self.marks.extend(marks);
+        if dead_letters.num_rows() > 0 {
+            self.dead_letters.push(dead_letters);
+        }
+        if rows.num_rows() > 0 {
+            self.rows.push((stream, rows));
+        }
+    }
+
+    /// The same with one batch of each stream.
+    fn joined(mut self) -> Result<Self, ArrowError> {
+        if self.rows.len() > 1 {
+            let streams: BTreeSet<usize> = self.rows.iter().map(|(stream, _)| *stream).collect();
+            let of_stream = |stream: usize| {
+                let rows = self.rows.iter().filter(|(of, _)| *of == stream);
+                Ok((stream, join(&rows.map(|(_, rows)| rows).collect::<Vec<_>>())?))
+            };
+            let joined = streams.into_iter().map(of_stream);
+            self.rows = joined.collect::<Result<_, ArrowError>>()?;
+        }
+        if self.dead_letters.len() > 1 {
+            self.dead_letters = vec![join(&self.dead_letters.iter().collect::<Vec<_>>())?];
+        }
+        Ok(self)
+    }
+}
+
+/// Batches of one schema as one.
+fn join(batches: &[&RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    match batches {
+        [one] => Ok((*one).clone()),
+        many => concat_batches(many[0].schema_ref(), many.iter().copied()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_rests_longer_the_more_it_gathers_until_it_does_not_rest_at_all() {
+        let ms = Duration::from_millis;
+        for (gather_for, rows, rested) in [
+            (ms(1), 0, ms(0)),
+            (ms(1), 1, ms(1)),
+            (ms(1), 16, ms(1)),
+            (ms(1), 17, ms(2)),
+            (ms(1), 1_023, ms(5)),
+            (ms(1), 1_024, ms(0)),
+            (ms(0), 1_023, ms(0)),
+            (ms(100), 1_023, ms(100)),
+        ] {
+            assert_eq!(rest(gather_for, rows), rested, "{rows} rows");
+        }
+    }
+}

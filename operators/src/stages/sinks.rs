@@ -1,0 +1,73 @@
+//! The sink end of the graph.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::{Scope, Stream, StreamVec};
+
+use super::lowest;
+use crate::failure::Failure;
+use crate::rows::Rows;
+use crate::sinks::{Outlets, Output, SinkError};
+
+/// Writes all outputs of a worker, which come on any of the streams. The stream it returns carries
+/// nothing; its frontier says how far sinks have taken rows over and acknowledged them.
+pub fn sinks<'scope>(
+    scope: Scope<'scope, u64>,
+    outputs: Vec<Stream<'scope, u64, Rows>>,
+    mut outlets: Outlets,
+    failure: Failure,
+) -> StreamVec<'scope, u64, ()> {
+    let mut builder = OperatorBuilder::new("Sinks".to_owned(), scope);
+    let activator = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    // A worker that has left has nothing to be woken for.
+    outlets.wake_with(Arc::new(move || {
+        let _ = activator.activate();
+    }));
+    let inputs = outputs.into_iter().map(|rows| builder.new_input(rows, Pipeline));
+    let mut inputs: Vec<_> = inputs.collect();
+    let (out, acknowledged) = builder.new_output();
+    let _out = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(out);
+    builder.build(move |_capabilities| {
+        let mut held: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
+        move |frontiers| {
+            for input in &mut inputs {
+                input.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    if !failure.is_set()
+                        && failure.check(write(&mut outlets, epoch, container)).is_some()
+                        && !held.contains_key(&epoch)
+                        && let Some(capability) = capability.retain_least(0)
+                    {
+                        held.insert(epoch, capability);
+                    }
+                });
+            }
+            failure.check(outlets.tick());
+            let complete = lowest(frontiers);
+            outlets.complete_before(complete);
+            held = match outlets.unacknowledged() {
+                Some(epoch) => held.split_off(&epoch),
+                None => BTreeMap::new(),
+            };
+            if complete.is_none() && held.is_empty() && !failure.is_set() {
+                failure.check(outlets.finish());
+            }
+        }
+    });
+    acknowledged
+}
+
+/// Rows of an output that nobody wants are left out.
+fn write(outlets: &mut Outlets, epoch: u64, rows: &mut Rows) -> Result<(), SinkError> {
+    let failed = |message: String| SinkError { output: "rows of a worker".to_owned(), message };
+    let output = u8::try_from(rows.kind()).ok().and_then(|kind| Output::try_from(kind).ok());
+    let output = output.ok_or_else(|| failed(format!("output {} is none", rows.kind())))?;
+    let Some(schema) = outlets.schema(output).cloned() else { return Ok(()) };
+    let batch = rows.take(&schema).map_err(|error| failed(error.to_string()))?;
+    outlets.write(epoch, output, &batch)
+}

@@ -1,0 +1,503 @@
+//! The parts of the core in an operator each, with rows and requests that travel between workers:
+//! where there are several.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
+
+use super::reader::{Next, Reader};
+use super::{DriftParts, Parts, RowsOut, Standing, batch_of, lower, lowest};
+use crate::as_of::table::{self, AsOfTable};
+use crate::core::finish::{Finish, Out};
+use crate::core::home::Home;
+use crate::core::owner::Owner;
+use crate::core::requests::{TripSchemas, build_request};
+use crate::core::waiting::{Waiting, lost};
+use crate::exchange::{Edge, Route, RowDistributor};
+use crate::features::plan::FeaturePlan;
+use crate::gate::Order;
+use crate::ingest::Intake;
+use crate::layout::EventLayout;
+use crate::rows::Rows;
+use crate::run::Run;
+use crate::warm_up::WarmUp;
+use crate::watermark::{EVENTS, EpochClock, Mark, Tick};
+
+/// Ticks that an operator of this worker has yet to follow.
+type Ticks = Rc<RefCell<VecDeque<Tick>>>;
+
+/// A mark, and the worker that it is for.
+type MarkFor = (u64, Mark);
+
+type Edges<'scope> = Stream<'scope, u64, Rows>;
+
+/// Rows of all outputs, by [`Output`](crate::sinks::Output): what was refused on the way in, what
+/// became of rows, and drift.
+///
+/// # Errors
+/// If a table has values that cannot be kept.
+pub fn split<'scope>(
+    scope: Scope<'scope, u64>,
+    parts: Parts,
+    probe: ProbeHandle<u64>,
+) -> Result<Vec<Edges<'scope>>, ArrowError> {
+    let Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run } = parts;
+    let warm_up = intake.events.warm_up.clone();
+    let progress = intake.gate.clone();
+    let trips: Rc<[TripSchemas]> =
+        plan.trips.iter().map(|trip| TripSchemas::new(trip, &layout)).collect();
+    let (to_owner, to_finish, to_drift) = (Ticks::default(), Ticks::default(), Ticks::default());
+    let mut follow = vec![to_finish.clone()];
+    follow.extend((!plan.trips.is_empty()).then(|| to_owner.clone()));
+    follow.extend(drift.is_some().then(|| to_drift.clone()));
+    let owner = Owner::new(&plan, &tables, retention, scope.index(), &run)?;
+
+    let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
+    let at_home = AtHome {
+        home: Home::new(order, &layout, &warm_up, &run),
+        clock: EpochClock::new(progress),
+        follow,
+        to_home: Edge { route: home, schema: layout.schema.clone() },
+        plan: plan.clone(),
+        layout: layout.clone(),
+        trips: trips.clone(),
+        run: run.clone(),
+    };
+    let (rows, requests) = at_home.build(rows, marks);
+    let answers = (!plan.trips.is_empty()).then(|| {
+        let at_owner = AtOwner {
+            owner,
+            plan: plan.clone(),
+            order,
+            trips: trips.clone(),
+            tables,
+            ticks: to_owner,
+            run: run.clone(),
+        };
+        at_owner.build(requests, versions)
+    });
+    let (drift, drift_home) = match drift {
+        Some(DriftParts { codec, owners, owner }) => {
+            (Some((codec.clone(), owner)), Some((codec, owners)))
+        }
+        None => (None, None),
+    };
+    let finishing = Finishing {
+        finish,
+        plan,
+        layout,
+        warm_up,
+        trips,
+        drift: drift_home,
+        ticks: to_finish,
+        run: run.clone(),
+    };
+    let (outputs, parts) = finishing.build(rows, answers);
+    let mut all = vec![dead_letters, outputs];
+    if let Some((codec, owner)) = drift {
+        all.push(drift_owner(parts, codec, owner, to_drift, &run));
+    }
+    Ok(all)
+}
+
+struct Ingested<'scope> {
+    dead_letters: Edges<'scope>,
+    rows: Edges<'scope>,
+    /// By table.
+    versions: Edges<'scope>,
+    marks: StreamVec<'scope, u64, MarkFor>,
+}
+
+/// Reads the source of this worker, and tells all of them how far it is.
+fn ingest<'scope>(
+    scope: Scope<'scope, u64>,
+    intake: Intake,
+    probe: ProbeHandle<u64>,
+    run: &Run,
+) -> Ingested<'scope> {
+    let run = run.clone();
+    let mut builder = OperatorBuilder::new("Ingest".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let mut reader = Reader::new(intake, scope, address, probe, &run);
+    let (dead_out, dead_letters) = builder.new_output();
+    let (rows_out, rows) = builder.new_output();
+    let (versions_out, versions) = builder.new_output();
+    let (marks_out, marks) = builder.new_output();
+    let [mut dead_out, mut rows_out, mut versions_out] =
+        [dead_out, rows_out, versions_out].map(|out| RowsOut(OutputBuilder::from(out)));
+    let mut marks_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<MarkFor>>>::from(marks_out);
+    let workers = scope.peers() as u64;
+    let mut faults = run.faults.on(scope.index());
+    builder.build(move |capabilities| {
+        let mut standing = Standing::new(capabilities);
+        move |_frontiers| {
+            if standing.at.is_empty() {
+                return;
+            }
+            standing.go_on(reader.next_epoch());
+            let Some((taken, next)) = run.failure.check(reader.gather()) else {
+                return standing.go_on(None);
+            };
+            if let Some((epoch, taken)) = taken {
+                let at = [0, 1, 2, 3].map(|port| standing.of(port, epoch));
+                let [Some(dead), Some(rows), Some(versions), Some(marks)] = at else { return };
+                let of_all = |&mark: &Mark| (0..workers).map(move |worker| (worker, mark));
+                let told = taken.marks.iter().flat_map(of_all);
+                marks_out.activate().session(&marks).give_iterator(told);
+                for letters in taken.dead_letters {
+                    let letters = faults.behind("dead_letters", letters);
+                    let output = crate::sinks::Output::DeadLetters;
+                    dead_out.send(&dead, Rows::of_kind(u8::from(output).into(), letters));
+                }
+                for (stream, batch) in taken.rows {
+                    match stream {
+                        EVENTS => rows_out.send(&rows, Rows::new(faults.behind("ingest", batch))),
+                        table => versions_out.send(&versions, Rows::of_kind(table - 1, batch)),
+                    }
+                }
+            }
+            match next {
+                Next::End => standing.go_on(None),
+                Next::Later(delay) => {
+                    standing.go_on(reader.next_epoch());
+                    reader.come_back(delay);
+                }
+            }
+        }
+    });
+    Ingested { dead_letters, rows, versions, marks }
+}
+
+/// The home of rows up to what it asks of owners.
+struct AtHome {
+    home: Home,
+    clock: EpochClock,
+    /// Of the operators behind.
+    follow: Vec<Ticks>,
+    to_home: Edge,
+    plan: std::sync::Arc<FeaturePlan>,
+    layout: EventLayout,
+    trips: Rc<[TripSchemas]>,
+    run: Run,
+}
+
+impl AtHome {
+    /// Rows, numbered, and requests by trip.
+    fn build<'scope>(
+        self,
+        rows: Edges<'scope>,
+        marks: StreamVec<'scope, u64, MarkFor>,
+    ) -> (Edges<'scope>, Edges<'scope>) {
+        let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, run } = self;
+        let worker = rows.scope().index();
+        let mut builder = OperatorBuilder::new("Home".to_owned(), rows.scope());
+        let mut rows_in =
+            builder.new_input(rows, RowDistributor::pact(vec![to_home], &run.failure));
+        let mut marks_in = builder.new_input(marks, Exchange::new(|(worker, _): &MarkFor| *worker));
+        let (rows_out, numbered) = builder.new_output();
+        let (requests_out, requests) = builder.new_output();
+        let mut rows_out = RowsOut(OutputBuilder::from(rows_out));
+        let mut requests_out = RowsOut(OutputBuilder::from(requests_out));
+        let mut faults = run.faults.on(worker);
+        let mut lost_of_trip = vec![run.faults.on(worker); plan.trips.len()];
+        builder.build(move |capabilities| {
+            let mut standing = Standing::new(capabilities);
+            let mut next_row = 0;
+            move |frontiers| {
+                let mut free: Vec<(u64, RecordBatch)> = Vec::new();
+                rows_in.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    let Some(batch) = batch_of(container, &layout.schema, &run) else { return };
+                    free.extend(home.arrive(epoch, batch).map(|batch| (epoch, batch)));
+                });
+                marks_in.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    clock.mark(epoch, container.drain(..).map(|(_, mark)| mark));
+                });
+                let reached = lowest(frontiers);
+                let complete = |epoch| reached.is_none_or(|reached| epoch < reached);
+                while let Some(tick) = clock.next(complete) {
+                    let released = home.complete(&tick, &clock.watermarks());
+                    let released = run.failure.check(released).flatten();
+                    free.extend(released.map(|batch| (tick.epoch, batch)));
+                    follow.iter().for_each(|ticks| ticks.borrow_mut().push_back(tick));
+                }
+                for (epoch, batch) in free {
+                    let at = (standing.of(0, epoch), standing.of(1, epoch));
+                    let (Some(at_rows), Some(at_requests)) = at else { return };
+                    let batch = faults.behind("order", batch);
+                    let first_row = next_row;
+                    next_row += batch.num_rows() as u64;
+                    for (number, (trip, schemas)) in plan.trips.iter().zip(trips.iter()).enumerate()
+                    {
+                        let request = build_request(
+                            trip,
+                            &layout,
+                            &schemas.request,
+                            &batch,
+                            worker as u32,
+                            first_row,
+                        );
+                        let Some(request) = run.failure.check(request) else { return };
+                        let request = lost_of_trip[number].behind("requests", request);
+                        requests_out.send(&at_requests, Rows::of_kind(number, request));
+                    }
+                    rows_out.send(&at_rows, Rows::numbered(batch, first_row));
+                }
+                standing.go_on(reached);
+            }
+        });
+        (numbered, requests)
+    }
+}
+
+/// The owner of keys.
+struct AtOwner {
+    owner: Owner,
+    plan: std::sync::Arc<FeaturePlan>,
+    order: Order,
+    trips: Rc<[TripSchemas]>,
+    tables: Vec<AsOfTable>,
+    ticks: Ticks,
+    run: Run,
+}
+
+impl AtOwner {
+    /// Answers by trip. In `arrival` order requests are answered as they come; otherwise an epoch's in
+    /// order of (event time, id) once it is complete here.
+    fn build<'scope>(self, requests: Edges<'scope>, versions: Edges<'scope>) -> Edges<'scope> {
+        let AtOwner { mut owner, plan, order, trips, tables, ticks, run } = self;
+        let worker = requests.scope().index();
+        let mut builder = OperatorBuilder::new("Owner".to_owned(), requests.scope());
+        let to_owner = trips.iter().map(TripSchemas::to_owner).collect();
+        let mut requests_in =
+            builder.new_input(requests, RowDistributor::pact(to_owner, &run.failure));
+        let tables: Vec<Edge> = tables.iter().map(to_owner_of_version).collect();
+        let mut versions_in =
+            builder.new_input(versions, RowDistributor::pact(tables.clone(), &run.failure));
+        let (out, answers) = builder.new_output();
+        let mut out = RowsOut(OutputBuilder::from(out));
+        let mut lost_of_trip = vec![run.faults.on(worker); trips.len()];
+        builder.build(move |capabilities| {
+            let mut standing = Standing::new(capabilities);
+            // By epoch and trip.
+            let mut asked: BTreeMap<(u64, usize), Vec<RecordBatch>> = BTreeMap::new();
+            move |frontiers| {
+                let mut answer = |epoch, number: usize, batches, owner: &mut Owner| {
+                    let answers =
+                        owner.answer_requests(number, &plan.trips[number], &trips[number], batches);
+                    let (Some(answers), Some(at)) =
+                        (run.failure.check(answers), standing.of(0, epoch))
+                    else {
+                        return;
+                    };
+                    let answers = lost_of_trip[number].behind("answers", answers);
+                    out.send(&at, Rows::of_kind(number, answers));
+                };
+                versions_in.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    let table = container.kind();
+                    let Some(batch) = batch_of(container, &tables[table].schema, &run) else {
+                        return;
+                    };
+                    owner.versions(epoch, table, batch);
+                });
+                requests_in.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    let number = container.kind();
+                    let Some(batch) = batch_of(container, &trips[number].request, &run) else {
+                        return;
+                    };
+                    if order == Order::Arrival {
+                        answer(epoch, number, vec![batch], &mut owner);
+                    } else {
+                        asked.entry((epoch, number)).or_default().push(batch);
+                    }
+                });
+                let reached = lowest(frontiers);
+                while let Some(tick) = next_tick(&ticks, reached) {
+                    run.failure.check(owner.begin(&tick));
+                    while let Some(entry) =
+                        asked.first_entry().filter(|entry| entry.key().0 <= tick.epoch)
+                    {
+                        let ((epoch, number), batches) = entry.remove_entry();
+                        answer(epoch, number, batches, &mut owner);
+                    }
+                    owner.end(&tick);
+                }
+                standing.go_on(reached);
+            }
+        });
+        answers
+    }
+}
+
+fn to_owner_of_version(described: &AsOfTable) -> Edge {
+    let (key, partition, offset) = (table::KEY, table::PARTITION, table::OFFSET);
+    Edge { route: Route::KeyGroup { key, partition, offset }, schema: described.schema() }
+}
+
+/// The next epoch that is complete on an operator's inputs, which have reached `reached`.
+fn next_tick(ticks: &Ticks, reached: Option<u64>) -> Option<Tick> {
+    let mut ticks = ticks.borrow_mut();
+    ticks.pop_front_if(|tick| reached.is_none_or(|reached| tick.epoch < reached))
+}
+
+/// The home of rows from their answers on.
+struct Finishing {
+    finish: Finish,
+    plan: std::sync::Arc<FeaturePlan>,
+    layout: EventLayout,
+    warm_up: WarmUp,
+    trips: Rc<[TripSchemas]>,
+    drift: Option<(crate::drift::partials::PartialCodec, Vec<u32>)>,
+    ticks: Ticks,
+    run: Run,
+}
+
+impl Finishing {
+    /// Outputs, and parts of panes for the owners of columns.
+    fn build<'scope>(
+        self,
+        rows: Edges<'scope>,
+        answers: Option<Edges<'scope>>,
+    ) -> (Edges<'scope>, Edges<'scope>) {
+        let Finishing { mut finish, plan, layout, warm_up, trips, drift, ticks, run } = self;
+        let (scope, worker) = (rows.scope(), rows.scope().index());
+        let mut builder = OperatorBuilder::new("Finish".to_owned(), scope);
+        let activator = scope.activator_for(builder.operator_info().address);
+        let mut rows_in = builder.new_input(rows, Pipeline);
+        let to_home: Vec<Edge> = trips.iter().map(TripSchemas::to_home).collect();
+        let mut answers_in = answers
+            .map(|answers| builder.new_input(answers, RowDistributor::pact(to_home, &run.failure)));
+        let (out, outputs) = builder.new_output();
+        let (parts_out, parts) = builder.new_output();
+        let mut out = RowsOut(OutputBuilder::from(out));
+        let mut parts_out = RowsOut(OutputBuilder::from(parts_out));
+        let enriched = plan.enriched_schema(&layout);
+        let mut faults = run.faults.on(worker);
+        builder.build(move |capabilities| {
+            let mut standing = Standing::new(capabilities);
+            let mut waiting = Waiting::new(trips.len());
+            let mut made: Vec<Out> = Vec::new();
+            move |frontiers| {
+                // 1. Rows wait for their answers.
+                rows_in.for_each(|capability, container| {
+                    let Some(&epoch) = capability.least() else { return };
+                    let number = container.number();
+                    let Some(batch) = batch_of(container, &layout.schema, &run) else { return };
+                    run.counters.rows_held(warm_up.counted(&batch, &layout));
+                    waiting.insert(epoch, batch, number);
+                });
+                if let Some(answers_in) = &mut answers_in {
+                    answers_in.for_each(|_capability, container| {
+                        let trip = container.kind();
+                        let answers = batch_of(container, &trips[trip].answer, &run);
+                        let Some(answers) = answers else { return };
+                        run.failure.check(waiting.answer(&answers, trip));
+                    });
+                }
+                // 2. Those that have them become features.
+                let mut received = false;
+                while let Some(answered) = run.failure.check(waiting.pop()).flatten() {
+                    received = true;
+                    run.counters.rows_held(-warm_up.counted(&answered.batch, &layout));
+                    let rows = plan.append(&answered.batch, answered.answers, &enriched);
+                    let taken = rows.and_then(|rows| {
+                        finish.take(answered.epoch, faults.behind("features", rows), &mut made)
+                    });
+                    run.failure.check(taken);
+                }
+                let reached = lowest(frontiers);
+                // 3. An epoch that is complete owes no answers any more.
+                if let Some(epoch) = waiting.first_epoch()
+                    && reached.is_none_or(|reached| epoch < reached)
+                {
+                    run.failure.report(lost_text(waiting.missing()));
+                    return standing.go_on(None);
+                }
+                // 4. They are worked off, all of them where nothing else has come.
+                if !run.failure.is_set() {
+                    run.failure.check(finish.step(!received, &mut made));
+                }
+                // 5. Panes are closed by the epochs that are worked off.
+                let under_way = lower(waiting.lowest_epoch(), finish.waits_for());
+                let reached = lower(reached, under_way);
+                if let Some(at) = standing.at.first() {
+                    out.send_out(at, made.drain(..));
+                }
+                while let Some(tick) = next_tick(&ticks, reached) {
+                    let closed = finish.complete(&tick);
+                    let Some((codec, owners)) = &drift else { continue };
+                    if closed.is_empty() {
+                        continue;
+                    }
+                    let batch = run.failure.check(codec.encode(&closed, owners));
+                    let (Some(batch), Some(at)) = (batch, standing.of(1, tick.epoch)) else {
+                        continue;
+                    };
+                    parts_out.send(&at, Rows::new(batch));
+                }
+                standing.go_on(reached);
+                if finish.waits_for().is_some() {
+                    activator.activate();
+                }
+            }
+        });
+        (outputs, parts)
+    }
+}
+
+/// As of [`lost`], without what Arrow puts before it.
+fn lost_text(answers: usize) -> String {
+    match lost(answers) {
+        ArrowError::ComputeError(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// The owner of columns of drift.
+fn drift_owner<'scope>(
+    parts: Edges<'scope>,
+    codec: crate::drift::partials::PartialCodec,
+    mut owner: crate::core::drift::DriftOwner,
+    ticks: Ticks,
+    run: &Run,
+) -> Edges<'scope> {
+    let run = run.clone();
+    let mut builder = OperatorBuilder::new("DriftOwner".to_owned(), parts.scope());
+    let route = Route::Worker { column: crate::drift::partials::OWNER };
+    let edge = Edge { route, schema: codec.schema.clone() };
+    let mut parts_in = builder.new_input(parts, RowDistributor::pact(vec![edge], &run.failure));
+    let (out, outputs) = builder.new_output();
+    let mut out = RowsOut(OutputBuilder::from(out));
+    builder.build(move |capabilities| {
+        let mut standing = Standing::new(capabilities);
+        let mut made = Vec::new();
+        move |frontiers| {
+            parts_in.for_each(|capability, container| {
+                let Some(&epoch) = capability.least() else { return };
+                let decoded = container.take(&codec.schema).and_then(|rows| codec.decode(&rows));
+                if let Some(parts) = run.failure.check(decoded) {
+                    owner.arrive(epoch, parts);
+                }
+            });
+            let reached = lowest(frontiers);
+            while let Some(tick) = next_tick(&ticks, reached) {
+                run.failure.check(owner.complete(&tick, &mut made));
+            }
+            if let Some(at) = standing.at.first() {
+                out.send_out(at, made.drain(..));
+            }
+            standing.go_on(reached);
+        }
+    });
+    outputs
+}
