@@ -2,7 +2,6 @@
 //! other, chunk by chunk, without a dataflow. Its rows must come in order of event time.
 
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -153,7 +152,8 @@ impl Features {
         let id = rows.column(self.layout.id.context("events have an id")?).as_string::<i32>();
         let (time, late) = (rows.column(self.layout.time), rows.column(self.layout.late));
         let state = self.windows[number].as_mut().with_context(|| trip.key_sql.clone())?;
-        let place = |row: usize| Place::Text(Rc::from(id.value(row)));
+        let values: Vec<Option<&ArrayRef>> = values.iter().map(Option::as_ref).collect();
+        let place = |row: usize| Place::Text(id.value(row));
         let found = state.apply(key, time, late, place, &values)?;
         Ok(found.into_iter().map(|column| Arc::new(column) as ArrayRef).collect())
     }

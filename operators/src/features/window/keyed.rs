@@ -12,7 +12,7 @@ use super::limit::KeyLimit;
 use super::room::trim_map;
 use super::rows::KeyRows;
 use super::sliding::Window;
-use super::{Place, RowPlace, WindowSpec};
+use super::{Place, WindowSpec};
 use crate::key_group::group_of_bytes;
 use crate::key_map::KeyMap;
 
@@ -105,23 +105,6 @@ impl KeyedWindows {
         self.rows
     }
 
-    /// As [`Self::answer`], of places that are owned.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn apply(
-        &mut self,
-        keys: &ArrayRef,
-        times: &ArrayRef,
-        late: &ArrayRef,
-        place: impl Fn(usize) -> Place,
-        values: &[Option<ArrayRef>],
-    ) -> Result<Vec<Float64Array>, ArrowError> {
-        let places: Vec<Place> = (0..keys.len()).map(place).collect();
-        let values: Vec<Option<&ArrayRef>> = values.iter().map(Option::as_ref).collect();
-        self.answer(keys, times, late, |row| RowPlace::from(&places[row]), &values)
-    }
-
     /// Applies rows in the order given; the aggregates as of each row, one column a window, `[rows]`.
     ///
     /// `keys` is Utf8, Int64 or UInt64; `times` Int64 ms; `late` Boolean; `place` tells rows of the same time
@@ -130,12 +113,12 @@ impl KeyedWindows {
     ///
     /// # Errors
     /// If the key column is of another type.
-    pub fn answer<'r>(
+    pub fn apply<'r>(
         &mut self,
         keys: &ArrayRef,
         times: &ArrayRef,
         late: &ArrayRef,
-        place: impl Fn(usize) -> RowPlace<'r>,
+        place: impl Fn(usize) -> Place<'r>,
         values: &[Option<&ArrayRef>],
     ) -> Result<Vec<Float64Array>, ArrowError> {
         let keys = Keys::of(keys)?;
@@ -170,7 +153,7 @@ impl KeyedWindows {
         &self,
         key: Key,
         time: i64,
-        place: Option<RowPlace>,
+        place: Option<Place>,
         value: impl Fn(usize) -> Option<f64>,
         mut answer: impl FnMut(usize, Option<f64>),
     ) {
@@ -186,7 +169,7 @@ impl KeyedWindows {
         &mut self,
         key: Key,
         time: i64,
-        place: Option<RowPlace>,
+        place: Option<Place>,
         value: impl Fn(usize) -> Option<f64>,
         mut answer: impl FnMut(usize, Option<f64>),
     ) {

@@ -1,27 +1,14 @@
 //! Where rows stand among rows of the same time.
 
-use super::Place;
-
 /// Where a row stands among rows of the same time: its id, or its origin where there is none. Rows
 /// without an id come first, as in [`RowOrder`](crate::sort::RowOrder).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RowPlace<'a> {
+pub enum Place<'a> {
     /// Partition and offset.
     Origin(u32, u64),
     Number(i64),
     Count(u64),
     Text(&'a str),
-}
-
-impl<'a> From<&'a Place> for RowPlace<'a> {
-    fn from(place: &'a Place) -> Self {
-        match place {
-            Place::Origin(partition, offset) => RowPlace::Origin(*partition, *offset),
-            Place::Number(number) => RowPlace::Number(*number),
-            Place::Count(count) => RowPlace::Count(*count),
-            Place::Text(text) => RowPlace::Text(text),
-        }
-    }
 }
 
 /// Kinds of places, in their order.
@@ -52,14 +39,14 @@ impl Places {
     }
 
     /// Whether the place at `at` comes no later than another.
-    pub(super) fn is_up_to(&self, at: usize, other: RowPlace) -> bool {
+    pub(super) fn is_up_to(&self, at: usize, other: Place) -> bool {
         let (kind, place) = self.bytes(at);
         match (kind, other) {
             // Texts are in the order of their bytes.
-            (TEXT, RowPlace::Text(other)) => place <= other.as_bytes(),
-            (NUMBER, RowPlace::Number(other)) => eight(place).cast_signed() <= other,
-            (COUNT, RowPlace::Count(other)) => eight(place) <= other,
-            (ORIGIN, RowPlace::Origin(partition, offset)) => {
+            (TEXT, Place::Text(other)) => place <= other.as_bytes(),
+            (NUMBER, Place::Number(other)) => eight(place).cast_signed() <= other,
+            (COUNT, Place::Count(other)) => eight(place) <= other,
+            (ORIGIN, Place::Origin(partition, offset)) => {
                 let (of, at) = place.split_at(4);
                 (u32::from_le_bytes(fixed(of)), eight(at)) <= (partition, offset)
             }
@@ -76,7 +63,7 @@ impl Places {
     }
 
     /// Puts a place before the one at `at`, or at the end.
-    pub(super) fn insert(&mut self, at: usize, place: RowPlace) {
+    pub(super) fn insert(&mut self, at: usize, place: Place) {
         let at = self.gone + at;
         let before = self.bytes.len();
         if at == self.written() {
@@ -126,25 +113,25 @@ impl Places {
     }
 }
 
-fn kind_of(place: RowPlace) -> u8 {
+fn kind_of(place: Place) -> u8 {
     match place {
-        RowPlace::Origin(..) => ORIGIN,
-        RowPlace::Number(_) => NUMBER,
-        RowPlace::Count(_) => COUNT,
-        RowPlace::Text(_) => TEXT,
+        Place::Origin(..) => ORIGIN,
+        Place::Number(_) => NUMBER,
+        Place::Count(_) => COUNT,
+        Place::Text(_) => TEXT,
     }
 }
 
-fn write(bytes: &mut Vec<u8>, place: RowPlace) {
+fn write(bytes: &mut Vec<u8>, place: Place) {
     bytes.push(kind_of(place));
     match place {
-        RowPlace::Number(number) => bytes.extend_from_slice(&number.to_le_bytes()),
-        RowPlace::Count(count) => bytes.extend_from_slice(&count.to_le_bytes()),
-        RowPlace::Origin(partition, offset) => {
+        Place::Number(number) => bytes.extend_from_slice(&number.to_le_bytes()),
+        Place::Count(count) => bytes.extend_from_slice(&count.to_le_bytes()),
+        Place::Origin(partition, offset) => {
             bytes.extend_from_slice(&partition.to_le_bytes());
             bytes.extend_from_slice(&offset.to_le_bytes());
         }
-        RowPlace::Text(text) => bytes.extend_from_slice(text.as_bytes()),
+        Place::Text(text) => bytes.extend_from_slice(text.as_bytes()),
     }
 }
 
@@ -177,13 +164,13 @@ mod tests {
         let texts = texts();
         for seed in 1..=30 {
             let mut random = Random::new(seed);
-            let (mut places, mut wanted) = (Places::default(), Vec::<RowPlace>::new());
+            let (mut places, mut wanted) = (Places::default(), Vec::<Place>::new());
             for step in 0..1_500 {
                 let place = match random.below(6) {
-                    0 => RowPlace::Origin(random.below(3) as u32, random.below(3)),
-                    1 => RowPlace::Number(random.below(7) as i64 - 3),
-                    2 => RowPlace::Count(u64::MAX - random.below(5)),
-                    _ => RowPlace::Text(&texts[random.below(texts.len() as u64) as usize]),
+                    0 => Place::Origin(random.below(3) as u32, random.below(3)),
+                    1 => Place::Number(random.below(7) as i64 - 3),
+                    2 => Place::Count(u64::MAX - random.below(5)),
+                    _ => Place::Text(&texts[random.below(texts.len() as u64) as usize]),
                 };
                 let at = random.below(wanted.len() as u64 + 1) as usize;
                 // Now it grows, and now it shrinks.
@@ -214,11 +201,11 @@ mod tests {
     fn room_is_given_back() {
         let mut places = Places::default();
         for row in 0..10_000 {
-            places.insert(places.len(), RowPlace::Count(row));
+            places.insert(places.len(), Place::Count(row));
         }
         let full = places.bytes.capacity();
         for row in 10_000..60_000 {
-            places.insert(places.len(), RowPlace::Count(row));
+            places.insert(places.len(), Place::Count(row));
             places.pop_front();
         }
         assert!(places.bytes.capacity() <= 4 * full);
@@ -226,8 +213,8 @@ mod tests {
             places.pop_front();
         }
         assert_eq!(places.len(), 100);
-        assert!(places.is_up_to(99, RowPlace::Count(59_999)));
-        assert!(!places.is_up_to(99, RowPlace::Count(59_998)));
+        assert!(places.is_up_to(99, Place::Count(59_999)));
+        assert!(!places.is_up_to(99, Place::Count(59_998)));
         assert!(places.bytes.capacity() < full / 4, "{}", places.bytes.capacity());
     }
 }

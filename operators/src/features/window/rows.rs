@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::places::{Places, RowPlace};
+use super::places::{Place, Places};
 use super::room::trim_queue;
 use super::sliding::Window;
 
@@ -39,7 +39,7 @@ impl KeyRows {
     }
 
     /// How many come no later than a row.
-    pub(super) fn up_to(&self, time: i64, place: Option<RowPlace>) -> usize {
+    pub(super) fn up_to(&self, time: i64, place: Option<Place>) -> usize {
         let rows = self.times.len();
         let is_last = |last: i64| last < time || last == time && self.is_up_to(rows - 1, place);
         if self.newest().is_none_or(is_last) {
@@ -50,12 +50,12 @@ impl KeyRows {
     }
 
     /// Whether a row comes no later than another of the same time.
-    fn is_up_to(&self, at: usize, place: Option<RowPlace>) -> bool {
+    fn is_up_to(&self, at: usize, place: Option<Place>) -> bool {
         place.is_none_or(|place| self.places.is_up_to(at, place))
     }
 
     /// Adds a row where it belongs, which is behind `at` others.
-    pub(super) fn insert(&mut self, at: usize, time: i64, place: Option<RowPlace>) {
+    pub(super) fn insert(&mut self, at: usize, time: i64, place: Option<Place>) {
         if let Some(place) = place {
             self.places.insert(at, place);
         }
