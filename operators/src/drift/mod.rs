@@ -5,6 +5,7 @@ pub mod baseline;
 pub mod calendar;
 pub mod collect;
 pub mod coverage;
+mod dictionary;
 pub mod figures;
 pub mod limits;
 pub mod panes;

@@ -15,6 +15,7 @@ use arrow::error::ArrowError;
 
 use crate::drift::calendar::WindowLength;
 use crate::drift::partials::Partial;
+use crate::drift::runs::MergeSpace;
 use crate::drift::sample::{GrowingSample, Sample};
 use crate::watermark::Span;
 
@@ -113,6 +114,7 @@ pub struct OpenWindows<F> {
     open: BTreeMap<(WindowLength, i64), OpenWindow<F>>,
     /// As of the last epoch.
     watermark: i64,
+    space: MergeSpace,
 }
 
 struct OpenWindow<F> {
@@ -136,6 +138,7 @@ impl<F: Clone> OpenWindows<F> {
             grown: BTreeSet::new(),
             open: BTreeMap::new(),
             watermark: i64::MIN,
+            space: MergeSpace::default(),
         }
     }
 
@@ -237,13 +240,22 @@ impl<F: Clone> OpenWindows<F> {
             columns.extend(pane.keys().copied());
             pane.values_mut().for_each(GrowingSample::consolidate);
         }
-        let figures = |column: usize| {
-            let panes = || self.panes.range(inside).filter_map(|(_, pane)| pane.get(&column));
-            let nulls = panes().map(|pane| pane.null_count).sum();
-            let sample = Sample::merge(panes().filter_map(GrowingSample::whole))?;
-            Some((column, output.figures(column, &sample, nulls)))
+        let Self { panes, space, .. } = self;
+        let mut figures = |column: usize| {
+            let inside = panes.range(inside).filter_map(|(_, pane)| pane.get(&column));
+            let (nulls, parts): (Vec<u64>, Vec<&Sample>) =
+                inside.filter_map(|pane| Some((pane.null_count, pane.whole()?))).unzip();
+            let nulls = nulls.iter().sum();
+            // A window of one pane needs no union.
+            let [one] = parts.as_slice() else {
+                let merged = Sample::merge_in(space, parts)?;
+                let figures = output.figures(column, &merged, nulls);
+                space.reuse(merged);
+                return Some((column, figures));
+            };
+            Some((column, output.figures(column, one, nulls)))
         };
-        columns.into_iter().filter_map(figures).collect()
+        columns.into_iter().filter_map(|column| figures(column)).collect()
     }
 
     /// Drops the panes whose windows are all final.

@@ -33,19 +33,37 @@ const STIRLING_ERRORS: [f64; 16] = [
 /// The excess is an argument of its own because the callers know it exactly, while the difference
 /// of the two counts would have lost its digits.
 pub(super) fn probability(successes: f64, failures: f64, excess: f64) -> f64 {
-    if successes == 0.0 {
-        return all_alike(failures, -excess);
+    Trials::new(successes + failures).probability(successes, failures, excess)
+}
+
+/// So many trials, for several probabilities.
+pub(super) struct Trials {
+    trials: f64,
+    stirling_error: f64,
+}
+
+impl Trials {
+    pub(super) fn new(trials: f64) -> Self {
+        let stirling_error = if trials > 0.0 { stirling_error(trials) } else { 0.0 };
+        Trials { trials, stirling_error }
     }
-    if failures == 0.0 {
-        return all_alike(successes, excess);
+
+    /// As [`probability`]; successes and failures are as many as trials.
+    #[inline]
+    pub(super) fn probability(&self, successes: f64, failures: f64, excess: f64) -> f64 {
+        if successes == 0.0 {
+            return all_alike(failures, -excess);
+        }
+        if failures == 0.0 {
+            return all_alike(successes, excess);
+        }
+        let log_correction = self.stirling_error
+            - stirling_error(successes)
+            - stirling_error(failures)
+            - deviance(successes, excess)
+            - deviance(failures, -excess);
+        log_correction.exp() * (self.trials / (TAU * successes * failures)).sqrt()
     }
-    let trials = successes + failures;
-    let log_correction = stirling_error(trials)
-        - stirling_error(successes)
-        - stirling_error(failures)
-        - deviance(successes, excess)
-        - deviance(failures, -excess);
-    log_correction.exp() * (trials / (TAU * successes * failures)).sqrt()
 }
 
 /// ln(n!) − ln(√(2πn) (n/e)ⁿ) for a whole number n ≥ 1; absolute error below 2e-16.

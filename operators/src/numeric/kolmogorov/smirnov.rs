@@ -8,7 +8,7 @@
 //! expected. The excess nd is the same in every term, and all terms are positive, so the sum is
 //! good to nearly full precision.
 
-use crate::numeric::binomial;
+use crate::numeric::binomial::Trials;
 
 /// Above this n SciPy takes the first terms of the asymptotic expansion.
 const SUM_N_MAX: u64 = 1_000_000;
@@ -45,7 +45,8 @@ fn stride(d: f64, n: f64) -> f64 {
 
 fn sum_every(stride: f64, d: f64, n: f64) -> f64 {
     let n_d = n * d;
-    let term = |j: f64| n_d / (n_d + j) * binomial::probability(j, n - j, n_d);
+    let trials = Trials::new(n);
+    let term = |j: f64| n_d / (n_d + j) * trials.probability(j, n - j, n_d);
     let last = last_term(n_d, n);
     let middle = (last / 2.0).floor();
     let mut sum = 0.0;
