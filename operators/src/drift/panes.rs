@@ -246,6 +246,37 @@ mod tests {
         assert_eq!(closed(&mut panes, i64::MAX), [(10, 1, vec![0.0])]);
     }
 
+    /// Panes of many rows, a part at a time, against sorting and counting.
+    #[test]
+    fn large_panes_hold_what_came() {
+        for (distinct, part) in [(3, 40), (300, 1_000), (1_900, 5_000), (1_000_000, 1_500)] {
+            let mut panes = panes(&[WindowLength::Millis(10)], 20);
+            let mut state: u64 = distinct;
+            for pane in 0..3 {
+                let mut came = Vec::new();
+                for row in 0..6_000u64 {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let value = ((state >> 33) % distinct) as f64 * 0.1 - 20.0;
+                    let value = if row % 50 == 7 { f64::NAN } else { value };
+                    came.push((pane * 10, (row % 9 > 0).then_some(value)));
+                }
+                came.chunks(part).for_each(|part| assert_eq!(panes.add(&rows(part)).rows, 0));
+                let values = came.iter().filter_map(|row| row.1).filter(|value| !value.is_nan());
+                let mut sorted: Vec<f64> = values.collect();
+                sorted.sort_by(f64::total_cmp);
+                let nulls = (came.len() - sorted.len()) as u64;
+                let partials = panes.close(pane * 10 + 10);
+                let [Partial { null_count, sample: Sample::Exact(runs), .. }] = &partials[..]
+                else {
+                    panic!("one column")
+                };
+                let naive = sorted.chunk_by(|a, b| a == b).map(|c| (c[0], c.len() as u64));
+                assert_eq!(*null_count, nulls);
+                assert_eq!(runs.pairs().collect::<Vec<_>>(), naive.collect::<Vec<_>>());
+            }
+        }
+    }
+
     #[test]
     fn a_row_at_the_end_of_a_pane_is_in_the_next() {
         let mut panes = panes(&[WindowLength::Millis(10)], 0);

@@ -239,11 +239,11 @@ impl Merging<'_> {
     #[inline(always)]
     fn step(&mut self, values: &mut [f64], counts: &mut [u64]) {
         let ([a, b], [i, j]) = (self.sources, self.at);
-        let (first, second) = (a.0[i] <= b.0[j], b.0[j] <= a.0[i]);
-        values[self.runs] = if first { a.0[i] } else { b.0[j] };
-        let of_first = if first { a.1[i] } else { 0 };
-        let of_second = if second { b.1[j] } else { 0 };
-        counts[self.runs] = of_first + of_second;
+        // All loads first, and no branch behind them: which value is lower is a coin toss.
+        let ((x, y), (of_x, of_y)) = ((a.0[i], b.0[j]), (a.1[i], b.1[j]));
+        let (first, second) = (x <= y, y <= x);
+        values[self.runs] = if x < y { x } else { y };
+        counts[self.runs] = of_x * u64::from(first) + of_y * u64::from(second);
         self.at = [i + usize::from(first), j + usize::from(second)];
         self.runs += 1;
     }
@@ -295,6 +295,39 @@ mod tests {
         }
         assert_eq!(whole.total(), 500);
         assert!(whole.values.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    /// Against sorting and counting, seeded; the room is that of the union before.
+    #[test]
+    fn unions_are_what_sorting_and_counting_gives() {
+        let mut state = 1u64;
+        let mut next = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            (state >> 33) % bound
+        };
+        let mut space = MergeSpace::default();
+        for case in 0..150 {
+            let (samples, distinct) = (next(9), [2, 40, 100_000][case % 3]);
+            let mut parts = Vec::new();
+            for _ in 0..samples {
+                let (size, shift) = (next([3, 70, 900][case / 3 % 3]), next(distinct) as f64);
+                let values = (0..size).map(|_| next(distinct) as f64 / 3.0 - shift);
+                let mut values: Vec<f64> = values.collect();
+                values.extend([f64::INFINITY, -0.0, f64::NEG_INFINITY].iter().take(case % 4));
+                parts.push(values);
+            }
+            let mut sorted: Vec<f64> = parts.concat().iter().map(|value| value + 0.0).collect();
+            sorted.sort_by(f64::total_cmp);
+            let naive: Vec<(f64, u64)> = sorted
+                .chunk_by(|a, b| a == b)
+                .map(|equal| (equal[0], equal.len() as u64))
+                .collect();
+            let runs: Vec<Runs> = parts.into_iter().map(Runs::from_values).collect();
+            let found = space.merge(&runs.iter().collect::<Vec<_>>());
+            assert_eq!(found.pairs().collect::<Vec<_>>(), naive, "case {case}");
+            assert_eq!(found.counts.len(), found.values.len());
+            space.reuse(Sample::Exact(found));
+        }
     }
 
     #[test]

@@ -176,6 +176,29 @@ mod tests {
         }
     }
 
+    /// Samples and references of many marks, near each other and far apart; the last kind are too many
+    /// values for their products to decide.
+    #[test]
+    fn large_samples_equal_the_pass_over_both() {
+        for seed in 0..120u64 {
+            let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let range = [5_000, 30_000, 1 << 40][seed as usize % 3];
+            let (mut small, small_counts) = random_runs(&mut state, 1 + seed * 37 % 4_000, range);
+            let (large, mut large_counts) = random_runs(&mut state, 1 + seed * 71 % 9_000, range);
+            let (shift, stretch) = ((seed % 5) as f64 * 40.0, 1.0 + (seed % 7) as f64 * 0.25);
+            small.iter_mut().for_each(|value| *value = *value * stretch - shift);
+            if seed % 4 == 3 {
+                large_counts.iter_mut().for_each(|count| *count <<= 30);
+            }
+            let small = Runs { values: &small, counts: &small_counts };
+            let large = Runs { values: &large, counts: &large_counts };
+            let found = KsReference::new(large).statistic(small).unwrap();
+            let expected = ks_statistic(small, large).unwrap();
+            assert_eq!(found.d.to_bits(), expected.d.to_bits(), "seed {seed}");
+            assert_eq!((found.n, found.m, found.h), (expected.n, expected.m, expected.h));
+        }
+    }
+
     #[test]
     fn an_empty_sample_has_no_distance() {
         let some = Runs { values: &[1.0], counts: &[1] };
