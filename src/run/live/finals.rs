@@ -12,8 +12,8 @@ use driftline_operators::model::ModelIdentity;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::sinks::without_prefixes;
 use crate::sources::parquet::guard::{footer, guarded};
+use crate::text::without_prefixes;
 
 /// What tells windows apart, and whether they are final.
 const TEXTS: [&str; 4] = ["window", "feature", "model_name", "model_version"];
