@@ -47,13 +47,14 @@ fn sum_every(stride: f64, d: f64, n: f64) -> f64 {
     let last = last_term(n_d, n);
     let middle = (last / 2.0).floor();
     let mut sum = 0.0;
-    // A term that the sum does not feel ends it: beyond, they fall faster than geometrically.
+    // A term that the sum does not feel ends it: beyond, they fall faster than geometrically. Below the
+    // normal numbers, where the sum feels little, all of them count.
     for step in [-stride, stride] {
         let mut j = if step < 0.0 { middle } else { middle + stride };
         while (0.0..=last).contains(&j) {
             let before = sum;
             sum += term(j);
-            if sum == before && sum > 0.0 {
+            if sum == before && sum >= f64::MIN_POSITIVE {
                 break;
             }
             j += step;
