@@ -55,8 +55,7 @@ impl Owner {
             Errand::Windows(windows) => {
                 let is_limited = windows.first().is_some_and(|window| window.keys_max.is_some());
                 let ever = if is_limited { ", ever" } else { "" };
-                let gauge =
-                    run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
+                let gauge = run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
                 Some(GaugedWindows { gauge, owner: WindowOwner::new(windows) })
             }
             Errand::Lookups(_) => None,
