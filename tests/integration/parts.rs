@@ -155,8 +155,7 @@ impl Case {
             });
             work(worker, &probe, &case.setting.failure, case.name);
             worker.log_register().unwrap().flush();
-            let made = made.lock().unwrap().clone();
-            made
+            made.lock().unwrap().clone()
         });
         guards.unwrap().join().into_iter().map(|made| made.unwrap()).collect()
     }

@@ -304,6 +304,7 @@ impl Shape {
 
     /// The operators of each worker.
     pub fn operators(&self, form: Form) -> Vec<Operator> {
+        use Operator::{DriftOwner, Finish, Gather, Home, Ingest, Owner, Sinks};
         let Form::Split { workers } = form else { return vec![Operator::Fused, Operator::Sinks] };
         let of_parts = |operator| match operator {
             Operator::Fused => false,
@@ -311,7 +312,6 @@ impl Shape {
             Operator::Gather => self.gathered.is_some() && workers > 1,
             operator => self.parts().iter().any(|part| part.operator() == Some(operator)),
         };
-        use Operator::{DriftOwner, Finish, Gather, Home, Ingest, Owner, Sinks};
         let all = [Ingest, Home, Owner, Finish, DriftOwner, Gather, Sinks];
         all.into_iter().filter(|&operator| of_parts(operator)).collect()
     }

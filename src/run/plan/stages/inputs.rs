@@ -43,18 +43,23 @@ pub(super) fn as_of_table(prepared: &Prepared, position: usize) -> Vec<Line> {
     lines
 }
 
-/// A table that does not change, by its position among those, and its name.
-pub(super) fn static_table(prepared: &Prepared, position: usize) -> (&str, &Table) {
-    let (name, _) = &prepared.static_tables[position];
-    (name, &prepared.job.tables[name])
+/// The name of a table that does not change, by its position among those.
+pub(super) fn static_name(job: &Job, position: usize) -> &str {
+    static_tables(job).nth(position).map_or("", |(name, _)| name)
 }
 
-pub(super) fn static_lines(table: &Table) -> Vec<Line> {
+pub(super) fn static_table(job: &Job, position: usize) -> Vec<Line> {
+    let Some((_, table)) = static_tables(job).nth(position) else { return Vec::new() };
     vec![
         Line::new("path", words::path(table.file())),
         Line::new("key", table.key.as_str()),
         Line::new("read", "once, whole, before the run; shared by all workers, no owner is asked"),
     ]
+}
+
+fn static_tables(job: &Job) -> impl Iterator<Item = (&str, &Table)> {
+    let tables = job.tables.iter().filter(|(_, table)| table.versions.is_none());
+    tables.map(|(name, table)| (name.as_str(), table))
 }
 
 fn time(column: &str, allowed_lateness_ms: i64, idle_timeout_ms: Option<u64>) -> [Line; 3] {

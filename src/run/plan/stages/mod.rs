@@ -119,7 +119,7 @@ fn operators_of(shape: &Shape, form: Form, name: impl Fn(Part) -> String) -> Vec
 fn title(part: Part, prepared: &Prepared) -> String {
     match part {
         Part::Table(at) => format!("table {}", prepared.tables[at].table.name),
-        Part::StaticTable(at) => format!("static table {}", inputs::static_table(prepared, at).0),
+        Part::StaticTable(at) => format!("static table {}", inputs::static_name(&prepared.job, at)),
         Part::Versions(at) => format!("versions of {}", prepared.tables[at].table.name),
         Part::Trip(at, _) => features::trip_title(prepared, at),
         other => other.title().to_owned(),
@@ -133,7 +133,7 @@ fn lines(part: Part, shape: &Shape, prepared: &Prepared, options: &RunOptions) -
         Part::Events => inputs::events(prepared, options),
         Part::Admit => inputs::admission(&job.event),
         Part::Table(at) => inputs::as_of_table(prepared, at),
-        Part::StaticTable(at) => inputs::static_lines(inputs::static_table(prepared, at).1),
+        Part::StaticTable(at) => inputs::static_table(job, at),
         Part::Watermark => inputs::watermark(job),
         Part::Gate => order::gate(job),
         Part::Versions(at) => order::versions(prepared, at),
