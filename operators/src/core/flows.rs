@@ -173,7 +173,7 @@ fn progress(from: Part, to: Part, what: &'static str) -> Flow {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::parts::{Form, TableShape};
+    use super::super::parts::{Form, Operator, TableShape};
     use super::*;
 
     /// Shapes of all kinds: every order, with and without tables, trips, scores, drift and alerts.
@@ -256,6 +256,39 @@ mod tests {
                 known.sort();
                 assert_eq!(found, known, "{form:?} {shape:?}");
             }
+        }
+    }
+
+    /// One of each part.
+    fn each_part() -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for part in shapes().iter().flat_map(Shape::parts) {
+            if parts.iter().all(|known| known.title() != part.title()) {
+                parts.push(part);
+            }
+        }
+        parts
+    }
+
+    #[test]
+    fn the_readme_has_every_part_where_it_is() {
+        let readme = include_str!("../../../README.md");
+        for part in each_part() {
+            let operator = part.operator().map_or("none: read before", Operator::name);
+            let (title, structure, place) = (part.title(), part.structure(), part.place().title());
+            let line = format!("| {title} | `{structure}` | {place} | {operator} |");
+            assert!(readme.lines().any(|found| found == line), "README.md lacks the line\n{line}");
+        }
+    }
+
+    #[test]
+    fn the_struct_of_each_part_is_where_it_is_said_to_be() {
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        for part in each_part() {
+            let (modules, name) = part.structure().rsplit_once("::").unwrap();
+            let path = format!("{sources}/{}.rs", modules.replace("::", "/"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains(name), "{path} knows no {name}");
         }
     }
 }
