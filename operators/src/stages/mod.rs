@@ -70,7 +70,7 @@ pub struct DriftParts {
 }
 
 /// What an operator of the core is made with.
-fn builder<'scope>(operator: Operator, scope: Scope<'scope, u64>) -> OperatorBuilder<'scope, u64> {
+fn builder(operator: Operator, scope: Scope<'_, u64>) -> OperatorBuilder<'_, u64> {
     OperatorBuilder::new(operator.name().to_owned(), scope)
 }
 

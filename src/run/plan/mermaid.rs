@@ -18,9 +18,7 @@ pub fn render(graph: &Graph) -> String {
             lines.push("  end".to_owned());
         }
     }
-    if !graph.bounds.is_empty() {
-        lines.push(format!("  {}", node("bounds", &graph.title, &graph.bounds)));
-    }
+    lines.push(format!("  {}", node("bounds", &graph.title, &graph.bounds)));
     lines.extend(graph.flows.iter().map(|flow| format!("  {}", edge(flow))));
     lines.push(String::new());
     lines.join("\n")
