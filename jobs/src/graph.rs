@@ -96,6 +96,40 @@ pub struct Behind {
     pub gathered: Option<(Output, SchemaRef)>,
 }
 
+impl Behind {
+    /// The outputs that it names.
+    fn outputs(&self) -> Vec<Output> {
+        let of_drift = self.drift.iter().map(|drift| drift.output);
+        of_drift.chain(self.gathered.iter().map(|(output, _)| *output)).collect()
+    }
+}
+
+/// The parts of a worker's core that a job has.
+pub fn parts(events: Events, behind: Behind, worker: usize) -> Parts {
+    let wanted = behind.outputs();
+    parts_of(events, behind, wanted, worker)
+}
+
+/// As [`parts`], where these are all outputs that somebody wants.
+fn parts_of(events: Events, behind: Behind, wanted: Vec<Output>, worker: usize) -> Parts {
+    let Events { intake, layout, plan, order, shard_by, tables, retention, run, .. } = events;
+    let Behind { work, drift, gathered } = behind;
+    let shape = Shape {
+        gathered: gathered.map(|(output, _)| output),
+        ..Shape::new(order, &tables, &plan.trips, wanted)
+    };
+    let (partition, offset) = (layout.partition, layout.offset);
+    let home = match shard_by {
+        Some(key) => Route::KeyGroup { key, partition, offset },
+        None => Route::Origin { partition, offset },
+    };
+    // Drift that nobody wants is not watched.
+    let drift = drift.filter(|_| shape.has(Part::DriftWindows));
+    let (panes, drift) = drift.map(|drift| (drift.panes, drift.parts)).unzip();
+    let finish = Finish::new(work, panes, worker, &run);
+    Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run }
+}
+
 /// The outputs of a job, by [`Output`]; `probe` must be behind what becomes of them.
 ///
 /// # Errors
@@ -106,10 +140,8 @@ pub fn outputs<'scope>(
     behind: Behind,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
-    let of_drift = behind.drift.iter().map(|drift| drift.output);
-    let of_homes = behind.gathered.iter().map(|(output, _)| *output);
-    let known = of_drift.chain(of_homes).collect();
-    outputs_of(scope, events, behind, known, probe)
+    let wanted = behind.outputs();
+    outputs_of(scope, events, behind, wanted, probe)
 }
 
 /// As [`outputs`], where these are all outputs that somebody wants.
@@ -120,26 +152,11 @@ fn outputs_of<'scope>(
     wanted: Vec<Output>,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
-    let Events { intake, layout, plan, order, shard_by, tables, retention, is_split, run } = events;
-    let Behind { work, drift, gathered } = behind;
-    let shape = Shape {
-        gathered: gathered.as_ref().map(|(output, _)| *output),
-        ..Shape::new(order, &tables, &plan.trips, wanted)
-    };
-    let form = Form::of(scope.peers(), is_split);
-    let (partition, offset) = (layout.partition, layout.offset);
-    let home = match shard_by {
-        Some(key) => Route::KeyGroup { key, partition, offset },
-        None => Route::Origin { partition, offset },
-    };
-    // Drift that nobody wants is not watched.
-    let drift = drift.filter(|_| shape.has(Part::DriftWindows));
-    let (panes, drift) = drift.map(|drift| (drift.panes, drift.parts)).unzip();
-    let finish = Finish::new(work, panes, scope.index(), &run);
-    let (failure, order_columns) = (run.failure.clone(), layout.order_columns());
-    let operators = shape.operators(form);
-    let parts =
-        Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run };
+    let form = Form::of(scope.peers(), events.is_split);
+    let (failure, order_columns) = (events.run.failure.clone(), events.layout.order_columns());
+    let gathered = behind.gathered.clone();
+    let parts = parts_of(events, behind, wanted, scope.index());
+    let operators = parts.shape.operators(form);
     if form == Form::Fused {
         return Ok(vec![fused(scope, parts, probe)?]);
     }
@@ -166,6 +183,6 @@ pub fn graph(
     let wanted = outlets.iter().map(|outlet| outlet.output).collect();
     let outputs = outputs_of(scope, events, behind, wanted, probe.clone());
     if let Some(outputs) = run.failure.check(outputs) {
-        sinks(scope, outputs, Outlets::new(outlets, &run), run.failure).probe_with(probe);
+        sinks(scope, outputs, Outlets::new(outlets, &run), &run).probe_with(probe);
     }
 }

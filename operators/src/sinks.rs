@@ -15,11 +15,11 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use crate::accounting::Counters;
 use crate::clock::Clock;
 use crate::durable::DurableEpoch;
-use crate::ingest::Wake;
 use crate::latency::Latencies;
 use crate::layout::READ_AT;
 use crate::reasons::{Reasons, Undurable};
 use crate::run::Run;
+use crate::wake::Wake;
 
 /// One worker's end of an output. Parquet, JSON lines and Kafka are each one of these.
 pub trait Sink {

@@ -7,4 +7,3 @@
 
 pub mod sequence;
 pub mod table;
-pub mod versions;

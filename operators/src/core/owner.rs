@@ -48,6 +48,7 @@ impl Owner {
         plan: &FeaturePlan,
         tables: &[AsOfTable],
         retention: Retention,
+        order: Order,
         worker: usize,
         run: &Run,
     ) -> Result<Self, ArrowError> {
@@ -56,7 +57,11 @@ impl Owner {
                 let is_limited = windows.first().is_some_and(|window| window.keys_max.is_some());
                 let ever = if is_limited { ", ever" } else { "" };
                 let gauge = run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
-                Some(GaugedWindows { gauge, owner: WindowOwner::new(windows) })
+                // Then only late rows could come behind others, and none is scored.
+                let in_order = order == Order::EventTime
+                    && windows.iter().all(|window| window.spec.history_ms == 0);
+                let owner = WindowOwner::new(windows).with_rows_in_order(in_order);
+                Some(GaugedWindows { gauge, owner })
             }
             Errand::Lookups(_) => None,
         });
@@ -124,6 +129,20 @@ impl Owner {
             });
         }
         Ok(answers)
+    }
+
+    /// The answers to events of this worker, which are in order, of one trip, `[rows]` each.
+    ///
+    /// # Errors
+    /// As [`Owner::ask`].
+    pub fn ask_trip(
+        &mut self,
+        number: usize,
+        trip: &Trip,
+        layout: &EventLayout,
+        rows: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.answer(number, trip, &Asked::of_events(trip, layout, rows)?)
     }
 
     /// The answers to requests of one trip, `[rows]`, addressed to their homes.

@@ -8,11 +8,10 @@ use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use super::values::{NOWHERE, Place, Store, store_of};
-use super::versions::{Key, Versions};
+use super::versions::{Key, Sequence, Versions};
 use crate::as_of::table::{
     AsOfTable, DELETED, KEY, OFFSET, PARTITION, SEQUENCE, TIME, VALUES, unpack,
 };
-use crate::as_of::versions::Sequence;
 use crate::features::trip::AsOfLookups;
 use crate::fine_time::{FineTime, instants};
 

@@ -6,7 +6,6 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
 use super::values::{NOWHERE, Place};
-use crate::as_of::versions::Sequence;
 use crate::fine_time::FineTime;
 use crate::key_map::KeyMap;
 
@@ -18,6 +17,17 @@ const PLACES_KEPT: usize = 1_024;
 pub enum Key<'a> {
     Number(i64),
     Text(&'a str),
+}
+
+/// Which of two versions of equal `valid_from` counts, the greatest: by the table's own sequence, or
+/// else, where rows come as they come, by the epoch; then by partition and position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence {
+    /// With `low`, as [`sequences`](crate::as_of::sequence::sequences) has it.
+    pub high: i64,
+    pub low: u32,
+    pub partition: u32,
+    pub offset: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use crate::features::trip::KeyedWindow;
-use crate::features::window::{KeyedWindows, RowPlace};
+use crate::features::window::{KeyedWindows, Place};
 
 /// Rows that ask windows, `[rows]` each, in order of (event time, id, origin).
 pub struct WindowRows<'a> {
@@ -43,6 +43,14 @@ impl WindowOwner {
         }
     }
 
+    /// The same, of rows that come in order of (event time, id, origin) over all calls, late ones aside,
+    /// as they do in order of event time where late rows are not scored: ids need not be kept then.
+    #[must_use]
+    pub fn with_rows_in_order(mut self, in_order: bool) -> Self {
+        self.windows = self.windows.with_rows_in_order(in_order);
+        self
+    }
+
     /// The aggregates as of each row, Float64, `[rows]` a window.
     ///
     /// # Errors
@@ -53,7 +61,7 @@ impl WindowOwner {
             self.has_value.iter().map(|has| if *has { given.next() } else { None }).collect();
         let places = Places::of(rows);
         let place = |row: usize| places.get(row);
-        let aggregates = self.windows.answer(rows.keys, rows.times, rows.late, place, &values)?;
+        let aggregates = self.windows.apply(rows.keys, rows.times, rows.late, place, &values)?;
         Ok(aggregates.into_iter().map(|aggregate| Arc::new(aggregate) as ArrayRef).collect())
     }
 
@@ -107,12 +115,12 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn get(&self, row: usize) -> RowPlace<'a> {
+    fn get(&self, row: usize) -> Place<'a> {
         match self.ids {
-            Ids::Text(ids) if ids.is_valid(row) => RowPlace::Text(ids.value(row)),
-            Ids::Number(ids) if ids.is_valid(row) => RowPlace::Number(ids.value(row)),
-            Ids::Count(ids) if ids.is_valid(row) => RowPlace::Count(ids.value(row)),
-            _ => RowPlace::Origin(self.partitions[row], self.offsets[row]),
+            Ids::Text(ids) if ids.is_valid(row) => Place::Text(ids.value(row)),
+            Ids::Number(ids) if ids.is_valid(row) => Place::Number(ids.value(row)),
+            Ids::Count(ids) if ids.is_valid(row) => Place::Count(ids.value(row)),
+            _ => Place::Origin(self.partitions[row], self.offsets[row]),
         }
     }
 }

@@ -11,9 +11,10 @@ use timely::dataflow::{Scope, Stream, StreamVec};
 
 use super::{builder, lowest};
 use crate::core::parts::Operator;
-use crate::failure::Failure;
 use crate::rows::Rows;
+use crate::run::Run;
 use crate::sinks::{Outlets, Output, SinkError};
+use crate::stage_clock::Stage;
 
 /// Writes all outputs of a worker, which come on any of the streams. The stream it returns carries
 /// nothing; its frontier says how far sinks have taken rows over and acknowledged them.
@@ -21,8 +22,9 @@ pub fn sinks<'scope>(
     scope: Scope<'scope, u64>,
     outputs: Vec<Stream<'scope, u64, Rows>>,
     mut outlets: Outlets,
-    failure: Failure,
+    run: &Run,
 ) -> StreamVec<'scope, u64, ()> {
+    let (failure, timer) = (run.failure.clone(), run.stages.timer(&run.clock));
     let mut builder = builder(Operator::Sinks, scope);
     let activator = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
     // A worker that has left has nothing to be woken for.
@@ -36,6 +38,7 @@ pub fn sinks<'scope>(
     builder.build(move |_capabilities| {
         let mut held: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
         move |frontiers| {
+            let started = timer.start();
             for input in &mut inputs {
                 input.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
@@ -49,6 +52,7 @@ pub fn sinks<'scope>(
                 });
             }
             failure.check(outlets.tick());
+            timer.stop(Stage::Write, started);
             let complete = lowest(frontiers);
             outlets.complete_before(complete);
             held = match outlets.unacknowledged() {

@@ -62,7 +62,7 @@ pub fn split<'scope>(
     let mut follow = vec![to_finish.clone()];
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
-    let owner = Owner::new(&plan, &tables, retention, scope.index(), &run)?;
+    let owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {

@@ -219,16 +219,16 @@ fn values_that_stay_are_found_when_most_others_are_gone() {
         number: Some(at as f64),
         text: Some(format!("t{at}")),
     };
-    let came: Vec<Came> = (0..20_000).map(row).collect();
+    let mut came: Vec<Came> = (0..20_000).map(row).collect();
     owner.complete(&[batch(&table, &came)], 19_000).unwrap();
     assert_eq!(owner.held(), 20_000);
-    for from in [20_000, 21_000] {
+    for (from, horizon) in [(20_000, 19_000), (21_000, 20_040)] {
         let rows: Vec<Came> = (from..from + 50).map(row).collect();
         owner.complete(&[batch(&table, &rows)], from + 40).unwrap();
+        came.extend(rows);
+        let asks = |ms| Asks { key: Some(ms as u64 * 3 % 8), time: (ms, 0) };
+        let asked: Vec<Asks> = (horizon..from + 60).map(asks).collect();
+        assert_found(&owner, &came, &asked, &table, "after most are gone");
     }
-    let came: Vec<Came> = (0..20_050).chain(21_000..21_050).map(row).collect();
-    let asked: Vec<Asks> =
-        (20_040..21_060).map(|ms| Asks { key: Some(ms as u64 * 3 % 8), time: (ms, 0) }).collect();
-    assert_found(&owner, &came, &asked, &table, "after they are gone");
     assert!(owner.held() < 110, "{}", owner.held());
 }

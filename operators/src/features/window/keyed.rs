@@ -10,7 +10,9 @@ use arrow::error::ArrowError;
 
 use super::limit::KeyLimit;
 use super::room::trim_map;
-use super::{Place, RowPlace, SlidingWindow, WindowSpec};
+use super::rows::KeyRows;
+use super::sliding::Window;
+use super::{Place, WindowSpec};
 use crate::key_group::group_of_bytes;
 use crate::key_map::KeyMap;
 
@@ -27,14 +29,16 @@ pub struct KeyedWindows {
     /// The slots of keys.
     text: KeyMap<Rc<str>, usize>,
     number: KeyMap<i64, usize>,
-    /// `specs.len()` windows a slot.
-    windows: Vec<SlidingWindow>,
     /// By slot.
     names: Vec<Name>,
+    key_rows: Vec<KeyRows>,
+    /// `specs.len()` windows a slot.
+    windows: Vec<Window>,
     /// Slots of forgotten keys.
     vacant: Vec<usize>,
     /// What a late row of an unknown key reads: windows without rows.
-    unknown: Vec<SlidingWindow>,
+    unknown: (KeyRows, Vec<Window>),
+    in_order: bool,
     rows: usize,
     /// The watermark when keys were last looked through.
     swept_at: Option<i64>,
@@ -54,12 +58,14 @@ enum Name {
 impl KeyedWindows {
     pub fn new(specs: Vec<WindowSpec>) -> Self {
         KeyedWindows {
-            unknown: fresh(&specs).collect(),
+            unknown: (KeyRows::default(), fresh(&specs).collect()),
+            in_order: false,
             specs,
             text: KeyMap::default(),
             number: KeyMap::default(),
-            windows: Vec::new(),
             names: Vec::new(),
+            key_rows: Vec::new(),
+            windows: Vec::new(),
             vacant: Vec::new(),
             rows: 0,
             swept_at: None,
@@ -73,6 +79,14 @@ impl KeyedWindows {
     #[must_use]
     pub fn with_keys_max(mut self, keys_max: Option<u64>) -> Self {
         self.limit = keys_max.map(KeyLimit::new);
+        self
+    }
+
+    /// The same, of rows that come in order of (time, place), late ones aside and over all calls: what
+    /// tells those of one time apart is then not kept, and who comes first is before the others.
+    #[must_use]
+    pub fn with_rows_in_order(mut self, in_order: bool) -> Self {
+        self.in_order = in_order;
         self
     }
 
@@ -91,23 +105,6 @@ impl KeyedWindows {
         self.rows
     }
 
-    /// As [`Self::answer`], of places that are owned.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn apply(
-        &mut self,
-        keys: &ArrayRef,
-        times: &ArrayRef,
-        late: &ArrayRef,
-        place: impl Fn(usize) -> Place,
-        values: &[Option<ArrayRef>],
-    ) -> Result<Vec<Float64Array>, ArrowError> {
-        let places: Vec<Place> = (0..keys.len()).map(place).collect();
-        let values: Vec<Option<&ArrayRef>> = values.iter().map(Option::as_ref).collect();
-        self.answer(keys, times, late, |row| RowPlace::from(&places[row]), &values)
-    }
-
     /// Applies rows in the order given; the aggregates as of each row, one column a window, `[rows]`.
     ///
     /// `keys` is Utf8, Int64 or UInt64; `times` Int64 ms; `late` Boolean; `place` tells rows of the same time
@@ -116,47 +113,87 @@ impl KeyedWindows {
     ///
     /// # Errors
     /// If the key column is of another type.
-    pub fn answer<'r>(
+    pub fn apply<'r>(
         &mut self,
         keys: &ArrayRef,
         times: &ArrayRef,
         late: &ArrayRef,
-        place: impl Fn(usize) -> RowPlace<'r>,
+        place: impl Fn(usize) -> Place<'r>,
         values: &[Option<&ArrayRef>],
     ) -> Result<Vec<Float64Array>, ArrowError> {
         let keys = Keys::of(keys)?;
         let times = times.as_primitive::<Int64Type>().values();
-        let late = late.as_boolean();
+        let late = late.as_boolean().values();
         let values: Vec<Option<&Float64Array>> =
             values.iter().map(|v| v.map(|v| v.as_primitive::<Float64Type>())).collect();
         let mut results: Vec<Float64Builder> =
             values.iter().map(|_| Float64Builder::with_capacity(times.len())).collect();
-        for (row, &time) in times.iter().enumerate() {
+        for (row, (&time, is_late)) in times.iter().zip(late).enumerate() {
             let Some(key) = keys.get(row) else {
                 results.iter_mut().for_each(Float64Builder::append_null);
                 continue;
             };
-            let (is_late, place) = (late.value(row), place(row));
+            let place = (!self.in_order).then(|| place(row));
             let value = |i: usize| match values[i] {
                 Some(values) => values.is_valid(row).then(|| values.value(row)),
                 None => Some(1.0),
             };
+            let answers = |i: usize, answer| results[i].append_option(answer);
             if is_late {
-                for (i, (window, result)) in self.find(key).iter().zip(&mut results).enumerate() {
-                    result.append_option(window.read(time, place, value(i)));
-                }
+                self.read(key, time, place, value, answers);
             } else {
-                let slot = self.find_or_insert(key);
-                let start = slot * self.specs.len();
-                let windows = &mut self.windows[start..start + self.specs.len()];
-                for (i, (window, result)) in windows.iter_mut().zip(&mut results).enumerate() {
-                    let before = window.rows();
-                    result.append_option(window.add(time, place, value(i)));
-                    self.rows = self.rows + window.rows() - before;
-                }
+                self.add(key, time, place, value, answers);
             }
         }
         Ok(results.iter_mut().map(Float64Builder::finish).collect())
+    }
+
+    /// The aggregates as of a row that updates nothing.
+    fn read(
+        &self,
+        key: Key,
+        time: i64,
+        place: Option<Place>,
+        value: impl Fn(usize) -> Option<f64>,
+        mut answer: impl FnMut(usize, Option<f64>),
+    ) {
+        let (rows, windows) = self.find(key);
+        let up_to = rows.up_to(time, place);
+        for (i, (window, spec)) in windows.iter().zip(&self.specs).enumerate() {
+            answer(i, window.read(spec, rows, (time, up_to), value(i)));
+        }
+    }
+
+    /// Adds a row; the aggregates as of it.
+    fn add(
+        &mut self,
+        key: Key,
+        time: i64,
+        place: Option<Place>,
+        value: impl Fn(usize) -> Option<f64>,
+        mut answer: impl FnMut(usize, Option<f64>),
+    ) {
+        let slot = self.find_or_insert(key);
+        let rows = &mut self.key_rows[slot];
+        let windows = windows_of(&mut self.windows, &self.specs, slot);
+        let up_to = rows.up_to(time, place);
+        let is_last = up_to == rows.len();
+        if !is_last {
+            for (i, (window, spec)) in windows.iter().zip(&self.specs).enumerate() {
+                answer(i, window.read(spec, rows, (time, up_to), value(i)));
+            }
+        }
+        rows.insert(up_to, time, place);
+        for (i, (window, spec)) in windows.iter_mut().zip(&self.specs).enumerate() {
+            let before = window.held();
+            if is_last {
+                answer(i, window.push(spec, rows, value(i)));
+            } else {
+                window.insert(spec, rows, up_to, value(i));
+            }
+            self.rows = self.rows + window.held() - before;
+        }
+        rows.forget(windows);
     }
 
     /// Forgets the keys whose rows no row to come can see, if it is time to look for them.
@@ -180,9 +217,7 @@ impl KeyedWindows {
         let Some(from) = self.sweeps else { return };
         let to = self.names.len().min(from + KEYS_SWEPT_MAX);
         for slot in from..to {
-            let start = slot * self.specs.len();
-            let windows = &self.windows[start..start + self.specs.len()];
-            let newest = windows.iter().filter_map(SlidingWindow::newest).max();
+            let newest = self.key_rows[slot].newest();
             let is_read = newest.is_some_and(|newest| watermark.saturating_sub(newest) < reach);
             if !is_read && !matches!(self.names[slot], Name::Forgotten) {
                 self.forget_slot(slot);
@@ -196,11 +231,11 @@ impl KeyedWindows {
     }
 
     fn forget_slot(&mut self, slot: usize) {
-        let start = slot * self.specs.len();
-        let windows = &mut self.windows[start..start + self.specs.len()];
-        for (window, fresh) in windows.iter_mut().zip(fresh(&self.specs)) {
-            self.rows -= window.rows();
-            *window = fresh;
+        self.key_rows[slot] = KeyRows::default();
+        let windows = windows_of(&mut self.windows, &self.specs, slot);
+        for (window, spec) in windows.iter_mut().zip(&self.specs) {
+            self.rows -= window.held();
+            *window = Window::new(spec);
         }
         match std::mem::replace(&mut self.names[slot], Name::Forgotten) {
             Name::Text(key) => drop(self.text.remove(&key)),
@@ -210,13 +245,16 @@ impl KeyedWindows {
         self.vacant.push(slot);
     }
 
-    fn find(&self, key: Key) -> &[SlidingWindow] {
+    fn find(&self, key: Key) -> (&KeyRows, &[Window]) {
         let slot = match key {
             Key::Text(key) => self.text.get(key),
             Key::Number(key) => self.number.get(&key),
         };
-        let windows = |&slot: &usize| &self.windows[slot * self.specs.len()..][..self.specs.len()];
-        slot.map_or(&self.unknown, windows)
+        let (rows, windows) = &self.unknown;
+        slot.map_or((rows, windows), |&slot| {
+            let start = slot * self.specs.len();
+            (&self.key_rows[slot], &self.windows[start..start + self.specs.len()])
+        })
     }
 
     /// The slot of the key. Where it is one too many, another one is forgotten.
@@ -244,6 +282,7 @@ impl KeyedWindows {
     fn insert(&mut self, key: Key) -> usize {
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.windows.extend(fresh(&self.specs));
+            self.key_rows.push(KeyRows::default());
             self.names.push(Name::Forgotten);
             self.names.len() - 1
         });
@@ -263,8 +302,17 @@ impl KeyedWindows {
 }
 
 /// The windows of a key without rows.
-fn fresh(specs: &[WindowSpec]) -> impl Iterator<Item = SlidingWindow> {
-    specs.iter().map(|&spec| SlidingWindow::new(spec))
+fn fresh(specs: &[WindowSpec]) -> impl Iterator<Item = Window> {
+    specs.iter().map(Window::new)
+}
+
+fn windows_of<'a>(
+    windows: &'a mut [Window],
+    specs: &[WindowSpec],
+    slot: usize,
+) -> &'a mut [Window] {
+    let start = slot * specs.len();
+    &mut windows[start..start + specs.len()]
 }
 
 /// A key column.

@@ -1,7 +1,7 @@
 //! Keyed sliding windows over event time.
 //!
 //! The window of a row is (t − length, t] in event time, of the key's rows no later in (time, place)
-//! order, the row itself included; ties of time are told apart by [`RowPlace`]. Sums are exact inside
+//! order, the row itself included; ties of time are told apart by [`Place`]. Sums are exact inside
 //! and a minimum is one of the values, so an aggregate depends on which rows are in its window and
 //! on nothing else: not on what has left it, nor on the order of arrival.
 //!
@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `spec` | what a window is: its aggregate, its length |
 //! | `places` | where rows of one time stand |
+//! | `rows` | the rows of one key, which all its windows share |
 //! | `sliding` | one window of one key |
 //! | `values` | windows over values: the rows kept, and which of them are inside |
 //! | `running` | the aggregate of the values inside, as values join and leave |
@@ -29,6 +30,7 @@ mod limit;
 mod places;
 mod previous;
 mod room;
+mod rows;
 mod running;
 mod sliding;
 mod spec;
@@ -38,6 +40,5 @@ mod values;
 pub(crate) mod naive;
 
 pub use keyed::KeyedWindows;
-pub use places::RowPlace;
-pub use sliding::SlidingWindow;
-pub use spec::{Aggregate, OwnAggregate, Place, WindowFunction, WindowSpec};
+pub use places::Place;
+pub use spec::{Aggregate, OwnAggregate, WindowFunction, WindowSpec};

@@ -1,6 +1,6 @@
 //! The definition of a window, taken literally: what the tests compare with.
 
-use super::{Aggregate, RowPlace, WindowSpec};
+use super::{Aggregate, Place, WindowSpec};
 
 /// xorshift64*: enough randomness for test data, and the same everywhere.
 pub(crate) struct Random(u64);
@@ -49,8 +49,8 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn place(&self) -> RowPlace<'static> {
-        RowPlace::Number(self.place)
+    pub(crate) fn place(&self) -> Place<'static> {
+        Place::Number(self.place)
     }
 }
 

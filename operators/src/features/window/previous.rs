@@ -1,86 +1,69 @@
 //! The time since the previous row.
 
-use std::collections::VecDeque;
-
 use super::WindowSpec;
-use super::places::{Places, RowPlace};
-use super::room::trim_queue;
+use super::rows::KeyRows;
 
-/// The rows of one key that may be the previous row of one still to come.
+/// How many of the key's rows, the last ones, may be the previous row of one still to come.
 ///
-/// A row sees of each time only whether one of its rows comes no later, so the lowest place of each
-/// time is enough; and of the times that every admissible row is later than, the last one is. Without
-/// history that makes two rows.
+/// Of the times that every admissible row is later than, the last one is enough. Without history that
+/// makes two times.
+#[derive(Default)]
 pub(super) struct PreviousRow {
-    spec: WindowSpec,
-    /// The times, one each. The last one is the newest row's.
-    times: VecDeque<i64>,
-    /// The lowest place of each time.
-    lowest: Places,
+    seen: usize,
 }
 
 impl PreviousRow {
-    pub(super) fn new(spec: WindowSpec) -> Self {
-        PreviousRow { spec, times: VecDeque::new(), lowest: Places::default() }
+    pub(super) fn seen(&self) -> usize {
+        self.seen
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.times.len()
-    }
-
-    pub(super) fn newest(&self) -> Option<i64> {
-        self.times.back().copied()
-    }
-
-    pub(super) fn add(&mut self, time: i64, place: RowPlace) -> Option<f64> {
-        let since = self.read(time, place);
-        self.insert(time, place);
-        self.forget();
+    /// The last of `rows` is new. Milliseconds since the one before it.
+    pub(super) fn push(&mut self, spec: &WindowSpec, rows: &KeyRows) -> Option<f64> {
+        self.seen += 1;
+        let since = self.read(spec, rows, (rows.time(rows.len() - 1), rows.len() - 1));
+        self.forget(spec, rows);
         since
     }
 
-    /// Milliseconds since the last row no later than this one.
-    pub(super) fn read(&self, time: i64, place: RowPlace) -> Option<f64> {
-        let before = self.before(time);
-        let is_same = self.times.get(before) == Some(&time) && self.lowest.get(before) <= place;
-        let up_to = before + usize::from(is_same);
-        let previous = *self.times.get(up_to.checked_sub(1)?)?;
-        self.spec.is_inside(previous, time).then(|| (time - previous) as f64)
+    /// Milliseconds since the last row no later than one at `time`, which is behind `up_to` of `rows`.
+    pub(super) fn read(
+        &self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        (time, up_to): (i64, usize),
+    ) -> Option<f64> {
+        let previous = up_to.checked_sub(1).filter(|&at| at + self.seen >= rows.len())?;
+        let previous = rows.time(previous);
+        spec.is_inside(previous, time).then(|| (time - previous) as f64)
     }
 
-    /// How many times are before this one.
-    fn before(&self, time: i64) -> usize {
-        match self.times.back() {
-            Some(&last) if last >= time => self.times.partition_point(|&other| other < time),
-            _ => self.times.len(),
-        }
-    }
-
-    fn insert(&mut self, time: i64, place: RowPlace) {
-        if self.newest().is_none_or(|newest| newest < time) {
-            self.lowest.push(place);
-            return self.times.push_back(time);
-        }
-        let at = self.before(time);
-        if self.times[at] != time {
-            self.lowest.insert(at, place);
-            self.times.insert(at, time);
-        } else if place < self.lowest.get(at) {
-            self.lowest.replace(at, place);
+    /// The row at `at` of `rows` has come behind others.
+    pub(super) fn insert(&mut self, spec: &WindowSpec, rows: &KeyRows, at: usize) {
+        // One that comes before those seen has been let go of already.
+        if at + self.seen + 1 >= rows.len() {
+            self.seen += 1;
+            self.forget(spec, rows);
         }
     }
 
     /// Lets go of rows that can be no one's previous row.
-    fn forget(&mut self) {
-        let Some(newest) = self.newest() else { return };
-        while self.times.len() > 1 {
-            let is_hidden = newest.saturating_sub(self.times[1]) > self.spec.history_ms;
-            if !is_hidden && !self.spec.is_past(self.times[0], newest) {
-                break;
+    fn forget(&mut self, spec: &WindowSpec, rows: &KeyRows) {
+        let newest = rows.time(rows.len() - 1);
+        loop {
+            let first = rows.time(rows.len() - self.seen);
+            if first == newest {
+                return;
             }
-            self.lowest.pop_front();
-            self.times.pop_front();
+            // Rows of one time go together.
+            let mut next = rows.len() - self.seen + 1;
+            if rows.time(next) == first {
+                next = rows.before(|time| time <= first);
+            }
+            let is_hidden = newest.saturating_sub(rows.time(next)) > spec.history_ms;
+            if !is_hidden && !spec.is_past(first, newest) {
+                return;
+            }
+            self.seen = rows.len() - next;
         }
-        trim_queue(&mut self.times);
     }
 }

@@ -63,15 +63,19 @@ impl Running {
         }
     }
 
-    /// The aggregate of the rows (time, value) inside, which are what was added and not removed.
-    pub(super) fn value(&self, mut inside: impl Iterator<Item = (i64, f64)>) -> Option<f64> {
+    /// The aggregate of the rows (time, value) inside, which are what was added and not removed. Most
+    /// aggregates do not look at them.
+    pub(super) fn value<R: Iterator<Item = (i64, f64)>>(
+        &self,
+        inside: impl FnOnce() -> R,
+    ) -> Option<f64> {
         match self {
             Running::Count(count) => Some(*count as f64),
             Running::Sum(sum) => sum.sum(),
             Running::Mean(sum) => sum.mean(),
             Running::Extreme(extreme) => extreme.value(),
             Running::Std(moments) => moments.sample_deviation(),
-            Running::Own(own) => own.evaluate(&mut inside),
+            Running::Own(own) => own.evaluate(&mut inside()),
         }
     }
 
@@ -87,7 +91,7 @@ impl Running {
             Running::Own(own) => return own.evaluate(&mut rows),
         };
         rows.for_each(|(time, value)| running.add(time, value));
-        running.value(std::iter::empty())
+        running.value(std::iter::empty)
     }
 }
 
@@ -122,7 +126,7 @@ mod tests {
         let mut running = Running::new(aggregate).unwrap();
         (0..).zip(values).for_each(|(time, &value)| running.add(time, value));
         (0..).zip(&values[..left]).for_each(|(time, &value)| running.remove(time, value));
-        running.value(std::iter::empty())
+        running.value(std::iter::empty)
     }
 
     #[test]

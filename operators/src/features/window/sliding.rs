@@ -1,57 +1,80 @@
 //! One window of one key.
 
+use super::WindowSpec;
 use super::previous::PreviousRow;
+use super::rows::KeyRows;
 use super::running::Running;
 use super::values::ValueWindow;
-use super::{RowPlace, WindowSpec};
 
-/// The state of one window of one key.
-pub struct SlidingWindow(State);
-
-enum State {
+/// What one window of one key knows of the key's rows.
+pub(super) enum Window {
     Values(ValueWindow),
     Previous(PreviousRow),
 }
 
-impl SlidingWindow {
-    pub fn new(spec: WindowSpec) -> Self {
-        SlidingWindow(match Running::new(spec.aggregate) {
-            Some(running) => State::Values(ValueWindow::new(spec, running)),
-            None => State::Previous(PreviousRow::new(spec)),
-        })
-    }
-
-    /// Adds a row and returns the aggregate as of it. A row behind the newest one, by up to the
-    /// history, sees what was added no later in (time, place) order, and counts for later ones.
-    pub fn add(&mut self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
-        match &mut self.0 {
-            State::Values(window) => window.add(time, place, value),
-            State::Previous(previous) => previous.add(time, place),
+impl Window {
+    pub(super) fn new(spec: &WindowSpec) -> Self {
+        match Running::new(spec.aggregate) {
+            Some(running) => Window::Values(ValueWindow::new(running)),
+            None => Window::Previous(PreviousRow::default()),
         }
     }
 
-    /// The aggregate as of a row that updates nothing: rows up to its time and place, and its own
-    /// value.
-    pub fn read(&self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
-        match &self.0 {
-            State::Values(window) => window.read(time, place, value),
-            State::Previous(previous) => previous.read(time, place),
+    /// The last of `rows` is new: the aggregate as of it.
+    pub(super) fn push(
+        &mut self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        value: Option<f64>,
+    ) -> Option<f64> {
+        match self {
+            Window::Values(window) => window.push(spec, rows, value),
+            Window::Previous(previous) => previous.push(spec, rows),
+        }
+    }
+
+    /// The aggregate as of a row that is not among `rows`: of those up to its time and place, and its
+    /// own value. `at`: its time, and how many rows come no later.
+    pub(super) fn read(
+        &self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        at: (i64, usize),
+        value: Option<f64>,
+    ) -> Option<f64> {
+        match self {
+            Window::Values(window) => window.read(spec, rows, at, value),
+            Window::Previous(previous) => previous.read(spec, rows, at),
+        }
+    }
+
+    /// The row at `at` of `rows` has come behind others, by up to the history: it counts for later ones.
+    pub(super) fn insert(
+        &mut self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        at: usize,
+        value: Option<f64>,
+    ) {
+        match self {
+            Window::Values(window) => window.insert(spec, rows, at, value),
+            Window::Previous(previous) => previous.insert(spec, rows, at),
         }
     }
 
     /// How many rows are held, in the window or as history.
-    pub fn rows(&self) -> usize {
-        match &self.0 {
-            State::Values(window) => window.rows(),
-            State::Previous(previous) => previous.rows(),
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Window::Values(window) => window.held(),
+            Window::Previous(previous) => previous.seen(),
         }
     }
 
-    /// The time of the newest row added, in ms.
-    pub fn newest(&self) -> Option<i64> {
-        match &self.0 {
-            State::Values(window) => window.newest(),
-            State::Previous(previous) => previous.newest(),
+    /// How many of the key's rows, the last ones, it still looks at.
+    pub(super) fn seen(&self) -> usize {
+        match self {
+            Window::Values(window) => window.seen(),
+            Window::Previous(previous) => previous.seen(),
         }
     }
 }

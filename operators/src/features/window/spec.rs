@@ -1,7 +1,6 @@
 //! What a window is.
 
 use std::fmt::{self, Debug, Formatter};
-use std::rc::Rc;
 
 /// What a window says of its values. Null and NaN values are not among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,14 +143,4 @@ impl WindowSpec {
     pub(super) fn reach_ms(&self) -> i64 {
         self.length_ms.saturating_add(self.history_ms)
     }
-}
-
-/// A [`RowPlace`](super::RowPlace) that owns its text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// Partition and offset.
-    Origin(u32, u64),
-    Number(i64),
-    Count(u64),
-    Text(Rc<str>),
 }

@@ -1,121 +1,124 @@
-//! Windows over values: the rows kept, and which of them are inside.
+//! Windows over values: the values kept, and which of them are inside.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use super::WindowSpec;
-use super::places::{Places, RowPlace};
 use super::room::trim_queue;
+use super::rows::KeyRows;
 use super::running::Running;
 
 /// A window of one key over the values of its rows.
 pub(super) struct ValueWindow {
-    spec: WindowSpec,
-    /// Time and value, in (time, place) order; the first `expired` are outside the window of the newest
-    /// row and kept as history. Rows without a value are not kept.
-    entries: VecDeque<(i64, f64)>,
-    /// Of each entry.
-    places: Places,
+    /// Of the last of the key's rows, NaN of those without a value; the first `expired` are outside the
+    /// window of the newest row and kept as history.
+    values: VecDeque<f64>,
     expired: usize,
-    /// The highest time of a row added, with or without a value.
-    newest: Option<i64>,
-    /// Of the entries from `expired` on.
+    /// How many of `values` are values.
+    held: usize,
+    /// Of the values from `expired` on.
     running: Running,
 }
 
 impl ValueWindow {
-    pub(super) fn new(spec: WindowSpec, running: Running) -> Self {
-        let (entries, places) = (VecDeque::new(), Places::default());
-        ValueWindow { spec, entries, places, expired: 0, newest: None, running }
+    pub(super) fn new(running: Running) -> Self {
+        ValueWindow { values: VecDeque::new(), expired: 0, held: 0, running }
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.entries.len()
+    /// Values held.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
-    pub(super) fn newest(&self) -> Option<i64> {
-        self.newest
+    /// How many of the key's rows, the last ones, it looks at.
+    pub(super) fn seen(&self) -> usize {
+        self.values.len()
     }
 
-    pub(super) fn add(&mut self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
+    /// Adds the value of the last of `rows`; the aggregate as of it.
+    pub(super) fn push(
+        &mut self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        value: Option<f64>,
+    ) -> Option<f64> {
+        let time = rows.time(rows.len() - 1);
         let value = value.filter(|v| !v.is_nan());
-        if let Some(newest) = self.newest.filter(|&newest| self.is_behind(newest, time, place)) {
-            let aggregate = self.read(time, place, value);
-            self.insert_behind(newest, time, place, value);
-            return aggregate;
-        }
-        self.newest = Some(time);
+        self.values.push_back(value.unwrap_or(f64::NAN));
         if let Some(value) = value {
-            self.entries.push_back((time, value));
-            self.places.push(place);
+            self.held += 1;
             self.running.add(time, value);
         }
-        self.expire(time);
-        self.running.value(self.entries.range(self.expired..).copied())
+        self.expire(spec, rows, time);
+        self.running.value(|| self.rows(rows, self.first(rows) + self.expired, rows.len()))
     }
 
-    pub(super) fn read(&self, time: i64, place: RowPlace, value: Option<f64>) -> Option<f64> {
-        let from = self.entries.partition_point(|entry| !self.spec.is_inside(entry.0, time));
-        let to = self.up_to(time, place);
-        let others = self.entries.range(from.min(to)..to).copied();
+    /// The aggregate as of a row at `time` behind `up_to` of `rows`, which is not among them.
+    pub(super) fn read(
+        &self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        (time, up_to): (i64, usize),
+        value: Option<f64>,
+    ) -> Option<f64> {
+        let from = rows.before(|other| !spec.is_inside(other, time)).max(self.first(rows));
+        let others = self.rows(rows, from.min(up_to), up_to);
         self.running.scan(others.chain(value.filter(|v| !v.is_nan()).map(|value| (time, value))))
     }
 
-    /// Whether a row comes before one whose value or time is known already, so that `running` is not
-    /// the aggregate as of it.
-    fn is_behind(&self, newest: i64, time: i64, place: RowPlace) -> bool {
-        let is_last = |entry: &(i64, f64)| entry.0 == time;
-        time < newest
-            || self.entries.back().is_some_and(is_last)
-                && self.places.get(self.entries.len() - 1) > place
-    }
-
-    /// How many entries come no later than a row.
-    fn up_to(&self, time: i64, place: RowPlace) -> usize {
-        let from = self.entries.partition_point(|entry| entry.0 < time);
-        let to = self.entries.partition_point(|entry| entry.0 <= time);
-        first_where(from..to, |at| self.places.get(at) > place)
-    }
-
-    fn insert_behind(&mut self, newest: i64, time: i64, place: RowPlace, value: Option<f64>) {
-        let Some(value) = value.filter(|_| !self.spec.is_past(time, newest)) else { return };
-        let at = self.up_to(time, place);
-        self.places.insert(at, place);
-        self.entries.insert(at, (time, value));
-        if self.spec.is_inside(time, newest) {
-            self.running.add(time, value);
-        } else {
-            self.expired += 1;
+    /// Adds the value of the row at `at` of `rows`, which has come behind others.
+    pub(super) fn insert(
+        &mut self,
+        spec: &WindowSpec,
+        rows: &KeyRows,
+        at: usize,
+        value: Option<f64>,
+    ) {
+        let (time, newest) = (rows.time(at), rows.time(rows.len() - 1));
+        if spec.is_past(time, newest) {
+            return;
+        }
+        let value = value.filter(|v| !v.is_nan());
+        // The row is among `rows`, and not yet among the values.
+        let first = self.first(rows) - 1;
+        self.values.insert(at - first, value.unwrap_or(f64::NAN));
+        self.held += usize::from(value.is_some());
+        match value {
+            _ if !spec.is_inside(time, newest) => self.expired += 1,
+            Some(value) => self.running.add(time, value),
+            None => {}
         }
     }
 
-    fn expire(&mut self, newest: i64) {
-        while let Some(&(time, value)) = self.entries.get(self.expired) {
-            if self.spec.is_inside(time, newest) {
+    /// The first of the key's rows whose value is kept.
+    fn first(&self, rows: &KeyRows) -> usize {
+        rows.len() - self.values.len()
+    }
+
+    /// Times and values of a range of the key's rows, from the first one kept on.
+    fn rows(&self, rows: &KeyRows, from: usize, to: usize) -> impl Iterator<Item = (i64, f64)> {
+        let first = self.first(rows).min(from);
+        let values = self.values.range(from - first..to - first).copied();
+        rows.times(from..to).zip(values).filter(|(_, value)| !value.is_nan())
+    }
+
+    fn expire(&mut self, spec: &WindowSpec, rows: &KeyRows, newest: i64) {
+        let mut first = self.first(rows);
+        while let Some(&value) = self.values.get(self.expired) {
+            let time = rows.time(first + self.expired);
+            if spec.is_inside(time, newest) {
                 break;
             }
-            self.running.remove(time, value);
+            if !value.is_nan() {
+                self.running.remove(time, value);
+            }
             self.expired += 1;
         }
-        while self.expired > 0 && self.spec.is_past(self.entries[0].0, newest) {
-            self.places.pop_front();
-            self.entries.pop_front();
+        while self.expired > 0 && spec.is_past(rows.time(first), newest) {
+            let gone = self.values.pop_front();
+            self.held -= usize::from(gone.is_some_and(|value| !value.is_nan()));
             self.expired -= 1;
+            first += 1;
         }
-        trim_queue(&mut self.entries);
+        trim_queue(&mut self.values);
     }
-}
-
-/// The first place of a range from which on something holds, or its end.
-fn first_where(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
-    let Range { mut start, mut end } = range;
-    while start < end {
-        let middle = start.midpoint(end);
-        if holds(middle) {
-            end = middle;
-        } else {
-            start = middle + 1;
-        }
-    }
-    start
 }

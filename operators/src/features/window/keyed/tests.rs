@@ -43,7 +43,7 @@ fn apply(windows: &mut KeyedWindows, rows: &[Keyed], as_text: bool) -> Vec<Vec<O
         Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, row)| Some(row.late))));
     let place = |row: usize| rows[row].1.place();
     let keys = key_column(rows, as_text);
-    let results = windows.answer(&keys, &times, &late, place, &values).unwrap();
+    let results = windows.apply(&keys, &times, &late, place, &values).unwrap();
     (0..rows.len())
         .map(|row| results.iter().map(|r| r.is_valid(row).then(|| r.value(row))).collect())
         .collect()
@@ -108,7 +108,7 @@ fn equals_the_definition_key_by_key() {
                 before.push(*row);
             }
             windows.forget(watermark);
-            let held: usize = windows.windows.iter().map(SlidingWindow::rows).sum();
+            let held: usize = windows.windows.iter().map(Window::held).sum();
             assert_eq!(windows.rows(), held, "seed {seed}");
         }
     }
@@ -174,7 +174,7 @@ fn a_key_is_text_or_a_whole_number() {
     let times: ArrayRef = Arc::new(Int64Array::from_iter_values([1]));
     let late: ArrayRef = Arc::new(BooleanArray::from(vec![false]));
     let mut windows = KeyedWindows::new(Vec::new());
-    let refused = windows.answer(&keys, &times, &late, |_| RowPlace::Number(0), &[]).unwrap_err();
+    let refused = windows.apply(&keys, &times, &late, |_| Place::Number(0), &[]).unwrap_err();
     assert_eq!(refused.to_string(), "Schema error: a window cannot be keyed by Float64");
 }
 

@@ -1,8 +1,48 @@
 use super::*;
 use crate::features::window::naive::{Random, Row, assert_same, naive};
-use crate::features::window::{Aggregate, OwnAggregate};
+use crate::features::window::{Aggregate, OwnAggregate, Place};
 
-const AT: RowPlace = RowPlace::Number(0);
+/// One window of one key, and the key's rows.
+struct SlidingWindow {
+    spec: WindowSpec,
+    rows: KeyRows,
+    window: [Window; 1],
+}
+
+impl SlidingWindow {
+    fn new(spec: WindowSpec) -> Self {
+        SlidingWindow { spec, rows: KeyRows::default(), window: [Window::new(&spec)] }
+    }
+
+    fn add(&mut self, time: i64, place: Place, value: Option<f64>) -> Option<f64> {
+        let SlidingWindow { spec, rows, window: [window] } = self;
+        let up_to = rows.up_to(time, Some(place));
+        let read = window.read(spec, rows, (time, up_to), value);
+        let is_last = up_to == rows.len();
+        rows.insert(up_to, time, Some(place));
+        let answer = if is_last {
+            let pushed = window.push(spec, rows, value);
+            assert_eq!(pushed.map(f64::to_bits), read.map(f64::to_bits), "{spec:?}: {time}");
+            pushed
+        } else {
+            window.insert(spec, rows, up_to, value);
+            read
+        };
+        self.rows.forget(&self.window);
+        answer
+    }
+
+    fn read(&self, time: i64, place: Place, value: Option<f64>) -> Option<f64> {
+        let SlidingWindow { spec, rows, window: [window] } = self;
+        window.read(spec, rows, (time, rows.up_to(time, Some(place))), value)
+    }
+
+    fn rows(&self) -> usize {
+        self.window[0].held()
+    }
+}
+
+const AT: Place = Place::Number(0);
 
 const AGGREGATES: [Aggregate; 7] = [
     Aggregate::Count,
@@ -87,10 +127,10 @@ fn the_order_of_arrival_leaves_no_trace() {
                 let mut window = SlidingWindow::new(spec(aggregate));
                 window.add(-1, AT, Some(1e100));
                 for &(time, value) in &rows {
-                    window.add(time, RowPlace::Number((value * 1e15) as i64), Some(value));
+                    window.add(time, Place::Number((value * 1e15) as i64), Some(value));
                 }
-                let last = window.read(19, RowPlace::Number(i64::MAX), None);
-                assert_eq!(window.add(19, RowPlace::Number(i64::MAX), None), last, "seed {seed}");
+                let last = window.read(19, Place::Number(i64::MAX), None);
+                assert_eq!(window.add(19, Place::Number(i64::MAX), None), last, "seed {seed}");
                 seen.push(last.map(f64::to_bits));
                 random.shuffle(&mut rows);
             }
@@ -144,11 +184,11 @@ fn a_row_out_of_order_counts_for_those_after_it() {
 fn a_late_row_sees_of_its_own_time_only_what_comes_before_it() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
     for (place, value) in [(2, 1.0), (4, 2.0)] {
-        window.add(0, RowPlace::Number(place), Some(value));
+        window.add(0, Place::Number(place), Some(value));
     }
-    assert_eq!(window.read(0, RowPlace::Number(1), Some(8.0)), Some(8.0));
-    assert_eq!(window.read(0, RowPlace::Number(3), Some(8.0)), Some(9.0));
-    assert_eq!(window.read(0, RowPlace::Number(5), Some(8.0)), Some(11.0));
+    assert_eq!(window.read(0, Place::Number(1), Some(8.0)), Some(8.0));
+    assert_eq!(window.read(0, Place::Number(3), Some(8.0)), Some(9.0));
+    assert_eq!(window.read(0, Place::Number(5), Some(8.0)), Some(11.0));
 }
 
 #[test]
@@ -156,25 +196,25 @@ fn rows_of_one_time_are_kept_in_order_of_place() {
     let mut window = SlidingWindow::new(spec(Aggregate::Sum));
     window.add(5, AT, Some(0.0));
     for (place, value) in [(4, 2.0), (2, 1.0), (3, 4.0)] {
-        window.add(0, RowPlace::Number(place), Some(value));
+        window.add(0, Place::Number(place), Some(value));
     }
-    assert_eq!(window.read(0, RowPlace::Number(2), None), Some(1.0));
-    assert_eq!(window.read(0, RowPlace::Number(3), None), Some(5.0));
-    assert_eq!(window.read(0, RowPlace::Number(9), None), Some(7.0));
+    assert_eq!(window.read(0, Place::Number(2), None), Some(1.0));
+    assert_eq!(window.read(0, Place::Number(3), None), Some(5.0));
+    assert_eq!(window.read(0, Place::Number(9), None), Some(7.0));
 }
 
 #[test]
 fn rows_without_an_id_come_first() {
     let mut window = SlidingWindow::new(spec(Aggregate::Count));
-    window.add(0, RowPlace::Origin(3, 9), Some(1.0));
-    assert_eq!(window.add(0, RowPlace::Number(i64::MIN), Some(1.0)), Some(2.0));
-    assert_eq!(window.add(0, RowPlace::Origin(3, 8), Some(1.0)), Some(1.0));
+    window.add(0, Place::Origin(3, 9), Some(1.0));
+    assert_eq!(window.add(0, Place::Number(i64::MIN), Some(1.0)), Some(2.0));
+    assert_eq!(window.add(0, Place::Origin(3, 8), Some(1.0)), Some(1.0));
 }
 
 #[test]
 fn the_time_since_the_last_row_asks_for_no_value() {
     let mut window = SlidingWindow::new(spec(Aggregate::TimeSinceLast));
-    let at = RowPlace::Number;
+    let at = Place::Number;
     assert_eq!(window.add(0, at(5), None), None);
     assert_eq!(window.add(0, at(6), Some(f64::NAN)), Some(0.0));
     assert_eq!(window.add(9, at(0), None), Some(9.0));
