@@ -7,6 +7,8 @@
 //!   │        └─▶ dead letters         ▲
 //!   └─ tables ─ admit ────────────────┘
 //! ```
+//!
+//! Which parts there are follows from a [`Shape`], as does what plans say of them.
 
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use driftline_operators::alert::AlertRules;
 use driftline_operators::as_of::table::AsOfTable;
 use driftline_operators::core::drift::DriftOwner;
 use driftline_operators::core::finish::{Finish, Work};
+use driftline_operators::core::parts::{Form, Operator, Part, Shape};
 use driftline_operators::core::tables::Retention;
 use driftline_operators::drift::panes::OpenPanes;
 use driftline_operators::drift::partials::{PartialCodec, owners};
@@ -54,6 +57,7 @@ pub struct Events {
 
 /// Both phases of drift.
 pub struct Drift {
+    output: Output,
     panes: OpenPanes,
     parts: DriftParts,
 }
@@ -73,6 +77,7 @@ impl Drift {
         let costs: Vec<u32> = (0..columns).map(|column| format.cost(column)).collect();
         let codec = PartialCodec::new(&mode);
         Drift {
+            output,
             panes: OpenPanes::new(schedule.clone(), mode, columns),
             parts: DriftParts {
                 codec,
@@ -91,17 +96,38 @@ pub struct Behind {
     pub gathered: Option<(Output, SchemaRef)>,
 }
 
+impl Behind {
+    /// The outputs that it names.
+    fn outputs(&self) -> Vec<Output> {
+        let of_drift = self.drift.iter().map(|drift| drift.output);
+        of_drift.chain(self.gathered.iter().map(|(output, _)| *output)).collect()
+    }
+}
+
 /// The parts of a worker's core that a job has.
 pub fn parts(events: Events, behind: Behind, worker: usize) -> Parts {
+    let wanted = behind.outputs();
+    parts_of(events, behind, wanted, worker)
+}
+
+/// As [`parts`], where these are all outputs that somebody wants.
+fn parts_of(events: Events, behind: Behind, wanted: Vec<Output>, worker: usize) -> Parts {
     let Events { intake, layout, plan, order, shard_by, tables, retention, run, .. } = events;
+    let Behind { work, drift, gathered } = behind;
+    let shape = Shape {
+        gathered: gathered.map(|(output, _)| output),
+        ..Shape::new(order, &tables, &plan.trips, wanted)
+    };
     let (partition, offset) = (layout.partition, layout.offset);
     let home = match shard_by {
         Some(key) => Route::KeyGroup { key, partition, offset },
         None => Route::Origin { partition, offset },
     };
-    let (panes, drift) = behind.drift.map(|drift| (drift.panes, drift.parts)).unzip();
-    let finish = Finish::new(behind.work, panes, worker, &run);
-    Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run }
+    // Drift that nobody wants is not watched.
+    let drift = drift.filter(|_| shape.has(Part::DriftWindows));
+    let (panes, drift) = drift.map(|drift| (drift.panes, drift.parts)).unzip();
+    let finish = Finish::new(work, panes, worker, &run);
+    Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run }
 }
 
 /// The outputs of a job, by [`Output`]; `probe` must be behind what becomes of them.
@@ -114,16 +140,28 @@ pub fn outputs<'scope>(
     behind: Behind,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
-    let is_split = events.is_split;
+    let wanted = behind.outputs();
+    outputs_of(scope, events, behind, wanted, probe)
+}
+
+/// As [`outputs`], where these are all outputs that somebody wants.
+fn outputs_of<'scope>(
+    scope: Scope<'scope, u64>,
+    events: Events,
+    behind: Behind,
+    wanted: Vec<Output>,
+    probe: ProbeHandle<u64>,
+) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
+    let form = Form::of(scope.peers(), events.is_split);
     let (failure, order_columns) = (events.run.failure.clone(), events.layout.order_columns());
     let gathered = behind.gathered.clone();
-    let parts = parts(events, behind, scope.index());
-    if scope.peers() == 1 && !is_split {
+    let parts = parts_of(events, behind, wanted, scope.index());
+    let operators = parts.shape.operators(form);
+    if form == Form::Fused {
         return Ok(vec![fused(scope, parts, probe)?]);
     }
     let mut outputs = split(scope, parts, probe)?;
-    // Where there is one worker, it would only make epochs wait for their end.
-    if let Some((output, schema)) = gathered.filter(|_| scope.peers() > 1) {
+    if let Some((output, schema)) = gathered.filter(|_| operators.contains(&Operator::Gather)) {
         let rows = outputs.remove(FROM_HOMES);
         outputs.push(gather(rows, output, schema, order_columns, failure));
     }
@@ -142,7 +180,8 @@ pub fn graph(
     probe: &ProbeHandle<u64>,
 ) {
     let run = events.run.clone();
-    let outputs = outputs(scope, events, behind, probe.clone());
+    let wanted = outlets.iter().map(|outlet| outlet.output).collect();
+    let outputs = outputs_of(scope, events, behind, wanted, probe.clone());
     if let Some(outputs) = run.failure.check(outputs) {
         sinks(scope, outputs, Outlets::new(outlets, &run), &run).probe_with(probe);
     }

@@ -30,7 +30,7 @@ pub enum Command {
         /// The job file
         job: PathBuf,
     },
-    /// Show the dataflow that a replay runs: stages, keys, what waits for what, bounds
+    /// Show the dataflow that a replay runs: parts, keys, what waits for what, operators, bounds
     #[command(after_long_help = examples::PLAN)]
     Plan {
         /// The job file

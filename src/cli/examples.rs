@@ -20,7 +20,7 @@ pub const PLAN: &str = "\
 Example:
   $ driftline plan jobs/flights.toml --format mermaid > out/flights.mmd
   $ driftline plan jobs/flights.toml
-  trip: windows by carrier  (owner of each key or column)";
+  windows by carrier  (owner of each key or column)";
 
 pub const REPLAY: &str = "\
 Example:

@@ -557,7 +557,7 @@ impl Sink for Memory {
 }
 
 /// Gives out enriched rows as they are.
-struct PassOn;
+pub struct PassOn;
 
 impl Work for PassOn {
     fn take(

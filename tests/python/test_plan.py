@@ -14,6 +14,10 @@ ARRIVAL = {"STREAMING_JOB__ORDER": "arrival"}
 EAGER = {"STREAMING_TABLES__WEATHER__EAGER": "true"}
 KINDS = ("column", "sql", "window", "lookup", "encode")
 WATERMARK = "past the row's event time: "
+OPERATORS = (
+    "operators of the worker, where there is one",
+    "operators of each worker, where there are several",
+)
 
 
 def plan(job=JOB, form="text", env=None, cwd=ROOT, options=()) -> str:
@@ -68,13 +72,18 @@ def test_every_feature_is_there_in_order_and_says_what_it_is():
     assert dict(rows)["dest_code"] == "encode dest, 96 categories, unseen -1"
 
 
-def test_every_side_trip_has_its_key_and_features():
+def test_what_owners_are_asked_has_its_key_and_features():
     found = stages(plan())
-    trips = {title: dict(rows) for title, rows in found.items() if title.startswith("trip: ")}
-    assert list(trips) == [
-        "trip: windows by carrier", "trip: windows by origin", "trip: windows by tailnum",
-        "trip: weather by origin",
+    titles = [
+        "windows by carrier", "windows by origin", "windows by tailnum",
+        "lookups of weather by origin",
     ]  # fmt: skip
+    asked = {about for rows in found.values() for name, about in rows if name == "<- order gate"}
+    assert {about for about in asked if about.startswith("requests: ")} == {
+        "requests: key, event time, id, values", "requests: key, event time",
+    }  # fmt: skip
+    trips = {title: dict(rows) for title, rows in found.items() if title in titles}
+    assert list(trips) == titles
     assert [trip["key"] for trip in trips.values()] == ["carrier", "origin", "tailnum", "origin"]
     carrier, origin, plane, weather = trips.values()
     assert carrier["carrier_delay_1h"] == "mean of dep_delay over 1 h"
@@ -82,9 +91,9 @@ def test_every_side_trip_has_its_key_and_features():
     assert plane["plane_idle_ms"] == "time since the last row, within 7 days"
     for name in ("temp", "wind_speed", "precip", "visib"):
         assert weather[name] == f"weather.{name}"
-    rejoined = {name for name, about in found["rejoin"] if about == "answers"}
-    assert rejoined == {f"<- {title}" for title in trips}
-    assert "all side trips" in of(found["rejoin"], "waits for")[0]
+    answers = {name for name, about in found["waiting rows"] if about == "answers"}
+    assert answers == {f"<- {title}" for title in trips}
+    assert "all owners" in of(found["waiting rows"], "waits for")[0]
 
 
 def test_inputs_tables_and_sinks_have_their_paths():
@@ -104,7 +113,7 @@ def test_inputs_tables_and_sinks_have_their_paths():
     assert (versions["key"], versions["valid from"]) == ("origin", "valid_from")
     assert (versions["max age"], versions["delete"]) == ("6 h", "never")
     assert versions["values"] == "temp, wind_speed, precip, visib"
-    assert "no side trip" in of(found["static table planes"], "read")[0]
+    assert "no owner" in of(found["static table planes"], "read")[0]
 
 
 def test_paths_outside_the_current_folder_are_absolute(tmp_path):
@@ -162,7 +171,7 @@ def test_every_bound_is_there():
 def waits(**env) -> tuple:
     """What the gate, the windows by carrier and the lookups wait for."""
     found = stages(plan(env=env))
-    titles = "order gate", "trip: windows by carrier", "trip: weather by origin"
+    titles = "order gate", "windows by carrier", "lookups of weather by origin"
     return tuple("; ".join(of(found[title], "waits for")) for title in titles)
 
 
@@ -173,7 +182,7 @@ def test_in_event_time_order_the_gate_waits_for_each_watermark():
     }
     gate, windows, lookups = waits(**env)
     assert gate.endswith(f"{WATERMARK}events (lateness 1 min), weather (lateness 1 h)")
-    assert "complete at the owner" in windows and "in the arrangement" in lookups
+    assert "complete at the owner" in windows and "complete at the owner" in lookups
 
 
 def test_nothing_waits_for_an_eager_table():
@@ -194,7 +203,7 @@ def test_in_epoch_order_the_gate_waits_for_the_epoch():
 def test_in_arrival_order_nothing_waits_but_rows_for_their_answers():
     assert waits(**ARRIVAL) == ("nothing", "nothing", "nothing")
     found = stages(plan(env=ARRIVAL))
-    assert "all side trips" in of(found["rejoin"], "waits for")[0]
+    assert "all owners" in of(found["waiting rows"], "waits for")[0]
     assert "9 epochs" in of(found["versions of weather"], "keeps")[0]
 
 
@@ -206,7 +215,7 @@ def test_in_arrival_order_nothing_waits_but_rows_for_their_answers():
 def test_late_rows_decide_how_long_state_is_kept(late, said, history, letters):
     found = stages(plan(env={"STREAMING_EVENT__LATE": late}))
     assert of(found["admit"], "late rows")[0].startswith(said)
-    for title in ("versions of weather", "trip: windows by carrier"):
+    for title in ("versions of weather", "windows by carrier"):
         assert ("1 day" in of(found[title], "keeps")[0]) == (history is not None)
     reasons = of(found["dead letters"], "<- admit")[0].split(", ")
     assert ("late" in reasons) == letters and "too_late" in reasons
@@ -222,6 +231,30 @@ def test_the_home_is_the_key_group_of_shard_by(shard_by, home):
     assert of(found["order gate"], "home") == [home]
 
 
+# Operators
+
+
+def test_every_stage_is_in_an_operator_of_one_worker_and_of_several():
+    found = stages(plan())
+    one, several = (dict(found.pop(heading)) for heading in OPERATORS)
+    del found["bounds"], found["static table planes"]
+    assert list(one) == ["Fused", "Sinks"]
+    assert list(several) == ["Ingest", "Home", "Owner", "Finish", "DriftOwner", "Sinks"]
+    for operators in one, several:
+        parts = ", ".join(operators.values())
+        assert sorted(parts.split(", ")) == sorted(", ".join(found).split(", "))
+    assert several["Owner"] == (
+        "versions of weather, windows by carrier, windows by origin, windows by tailnum, "
+        "lookups of weather by origin"
+    )
+
+
+def test_a_job_without_keys_and_drift_asks_no_owners(tmp_path):
+    job = features_job(tmp_path / "job.toml", '[features.distance]\ncolumn = "distance"')
+    _, several = (stages(plan(job))[heading] for heading in OPERATORS)
+    assert [name for name, _ in several] == ["Ingest", "Home", "Finish", "Sinks"]
+
+
 # Other jobs
 
 
@@ -229,11 +262,11 @@ def test_a_job_without_keys_or_model_is_columns_to_files(tmp_path):
     job = features_job(tmp_path / "job.toml", '[features.distance]\ncolumn = "distance"')
     text = plan(job, cwd=tmp_path)
     found = stages(text)
-    assert "rejoin" not in found and "model" not in found and "drift windows" not in found
+    assert "waiting rows" not in found and "model" not in found and "drift windows" not in found
     assert of(found["features, in order"], "<- order gate") == ["rows"]
     assert of(found["feature rows"], "path") == ["out/features/features (Parquet)"]
     assert of(found["dead letters"], "path") == ["out/features/features_dead_letters (Parquet)"]
-    assert "only export" in of(found["feature rows"], "model")[0]
+    assert "only export" in of(found["export"], "model")[0]
     check_flowchart(plan(job, "mermaid"))
 
 
@@ -252,7 +285,7 @@ idle_timeout_ms = 30000
     assert (versions["values"], versions["ties by"]) == ("none", "file and position")
     assert (versions["delete"], versions["max age"]) == ("temp > 200", "none")
     assert dict(found["table weather"])["idle timeout"] == "30 s"
-    trip = dict(found["trip: weather by upper(origin)"])
+    trip = dict(found["lookups of weather by upper(origin)"])
     assert trip["age"] == "age of weather's values in ms"
 
 
@@ -336,6 +369,7 @@ def test_both_forms_have_the_same_stages_and_lines():
         drawn[title] = lines
     found = stages(plan())
     bounds = found.pop("bounds")
+    assert [found.pop(heading) for heading in OPERATORS]
     for title, rows in found.items():
         own = [row for row in rows if not row[0].startswith("<") and row[0] != "waits for"]
         assert drawn.pop(title) == [f"{name}: {about}" for name, about in own]

@@ -72,3 +72,33 @@ def scored(job, tmp_path):
     assert driftline("check", job).stdout.endswith(b"the job is sound\n")
     driftline("replay", job, "--limit", LIMIT, "--out", tmp_path / "results")
     assert predictions(tmp_path / "results").num_rows == LIMIT
+
+
+def fenced(text: str, start: str) -> str:
+    """The block of code that begins with the line `start`, of README or of a module's documentation."""
+    return text[text.index(start) :].split("```")[0]
+
+
+def test_the_picture_is_of_the_parts_of_the_job(tmp_path):
+    job = write(tmp_path / "job.toml", block("[job]"))
+    drawn = driftline("plan", job, "--format", "mermaid").stdout.decode()
+    # Titles alone, and arrows without what they carry.
+    drawn = re.sub(r'\|"[^"]*"\|', "", re.sub(r'<br/>[^"]*', "", drawn))
+    lines = [line for line in drawn.splitlines() if not line.startswith("  bounds[")]
+    assert fenced(README, "flowchart LR").splitlines() == lines
+
+
+def test_the_operators_are_drawn_as_in_their_module():
+    stages = (ROOT / "operators/src/stages/mod.rs").read_text()
+    documented = re.sub(r"^//! ?", "", stages, flags=re.M)
+    start = "one worker       Fused"
+    assert fenced(README, start) == fenced(documented, start)
+
+
+def test_the_folders_of_the_core_are_told_of():
+    told = fenced(README, "src/        the rim")
+    for folder in ("core", "stages"):
+        (line,) = re.findall(rf"^  src/{folder}/ .*(?:\n {{10,}}.*)*", told, flags=re.M)
+        there = {path.stem for path in (ROOT / "operators/src" / folder).glob("*.rs")}
+        missing = there - {"mod", "values", "versions"} - set(re.findall(r"\w+", line))
+        assert not missing

@@ -11,12 +11,15 @@
 //!
 //! With one worker [`WorkerCore`] calls them one after the other, and an epoch is complete as soon as
 //! it has been read. With several, each is in an operator of its own ([`crate::stages`]), rows and
-//! [`requests`] travel between workers, and timely says which epochs are complete.
+//! [`requests`] travel between workers, and timely says which epochs are complete. Which of them a job
+//! has is said in [`parts`].
 
 pub mod drift;
 pub mod finish;
+pub mod flows;
 pub mod home;
 pub mod owner;
+pub mod parts;
 pub mod requests;
 pub mod tables;
 mod values;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use arrow::error::ArrowError;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 use super::reader::{Next, Reader};
-use super::{Parts, RowsOut};
+use super::{Parts, RowsOut, builder};
 use crate::core::home::Home;
 use crate::core::owner::Owner;
+use crate::core::parts::Operator;
 use crate::core::{Features, WorkerCore};
 use crate::ingest::Intake;
 use crate::rows::Rows;
@@ -29,7 +30,7 @@ pub fn fused<'scope>(
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
     let run = parts.run.clone();
     let (core, intake) = core_of(parts)?;
-    let mut builder = OperatorBuilder::new("Fused".to_owned(), scope);
+    let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
     let reader = Reader::new(intake, scope, address, probe, &run);
     let (out, outputs) = builder.new_output();

@@ -8,6 +8,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::operators::Operator;
 
+use crate::core::parts;
 use crate::exchange::{Edge, Route, RowDistributor};
 use crate::failure::Failure;
 use crate::rows::Rows;
@@ -32,7 +33,7 @@ pub fn gather<'scope>(
     let pact = RowDistributor::pact(vec![edge; kind + 1], &failure);
     rows.unary_frontier::<CapacityContainerBuilder<Rows>, _, _, _>(
         pact,
-        "Gather",
+        parts::Operator::Gather.name(),
         move |_capability, _info| {
             let mut held = BTreeMap::new();
             move |(input, frontier), output| {

@@ -24,13 +24,15 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::as_of::table::AsOfTable;
 use crate::core::drift::DriftOwner;
 use crate::core::finish::{Finish, Out};
+use crate::core::parts::{Operator, Shape};
 use crate::core::tables::Retention;
 use crate::drift::partials::PartialCodec;
 use crate::exchange::Route;
@@ -43,6 +45,8 @@ use crate::run::Run;
 
 /// The parts of a worker's core that a job has.
 pub struct Parts {
+    /// Which operators there are.
+    pub shape: Shape,
     pub intake: Intake,
     pub layout: EventLayout,
     pub plan: Arc<FeaturePlan>,
@@ -63,6 +67,11 @@ pub struct DriftParts {
     /// The worker that merges each column.
     pub owners: Vec<u32>,
     pub owner: DriftOwner,
+}
+
+/// What an operator of the core is made with.
+fn builder(operator: Operator, scope: Scope<'_, u64>) -> OperatorBuilder<'_, u64> {
+    OperatorBuilder::new(operator.name().to_owned(), scope)
 }
 
 /// An output of an operator that carries rows.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
-use super::lowest;
+use super::{builder, lowest};
+use crate::core::parts::Operator;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::sinks::{Outlets, Output, SinkError};
@@ -24,7 +25,7 @@ pub fn sinks<'scope>(
     run: &Run,
 ) -> StreamVec<'scope, u64, ()> {
     let (failure, timer) = (run.failure.clone(), run.stages.timer(&run.clock));
-    let mut builder = OperatorBuilder::new("Sinks".to_owned(), scope);
+    let mut builder = builder(Operator::Sinks, scope);
     let activator = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
     // A worker that has left has nothing to be woken for.
     outlets.wake_with(Arc::new(move || {

@@ -9,15 +9,16 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBuilder};
+use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::reader::{Next, Reader};
-use super::{DriftParts, Parts, RowsOut, Standing, batch_of, lower, lowest};
+use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
 use crate::core::finish::{Finish, Out};
 use crate::core::home::Home;
 use crate::core::owner::Owner;
+use crate::core::parts::{Form, Operator};
 use crate::core::requests::{TripSchemas, build_request};
 use crate::core::waiting::{Waiting, lost};
 use crate::exchange::{Edge, Route, RowDistributor};
@@ -48,14 +49,18 @@ pub fn split<'scope>(
     parts: Parts,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Edges<'scope>>, ArrowError> {
-    let Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run } = parts;
+    let Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run } =
+        parts;
+    let operators = shape.operators(Form::Split { workers: scope.peers() });
+    let has_owner = operators.contains(&Operator::Owner);
+    let drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
     let warm_up = intake.events.warm_up.clone();
     let progress = intake.gate.clone();
     let trips: Rc<[TripSchemas]> =
         plan.trips.iter().map(|trip| TripSchemas::new(trip, &layout)).collect();
     let (to_owner, to_finish, to_drift) = (Ticks::default(), Ticks::default(), Ticks::default());
     let mut follow = vec![to_finish.clone()];
-    follow.extend((!plan.trips.is_empty()).then(|| to_owner.clone()));
+    follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
     let owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
 
@@ -71,7 +76,7 @@ pub fn split<'scope>(
         run: run.clone(),
     };
     let (rows, requests) = at_home.build(rows, marks);
-    let answers = (!plan.trips.is_empty()).then(|| {
+    let answers = has_owner.then(|| {
         let at_owner = AtOwner {
             owner,
             plan: plan.clone(),
@@ -123,7 +128,7 @@ fn ingest<'scope>(
     run: &Run,
 ) -> Ingested<'scope> {
     let run = run.clone();
-    let mut builder = OperatorBuilder::new("Ingest".to_owned(), scope);
+    let mut builder = builder(Operator::Ingest, scope);
     let address = builder.operator_info().address;
     let mut reader = Reader::new(intake, scope, address, probe, &run);
     let (dead_out, dead_letters) = builder.new_output();
@@ -197,7 +202,7 @@ impl AtHome {
     ) -> (Edges<'scope>, Edges<'scope>) {
         let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, run } = self;
         let worker = rows.scope().index();
-        let mut builder = OperatorBuilder::new("Home".to_owned(), rows.scope());
+        let mut builder = builder(Operator::Home, rows.scope());
         let mut rows_in =
             builder.new_input(rows, RowDistributor::pact(vec![to_home], &run.failure));
         let mut marks_in = builder.new_input(marks, Exchange::new(|(worker, _): &MarkFor| *worker));
@@ -275,7 +280,7 @@ impl AtOwner {
     fn build<'scope>(self, requests: Edges<'scope>, versions: Edges<'scope>) -> Edges<'scope> {
         let AtOwner { mut owner, plan, order, trips, tables, ticks, run } = self;
         let worker = requests.scope().index();
-        let mut builder = OperatorBuilder::new("Owner".to_owned(), requests.scope());
+        let mut builder = builder(Operator::Owner, requests.scope());
         let to_owner = trips.iter().map(TripSchemas::to_owner).collect();
         let mut requests_in =
             builder.new_input(requests, RowDistributor::pact(to_owner, &run.failure));
@@ -371,7 +376,7 @@ impl Finishing {
     ) -> (Edges<'scope>, Edges<'scope>) {
         let Finishing { mut finish, plan, layout, warm_up, trips, drift, ticks, run } = self;
         let (scope, worker) = (rows.scope(), rows.scope().index());
-        let mut builder = OperatorBuilder::new("Finish".to_owned(), scope);
+        let mut builder = builder(Operator::Finish, scope);
         let activator = scope.activator_for(builder.operator_info().address);
         let mut rows_in = builder.new_input(rows, Pipeline);
         let to_home: Vec<Edge> = trips.iter().map(TripSchemas::to_home).collect();
@@ -472,7 +477,7 @@ fn drift_owner<'scope>(
     run: &Run,
 ) -> Edges<'scope> {
     let run = run.clone();
-    let mut builder = OperatorBuilder::new("DriftOwner".to_owned(), parts.scope());
+    let mut builder = builder(Operator::DriftOwner, parts.scope());
     let route = Route::Worker { column: crate::drift::partials::OWNER };
     let edge = Edge { route, schema: codec.schema.clone() };
     let mut parts_in = builder.new_input(parts, RowDistributor::pact(vec![edge], &run.failure));

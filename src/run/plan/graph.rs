@@ -1,11 +1,15 @@
 //! A job's dataflow as something to look at.
 
+pub use driftline_operators::core::parts::Place;
+
 /// The stages of a job, in the order that rows reach them, and what flows between them.
 #[derive(Debug, Default)]
 pub struct Graph {
     pub title: String,
     pub stages: Vec<Stage>,
     pub flows: Vec<Flow>,
+    /// What operators a worker has, by heading: the name of each, and the stages that are in it.
+    pub operators: Vec<(String, Vec<Line>)>,
     /// What limits the rows that are under way.
     pub bounds: Vec<Line>,
 }
@@ -15,7 +19,8 @@ pub struct Stage {
     /// A word of lower-case letters, digits and `_`, unlike that of any other stage.
     pub id: String,
     pub title: String,
-    pub group: Group,
+    /// Where it stands.
+    pub place: Place,
     pub lines: Vec<Line>,
 }
 
@@ -29,37 +34,6 @@ pub struct Line {
 impl Line {
     pub fn new(name: &str, text: impl Into<String>) -> Self {
         Line { name: name.to_owned(), text: text.into() }
-    }
-}
-
-/// Where a stage runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    Inputs,
-    Home,
-    Owner,
-    Outputs,
-}
-
-impl Group {
-    pub const ALL: [Group; 4] = [Group::Inputs, Group::Home, Group::Owner, Group::Outputs];
-
-    pub fn id(self) -> &'static str {
-        match self {
-            Group::Inputs => "inputs",
-            Group::Home => "home",
-            Group::Owner => "owner",
-            Group::Outputs => "outputs",
-        }
-    }
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Group::Inputs => "inputs",
-            Group::Home => "home of each row",
-            Group::Owner => "owner of each key or column",
-            Group::Outputs => "outputs",
-        }
     }
 }
 
@@ -81,33 +55,7 @@ pub struct Flow {
     pub waits: Option<String>,
 }
 
-impl Flow {
-    pub fn waits_for(&mut self, what: impl Into<String>) {
-        self.waits = Some(what.into());
-    }
-}
-
 impl Graph {
-    pub fn stage(&mut self, id: &str, title: &str, group: Group, lines: Vec<Line>) {
-        let (id, title) = (id.to_owned(), title.to_owned());
-        self.stages.push(Stage { id, title, group, lines });
-    }
-
-    pub fn rows(&mut self, from: &str, to: &str, label: &str) -> &mut Flow {
-        self.flow(from, to, Carries::Rows, label)
-    }
-
-    pub fn progress(&mut self, from: &str, to: &str, label: &str) -> &mut Flow {
-        self.flow(from, to, Carries::Progress, label)
-    }
-
-    fn flow(&mut self, from: &str, to: &str, carries: Carries, label: &str) -> &mut Flow {
-        let (from, to, label) = (from.to_owned(), to.to_owned(), label.to_owned());
-        let at = self.flows.len();
-        self.flows.push(Flow { from, to, carries, label, waits: None });
-        &mut self.flows[at]
-    }
-
     /// What flows into a stage, in the order declared.
     pub fn into_stage<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Flow> {
         self.flows.iter().filter(move |flow| flow.to == id)
@@ -124,19 +72,38 @@ impl Graph {
 pub(super) mod testing {
     use super::*;
 
+    fn stage(id: &str, title: &str, place: Place, lines: Vec<Line>) -> Stage {
+        Stage { id: id.to_owned(), title: title.to_owned(), place, lines }
+    }
+
+    fn flow(from: &str, to: &str, carries: Carries, label: &str, waits: Option<&str>) -> Flow {
+        let waits = waits.map(str::to_owned);
+        Flow { from: from.to_owned(), to: to.to_owned(), carries, label: label.to_owned(), waits }
+    }
+
     /// Rows that wait in a gate for a watermark; texts are hard to quote.
     pub fn small() -> Graph {
-        let mut graph = Graph { title: "job \"x\": [all]".to_owned(), ..Graph::default() };
         let path = "a \"b\" [c] {d} <e> & #35; `f` | g\nh";
-        graph.stage("events", "events", Group::Inputs, vec![Line::new("path", path)]);
         let marks = vec![Line::new("lowest of", "events")];
-        graph.stage("watermark", "job watermark", Group::Inputs, marks);
         let holds = vec![Line::new("holds at most", "10 rows"), Line::new("", "no name")];
-        graph.stage("gate", "order gate", Group::Home, holds);
-        graph.progress("events", "watermark", "highest times");
-        graph.rows("events", "gate", "rows \"all\"");
-        graph.progress("watermark", "gate", "").waits_for("the watermark");
-        graph.bounds.push(Line::new("gate_rows_max", "10 rows"));
-        graph
+        let waits = Some("the watermark");
+        Graph {
+            title: "job \"x\": [all]".to_owned(),
+            stages: vec![
+                stage("events", "events", Place::Inputs, vec![Line::new("path", path)]),
+                stage("watermark", "job watermark", Place::Every, marks),
+                stage("gate", "order gate", Place::Home, holds),
+            ],
+            flows: vec![
+                flow("events", "watermark", Carries::Progress, "highest times", None),
+                flow("events", "gate", Carries::Rows, "rows \"all\"", None),
+                flow("watermark", "gate", Carries::Progress, "", waits),
+            ],
+            operators: vec![(
+                "operators of each worker".to_owned(),
+                vec![Line::new("Home", "job watermark, order gate")],
+            )],
+            bounds: vec![Line::new("gate_rows_max", "10 rows")],
+        }
     }
 }

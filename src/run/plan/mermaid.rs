@@ -1,15 +1,15 @@
 //! A graph as a Mermaid flowchart (<https://mermaid.js.org/syntax/flowchart.html>).
 
-use super::graph::{Carries, Flow, Graph, Group, Line, Stage};
+use super::graph::{Carries, Flow, Graph, Line, Place, Stage};
 
 /// The graph as a flowchart: a subgraph for each place, dotted arrows for what carries no rows.
 pub fn render(graph: &Graph) -> String {
     let mut lines = vec!["flowchart LR".to_owned()];
-    for group in Group::ALL {
+    for place in Place::ALL {
         let stages: Vec<&Stage> =
-            graph.stages.iter().filter(|stage| stage.group == group).collect();
+            graph.stages.iter().filter(|stage| stage.place == place).collect();
         if !stages.is_empty() {
-            lines.push(format!("  subgraph group_{}[\"{}\"]", group.id(), escape(group.title())));
+            lines.push(format!("  subgraph group_{}[\"{}\"]", place.id(), escape(place.title())));
             lines.extend(
                 stages
                     .into_iter()
@@ -75,6 +75,8 @@ mod tests {
         let expected = r##"flowchart LR
   subgraph group_inputs["inputs"]
     events["events<br/>path: a #34;b#34; #91;c#93; #123;d#125; #60;e#62; #38; #35;35; #96;f#96; #124; g h"]
+  end
+  subgraph group_every["every worker"]
     watermark["job watermark<br/>lowest of: events"]
   end
   subgraph group_home["home of each row"]

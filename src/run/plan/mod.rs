@@ -1,4 +1,4 @@
-//! What `plan` shows of a job: the dataflow that a replay would run, and what waits for what.
+//! What `plan` shows of a job: the parts of its core that a replay would run, and what waits for what.
 
 pub mod graph;
 pub mod mermaid;

@@ -11,8 +11,12 @@ const NAME_WIDTH_MAX: usize = 30;
 pub fn render(graph: &Graph) -> String {
     let mut text = format!("{}\n", graph.title);
     for stage in &graph.stages {
-        text.push_str(&format!("\n{}  ({})\n", stage.title, stage.group.title()));
+        text.push_str(&format!("\n{}  ({})\n", stage.title, stage.place.title()));
         block(&mut text, &stage_lines(graph, stage));
+    }
+    for (heading, operators) in &graph.operators {
+        text.push_str(&format!("\n{heading}\n"));
+        block(&mut text, operators);
     }
     text.push_str("\nbounds\n");
     block(&mut text, &graph.bounds);
@@ -90,7 +94,7 @@ mod tests {
 events  (inputs)
   path  a "b" [c] {d} <e> & #35; `f` | g h
 
-job watermark  (inputs)
+job watermark  (every worker)
   <~ events  highest times
   lowest of  events
 
@@ -99,6 +103,9 @@ order gate  (home of each row)
   waits for      the watermark
   holds at most  10 rows
                  no name
+
+operators of each worker
+  Home  job watermark, order gate
 
 bounds
   gate_rows_max  10 rows

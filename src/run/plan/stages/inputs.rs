@@ -1,44 +1,20 @@
-//! Sources, the admission of events, and watermarks.
+//! Sources, the admission of events, and watermarks; what is refused.
 
 use driftline_operators::admit::LatePolicy;
+use driftline_operators::core::parts::Part;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::watermark::EVENTS;
 
-use super::super::graph::{Graph, Group, Line};
+use super::super::graph::Line;
 use super::super::words;
-use super::ids;
 use crate::config::Job;
-use crate::config::job::{Event, Table, TableVersions};
+use crate::config::job::{Event, Table};
 use crate::run::numbers::thousands;
 use crate::run::options::RunOptions;
 use crate::run::prepare::Prepared;
 use crate::run::prepare::inputs::as_of_tables;
 
-pub(super) fn add(graph: &mut Graph, prepared: &Prepared, options: &RunOptions) {
-    let job = &prepared.job;
-    graph.stage(ids::EVENTS, "events", Group::Inputs, events(prepared, options));
-    let admission = admission(&job.event);
-    graph.stage(ids::ADMIT, "admit", Group::Inputs, admission);
-    graph.rows(ids::EVENTS, ids::ADMIT, "rows");
-    let mut stream = EVENTS;
-    for (position, (name, table)) in job.tables.iter().enumerate() {
-        let id = ids::table(position);
-        match &table.versions {
-            Some(versions) => {
-                stream += 1;
-                let lines = as_of_table(prepared, stream, table, versions);
-                graph.stage(&id, &format!("table {name}"), Group::Inputs, lines);
-            }
-            None => {
-                let title = format!("static table {name}");
-                graph.stage(&id, &title, Group::Inputs, static_table(table));
-            }
-        }
-    }
-    add_watermark(graph, job);
-}
-
-fn events(prepared: &Prepared, options: &RunOptions) -> Vec<Line> {
+pub(super) fn events(prepared: &Prepared, options: &RunOptions) -> Vec<Line> {
     let (job, event) = (&prepared.job, &prepared.job.event);
     let rows = match prepared.inputs.total_rows() {
         Some(rows) => format!("{} rows", thousands(rows)),
@@ -54,26 +30,36 @@ fn events(prepared: &Prepared, options: &RunOptions) -> Vec<Line> {
     lines
 }
 
-fn as_of_table(
-    prepared: &Prepared,
-    stream: usize,
-    table: &Table,
-    versions: &TableVersions,
-) -> Vec<Line> {
+/// Of a table that changes, by its position among those.
+pub(super) fn as_of_table(prepared: &Prepared, position: usize) -> Vec<Line> {
+    let Some((_, table, versions)) = as_of_tables(&prepared.job).nth(position) else {
+        return Vec::new();
+    };
     let mut lines = vec![
         Line::new("path", words::table(table)),
-        Line::new("holds", words::stored(prepared, stream)),
+        Line::new("holds", words::stored(prepared, EVENTS + 1 + position)),
     ];
     lines.extend(time(&versions.time, versions.allowed_lateness_ms, versions.idle_timeout_ms));
     lines
 }
 
-fn static_table(table: &Table) -> Vec<Line> {
+/// The name of a table that does not change, by its position among those.
+pub(super) fn static_name(job: &Job, position: usize) -> &str {
+    static_tables(job).nth(position).map_or("", |(name, _)| name)
+}
+
+pub(super) fn static_table(job: &Job, position: usize) -> Vec<Line> {
+    let Some((_, table)) = static_tables(job).nth(position) else { return Vec::new() };
     vec![
         Line::new("path", words::path(table.file())),
         Line::new("key", table.key.as_str()),
-        Line::new("read", "once, whole, before the run; shared by all workers, no side trip"),
+        Line::new("read", "once, whole, before the run; shared by all workers, no owner is asked"),
     ]
+}
+
+fn static_tables(job: &Job) -> impl Iterator<Item = (&str, &Table)> {
+    let tables = job.tables.iter().filter(|(_, table)| table.versions.is_none());
+    tables.map(|(name, table)| (name.as_str(), table))
 }
 
 fn time(column: &str, allowed_lateness_ms: i64, idle_timeout_ms: Option<u64>) -> [Line; 3] {
@@ -85,7 +71,7 @@ fn time(column: &str, allowed_lateness_ms: i64, idle_timeout_ms: Option<u64>) ->
     ]
 }
 
-fn admission(event: &Event) -> Vec<Line> {
+pub(super) fn admission(event: &Event) -> Vec<Line> {
     let lateness = words::length(event.allowed_lateness_ms);
     let late = match event.late {
         LatePolicy::Score => "scored, marked degraded, in no window of other rows",
@@ -119,7 +105,7 @@ pub(super) fn waited_for(job: &Job) -> String {
     with_lateness(std::iter::once(("events", job.event.allowed_lateness_ms)).chain(tables))
 }
 
-fn add_watermark(graph: &mut Graph, job: &Job) {
+pub(super) fn watermark(job: &Job) -> Vec<Line> {
     let mut lines = vec![
         Line::new("lowest of", waited_for(job)),
         Line::new(
@@ -133,34 +119,30 @@ fn add_watermark(graph: &mut Graph, job: &Job) {
     if !eager.is_empty() {
         lines.insert(1, Line::new("not of", format!("{} (eager)", eager.join(", "))));
     }
-    graph.stage(ids::WATERMARK, "watermark of the job", Group::Inputs, lines);
-    graph.progress(ids::ADMIT, ids::WATERMARK, "highest event times");
-    for (position, (_, table)) in job.tables.iter().enumerate() {
-        if table.versions.as_ref().is_some_and(|versions| !versions.eager) {
-            graph.progress(&ids::table(position), ids::WATERMARK, "highest event times");
-        }
-    }
+    lines
 }
 
-/// Why records of the events and tables become dead letters before any feature.
-pub(super) fn add_dead_letters(graph: &mut Graph, prepared: &Prepared) {
+/// Why a part makes dead letters.
+pub(super) fn reasons(of: Part, prepared: &Prepared) -> String {
     let job = &prepared.job;
-    let late = (job.event.late == LatePolicy::DeadLetter).then_some(Reason::Late);
-    let of_topics = job.source.as_ref().is_some_and(|source| source.topics.is_some());
-    let judges = of_topics || job.event.future_horizon_ms.is_some();
-    let early = judges.then_some(Reason::TooEarly);
-    let of_events = [Some(Reason::NoEventTime), late, Some(Reason::TooLate), early];
-    let label = reasons(prepared, EVENTS, of_events.into_iter().flatten());
-    graph.rows(ids::ADMIT, ids::DEAD_LETTERS, &label);
-    let tables = job.tables.values().enumerate().filter(|(_, table)| table.versions.is_some());
-    for (at, (position, _)) in tables.enumerate() {
-        let label = reasons(prepared, at + 1, [Reason::TableRow].into_iter());
-        graph.rows(&ids::table(position), ids::DEAD_LETTERS, &label);
+    match of {
+        Part::Admit => {
+            let late = (job.event.late == LatePolicy::DeadLetter).then_some(Reason::Late);
+            let of_topics = job.source.as_ref().is_some_and(|source| source.topics.is_some());
+            let judges = of_topics || job.event.future_horizon_ms.is_some();
+            let early = judges.then_some(Reason::TooEarly);
+            let reasons = [Some(Reason::NoEventTime), late, Some(Reason::TooLate), early];
+            of_stream(prepared, EVENTS, reasons.into_iter().flatten())
+        }
+        Part::Table(at) => of_stream(prepared, EVENTS + 1 + at, [Reason::TableRow].into_iter()),
+        Part::Validate => Reason::MissingFeature.name().to_owned(),
+        Part::Model => Reason::ScoringFailed.name().to_owned(),
+        _ => String::new(),
     }
 }
 
 /// Names of reasons; what comes as bytes may also be undecodable.
-fn reasons(prepared: &Prepared, stream: usize, others: impl Iterator<Item = Reason>) -> String {
+fn of_stream(prepared: &Prepared, stream: usize, others: impl Iterator<Item = Reason>) -> String {
     let undecoded = prepared.inputs.came_as(stream).is_bytes().then_some(Reason::DecodeFailed);
     let names: Vec<&str> = undecoded.into_iter().chain(others).map(Reason::name).collect();
     names.join(", ")

@@ -3,43 +3,15 @@
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::gate::Order;
 
-use super::super::graph::{Graph, Group, Line};
+use super::super::graph::Line;
 use super::super::words;
-use super::{ids, inputs};
 use crate::config::Job;
-use crate::config::job::{ShardBy, Table, TableVersions};
+use crate::config::job::ShardBy;
 use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
 use crate::run::prepare::inputs::as_of_tables;
 
-pub(super) fn add(graph: &mut Graph, prepared: &Prepared) {
-    let job = &prepared.job;
-    graph.stage(ids::GATE, "order gate", Group::Home, gate(job));
-    let rows = graph.rows(ids::ADMIT, ids::GATE, "rows, each to its home");
-    match job.order {
-        Order::Arrival => {}
-        Order::Epoch => rows.waits_for("the row's epoch to be complete"),
-        Order::EventTime => {
-            let streams = inputs::waited_for(job);
-            graph.progress(ids::WATERMARK, ids::GATE, "").waits_for(format!(
-                "an epoch to be complete whose watermark is past the row's event time: {streams}"
-            ));
-        }
-    }
-    let sources = job.tables.values().enumerate().filter(|(_, table)| table.versions.is_some());
-    let sources: Vec<usize> = sources.map(|(position, _)| position).collect();
-    for (at, ((name, table, versions), source)) in as_of_tables(job).zip(sources).enumerate() {
-        let id = ids::versions(at);
-        let values = &prepared.tables[at].table.values;
-        let values: Vec<&str> = values.iter().map(|field| field.name().as_str()).collect();
-        let lines = arrangement(job, table, versions, &values);
-        graph.stage(&id, &format!("versions of {name}"), Group::Owner, lines);
-        graph.rows(&ids::table(source), &id, "rows, each to the owner of its key");
-        graph.progress(ids::WATERMARK, &id, "what no row looks up any more");
-    }
-}
-
-fn gate(job: &Job) -> Vec<Line> {
+pub(super) fn gate(job: &Job) -> Vec<Line> {
     let (name, column) = match &job.shard_by {
         ShardBy::Key => ("key", job.event.key.as_ref()),
         ShardBy::Id => ("id", job.event.id.as_ref()),
@@ -73,7 +45,12 @@ fn gate(job: &Job) -> Vec<Line> {
     lines
 }
 
-fn arrangement(job: &Job, table: &Table, versions: &TableVersions, values: &[&str]) -> Vec<Line> {
+/// Of a table that changes, by its position among those.
+pub(super) fn versions(prepared: &Prepared, position: usize) -> Vec<Line> {
+    let job = &prepared.job;
+    let Some((_, table, versions)) = as_of_tables(job).nth(position) else { return Vec::new() };
+    let values = prepared.tables[position].table.values.iter();
+    let values: Vec<&str> = values.map(|field| field.name().as_str()).collect();
     let otherwise = match table.input {
         Some(_) => "file and position",
         None => "the epoch, then partition and offset",

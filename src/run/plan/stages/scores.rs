@@ -1,60 +1,45 @@
 //! What is behind the features: the model, drift, and the outputs.
 
-use driftline_operators::dead_letter::Reason;
+use driftline_operators::core::parts::{Part, Shape};
 use driftline_operators::drift::calendar::WindowLength;
+use driftline_operators::sinks::Output;
 use driftline_operators::watched::PREDICTION;
 
-use super::super::graph::{Graph, Group, Line};
+use super::super::graph::Line;
 use super::super::words;
-use super::{ids, inputs};
-use crate::config::job::{Drift, ModelFile, Output, Realtime};
+use crate::config::Job;
+use crate::config::job::{self, Drift, ModelFile};
 use crate::run::export::beside;
 use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
 
-const VALIDATE: &str = "validate";
-const BATCH: &str = "micro_batch";
-const MODEL: &str = "model";
-const PANES: &str = "drift_panes";
-const WINDOWS: &str = "drift_windows";
-
-pub(super) fn add(graph: &mut Graph, prepared: &Prepared) {
+/// What the job says of a part behind the features.
+pub(super) fn lines(part: Part, shape: &Shape, prepared: &Prepared) -> Vec<Line> {
     let job = &prepared.job;
-    match &job.model {
-        Some(model) => {
-            add_model(graph, model, &job.realtime);
-            if let Some(drift) = &job.drift {
-                add_drift(graph, drift, watched(prepared, model));
-            }
-            let outputs = &job.outputs;
-            add_sink(graph, "predictions", "predictions", &outputs.predictions);
-            graph.rows(MODEL, "predictions", "a prediction for each row");
-            if job.drift.is_some() {
-                add_sink(graph, "drift", "drift snapshots", &outputs.drift);
-                graph.rows(WINDOWS, "drift", "a row for each window and column");
-            }
-            add_sink(graph, ids::DEAD_LETTERS, "dead letters", &outputs.dead_letters);
-            graph.rows(VALIDATE, ids::DEAD_LETTERS, Reason::MissingFeature.name());
-            graph.rows(MODEL, ids::DEAD_LETTERS, Reason::ScoringFailed.name());
-        }
-        None => add_export(graph, prepared),
-    }
-    inputs::add_dead_letters(graph, prepared);
+    let null = "an input that is null, without a default and not allow_null: a dead letter";
+    let lines = match part {
+        Part::Validate => Some(vec![Line::new("refuses", null)]),
+        Part::MicroBatch => Some(micro_batch(job)),
+        Part::Model => job.model.as_ref().map(model),
+        Part::Export => Some(vec![Line::new("model", "none: the job can only export features")]),
+        Part::Panes => job.drift.as_ref().map(|drift| panes(drift, &watched(prepared))),
+        Part::DriftWindows => job.drift.as_ref().map(drift_windows),
+        Part::Output(output) => Some(written(output, shape, job)),
+        _ => None,
+    };
+    lines.unwrap_or_default()
 }
 
-fn add_model(graph: &mut Graph, model: &ModelFile, realtime: &Realtime) {
-    let null = "an input that is null, without a default and not allow_null: a dead letter";
-    graph.stage(VALIDATE, VALIDATE, Group::Home, vec![Line::new("refuses", null)]);
-    graph.rows(ids::FEATURES, VALIDATE, "rows with features");
-    let (rows, timeout) = (realtime.bounds.max_rows as u64, realtime.bounds.timeout);
-    let lines = vec![
+fn micro_batch(job: &Job) -> Vec<Line> {
+    let bounds = job.realtime.bounds;
+    let (rows, timeout) = (bounds.max_rows as u64, bounds.timeout.as_millis() as i64);
+    vec![
         Line::new("max_batch_size", format!("{} rows", thousands(rows))),
-        Line::new("batch_timeout_ms", words::length(timeout.as_millis() as i64)),
-    ];
-    graph.stage(BATCH, "micro-batch", Group::Home, lines);
-    graph
-        .rows(VALIDATE, BATCH, "valid rows")
-        .waits_for("more rows while any are at hand: max_batch_size or batch_timeout_ms at most");
+        Line::new("batch_timeout_ms", words::length(timeout)),
+    ]
+}
+
+fn model(model: &ModelFile) -> Vec<Line> {
     let mut lines = vec![
         Line::new("name", model.name.as_str()),
         Line::new("version", model.version.as_str()),
@@ -66,67 +51,61 @@ fn add_model(graph: &mut Graph, model: &ModelFile, realtime: &Realtime) {
     };
     lines.extend(model.inputs.iter().map(named));
     lines.extend(model.output.as_ref().map(|output| Line::new("output", output.as_str())));
-    graph.stage(MODEL, MODEL, Group::Home, lines);
-    graph.rows(BATCH, MODEL, "batches");
+    lines
 }
 
 /// The columns that drift watches: the numeric inputs of the model, and the score.
-fn watched(prepared: &Prepared, model: &ModelFile) -> Vec<String> {
+fn watched(prepared: &Prepared) -> Vec<String> {
     let is_number = |name: &&String| {
         let mut fields = prepared.plan.fields().iter();
         fields.any(|field| field.name() == *name && field.data_type().is_numeric())
     };
-    let mut columns: Vec<String> = model.features.iter().filter(is_number).cloned().collect();
+    let inputs = prepared.job.model.iter().flat_map(|model| &model.features);
+    let mut columns: Vec<String> = inputs.filter(is_number).cloned().collect();
     columns.push(PREDICTION.to_owned());
     columns
 }
 
-fn add_drift(graph: &mut Graph, drift: &Drift, watched: Vec<String>) {
+fn panes(drift: &Drift, watched: &[String]) -> Vec<Line> {
     let lengths: Vec<WindowLength> = drift.windows.iter().map(|(length, _)| *length).collect();
     let pane = match WindowLength::common_pane(&lengths) {
         WindowLength::Millis(millis) => words::length(millis),
         other => format!("{other:?}"),
     };
-    let lines = vec![
+    vec![
         Line::new("panes", format!("of {pane}, one set on each worker")),
         Line::new("columns", format!("{}: {}", watched.len(), watched.join(", "))),
-    ];
-    graph.stage(PANES, "drift panes", Group::Home, lines);
-    graph.rows(MODEL, PANES, "inputs and scores");
-    graph
-        .progress(ids::WATERMARK, PANES, "")
-        .waits_for("the job's watermark to reach the end of the pane");
+    ]
+}
+
+fn drift_windows(drift: &Drift) -> Vec<Line> {
     let windows: Vec<String> =
         drift.windows.iter().map(|(length, text)| words::drift_window(*length, text)).collect();
-    let lines = vec![
+    vec![
         Line::new("owner", "of each column, over the panes of all workers"),
         Line::new("windows", windows.join(", ")),
         Line::new("mode", words::drift_mode(drift.mode)),
         Line::new("late rows", words::late_for_drift(drift.revisions)),
         Line::new("baseline", words::path(&drift.baseline)),
         Line::new("drifted", words::drift_rules(&drift.thresholds)),
-    ];
-    graph.stage(WINDOWS, "drift windows", Group::Owner, lines);
-    graph.rows(PANES, WINDOWS, "closed panes, and late rows of them, by column");
-    graph
-        .progress(ids::WATERMARK, WINDOWS, "")
-        .waits_for("the job's watermark to reach the end of the window");
+    ]
 }
 
-fn add_sink(graph: &mut Graph, id: &str, title: &str, output: &Output) {
-    let lines = vec![Line::new("path", words::output(output))];
-    graph.stage(id, title, Group::Outputs, lines);
-}
-
-/// Where `export` writes to if it is not told.
-fn add_export(graph: &mut Graph, prepared: &Prepared) {
-    let folder = prepared.job.outputs.predictions.path.with_file_name("features");
-    let letters = Output::parquet(beside(&folder, "_dead_letters"));
-    let lines = vec![
-        Line::new("path", words::output(&Output::parquet(folder))),
-        Line::new("model", "none: the job can only export features"),
-    ];
-    graph.stage("export", "feature rows", Group::Outputs, lines);
-    graph.rows(ids::FEATURES, "export", "rows with features");
-    add_sink(graph, ids::DEAD_LETTERS, "dead letters", &letters);
+/// Where an output goes; what an export does not say is where it goes if it is not told.
+fn written(output: Output, shape: &Shape, job: &Job) -> Vec<Line> {
+    let features = || job.outputs.predictions.path.with_file_name("features");
+    let path = |output: &job::Output| vec![Line::new("path", words::output(output))];
+    let scores = shape.has(Part::Model);
+    match output {
+        Output::Predictions => path(&job.outputs.predictions),
+        Output::Drift => path(&job.outputs.drift),
+        Output::DeadLetters if scores => path(&job.outputs.dead_letters),
+        Output::DeadLetters => path(&job::Output::parquet(beside(&features(), "_dead_letters"))),
+        Output::Features => path(&job::Output::parquet(features())),
+        Output::Alerts => {
+            let topic = job.kafka.alerts.as_deref().unwrap_or_default();
+            vec![Line::new("topic", format!("{topic}, of live runs alone"))]
+        }
+        Output::Baseline => Vec::new(),
+    }
 }
