@@ -4,31 +4,26 @@ use driftline_operators::export::{ExportFormat, Exporter};
 use driftline_operators::sinks::{Outlet, Output, Sink, Tally};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use crate::graph::{Behind, Events, graph};
+use crate::graph::{Behind, Events, Gathered, graph};
 
 /// One worker's parts of the job behind the features.
 pub struct Outputs {
     pub format: ExportFormat,
     pub features: Box<dyn Sink>,
-    /// Whether the features of all workers go to the sink of the first, as those of one would.
-    pub gathered: bool,
     pub dead_letters: Box<dyn Sink>,
 }
 
 /// Builds the job in `scope`. It is done when `probe` is. Exported rows take the place of
 /// predictions in the account.
 pub fn export(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &ProbeHandle<u64>) {
-    let Outputs { format, features, gathered, dead_letters } = outputs;
+    let Outputs { format, features, dead_letters } = outputs;
     let (output, schema) = (Output::Features, format.schema.clone());
     let tally = Tally::Rows(events.run.counters.clone());
     let outlets = vec![
         Outlet { output, schema: schema.clone(), sink: features, tally },
         Outlet::dead_letters(dead_letters, &events.run),
     ];
-    let behind = Behind {
-        work: Box::new(Exporter::new(format)),
-        drift: None,
-        gathered: gathered.then_some((output, schema)),
-    };
+    let gathered = format.gathered_by.map(|by| Gathered { output, schema, by });
+    let behind = Behind { work: Box::new(Exporter::new(format)), drift: None, gathered };
     graph(scope, events, behind, outlets, probe);
 }

@@ -32,6 +32,7 @@ use driftline_operators::layout::EventLayout;
 use driftline_operators::rows::Rows;
 use driftline_operators::run::Run;
 use driftline_operators::sinks::{Outlet, Outlets, Output};
+use driftline_operators::sort::OrderColumns;
 use driftline_operators::stages::gather::gather;
 use driftline_operators::stages::sinks::sinks;
 use driftline_operators::stages::{DriftParts, Parts, fused::fused, split::split};
@@ -92,15 +93,23 @@ impl Drift {
 pub struct Behind {
     pub work: Box<dyn Work>,
     pub drift: Option<Drift>,
-    /// An output of which the rows of all workers go to the sink of the first, as those of one would.
-    pub gathered: Option<(Output, SchemaRef)>,
+    pub gathered: Option<Gathered>,
+}
+
+/// An output of which the rows of all workers go to the sink of the first, as those of one would.
+#[derive(Clone)]
+pub struct Gathered {
+    pub output: Output,
+    pub schema: SchemaRef,
+    /// The columns that order its rows.
+    pub by: OrderColumns,
 }
 
 impl Behind {
     /// The outputs that it names.
     fn outputs(&self) -> Vec<Output> {
         let of_drift = self.drift.iter().map(|drift| drift.output);
-        of_drift.chain(self.gathered.iter().map(|(output, _)| *output)).collect()
+        of_drift.chain(self.gathered.iter().map(|gathered| gathered.output)).collect()
     }
 }
 
@@ -115,7 +124,7 @@ fn parts_of(events: Events, behind: Behind, wanted: Vec<Output>, worker: usize) 
     let Events { intake, layout, plan, order, shard_by, tables, retention, run, .. } = events;
     let Behind { work, drift, gathered } = behind;
     let shape = Shape {
-        gathered: gathered.map(|(output, _)| output),
+        gathered: gathered.map(|gathered| gathered.output),
         ..Shape::new(order, &tables, &plan.trips, wanted)
     };
     let (partition, offset) = (layout.partition, layout.offset);
@@ -153,7 +162,7 @@ fn outputs_of<'scope>(
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
     let form = Form::of(scope.peers(), events.is_split);
-    let (failure, order_columns) = (events.run.failure.clone(), events.layout.order_columns());
+    let failure = events.run.failure.clone();
     let gathered = behind.gathered.clone();
     let parts = parts_of(events, behind, wanted, scope.index());
     let operators = parts.shape.operators(form);
@@ -161,9 +170,10 @@ fn outputs_of<'scope>(
         return Ok(vec![fused(scope, parts, probe)?]);
     }
     let mut outputs = split(scope, parts, probe)?;
-    if let Some((output, schema)) = gathered.filter(|_| operators.contains(&Operator::Gather)) {
+    let gathered = gathered.filter(|_| operators.contains(&Operator::Gather));
+    if let Some(Gathered { output, schema, by }) = gathered {
         let rows = outputs.remove(FROM_HOMES);
-        outputs.push(gather(rows, output, schema, order_columns, failure));
+        outputs.push(gather(rows, output, schema, by, failure));
     }
     Ok(outputs)
 }

@@ -8,20 +8,29 @@ use arrow::error::ArrowError;
 
 use crate::core::finish::{Out, Work};
 use crate::features::plan::FeaturePlan;
-use crate::layout::EventLayout;
+use crate::layout::{EventLayout, INTERNAL};
 use crate::sinks::Output;
+use crate::sort::OrderColumns;
 use crate::warm_up::WarmUp;
 
-/// Columns of an export: event id, event time, then the features as declared, nulls as they are.
+/// Columns of an export: event id, event time, then the features as declared, nulls as they are; where
+/// the rows of all workers are gathered, what orders them behind these, not published.
 pub struct ExportFormat {
     pub schema: SchemaRef,
+    /// The columns that order rows, if they are gathered.
+    pub gathered_by: Option<OrderColumns>,
     layout: EventLayout,
     warm_up: WarmUp,
 }
 
 impl ExportFormat {
     /// Rows of the warm-up are left out.
-    pub fn new(plan: &FeaturePlan, layout: &EventLayout, warm_up: WarmUp) -> Self {
+    pub fn new(
+        plan: &FeaturePlan,
+        layout: &EventLayout,
+        warm_up: WarmUp,
+        is_gathered: bool,
+    ) -> Self {
         let mut fields = vec![
             Field::new("event_id", DataType::Utf8, false),
             Field::new(
@@ -31,7 +40,17 @@ impl ExportFormat {
             ),
         ];
         fields.extend(plan.fields().iter().cloned());
-        ExportFormat { schema: Arc::new(Schema::new(fields)), layout: layout.clone(), warm_up }
+        let gathered_by = is_gathered.then(|| {
+            let first = fields.len();
+            let order = ordered_by(layout).into_iter().enumerate();
+            fields.extend(order.map(|(place, at)| {
+                layout.schema.field(at).clone().with_name(format!("{INTERNAL}order_{place}"))
+            }));
+            let id = layout.id.map(|_| first + 3);
+            OrderColumns { time: first, partition: first + 1, offset: first + 2, id }
+        });
+        let (schema, layout) = (Arc::new(Schema::new(fields)), layout.clone());
+        ExportFormat { schema, gathered_by, layout, warm_up }
     }
 
     fn batch(&self, enriched: RecordBatch) -> Result<RecordBatch, ArrowError> {
@@ -44,8 +63,16 @@ impl ExportFormat {
             Arc::new(TimestampMillisecondArray::new(times, None).with_timezone("UTC")),
         ];
         columns.extend(rows.columns()[first_feature..].iter().cloned());
+        if self.gathered_by.is_some() {
+            columns.extend(ordered_by(&self.layout).iter().map(|&at| rows.column(at).clone()));
+        }
         RecordBatch::try_new(self.schema.clone(), columns)
     }
+}
+
+/// The columns of the layout that order rows: time, partition, offset, and the id if there is one.
+fn ordered_by(layout: &EventLayout) -> Vec<usize> {
+    [layout.time, layout.partition, layout.offset].into_iter().chain(layout.id).collect()
 }
 
 /// Gives out enriched rows as rows of an export.

@@ -45,15 +45,16 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, out: &Path) -> Resu
     let engine = Engine::new(prepared.clone(), options);
     let sinks = Sinks::new(&publication, file_metadata(&prepared, None));
     let warm_up = prepared.warm_up(options);
-    let gathered = reader.is_some();
+    let is_gathered = reader.is_some();
     let build = {
         let (features, dead_letters) = (features.clone(), dead_letters.clone());
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
-            let format = ExportFormat::new(&prepared.plan, &prepared.layout, warm_up.clone());
+            let format =
+                ExportFormat::new(&prepared.plan, &prepared.layout, warm_up.clone(), is_gathered);
             let features = sinks.sink(&features, worker, format.schema.clone(), &["event_id"])?;
             let letters = dead_letter::SCHEMA.clone();
             let dead_letters = sinks.sink(&dead_letters, worker, letters, &["event_id"])?;
-            export(scope, events, Outputs { format, features, gathered, dead_letters }, probe);
+            export(scope, events, Outputs { format, features, dead_letters }, probe);
             Ok(())
         }
     };
