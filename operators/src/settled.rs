@@ -407,6 +407,8 @@ mod tests {
                         unread += 1 + if next(10) == 0 { next(5) } else { 0 };
                         let time = (next(9) > 0).then(|| 10 * step + next(300) as i64);
                         let time = time.map(|t| if next(50) == 0 { END_OF_TIME } else { t });
+                        // What is before the first record that counts is in what is known of it.
+                        let time = time.map(|t| if unread <= 3 { t.min(history) } else { t });
                         rows.push((unread - 1, time));
                     }
                     // Some are no events, and have no row.

@@ -79,7 +79,7 @@ class Campaign:
         for kill in range(self.options.kills):
             share = self.numbered.count * (kill + 1) // stages
             self.send((self.sent + share) // 2)
-            self.start_and_kill(share, COMMIT_INTERVALS_MS[(kill + 1) % 2])
+            self.start_and_kill(share, COMMIT_INTERVALS_MS[(self.options.kills - kill) % 2])
         self.send(self.numbered.count)
         words = self.to_the_end(self.job)
         self.note_files()

@@ -43,7 +43,7 @@ impl FinalWindows {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, AsArray};
+    use arrow::array::AsArray;
     use arrow::datatypes::TimestampMillisecondType;
 
     use super::*;
