@@ -7,7 +7,6 @@ pub mod collect;
 pub mod coverage;
 mod dictionary;
 pub mod figures;
-mod keys;
 pub mod limits;
 pub mod panes;
 pub mod partials;
