@@ -1,7 +1,6 @@
 //! The distinct values of a column that has few: they are counted instead of sorted.
 
-use crate::drift::keys::{ordered, unordered};
-use crate::drift::runs::Runs;
+use crate::drift::runs::{Runs, ordered, unordered};
 
 /// How many distinct values a column may have to be counted by value. A dictionary takes at most
 /// 96 KiB.

@@ -7,7 +7,6 @@ pub mod coverage;
 mod dictionary;
 pub mod figures;
 pub mod finals;
-mod keys;
 pub mod limits;
 pub mod panes;
 pub mod partials;

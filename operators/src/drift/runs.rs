@@ -1,6 +1,5 @@
 //! A sample as sorted runs of equal values.
 
-use crate::drift::keys::{ordered, sort_keys, unordered};
 use crate::drift::sample::Sample;
 use crate::numeric::{self, ExactSum};
 
@@ -45,7 +44,7 @@ impl Runs {
         // Whole numbers are compared in half the time. Adding 0 makes one zero of both.
         let mut keys: Vec<i64> =
             values.into_iter().map(|value| ordered((value + 0.0).to_bits())).collect();
-        sort_keys(&mut keys);
+        keys.sort_unstable();
         let rises = keys.windows(2).filter(|pair| pair[0] != pair[1]).count();
         let distinct = rises + usize::from(!keys.is_empty());
         let mut runs =
@@ -262,6 +261,22 @@ impl Merging<'_> {
         }
         self.runs
     }
+}
+
+/// The bits of a float as an integer of the same order.
+#[inline]
+pub(super) fn ordered(bits: u64) -> i64 {
+    flipped(bits as i64)
+}
+
+/// The bits of the float whose [`ordered`] integer this is.
+#[inline]
+pub(super) fn unordered(key: i64) -> u64 {
+    flipped(key) as u64
+}
+
+fn flipped(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 #[cfg(test)]
