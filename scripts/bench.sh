@@ -2,7 +2,10 @@
 # Measures: what a replay takes, beside its parts without the engine; and a live run.
 #
 #     scripts/bench.sh replay [--runs N]     all cases, five times each unless told otherwise
-#     scripts/bench.sh replay stages         only where a straight line of the parts spends its time
+#     scripts/bench.sh replay stages         only where the engine spends its time
+#     scripts/bench.sh core [--json]         each part of a worker's core alone, and a worker's pass
+#     scripts/bench.sh core --against COMMIT [--turns N] [replay | workers | memory | requests | core …]
+#                                            another commit built beside, and the ratios of one run
 #     scripts/bench.sh kafka [throughput [--runs N] | latency [--partitions N] RATE… | memory SECONDS]
 #                                            from Kafka to Kafka, beside a bare loop; all three unless one is named
 #
@@ -17,6 +20,19 @@ replay)
     setup_onnxruntime
     shift
     cargo bench --workspace --locked --bench replay -- "$@"
+    ;;
+core)
+    need_cargo
+    setup_onnxruntime
+    shift
+    if [ "${1:-}" = --against ]; then
+        [ -n "${2:-}" ] || die "usage: scripts/bench.sh core --against COMMIT"
+        shift
+        need_python
+        CACHE=$CACHE python3 bench/against.py "$@"
+    else
+        cargo bench --workspace --locked --bench core -- "$@"
+    fi
     ;;
 kafka)
     # A broker on this machine, or that of KAFKA_BOOTSTRAP.
@@ -33,5 +49,5 @@ kafka)
     export KAFKA_BOOTSTRAP DRIFTLINE_BIN=$DRIFTLINE
     cargo bench --workspace --locked --bench kafka -- "$@"
     ;;
-*) die "usage: scripts/bench.sh replay [--runs N | stages] | kafka [throughput | latency | memory]" ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | kafka [throughput | latency | memory]" ;;
 esac

@@ -13,12 +13,13 @@ use arrow::json::LineDelimitedWriter;
 use driftline::config::job::ModelEngine;
 use driftline::run::options::RunOptions;
 use driftline::run::prepare::read_parquet;
+use driftline::run::replay;
 use driftline::{Job, Pipeline};
+use driftline_operators::stage_clock::StageClock;
 use serde::{Deserialize, Serialize};
 
 use crate::empty::Empty;
-use crate::stages::Stages;
-use crate::{alone, root, straight};
+use crate::{alone, root};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum What {
@@ -27,19 +28,16 @@ pub enum What {
     OnnxRuntime,
     /// The engine with a model that does nothing.
     EmptyModel,
-    /// The engine's parts in one thread, without a dataflow.
-    Straight,
-    /// The same with a clock around every part.
+    /// The engine with a clock around every stage.
     Stages,
     /// ONNX Runtime over the feature rows, at its best batch.
     Alone,
 }
 
-const WHATS: [(&str, What); 6] = [
+const WHATS: [(&str, What); 5] = [
     ("engine", What::Engine),
     ("onnxruntime", What::OnnxRuntime),
     ("empty", What::EmptyModel),
-    ("straight", What::Straight),
     ("stages", What::Stages),
     ("alone", What::Alone),
 ];
@@ -137,7 +135,7 @@ impl Case {
             (What::Engine, workers) => format!("the engine, {workers} workers"),
             (What::OnnxRuntime, _) => "the engine, trees run by ONNX Runtime".to_owned(),
             (What::EmptyModel, _) => "the engine with an empty model".to_owned(),
-            (What::Straight | What::Stages, _) => "a straight line of its parts".to_owned(),
+            (What::Stages, _) => "the engine, by stage".to_owned(),
             (What::Alone, _) => "ONNX Runtime alone, at its best batch".to_owned(),
         }
     }
@@ -169,16 +167,19 @@ impl Alone {
             What::Engine | What::OnnxRuntime | What::EmptyModel => {
                 timed(|figures| self.engine(figures))?
             }
-            What::Straight | What::Stages => {
-                let mut stages = Stages::new(case.what == What::Stages);
-                let job = Arc::new(self.job()?);
-                let options = RunOptions { workers: 1, input: self.input(), ..Default::default() };
+            What::Stages => {
+                let (job, stages) = (Arc::new(self.job()?), StageClock::on());
+                let options = RunOptions {
+                    workers: 1,
+                    input: self.input(),
+                    stages: stages.clone(),
+                    ..RunOptions::default()
+                };
                 let mut figures = timed(|figures| {
-                    figures.rows = straight::run(&job, &options, folder, &mut stages)? as f64;
+                    figures.rows = replay(&job, &options)?.account.read as f64;
                     Ok(())
                 })?;
-                figures.batch_rows = job.realtime.bounds.max_rows as f64;
-                figures.stages = stages.per_event(figures.rows, figures.wall_s);
+                figures.stages = per_event(&stages, &figures);
                 figures
             }
         };
@@ -219,6 +220,18 @@ impl Alone {
     fn input(&self) -> Option<PathBuf> {
         (self.case.input == Input::JsonLines).then(|| json_lines(&self.folder))
     }
+}
+
+/// ns an event of each stage, of what is in none of them, and of all.
+fn per_event(stages: &StageClock, figures: &Figures) -> Vec<(String, f64)> {
+    let ns = |seconds: f64| seconds * 1e9 / figures.rows;
+    let spent = stages.spent().into_iter();
+    let mut rows: Vec<(String, f64)> =
+        spent.map(|(name, took)| (name.to_owned(), ns(took.as_secs_f64()))).collect();
+    let others = ns(figures.wall_s) - rows.iter().map(|(_, ns)| ns).sum::<f64>();
+    rows.push(("start, end and what is between".to_owned(), others));
+    rows.push(("all".to_owned(), ns(figures.wall_s)));
+    rows
 }
 
 /// Wall and CPU time of the process while it measures.

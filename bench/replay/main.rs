@@ -4,9 +4,6 @@
 mod alone;
 mod case;
 mod empty;
-mod stages;
-mod straight;
-mod versions;
 
 use std::path::Path;
 
@@ -49,7 +46,6 @@ fn cases() -> Vec<Case> {
                 case(What::Engine, 1, None),
                 case(What::Engine, 2, None),
                 case(What::EmptyModel, 1, Some(CORE)),
-                case(What::Straight, 1, Some(CORE)),
             ]);
             if input == Input::Parquet {
                 cases.push(case(What::Alone, 1, Some(CORE)));
@@ -105,12 +101,12 @@ fn row(case: &Case, figures: &Figures, ratio: f64) -> String {
     )
 }
 
-/// Where the straight line spends its time.
+/// Where the engine spends its time.
 fn print_stages() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for model in MODELS {
         for input in [Input::Parquet, Input::JsonLines] {
-            println!("\n{model} from {input}, ns an event, in the straight line:");
+            println!("\n{model} from {input}, ns an event:");
             let case = Case { what: What::Stages, model, input, workers: 1, core: Some(CORE) };
             for (stage, ns) in case.spawn(folder.path())?.stages {
                 println!("| {stage} | {ns:.0} |");

@@ -91,6 +91,19 @@ pub struct Behind {
     pub gathered: Option<(Output, SchemaRef)>,
 }
 
+/// The parts of a worker's core that a job has.
+pub fn parts(events: Events, behind: Behind, worker: usize) -> Parts {
+    let Events { intake, layout, plan, order, shard_by, tables, retention, run, .. } = events;
+    let (partition, offset) = (layout.partition, layout.offset);
+    let home = match shard_by {
+        Some(key) => Route::KeyGroup { key, partition, offset },
+        None => Route::Origin { partition, offset },
+    };
+    let (panes, drift) = behind.drift.map(|drift| (drift.panes, drift.parts)).unzip();
+    let finish = Finish::new(behind.work, panes, worker, &run);
+    Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run }
+}
+
 /// The outputs of a job, by [`Output`]; `probe` must be behind what becomes of them.
 ///
 /// # Errors
@@ -101,17 +114,10 @@ pub fn outputs<'scope>(
     behind: Behind,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
-    let Events { intake, layout, plan, order, shard_by, tables, retention, is_split, run } = events;
-    let Behind { work, drift, gathered } = behind;
-    let (partition, offset) = (layout.partition, layout.offset);
-    let home = match shard_by {
-        Some(key) => Route::KeyGroup { key, partition, offset },
-        None => Route::Origin { partition, offset },
-    };
-    let (panes, drift) = drift.map(|drift| (drift.panes, drift.parts)).unzip();
-    let finish = Finish::new(work, panes, scope.index(), &run);
-    let (failure, order_columns) = (run.failure.clone(), layout.order_columns());
-    let parts = Parts { intake, layout, plan, order, home, tables, retention, finish, drift, run };
+    let is_split = events.is_split;
+    let (failure, order_columns) = (events.run.failure.clone(), events.layout.order_columns());
+    let gathered = behind.gathered.clone();
+    let parts = parts(events, behind, scope.index());
     if scope.peers() == 1 && !is_split {
         return Ok(vec![fused(scope, parts, probe)?]);
     }
@@ -138,6 +144,6 @@ pub fn graph(
     let run = events.run.clone();
     let outputs = outputs(scope, events, behind, probe.clone());
     if let Some(outputs) = run.failure.check(outputs) {
-        sinks(scope, outputs, Outlets::new(outlets, &run), run.failure).probe_with(probe);
+        sinks(scope, outputs, Outlets::new(outlets, &run), &run).probe_with(probe);
     }
 }

@@ -129,7 +129,7 @@ impl Admission {
         let (fates, highest) = self.fates(&judged, chunk.highest_before, passed);
         let rows = self.with_layout(&chunk, &times, &fates, read_at)?;
         let dead_letters = self.dead_letters(&chunk, &rows, &fates, beyond.as_ref())?;
-        self.settled.read(&chunk);
+        self.settled.read(&chunk, &counted(&times, beyond.as_ref()));
         self.count(&chunk, &times, &fates);
         self.counters.lateness().add(self.late_rows(&chunk, &judged, &fates, passed));
         let kept = BooleanArray::from_iter(
@@ -346,6 +346,15 @@ impl Admission {
         self.settled.settle(chunk.partition, skipped);
         self.counters.rows_late(late);
     }
+}
+
+/// Event times without those of rows that are `beyond` the future horizon: these move no watermark.
+fn counted(times: &Int64Array, beyond: Option<&Int64Array>) -> Int64Array {
+    let Some(beyond) = beyond.filter(|beyond| beyond.null_count() < beyond.len()) else {
+        return times.clone();
+    };
+    let rows = times.iter().zip(beyond);
+    rows.map(|(time, beyond)| time.filter(|_| beyond.is_none())).collect()
 }
 
 /// The lowest event time of rows that are no dead letters, those that are passed over among them.

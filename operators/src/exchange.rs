@@ -74,6 +74,25 @@ pub struct Edge {
     pub schema: SchemaRef,
 }
 
+/// The rows of a batch for each of `workers`.
+///
+/// # Errors
+/// If the key is of a type that cannot be one.
+pub fn shares(
+    route: &Route,
+    batch: &RecordBatch,
+    workers: usize,
+) -> Result<Vec<Option<RecordBatch>>, ArrowError> {
+    let mut rows_of = vec![Vec::new(); workers];
+    route.assign(batch, workers, |row, worker| rows_of[worker].push(row as u32))?;
+    let share = |rows: Vec<u32>| match rows.len() {
+        0 => Ok(None),
+        all if all == batch.num_rows() => Ok(Some(batch.clone())),
+        _ => take_record_batch(batch, &UInt32Array::from(rows)).map(Some),
+    };
+    rows_of.into_iter().map(share).collect()
+}
+
 /// Distributes rows by the [`Route`] of their kind. timely bypasses it when there is one worker.
 ///
 /// Pieces of a kind for the same worker are gathered until the flush, so that many small batches
@@ -82,19 +101,13 @@ pub struct RowDistributor {
     /// By kind.
     edges: Vec<Edge>,
     failure: Failure,
-    rows_of: Vec<Vec<u32>>,
     /// By kind and worker.
     pieces: Vec<Vec<Vec<RecordBatch>>>,
 }
 
 impl RowDistributor {
     pub fn new(edges: Vec<Edge>, failure: Failure, peers: usize) -> Self {
-        RowDistributor {
-            pieces: vec![vec![Vec::new(); peers]; edges.len()],
-            edges,
-            failure,
-            rows_of: vec![Vec::new(); peers],
-        }
+        RowDistributor { pieces: vec![vec![Vec::new(); peers]; edges.len()], edges, failure }
     }
 
     /// The pact of an edge that carries rows of these kinds.
@@ -107,19 +120,9 @@ impl RowDistributor {
     }
 
     fn split(&mut self, kind: usize, batch: &RecordBatch) -> Result<(), ArrowError> {
-        self.rows_of.iter_mut().for_each(Vec::clear);
-        let rows_of = &mut self.rows_of;
-        let workers = rows_of.len();
-        let route = &self.edges[kind].route;
-        route.assign(batch, workers, |row, worker| rows_of[worker].push(row as u32))?;
-        for (rows, pieces) in self.rows_of.iter_mut().zip(&mut self.pieces[kind]) {
-            if rows.len() == batch.num_rows() {
-                pieces.push(batch.clone());
-            } else if !rows.is_empty() {
-                let rows = UInt32Array::from(std::mem::take(rows));
-                pieces.push(take_record_batch(batch, &rows)?);
-            }
-        }
+        let pieces = &mut self.pieces[kind];
+        let shares = shares(&self.edges[kind].route, batch, pieces.len())?;
+        pieces.iter_mut().zip(shares).for_each(|(pieces, share)| pieces.extend(share));
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! The source end: what a worker reads, and how much of it may be under way.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admit::Admission;

@@ -45,6 +45,7 @@ pub mod score;
 pub mod settled;
 pub mod sinks;
 pub mod sort;
+pub mod stage_clock;
 pub mod stages;
 pub mod too_early;
 pub mod wake;

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::fault::Faults;
 use crate::holding::Holding;
 use crate::settled::Settled;
+use crate::stage_clock::StageClock;
 
 #[derive(Clone)]
 pub struct Run {
@@ -21,6 +22,7 @@ pub struct Run {
     /// Of a live run, too.
     pub durable: DurableEpochs,
     pub holding: Holding,
+    pub stages: StageClock,
 }
 
 impl Run {
@@ -33,6 +35,7 @@ impl Run {
             settled: Settled::default(),
             durable: DurableEpochs::default(),
             holding: Holding::default(),
+            stages: StageClock::default(),
         }
     }
 }

@@ -15,7 +15,7 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use crate::accounting::Counters;
 use crate::clock::Clock;
 use crate::durable::DurableEpoch;
-use crate::ingest::Wake;
+use crate::wake::Wake;
 use crate::latency::Latencies;
 use crate::layout::READ_AT;
 use crate::reasons::{Reasons, Undurable};

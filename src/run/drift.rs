@@ -7,6 +7,7 @@ use driftline_operators::accounting::Counters;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::figures::Comparison;
+use driftline_operators::drift::finals::FinalWindows;
 use driftline_operators::drift::snapshot::SnapshotFormat;
 use driftline_operators::drift::windows::Schedule;
 
@@ -63,8 +64,16 @@ impl PreparedDrift {
                 reference_kind: file.kind,
                 reference_id: file.id,
                 coverage,
+                finals: FinalWindows::default(),
             },
         }))
+    }
+
+    /// The same, without rows of windows that have a final one.
+    #[must_use]
+    pub fn without(mut self, finals: FinalWindows) -> Self {
+        self.format.finals = finals;
+        self
     }
 
     /// Each length, and how it is written.

@@ -81,7 +81,11 @@ impl Clock for MonotonicClock {
 impl Engine {
     pub fn new(prepared: Arc<Prepared>, options: &RunOptions) -> Self {
         let options = options.clone();
-        let run = Run { faults: options.faults.clone(), ..Run::new(MonotonicClock::start()) };
+        let run = Run {
+            faults: options.faults.clone(),
+            stages: options.stages.clone(),
+            ..Run::new(MonotonicClock::start())
+        };
         Engine { prepared, options, run }
     }
 

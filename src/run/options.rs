@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftline_operators::fault::Faults;
+use driftline_operators::stage_clock::StageClock;
 
 use super::extensions::Extensions;
 use crate::config::Job;
@@ -106,6 +107,8 @@ pub struct RunOptions {
     /// What the program adds to the job's features.
     pub extensions: Extensions,
     pub faults: Faults,
+    /// What workers spend their time on.
+    pub stages: StageClock,
     /// How long a run that is interrupted may take to finish what is under way; without it all is
     /// dropped.
     pub drain: Option<Duration>,

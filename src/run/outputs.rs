@@ -24,7 +24,7 @@ use crate::sinks::kafka::sender::Sender;
 use crate::sinks::kafka::{KafkaSink, Messages};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
-use crate::sinks::rolling::RollingParquet;
+use crate::sinks::rolling;
 use crate::sinks::standard_output::Reader;
 use crate::sinks::text_file::TextFile;
 
@@ -141,6 +141,8 @@ impl Sinks {
 /// Makes the sinks of a live run.
 pub struct LiveSinks {
     pub sender: Sender,
+    /// Of files.
+    pub writer: rolling::Writer,
     pub settled: Settled,
     pub job: String,
     /// By number.
@@ -186,7 +188,7 @@ impl LiveSinks {
         schema: SchemaRef,
     ) -> Result<Box<dyn Sink>> {
         let name = format!("{}-{worker:05}", self.file_name);
-        Ok(Box::new(RollingParquet::create(&output.path, name, schema, &self.metadata)?))
+        Ok(Box::new(self.writer.sink(&output.path, name, schema, &self.metadata)?))
     }
 }
 

@@ -165,7 +165,7 @@ impl Job {
         };
         let outlets = vec![predictions, Outlet::dead_letters(nowhere(), &run)];
         let outlets = Outlets::new(outlets, &run);
-        sinks(scope, recorded, outlets, run.failure).probe_with(probe);
+        sinks(scope, recorded, outlets, &run).probe_with(probe);
     }
 
     /// Runs the job over chunks of [`Input`].

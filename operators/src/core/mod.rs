@@ -38,7 +38,9 @@ use crate::fault::LoseRow;
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
 use crate::layout::EventLayout;
+use crate::run::Run;
 use crate::sinks::Output;
+use crate::stage_clock::{Stage, StageTimer};
 use crate::watermark::{EVENTS, EpochClock, Tick};
 
 /// Rows scored before the sinks have their turn.
@@ -62,6 +64,7 @@ pub struct WorkerCore {
     pub drift: Option<DriftOwner>,
     pub features: Features,
     pub faults: LoseRow,
+    timer: StageTimer,
     /// The epoch that is under way, in order that what it leads to comes in its turn.
     under_way: Option<Tick>,
     out: Vec<Out>,
@@ -83,10 +86,11 @@ impl WorkerCore {
         finish: Finish,
         drift: Option<DriftOwner>,
         features: Features,
-        faults: LoseRow,
+        run: &Run,
     ) -> Self {
+        let (faults, timer) = (run.faults.on(0), run.stages.timer(&run.clock));
         let (under_way, out) = (None, Vec::new());
-        WorkerCore { clock, home, owner, finish, drift, features, faults, under_way, out }
+        WorkerCore { clock, home, owner, finish, drift, features, faults, timer, under_way, out }
     }
 
     /// Takes all of an epoch, which is complete with it; the one before must be worked off.
@@ -118,21 +122,31 @@ impl WorkerCore {
     }
 
     fn complete(&mut self, tick: Tick) -> Result<(), ArrowError> {
+        let started = self.timer.start();
         self.owner.begin(&tick)?;
+        self.timer.stop(Stage::Owner, started);
+        let started = self.timer.start();
         let released = self.home.complete(&tick, &self.clock.watermarks())?;
+        self.timer.stop(Stage::Order, started);
         if let Some(rows) = released {
             self.enrich(tick.epoch, rows)?;
         }
+        let started = self.timer.start();
         self.owner.end(&tick);
+        self.timer.stop(Stage::Owner, started);
         self.under_way = Some(tick);
         Ok(())
     }
 
     fn enrich(&mut self, epoch: u64, rows: RecordBatch) -> Result<(), ArrowError> {
         let rows = self.faults.behind("order", rows);
+        let started = self.timer.start();
         let answers = self.answers(&rows)?;
+        self.timer.stop(Stage::Owner, started);
+        let started = self.timer.start();
         let Features { plan, enriched, .. } = &self.features;
         let rows = plan.append(&rows, answers, enriched)?;
+        self.timer.stop(Stage::Features, started);
         self.finish.take(epoch, self.faults.behind("features", rows), &mut self.out)
     }
 
@@ -159,16 +173,20 @@ impl WorkerCore {
     /// # Errors
     /// If rows are not what the job makes of its input.
     pub fn step(&mut self) -> Result<bool, ArrowError> {
+        let started = self.timer.start();
         self.finish.step(true, &mut self.out)?;
+        self.timer.stop(Stage::Work, started);
         if self.finish.waits_for().is_some() {
             return Ok(true);
         }
         let Some(tick) = self.under_way.take() else { return Ok(false) };
+        let started = self.timer.start();
         let parts = self.finish.complete(&tick);
         if let Some(drift) = &mut self.drift {
             parts.into_iter().for_each(|part| drift.add(part));
             drift.complete(&tick, &mut self.out)?;
         }
+        self.timer.stop(Stage::Drift, started);
         Ok(false)
     }
 

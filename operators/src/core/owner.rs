@@ -131,6 +131,20 @@ impl Owner {
         Ok(answers)
     }
 
+    /// The answers to events of this worker, which are in order, of one trip, `[rows]` each.
+    ///
+    /// # Errors
+    /// As [`Owner::ask`].
+    pub fn ask_trip(
+        &mut self,
+        number: usize,
+        trip: &Trip,
+        layout: &EventLayout,
+        rows: &RecordBatch,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.answer(number, trip, &Asked::of_events(trip, layout, rows)?)
+    }
+
     /// The answers to requests of one trip, `[rows]`, addressed to their homes.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use arrow::datatypes::{Float64Type, Int64Type};
 
 use crate::accounting::LateForDrift;
 use crate::drift::calendar::WindowLength;
+use crate::drift::dictionary::{CountsByCode, Dictionary};
 use crate::drift::partials::Partial;
 use crate::drift::profile::{Bins, Profile};
 use crate::drift::runs::Runs;
@@ -23,7 +24,8 @@ pub struct OpenPanes {
     schedule: Schedule,
     pane: WindowLength,
     mode: Mode,
-    columns: usize,
+    /// By column.
+    dictionaries: Vec<Dictionary>,
     open: BTreeMap<i64, Vec<PaneColumn>>,
     /// The watermark as of the last epoch; panes that end at or before it have been sent.
     watermark: i64,
@@ -36,15 +38,26 @@ struct PaneColumn {
 }
 
 enum Seen {
-    /// Values as they came.
-    Values(Vec<f64>),
+    Values(Values),
     Counts(Profile),
 }
+
+#[derive(Default)]
+struct Values {
+    /// As they came.
+    listed: Vec<f64>,
+    /// By the column's dictionary.
+    counted: CountsByCode,
+}
+
+/// So many values are listed before they are counted.
+const LISTED_MAX: usize = 1_024;
 
 impl OpenPanes {
     pub fn new(schedule: Schedule, mode: Mode, columns: usize) -> Self {
         let pane = WindowLength::common_pane(&schedule.lengths);
-        OpenPanes { schedule, pane, mode, columns, open: BTreeMap::new(), watermark: i64::MIN }
+        let dictionaries = (0..columns).map(|_| Dictionary::default()).collect();
+        OpenPanes { schedule, pane, mode, dictionaries, open: BTreeMap::new(), watermark: i64::MIN }
     }
 
     /// Adds watched rows, each to the windows of it that are not final.
@@ -80,18 +93,16 @@ impl OpenPanes {
     }
 
     fn add_to_pane(&mut self, pane_start: i64, rows: &RecordBatch, start: usize, length: usize) {
-        let (columns, mode) = (self.columns, &self.mode);
-        let pane = self
-            .open
-            .entry(pane_start)
-            .or_insert_with(|| (0..columns).map(|_| PaneColumn::new(mode)).collect());
-        for (column, seen) in pane.iter_mut().enumerate() {
+        let (dictionaries, mode) = (&mut self.dictionaries, &self.mode);
+        let unseen = || dictionaries.iter().map(|_| PaneColumn::new(mode)).collect();
+        let pane = self.open.entry(pane_start).or_insert_with(unseen);
+        for (column, (seen, dictionary)) in pane.iter_mut().zip(dictionaries).enumerate() {
             let values = rows.column(Watched::FIRST + column).as_primitive::<Float64Type>();
             let bins = match mode {
                 Mode::Exact => None,
                 Mode::Profile(bins) => Some(&*bins[column]),
             };
-            seen.extend(&values.slice(start, length), bins);
+            seen.extend(&values.slice(start, length), bins, dictionary);
         }
     }
 
@@ -109,7 +120,7 @@ impl OpenPanes {
                     pane_start,
                     column,
                     null_count: seen.null_count,
-                    sample: seen.into_sample(),
+                    sample: seen.into_sample(&mut self.dictionaries[column]),
                 });
             }
         }
@@ -120,42 +131,68 @@ impl OpenPanes {
 impl PaneColumn {
     fn new(mode: &Mode) -> Self {
         let seen = match mode {
-            Mode::Exact => Seen::Values(Vec::new()),
+            Mode::Exact => Seen::Values(Values::default()),
             Mode::Profile(_) => Seen::Counts(Profile::default()),
         };
         PaneColumn { null_count: 0, seen }
     }
 
     /// NaN counts as null.
-    fn extend(&mut self, values: &Float64Array, bins: Option<&Bins>) {
-        let taken = if values.null_count() == 0 {
-            self.seen.extend(values.values().iter().copied(), bins)
-        } else {
-            self.seen.extend(values.iter().flatten(), bins)
+    fn extend(&mut self, values: &Float64Array, bins: Option<&Bins>, dictionary: &mut Dictionary) {
+        let taken = match values.nulls() {
+            None => self.seen.extend(values.values(), bins),
+            Some(nulls) => {
+                let valid = nulls.valid_slices().map(|(from, to)| &values.values()[from..to]);
+                valid.map(|values| self.seen.extend(values, bins)).sum()
+            }
         };
         self.null_count += values.len() as u64 - taken;
+        if let Seen::Values(values) = &mut self.seen
+            && values.listed.len() >= LISTED_MAX
+        {
+            dictionary.count(&mut values.listed, &mut values.counted);
+        }
     }
 
-    fn into_sample(self) -> Sample {
+    fn into_sample(self, dictionary: &mut Dictionary) -> Sample {
         match self.seen {
-            Seen::Values(values) => Sample::Exact(Runs::from_values(values)),
+            Seen::Values(values) => Sample::Exact(values.into_runs(dictionary)),
             Seen::Counts(profile) => Sample::Profile(profile),
         }
     }
 }
 
+impl Values {
+    fn into_runs(mut self, dictionary: &mut Dictionary) -> Runs {
+        dictionary.count(&mut self.listed, &mut self.counted);
+        if self.counted.is_empty() {
+            return Runs::from_values(self.listed);
+        }
+        let counted = dictionary.runs(&self.counted);
+        if self.listed.is_empty() {
+            return counted;
+        }
+        Runs::merge([&counted, &Runs::from_values(self.listed)])
+    }
+}
+
 impl Seen {
     /// Adds values that are not NaN, and returns how many there were.
-    fn extend(&mut self, values: impl Iterator<Item = f64>, bins: Option<&Bins>) -> u64 {
-        let values = values.filter(|value| !value.is_nan());
+    fn extend(&mut self, values: &[f64], bins: Option<&Bins>) -> u64 {
+        let has_nan = values.iter().fold(false, |found, value| found | value.is_nan());
+        let known = values.iter().copied().filter(|value| !value.is_nan());
         match (self, bins) {
-            (Seen::Values(seen), _) => {
-                let before = seen.len();
-                seen.extend(values);
-                (seen.len() - before) as u64
+            (Seen::Values(Values { listed, .. }), _) if !has_nan => {
+                listed.extend_from_slice(values);
+                values.len() as u64
+            }
+            (Seen::Values(Values { listed, .. }), _) => {
+                let before = listed.len();
+                listed.extend(known);
+                (listed.len() - before) as u64
             }
             (Seen::Counts(profile), Some(bins)) => {
-                values.map(|value| profile.add(bins, value)).count() as u64
+                known.map(|value| profile.add(bins, value)).count() as u64
             }
             (Seen::Counts(_), None) => 0,
         }
@@ -207,6 +244,37 @@ mod tests {
         panes.add(&rows(&[(5, Some(7.0))]));
         assert_eq!(closed(&mut panes, 10), [(0, 0, vec![7.0])]);
         assert_eq!(closed(&mut panes, i64::MAX), [(10, 1, vec![0.0])]);
+    }
+
+    /// Panes of many rows, a part at a time, against sorting and counting.
+    #[test]
+    fn large_panes_hold_what_came() {
+        for (distinct, part) in [(3, 40), (300, 1_000), (1_900, 5_000), (1_000_000, 1_500)] {
+            let mut panes = panes(&[WindowLength::Millis(10)], 20);
+            let mut state: u64 = distinct;
+            for pane in 0..3 {
+                let mut came = Vec::new();
+                for row in 0..6_000u64 {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let value = ((state >> 33) % distinct) as f64 * 0.1 - 20.0;
+                    let value = if row % 50 == 7 { f64::NAN } else { value };
+                    came.push((pane * 10, (row % 9 > 0).then_some(value)));
+                }
+                came.chunks(part).for_each(|part| assert_eq!(panes.add(&rows(part)).rows, 0));
+                let values = came.iter().filter_map(|row| row.1).filter(|value| !value.is_nan());
+                let mut sorted: Vec<f64> = values.collect();
+                sorted.sort_by(f64::total_cmp);
+                let nulls = (came.len() - sorted.len()) as u64;
+                let partials = panes.close(pane * 10 + 10);
+                let [Partial { null_count, sample: Sample::Exact(runs), .. }] = &partials[..]
+                else {
+                    panic!("one column")
+                };
+                let naive = sorted.chunk_by(|a, b| a == b).map(|c| (c[0], c.len() as u64));
+                assert_eq!(*null_count, nulls);
+                assert_eq!(runs.pairs().collect::<Vec<_>>(), naive.collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

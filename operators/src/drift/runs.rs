@@ -1,5 +1,7 @@
 //! A sample as sorted runs of equal values.
 
+use crate::drift::keys::{ordered, sort_keys, unordered};
+use crate::drift::sample::Sample;
 use crate::numeric::{self, ExactSum};
 
 /// A multiset of finite or infinite values: distinct values, ascending, and how often each occurs.
@@ -42,57 +44,36 @@ impl Runs {
     pub fn from_values(values: Vec<f64>) -> Self {
         // Whole numbers are compared in half the time. Adding 0 makes one zero of both.
         let mut keys: Vec<i64> =
-            values.into_iter().map(|value| ordered((value + 0.0).to_bits() as i64)).collect();
-        keys.sort_unstable();
-        let mut runs = Runs::default();
+            values.into_iter().map(|value| ordered((value + 0.0).to_bits())).collect();
+        sort_keys(&mut keys);
+        let rises = keys.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let distinct = rises + usize::from(!keys.is_empty());
+        let mut runs =
+            Runs { values: Vec::with_capacity(distinct), counts: Vec::with_capacity(distinct) };
         for equal in keys.chunk_by(|a, b| a == b) {
-            runs.values.push(f64::from_bits(ordered(equal[0]) as u64));
+            runs.values.push(f64::from_bits(unordered(equal[0])));
             runs.counts.push(equal.len() as u64);
         }
         runs
     }
 
-    /// The union of several samples: sorted runs merged in pairs, so that a value is looked at
-    /// log₂(samples) times, and equal ones become one as soon as they meet.
+    /// The union of several samples.
     pub fn merge<'a>(samples: impl IntoIterator<Item = &'a Runs>) -> Self {
-        let samples: Vec<&Runs> = samples.into_iter().collect();
-        let mut merged: Vec<Runs> = match samples.as_slice() {
-            [one] => return (*one).clone(),
-            many => many.chunks(2).map(|pair| pair[0].union(pair.get(1).copied())).collect(),
-        };
-        while merged.len() > 1 {
-            merged = merged.chunks(2).map(|pair| pair[0].union(pair.get(1))).collect();
-        }
-        merged.pop().unwrap_or_default()
+        MergeSpace::default().merge(&samples.into_iter().collect::<Vec<_>>())
     }
 
-    fn union(&self, other: Option<&Runs>) -> Runs {
-        let Some(other) = other else { return self.clone() };
-        let most = self.values.len() + other.values.len();
-        let mut union = Runs { values: vec![0.0; most], counts: vec![0; most] };
-        let (mut i, mut j, mut runs) = (0, 0, 0);
-        while let (Some(&a), Some(&b)) = (self.values.get(i), other.values.get(j)) {
-            let (first, second) = (a <= b, b <= a);
-            union.values[runs] = if first { a } else { b };
-            let of_first = if first { self.counts[i] } else { 0 };
-            let of_second = if second { other.counts[j] } else { 0 };
-            union.counts[runs] = of_first + of_second;
-            i += usize::from(first);
-            j += usize::from(second);
-            runs += 1;
-        }
-        union.values.truncate(runs);
-        union.counts.truncate(runs);
-        union.values.extend_from_slice(&self.values[i..]);
-        union.counts.extend_from_slice(&self.counts[i..]);
-        union.values.extend_from_slice(&other.values[j..]);
-        union.counts.extend_from_slice(&other.counts[j..]);
-        union
+    fn as_slices(&self) -> Slices<'_> {
+        (&self.values, &self.counts)
     }
 
     /// Adds values that rise, from the last one of the runs on.
     pub fn extend(&mut self, values: impl IntoIterator<Item = f64>) {
         values.into_iter().for_each(|value| self.push(value, 1));
+    }
+
+    fn truncate(&mut self, runs: usize) {
+        self.values.truncate(runs);
+        self.counts.truncate(runs);
     }
 
     fn push(&mut self, value: f64, count: u64) {
@@ -150,9 +131,137 @@ impl Runs {
     }
 }
 
-/// The bits of a float as an integer of the same order, and back.
-fn ordered(bits: i64) -> i64 {
-    bits ^ ((bits >> 63) as u64 >> 1) as i64
+/// Values, and how often each occurs.
+type Slices<'a> = (&'a [f64], &'a [u64]);
+
+/// Room for unions, kept from one to the next.
+#[derive(Default)]
+pub struct MergeSpace {
+    merged: Runs,
+    before: Runs,
+    /// Where the parts of `merged` end.
+    ends: Vec<usize>,
+}
+
+impl MergeSpace {
+    /// The union of several samples: sorted runs merged in pairs, so that a value is looked at
+    /// log₂(samples) times, and equal ones become one as soon as they meet.
+    pub fn merge(&mut self, samples: &[&Runs]) -> Runs {
+        if let [one] = samples {
+            return (*one).clone();
+        }
+        let sources: Vec<Slices<'_>> = samples.iter().map(|runs| runs.as_slices()).collect();
+        merge_pairs(&sources, &mut self.merged, &mut self.ends);
+        while self.ends.len() > 1 {
+            std::mem::swap(&mut self.merged, &mut self.before);
+            let Runs { values, counts } = &self.before;
+            let starts = std::iter::once(0).chain(self.ends.iter().copied());
+            let parts = starts.zip(&self.ends);
+            let sources: Vec<Slices<'_>> =
+                parts.map(|(from, &to)| (&values[from..to], &counts[from..to])).collect();
+            merge_pairs(&sources, &mut self.merged, &mut self.ends);
+        }
+        let mut merged = std::mem::take(&mut self.merged);
+        merged.truncate(self.ends.last().copied().unwrap_or(0));
+        merged
+    }
+
+    /// Takes the room of a union that is done with.
+    pub fn reuse(&mut self, merged: Sample) {
+        if let Sample::Exact(merged) = merged {
+            self.merged = merged;
+        }
+    }
+}
+
+/// Writes unions of neighbouring pairs one behind the other, and where each ends.
+fn merge_pairs(sources: &[Slices<'_>], merged: &mut Runs, ends: &mut Vec<usize>) {
+    let most = sources.iter().map(|(values, _)| values.len()).sum::<usize>();
+    if merged.values.len() < most {
+        merged.values.resize(most, 0.0);
+        merged.counts.resize(most, 0);
+    }
+    ends.clear();
+    let mut end = 0;
+    for pair in sources.chunks(2) {
+        let values = &mut merged.values[end..];
+        let counts = &mut merged.counts[end..];
+        end += union(pair[0], pair.get(1).copied().unwrap_or_default(), values, counts);
+        ends.push(end);
+    }
+}
+
+/// Writes the union of two samples, and returns how many runs it has. The lower half and the upper one
+/// at once: what is taken next is known only after a comparison, and meanwhile the other half goes on.
+fn union(a: Slices<'_>, b: Slices<'_>, values: &mut [f64], counts: &mut [u64]) -> usize {
+    let half = a.0.len() / 2;
+    let middle = a.0.get(half).copied().unwrap_or(f64::INFINITY);
+    let half_of_b = b.0.partition_point(|&value| value < middle);
+    let (a, b) = (split_at(a, half), split_at(b, half_of_b));
+    let mut low = Merging { sources: [a.0, b.0], at: [0; 2], runs: 0 };
+    let mut high = Merging { sources: [a.1, b.1], at: [0; 2], runs: 0 };
+    let from = half + half_of_b;
+    let (low_values, high_values) = values.split_at_mut(from);
+    let (low_counts, high_counts) = counts.split_at_mut(from);
+    while low.has_both() && high.has_both() {
+        low.step(low_values, low_counts);
+        high.step(high_values, high_counts);
+    }
+    let low = low.finish(low_values, low_counts);
+    let high = high.finish(high_values, high_counts);
+    if low < from {
+        values.copy_within(from..from + high, low);
+        counts.copy_within(from..from + high, low);
+    }
+    low + high
+}
+
+fn split_at((values, counts): Slices<'_>, run: usize) -> (Slices<'_>, Slices<'_>) {
+    let (values, counts) = (values.split_at(run), counts.split_at(run));
+    ((values.0, counts.0), (values.1, counts.1))
+}
+
+/// Two samples on their way to their union.
+struct Merging<'a> {
+    sources: [Slices<'a>; 2],
+    at: [usize; 2],
+    /// How many runs the union has so far.
+    runs: usize,
+}
+
+impl Merging<'_> {
+    #[inline(always)]
+    fn has_both(&self) -> bool {
+        let [a, b] = self.sources;
+        self.at[0] < a.0.len() && self.at[1] < b.0.len()
+    }
+
+    /// Takes the lower value, or both where they are equal; there is one of each.
+    #[inline(always)]
+    fn step(&mut self, values: &mut [f64], counts: &mut [u64]) {
+        let ([a, b], [i, j]) = (self.sources, self.at);
+        // All loads first, and no branch behind them: which value is lower is a coin toss.
+        let ((x, y), (of_x, of_y)) = ((a.0[i], b.0[j]), (a.1[i], b.1[j]));
+        let (first, second) = (x <= y, y <= x);
+        values[self.runs] = if x < y { x } else { y };
+        counts[self.runs] = of_x * u64::from(first) + of_y * u64::from(second);
+        self.at = [i + usize::from(first), j + usize::from(second)];
+        self.runs += 1;
+    }
+
+    /// Takes all that is left, and returns how many runs there are.
+    fn finish(mut self, values: &mut [f64], counts: &mut [u64]) -> usize {
+        while self.has_both() {
+            self.step(values, counts);
+        }
+        for ((left_values, left_counts), at) in self.sources.into_iter().zip(self.at) {
+            let end = self.runs + left_values.len() - at;
+            values[self.runs..end].copy_from_slice(&left_values[at..]);
+            counts[self.runs..end].copy_from_slice(&left_counts[at..]);
+            self.runs = end;
+        }
+        self.runs
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +280,39 @@ mod tests {
         }
         assert_eq!(whole.total(), 500);
         assert!(whole.values.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    /// Against sorting and counting, seeded; the room is that of the union before.
+    #[test]
+    fn unions_are_what_sorting_and_counting_gives() {
+        let mut state = 1u64;
+        let mut next = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            (state >> 33) % bound
+        };
+        let mut space = MergeSpace::default();
+        for case in 0..150 {
+            let (samples, distinct) = (next(9), [2, 40, 100_000][case % 3]);
+            let mut parts = Vec::new();
+            for _ in 0..samples {
+                let (size, shift) = (next([3, 70, 900][case / 3 % 3]), next(distinct) as f64);
+                let values = (0..size).map(|_| next(distinct) as f64 / 3.0 - shift);
+                let mut values: Vec<f64> = values.collect();
+                values.extend([f64::INFINITY, -0.0, f64::NEG_INFINITY].iter().take(case % 4));
+                parts.push(values);
+            }
+            let mut sorted: Vec<f64> = parts.concat().iter().map(|value| value + 0.0).collect();
+            sorted.sort_by(f64::total_cmp);
+            let naive: Vec<(f64, u64)> = sorted
+                .chunk_by(|a, b| a == b)
+                .map(|equal| (equal[0], equal.len() as u64))
+                .collect();
+            let runs: Vec<Runs> = parts.into_iter().map(Runs::from_values).collect();
+            let found = space.merge(&runs.iter().collect::<Vec<_>>());
+            assert_eq!(found.pairs().collect::<Vec<_>>(), naive, "case {case}");
+            assert_eq!(found.counts.len(), found.values.len());
+            space.reuse(Sample::Exact(found));
+        }
     }
 
     #[test]

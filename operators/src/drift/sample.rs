@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::drift::profile::{Bins, Profile};
-use crate::drift::runs::Runs;
+use crate::drift::runs::{MergeSpace, Runs};
 
 /// How samples are kept.
 #[derive(Clone, Debug)]
@@ -23,6 +23,14 @@ pub enum Sample {
 impl Sample {
     /// The union of samples of one column; `None` of none.
     pub fn merge<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Sample> {
+        Sample::merge_in(&mut MergeSpace::default(), samples)
+    }
+
+    /// As [`merge`](Self::merge).
+    pub fn merge_in<'a>(
+        space: &mut MergeSpace,
+        samples: impl IntoIterator<Item = &'a Sample>,
+    ) -> Option<Sample> {
         let mut runs = Vec::new();
         let mut profile: Option<Profile> = None;
         for sample in samples {
@@ -34,7 +42,7 @@ impl Sample {
         match profile {
             Some(profile) => Some(Sample::Profile(profile)),
             None if runs.is_empty() => None,
-            None => Some(Sample::Exact(Runs::merge(runs))),
+            None => Some(Sample::Exact(space.merge(&runs))),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::drift::baseline::ReferenceKind;
 use crate::drift::calendar::WindowLength;
 use crate::drift::coverage::Coverage;
 use crate::drift::figures::{Comparison, Figures, Ks, null_share};
+use crate::drift::finals::FinalWindows;
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::windows::{Issued, WindowOutput};
 use crate::model::ModelIdentity;
@@ -34,6 +35,8 @@ pub struct SnapshotFormat {
     /// Identifies the baseline.
     pub reference_id: String,
     pub coverage: Coverage,
+    /// No other row is made of these.
+    pub finals: FinalWindows,
 }
 
 type Window = Issued<Figures>;
@@ -165,6 +168,16 @@ impl WindowOutput for SnapshotFormat {
     }
 
     fn batch(&self, windows: &[Window], seen: Span) -> Result<RecordBatch, ArrowError> {
+        let has_final =
+            |w: &Window| self.finals.has(self.label(w.length), &self.names[w.column], w.start);
+        let open: Vec<Window>;
+        let windows = if windows.iter().any(has_final) {
+            open = windows.iter().filter(|window| !has_final(window)).cloned().collect();
+            self.finals.leave_out(windows.len() - open.len());
+            &open
+        } else {
+            windows
+        };
         let columns =
             [self.identity(windows, seen), self.measures(windows), self.verdict(windows)].concat();
         RecordBatch::try_new(schema(), columns)

@@ -7,7 +7,7 @@
 //! follows from the rows and the watermark of each epoch alone, so all owners agree on it, and so do
 //! the workers, which count the rows that came too late.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use arrow::array::RecordBatch;
@@ -15,6 +15,7 @@ use arrow::error::ArrowError;
 
 use crate::drift::calendar::WindowLength;
 use crate::drift::partials::Partial;
+use crate::drift::runs::MergeSpace;
 use crate::drift::sample::{GrowingSample, Sample};
 use crate::watermark::Span;
 
@@ -113,6 +114,21 @@ pub struct OpenWindows<F> {
     open: BTreeMap<(WindowLength, i64), OpenWindow<F>>,
     /// As of the last epoch.
     watermark: i64,
+    issuing: Issuing<F>,
+    space: MergeSpace,
+}
+
+/// What is being issued.
+struct Issuing<F> {
+    is_under_way: bool,
+    /// Those that are still to be issued, in order.
+    due: VecDeque<(WindowLength, i64)>,
+    /// Of the first one of them: the columns that are done, and those that are not.
+    figures: Vec<(usize, F)>,
+    columns: Option<VecDeque<usize>>,
+    issued: Vec<Issued<F>>,
+    /// What came meanwhile.
+    waiting: Vec<Partial>,
 }
 
 struct OpenWindow<F> {
@@ -136,11 +152,17 @@ impl<F: Clone> OpenWindows<F> {
             grown: BTreeSet::new(),
             open: BTreeMap::new(),
             watermark: i64::MIN,
+            issuing: Issuing::default(),
+            space: MergeSpace::default(),
         }
     }
 
-    /// Adds what a worker has seen of a pane to the windows that are not final.
+    /// Adds what a worker has seen of a pane to the windows that are not final; not to those that are
+    /// being issued.
     pub fn add(&mut self, partial: Partial) {
+        if self.issuing.is_under_way {
+            return self.issuing.waiting.push(partial);
+        }
         let Partial { pane_start, column, null_count, sample } = partial;
         let pane = self.panes.entry(pane_start).or_default();
         pane.entry(column).or_default().push(sample, null_count);
@@ -169,35 +191,79 @@ impl<F: Clone> OpenWindows<F> {
         watermark: i64,
         output: &O,
     ) -> Vec<Issued<F>> {
+        let mut issued = self.finish(output);
+        self.begin(watermark);
+        issued.append(&mut self.finish(output));
+        issued
+    }
+
+    /// All that is left of what was begun.
+    fn finish<O: WindowOutput<Figures = F>>(&mut self, output: &O) -> Vec<Issued<F>> {
+        let is_under_way = self.issuing.is_under_way;
+        is_under_way.then(|| self.step(output, usize::MAX)).flatten().unwrap_or_default()
+    }
+
+    /// Begins to issue the windows whose turn it is, unless it has begun before and is not done. What is
+    /// added until [`step`](Self::step) is done counts only then.
+    pub fn begin(&mut self, watermark: i64) {
+        if self.issuing.is_under_way {
+            return;
+        }
         self.note_growth();
         self.watermark = self.watermark.max(watermark);
-        let mut issued = Vec::new();
-        for (length, start) in self.due() {
-            let Some(window) = self.open.remove(&(length, start)) else { continue };
-            let end = length.end(start);
-            let is_final = self.schedule.is_final(end, self.watermark);
-            let number = window.last.as_ref().map_or(0, |last| last.number + 1);
-            let figures = match window.last {
-                Some(last) if !window.changed => last.figures,
-                _ => self.figures(start, end, output),
-            };
-            issued.extend(figures.iter().map(|(column, figures)| Issued {
-                length,
-                start,
-                end,
-                column: *column,
-                revision: number,
-                is_final,
-                figures: figures.clone(),
-            }));
-            if !is_final {
-                let last = Revision { number, watermark: self.watermark, figures };
-                let window = OpenWindow { changed: false, last: Some(last) };
-                self.open.insert((length, start), window);
+        self.issuing.due = self.due().into();
+        self.issuing.is_under_way = true;
+    }
+
+    /// Goes on with what was begun, by the figures of `columns_max` columns of windows at most; all that
+    /// [`issue`](Self::issue) would have returned, once it is done.
+    pub fn step<O: WindowOutput<Figures = F>>(
+        &mut self,
+        output: &O,
+        mut columns_max: usize,
+    ) -> Option<Vec<Issued<F>>> {
+        while let Some(&(length, start)) = self.issuing.due.front() {
+            let is_new = self.open.get(&(length, start)).is_some_and(OpenWindow::is_new);
+            if is_new
+                && !self.go_on_with_figures(start, length.end(start), output, &mut columns_max)
+            {
+                return None;
             }
+            self.issue_window(length, start);
+            self.issuing.due.pop_front();
         }
         self.forget_panes();
-        issued
+        self.issuing.is_under_way = false;
+        std::mem::take(&mut self.issuing.waiting).into_iter().for_each(|part| self.add(part));
+        Some(std::mem::take(&mut self.issuing.issued))
+    }
+
+    /// Issues a window with the figures that were made of it, or with those of its last revision.
+    fn issue_window(&mut self, length: WindowLength, start: i64) {
+        let Some(window) = self.open.remove(&(length, start)) else { return };
+        let end = length.end(start);
+        let is_final = self.schedule.is_final(end, self.watermark);
+        let number = window.last.as_ref().map_or(0, |last| last.number + 1);
+        self.issuing.columns = None;
+        let made = std::mem::take(&mut self.issuing.figures);
+        let figures = match window.last {
+            Some(last) if !window.changed => last.figures,
+            _ => made,
+        };
+        self.issuing.issued.extend(figures.iter().map(|(column, figures)| Issued {
+            length,
+            start,
+            end,
+            column: *column,
+            revision: number,
+            is_final,
+            figures: figures.clone(),
+        }));
+        if !is_final {
+            let last = Revision { number, watermark: self.watermark, figures };
+            let window = OpenWindow { changed: false, last: Some(last) };
+            self.open.insert((length, start), window);
+        }
     }
 
     fn due(&self) -> Vec<(WindowLength, i64)> {
@@ -223,27 +289,33 @@ impl<F: Clone> OpenWindows<F> {
         due
     }
 
-    /// The figures of a window, from the panes between its bounds.
-    fn figures<O: WindowOutput<Figures = F>>(
+    /// Makes figures of a window, from the panes between its bounds, while `columns_max` lasts; returns
+    /// whether they are complete.
+    fn go_on_with_figures<O: WindowOutput<Figures = F>>(
         &mut self,
         start: i64,
         end: i64,
         output: &O,
-    ) -> Vec<(usize, F)> {
+        columns_max: &mut usize,
+    ) -> bool {
         let until = if end == i64::MAX { Bound::Unbounded } else { Bound::Excluded(end) };
         let inside = (Bound::Included(start), until);
-        let mut columns = BTreeSet::new();
-        for (_, pane) in self.panes.range_mut(inside) {
-            columns.extend(pane.keys().copied());
-            pane.values_mut().for_each(GrowingSample::consolidate);
+        let Self { panes, space, issuing, .. } = self;
+        let columns = issuing.columns.get_or_insert_with(|| {
+            let known = panes.range(inside).flat_map(|(_, pane)| pane.keys().copied());
+            known.collect::<BTreeSet<usize>>().into_iter().collect()
+        });
+        while let Some(&column) = columns.front() {
+            let Some(left) = columns_max.checked_sub(1) else { return false };
+            *columns_max = left;
+            columns.pop_front();
+            let panes = panes.range_mut(inside).filter_map(|(_, pane)| pane.get_mut(&column));
+            let figures = figures_of(panes, space, |sample, nulls| {
+                (column, output.figures(column, sample, nulls))
+            });
+            issuing.figures.extend(figures);
         }
-        let figures = |column: usize| {
-            let panes = || self.panes.range(inside).filter_map(|(_, pane)| pane.get(&column));
-            let nulls = panes().map(|pane| pane.null_count).sum();
-            let sample = Sample::merge(panes().filter_map(GrowingSample::whole))?;
-            Some((column, output.figures(column, &sample, nulls)))
-        };
-        columns.into_iter().filter_map(figures).collect()
+        true
     }
 
     /// Drops the panes whose windows are all final.
@@ -259,6 +331,48 @@ impl<F: Clone> OpenWindows<F> {
             pane.remove();
         }
     }
+}
+
+impl<F> OpenWindow<F> {
+    /// Whether its figures are not those of its last revision.
+    fn is_new(&self) -> bool {
+        self.changed || self.last.is_none()
+    }
+}
+
+impl<F> Default for Issuing<F> {
+    fn default() -> Self {
+        Issuing {
+            is_under_way: false,
+            due: VecDeque::new(),
+            figures: Vec::new(),
+            columns: None,
+            issued: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+}
+
+/// What `figures` makes of the union of a column's panes and of their nulls; `None` of no panes.
+fn figures_of<'a, T>(
+    panes: impl Iterator<Item = &'a mut GrowingSample>,
+    space: &mut MergeSpace,
+    figures: impl FnOnce(&Sample, u64) -> T,
+) -> Option<T> {
+    let (mut nulls, mut parts) = (0, Vec::new());
+    for pane in panes {
+        pane.consolidate();
+        nulls += pane.null_count;
+        parts.extend(pane.whole());
+    }
+    // A window of one pane needs no union.
+    if let [one] = parts.as_slice() {
+        return Some(figures(one, nulls));
+    }
+    let merged = Sample::merge_in(space, parts)?;
+    let made = figures(&merged, nulls);
+    space.reuse(merged);
+    Some(made)
 }
 
 #[cfg(test)]
@@ -362,6 +476,61 @@ mod tests {
         assert_eq!(issue(&mut open, 30, &output), []);
         open.add(part(0, &[1.0]));
         assert_eq!(issue(&mut open, 30, &output), [(0, 0, false, vec![1.0])]);
+    }
+
+    /// What is issued a few columns at a time is what is issued at once, in the same order; what is
+    /// added meanwhile counts only then.
+    #[test]
+    fn slices_of_an_issue_are_the_whole() {
+        let sliding = WindowLength::Sliding { length_ms: 30, slide_ms: 10 };
+        for columns_max in 1..5 {
+            let lengths = [sliding, WindowLength::Millis(20), WindowLength::Millis(10)];
+            let (mut whole, mut sliced) = (windows(&lengths, 25, 10), windows(&lengths, 25, 10));
+            let (output, of_slices) = (Values::default(), Values::default());
+            let mut state = columns_max as u64;
+            let mut next = |bound: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+                (state >> 33) % bound
+            };
+            let mut issued = 0;
+            for watermark in (0..400).step_by(7) {
+                let mut parts = || -> Vec<Partial> {
+                    let part_of = |pane: u64, column: u64, value: u64| Partial {
+                        column: column as usize,
+                        ..part(watermark - pane as i64 * 10, &[value as f64])
+                    };
+                    (0..3).map(|_| part_of(next(5), next(6), next(9))).collect()
+                };
+                let (before, meanwhile) = (parts(), parts());
+                let place = |part: Partial| Partial {
+                    pane_start: part.pane_start.div_euclid(10) * 10,
+                    ..part
+                };
+                for part in before.into_iter().map(place) {
+                    whole.add(part.clone());
+                    sliced.add(part);
+                }
+                let expected = whole.issue(watermark, &output);
+                sliced.begin(watermark);
+                let mut meanwhile = meanwhile.into_iter().map(place);
+                let found = loop {
+                    let figures = of_slices.0.get();
+                    let done = sliced.step(&of_slices, columns_max);
+                    assert!(of_slices.0.get() - figures <= columns_max);
+                    if let Some(found) = done {
+                        break found;
+                    }
+                    meanwhile.next().into_iter().for_each(|part| {
+                        whole.add(part.clone());
+                        sliced.add(part);
+                    });
+                };
+                assert_eq!(found, expected, "{columns_max} {watermark}");
+                issued += found.len();
+            }
+            assert!(issued > 300, "{issued}");
+            assert_eq!(output.0.get(), of_slices.0.get());
+        }
     }
 
     #[test]

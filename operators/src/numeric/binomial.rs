@@ -6,6 +6,7 @@
 //! without cancellation.
 
 use std::f64::consts::TAU;
+use std::sync::LazyLock;
 
 /// ln(n!) − ln(√(2πn) (n/e)ⁿ) for n from 1; the entry for 0 is never used.
 const STIRLING_ERRORS: [f64; 16] = [
@@ -33,19 +34,50 @@ const STIRLING_ERRORS: [f64; 16] = [
 /// The excess is an argument of its own because the callers know it exactly, while the difference
 /// of the two counts would have lost its digits.
 pub(super) fn probability(successes: f64, failures: f64, excess: f64) -> f64 {
-    if successes == 0.0 {
-        return all_alike(failures, -excess);
+    Trials::new(successes + failures).probability(successes, failures, excess)
+}
+
+/// So many trials, for several probabilities.
+pub(super) struct Trials {
+    trials: f64,
+    stirling_error: f64,
+    stirling_table: &'static [f64],
+}
+
+/// [`stirling_error`] of whole numbers, for many probabilities of few trials.
+static STIRLING_TABLE: LazyLock<Vec<f64>> =
+    LazyLock::new(|| (0..4_096).map(|n| stirling_error(f64::from(n))).collect());
+
+impl Trials {
+    pub(super) fn new(trials: f64) -> Self {
+        let stirling_error = if trials > 0.0 { stirling_error(trials) } else { 0.0 };
+        Trials { trials, stirling_error, stirling_table: &STIRLING_TABLE }
     }
-    if failures == 0.0 {
-        return all_alike(successes, excess);
+
+    /// As [`probability`]; successes and failures are as many as trials.
+    #[inline]
+    pub(super) fn probability(&self, successes: f64, failures: f64, excess: f64) -> f64 {
+        if successes == 0.0 {
+            return all_alike(failures, -excess);
+        }
+        if failures == 0.0 {
+            return all_alike(successes, excess);
+        }
+        let log_correction = self.stirling_error
+            - self.stirling_error_of(successes)
+            - self.stirling_error_of(failures)
+            - deviance(successes, excess)
+            - deviance(failures, -excess);
+        log_correction.exp() * (self.trials / (TAU * successes * failures)).sqrt()
     }
-    let trials = successes + failures;
-    let log_correction = stirling_error(trials)
-        - stirling_error(successes)
-        - stirling_error(failures)
-        - deviance(successes, excess)
-        - deviance(failures, -excess);
-    log_correction.exp() * (trials / (TAU * successes * failures)).sqrt()
+}
+
+impl Trials {
+    #[inline]
+    fn stirling_error_of(&self, n: f64) -> f64 {
+        let known = self.stirling_table.get(n as usize);
+        known.copied().unwrap_or_else(|| stirling_series(n))
+    }
 }
 
 /// ln(n!) − ln(√(2πn) (n/e)ⁿ) for a whole number n ≥ 1; absolute error below 2e-16.
@@ -53,6 +85,11 @@ pub(super) fn stirling_error(n: f64) -> f64 {
     if n < STIRLING_ERRORS.len() as f64 {
         return STIRLING_ERRORS[n as usize];
     }
+    stirling_series(n)
+}
+
+/// As [`stirling_error`], for n from 16 on.
+fn stirling_series(n: f64) -> f64 {
     let inverse = 1.0 / n;
     let square = inverse * inverse;
     let series = 1.0 / 1260.0 - square * (1.0 / 1680.0 - square / 1188.0);

@@ -38,6 +38,10 @@ const BASE_WIDE: u8 = u8::MAX;
 /// How often, in operations, a sum on the heap checks whether it would fit the window again.
 const NARROW_INTERVAL_OPS: u32 = 64;
 
+/// So many times a value's mantissa is below 2⁶¹, and a term's high word below 2⁶⁰ wherever it starts
+/// in its low one: no more than the top word's limit leaves room for.
+const TIMES_OF_ONE_TERM: u64 = 1 << 8;
+
 /// First byte of [`ExactSum::encode`]'s output; the low bit says that counts of non-finite values
 /// follow.
 const FORMAT_FINITE: u8 = 0x10;
@@ -154,6 +158,7 @@ impl ExactSum {
     }
 
     /// Adds `value` `times` times (fewer than 2⁵³).
+    #[inline]
     pub fn add_times(&mut self, value: f64, times: u64) {
         if times == 0 {
             return;
@@ -163,6 +168,10 @@ impl ExactSum {
             return self.narrow_if_due();
         }
         let Term { mantissa, position, negative } = Term::of(value);
+        if times < TIMES_OF_ONE_TERM {
+            let term = Term { mantissa: mantissa * times, position, negative };
+            return self.apply(term, value, 0);
+        }
         self.apply_split(u128::from(mantissa) * u128::from(times), position, negative);
     }
 

@@ -15,6 +15,8 @@ pub struct KsDistance {
     highest: f64,
     /// |seen·m − reference·n|, the distance in units of 1/(n·m).
     gap: u64,
+    /// What the gap is going to be at least.
+    least_gap: u64,
     /// Whether one unit is more than rounding can make up for, so that only points as far apart as
     /// any before can matter.
     units_decide: bool,
@@ -29,20 +31,38 @@ impl KsDistance {
     pub fn new(n: u64, m: u64) -> Option<Self> {
         let pairs = n.checked_mul(m)?;
         let units_decide = pairs < UNITS_DECIDE_BELOW;
-        (pairs > 0).then_some(KsDistance { n, m, lowest: 0.0, highest: 0.0, gap: 0, units_decide })
+        let start =
+            KsDistance { n, m, lowest: 0.0, highest: 0.0, gap: 0, least_gap: 0, units_decide };
+        (pairs > 0).then_some(start)
     }
 
     /// A point at which the functions are `first`/n and `second`/m.
     #[inline]
     pub fn compare(&mut self, first: u64, second: u64) {
         let gap = (first * self.m).abs_diff(second * self.n);
-        if gap < self.gap && self.units_decide {
+        if gap < self.least_gap && self.units_decide {
             return;
         }
         let difference = first as f64 / self.n as f64 - second as f64 / self.m as f64;
         self.lowest = self.lowest.min(difference);
         self.highest = self.highest.max(difference);
         self.gap = self.gap.max(gap);
+        self.least_gap = self.least_gap.max(gap);
+    }
+
+    /// A stretch in which the functions rise from the first of these counts to the second: points at
+    /// both of its ends and between will be compared, if they may be the furthest apart.
+    pub fn expect(&mut self, first: (u64, u64), second: (u64, u64)) {
+        let above = (first.1 * self.m).saturating_sub(second.1 * self.n);
+        let below = (second.0 * self.n).saturating_sub(first.0 * self.m);
+        self.least_gap = self.least_gap.max(above).max(below);
+    }
+
+    /// Whether a point of such a stretch may be the furthest apart.
+    pub fn may_grow(&self, first: (u64, u64), second: (u64, u64)) -> bool {
+        let above = (first.1 * self.m).saturating_sub(second.0 * self.n);
+        let below = (second.1 * self.n).saturating_sub(first.0 * self.m);
+        !self.units_decide || above.max(below) >= self.least_gap
     }
 
     pub fn finish(self) -> KsStatistic {

@@ -4,18 +4,39 @@ use super::ks_distance::KsDistance;
 use super::ks_statistic::KsStatistic;
 use super::two_sample::Runs;
 
-/// A reference sample, prepared so that its distance from a small sample takes a search for each
-/// value of the small one, and not a pass over the reference.
+/// A reference sample, prepared so that its distance from another sample takes a few searches, and not
+/// a pass over the reference.
 ///
-/// Between two neighbouring values of the small sample its distribution function is flat and the
-/// reference's only rises, so the distance is largest at one of the small sample's values or just
-/// before it. Quotients and differences are rounded as in [`super::ks_statistic`], and rounding
-/// keeps order, so the statistic is the same to the last bit.
+/// Between two neighbouring values of the sample its distribution function is flat and the
+/// reference's only rises, so the distance is largest at one of the sample's values or just before
+/// it. Both functions only rise, so what they are at two of the reference's values bounds how far
+/// apart they are between: bounds of all such stretches come first, and only those that may reach the
+/// largest distance are looked at value by value. Quotients and differences are rounded as in
+/// [`super::ks_statistic`], and rounding keeps order, so the statistic is the same to the last bit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KsReference {
     values: Vec<f64>,
     /// `cumulative[k]` values are at most `values[k]`.
     cumulative: Vec<u64>,
+    /// Every `stride`-th of the values, from the first on.
+    marks: Vec<f64>,
+    stride: usize,
+}
+
+/// About how many marks there are in a large reference.
+const MARKS: usize = 256;
+
+/// Between fewer values a search is as quick as bounds are.
+const STRIDE_MIN: usize = 8;
+
+/// The runs of a sample between two neighbouring marks, or at the upper one.
+struct Stretch {
+    first: usize,
+    end: usize,
+    /// How many of the sample's values are before the first run, and before the end.
+    seen: (u64, u64),
+    /// Between which runs of the reference the first run's place is.
+    places: (usize, usize),
 }
 
 impl KsReference {
@@ -25,7 +46,13 @@ impl KsReference {
             *total += count;
             Some(*total)
         });
-        KsReference { values: runs.values.to_vec(), cumulative: running.collect() }
+        let stride = runs.values.len().div_ceil(MARKS).max(STRIDE_MIN);
+        KsReference {
+            values: runs.values.to_vec(),
+            cumulative: running.collect(),
+            marks: runs.values.iter().step_by(stride).copied().collect(),
+            stride,
+        }
     }
 
     /// How many values it has, equal ones counted once.
@@ -33,41 +60,84 @@ impl KsReference {
         self.values.len()
     }
 
-    /// The distance of `sample` from the reference; equal to `ks_statistic(sample, reference)`.
+    /// The distance of `sample`, whose values are distinct, from the reference; equal to
+    /// `ks_statistic(sample, reference)`.
     ///
     /// `None` if a sample is empty or holds a NaN, or if n·m reaches 2⁶⁴.
     pub fn statistic(&self, sample: Runs<'_>) -> Option<KsStatistic> {
         let n: u64 = sample.counts.iter().sum();
         let m = self.cumulative.last().copied().unwrap_or(0);
-        if sample.values.iter().any(|value| value.is_nan()) {
+        let has_nan = sample.values.iter().fold(false, |found, value| found | value.is_nan());
+        if has_nan {
             return None;
         }
         let mut distance = KsDistance::new(n, m)?;
-        let below = |runs: usize| if runs == 0 { 0 } else { self.cumulative[runs - 1] };
-        let (mut seen, mut passed) = (0, 0);
-        for (&value, &count) in sample.values.iter().zip(sample.counts) {
-            passed = self.pass(passed, value);
-            distance.compare(seen, below(passed));
-            seen += count;
-            while self.values.get(passed) == Some(&value) {
-                passed += 1;
+        let stretches = self.stretches(sample);
+        let bounds = |stretch: &Stretch| {
+            (self.up_to(stretch.places.0), self.up_to(stretch.places.1.min(self.values.len())))
+        };
+        for stretch in &stretches {
+            distance.expect(stretch.seen, bounds(stretch));
+        }
+        for stretch in &stretches {
+            if distance.may_grow(stretch.seen, bounds(stretch)) {
+                self.compare_each(stretch, sample, &mut distance);
             }
-            distance.compare(seen, below(passed));
         }
         Some(distance.finish())
     }
 
-    /// The first place from `from` on whose value is not below `value`; what is near is found at once.
-    fn pass(&self, from: usize, value: f64) -> usize {
-        let rest = &self.values[from..];
-        let (mut passed, mut step) = (0, 1);
-        while rest.get(passed + step - 1).is_some_and(|&known| known < value) {
-            passed += step;
-            step *= 2;
+    fn stretches(&self, sample: Runs<'_>) -> Vec<Stretch> {
+        let most = sample.values.len().min(self.marks.len() + 1);
+        let mut stretches = Vec::with_capacity(most);
+        let (mut first, mut seen, mut mark) = (0, 0, 0);
+        while let Some(&value) = sample.values.get(first) {
+            // Behind the last mark that is below.
+            mark = pass(&self.marks, mark, |&known| known < value);
+            let end = match self.marks.get(mark) {
+                Some(&upper) => pass(sample.values, first, |&value| value <= upper),
+                None => sample.values.len(),
+            };
+            let seen_at_end = seen + sample.counts[first..end].iter().sum::<u64>();
+            let lower = if mark == 0 { 0 } else { (mark - 1) * self.stride + 1 };
+            let places = (lower, mark * self.stride + 1);
+            stretches.push(Stretch { first, end, seen: (seen, seen_at_end), places });
+            (first, seen) = (end, seen_at_end);
         }
-        let end = (passed + step - 1).min(rest.len());
-        from + passed + rest[passed..end].partition_point(|&known| known < value)
+        stretches
     }
+
+    fn compare_each(&self, stretch: &Stretch, sample: Runs<'_>, distance: &mut KsDistance) {
+        let runs = stretch.first..stretch.end;
+        let (mut seen, mut passed) = (stretch.seen.0, stretch.places.0);
+        for (&value, &count) in sample.values[runs.clone()].iter().zip(&sample.counts[runs]) {
+            passed = pass(&self.values, passed, |&known| known < value);
+            distance.compare(seen, self.up_to(passed));
+            seen += count;
+            while self.values.get(passed) == Some(&value) {
+                passed += 1;
+            }
+            distance.compare(seen, self.up_to(passed));
+        }
+    }
+
+    /// How many of its values are in the first `runs` runs.
+    fn up_to(&self, runs: usize) -> u64 {
+        if runs == 0 { 0 } else { self.cumulative[runs - 1] }
+    }
+}
+
+/// The first place from `from` on where `is_before` does not hold, which it does up to there; what is
+/// near is found at once.
+fn pass(values: &[f64], from: usize, is_before: impl Fn(&f64) -> bool) -> usize {
+    let rest = &values[from..];
+    let (mut passed, mut step) = (0, 1);
+    while rest.get(passed + step - 1).is_some_and(&is_before) {
+        passed += step;
+        step *= 2;
+    }
+    let end = (passed + step - 1).min(rest.len());
+    from + passed + rest[passed..end].partition_point(is_before)
 }
 
 #[cfg(test)]
@@ -97,6 +167,29 @@ mod tests {
             let range = [3, 20, 1_000_000][seed as usize % 3];
             let (small, small_counts) = random_runs(&mut state, 1 + seed % 30, range);
             let (large, large_counts) = random_runs(&mut state, 1 + seed % 700, range);
+            let small = Runs { values: &small, counts: &small_counts };
+            let large = Runs { values: &large, counts: &large_counts };
+            let found = KsReference::new(large).statistic(small).unwrap();
+            let expected = ks_statistic(small, large).unwrap();
+            assert_eq!(found.d.to_bits(), expected.d.to_bits(), "seed {seed}");
+            assert_eq!((found.n, found.m, found.h), (expected.n, expected.m, expected.h));
+        }
+    }
+
+    /// Samples and references of many marks, near each other and far apart; the last kind are too many
+    /// values for their products to decide.
+    #[test]
+    fn large_samples_equal_the_pass_over_both() {
+        for seed in 0..120u64 {
+            let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let range = [5_000, 30_000, 1 << 40][seed as usize % 3];
+            let (mut small, small_counts) = random_runs(&mut state, 1 + seed * 37 % 4_000, range);
+            let (large, mut large_counts) = random_runs(&mut state, 1 + seed * 71 % 9_000, range);
+            let (shift, stretch) = ((seed % 5) as f64 * 40.0, 1.0 + (seed % 7) as f64 * 0.25);
+            small.iter_mut().for_each(|value| *value = *value * stretch - shift);
+            if seed % 4 == 3 {
+                large_counts.iter_mut().for_each(|count| *count <<= 30);
+            }
             let small = Runs { values: &small, counts: &small_counts };
             let large = Runs { values: &large, counts: &large_counts };
             let found = KsReference::new(large).statistic(small).unwrap();

@@ -12,8 +12,10 @@ use super::{Parts, RowsOut};
 use crate::core::home::Home;
 use crate::core::owner::Owner;
 use crate::core::{Features, WorkerCore};
+use crate::ingest::Intake;
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::stage_clock::{Stage, StageTimer};
 use crate::watermark::EpochClock;
 
 /// Rows of all outputs, by [`Output`](crate::sinks::Output).
@@ -25,6 +27,27 @@ pub fn fused<'scope>(
     parts: Parts,
     probe: ProbeHandle<u64>,
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
+    let run = parts.run.clone();
+    let (core, intake) = core_of(parts)?;
+    let mut builder = OperatorBuilder::new("Fused".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let reader = Reader::new(intake, scope, address, probe, &run);
+    let (out, outputs) = builder.new_output();
+    let out = RowsOut(OutputBuilder::from(out));
+    builder.build(move |capabilities| {
+        let timer = run.stages.timer(&run.clock);
+        let at = capabilities.into_iter().next();
+        let mut fused = Fused { reader, core, out, at, next: None, timer, run };
+        move |_frontiers| fused.work()
+    });
+    Ok(outputs)
+}
+
+/// The core of a worker that is alone, and what it reads.
+///
+/// # Errors
+/// As [`fused`].
+pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
     let Parts { intake, layout, plan, order, tables, retention, finish, drift, run, .. } = parts;
     let clock = EpochClock::new(intake.gate.clone());
     let home = Home::new(order, &layout, &intake.events.warm_up, &run);
@@ -32,19 +55,7 @@ pub fn fused<'scope>(
     let enriched = plan.enriched_schema(&layout);
     let features = Features { plan, layout, order, enriched };
     let drift = drift.map(|drift| drift.owner);
-    let core = WorkerCore::new(clock, home, owner, finish, drift, features, run.faults.on(0));
-
-    let mut builder = OperatorBuilder::new("Fused".to_owned(), scope);
-    let address = builder.operator_info().address;
-    let reader = Reader::new(intake, scope, address, probe, &run);
-    let (out, outputs) = builder.new_output();
-    let out = RowsOut(OutputBuilder::from(out));
-    builder.build(move |capabilities| {
-        let mut fused =
-            Fused { reader, core, out, at: capabilities.into_iter().next(), next: None, run };
-        move |_frontiers| fused.work()
-    });
-    Ok(outputs)
+    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, &run), intake))
 }
 
 struct Fused {
@@ -55,6 +66,7 @@ struct Fused {
     at: Option<Capability<u64>>,
     /// When to read on, while what was read is not worked off.
     next: Option<Next>,
+    timer: StageTimer,
     run: Run,
 }
 
@@ -87,7 +99,9 @@ impl Fused {
         let next = match self.next.take() {
             Some(next) => next,
             None => {
+                let started = self.timer.start();
                 let (taken, next) = self.reader.gather()?;
+                self.timer.stop(Stage::Read, started);
                 let Some((epoch, taken)) = taken else { return Ok(Some(next)) };
                 self.stand_at(Some(epoch));
                 self.core.take(epoch, taken)?;

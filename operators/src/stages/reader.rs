@@ -135,11 +135,11 @@ impl Reader {
             }
         }
         let gather_for = self.intake.bounds.gather_for;
-        let (mut at, mut taken, mut rows) = (None, Taken::default(), 0);
+        let (mut epochs, mut taken, mut rows) = (None, Taken::default(), 0);
         let next = loop {
             match self.ask() {
                 Asked::Admitted { epoch, stream, admitted } => {
-                    at = Some(epoch);
+                    epochs = Some((epochs.map_or(epoch, |(first, _)| first), epoch));
                     rows += admitted.rows.num_rows() + admitted.dead_letters.num_rows();
                     taken.add(stream, admitted);
                     if gather_for.is_none() || rows >= ROWS_PER_ACTIVATION {
@@ -150,7 +150,10 @@ impl Reader {
             }
         };
         self.rests_until = gather_for.map(|gather| Instant::now() + rest(gather, rows));
-        let taken = at.map(|epoch| Ok::<_, ArrowError>((epoch, taken.joined()?)));
+        if let Some((first, last)) = epochs.filter(|(first, last)| first < last) {
+            self.run.settled.together(first, last);
+        }
+        let taken = epochs.map(|(_, last)| Ok::<_, ArrowError>((last, taken.joined()?)));
         Ok((taken.transpose()?, next))
     }
 

@@ -10,9 +10,10 @@ use timely::dataflow::operators::generic::{OutputBuilder, builder_rc::OperatorBu
 use timely::dataflow::{Scope, Stream, StreamVec};
 
 use super::lowest;
-use crate::failure::Failure;
 use crate::rows::Rows;
+use crate::run::Run;
 use crate::sinks::{Outlets, Output, SinkError};
+use crate::stage_clock::Stage;
 
 /// Writes all outputs of a worker, which come on any of the streams. The stream it returns carries
 /// nothing; its frontier says how far sinks have taken rows over and acknowledged them.
@@ -20,8 +21,9 @@ pub fn sinks<'scope>(
     scope: Scope<'scope, u64>,
     outputs: Vec<Stream<'scope, u64, Rows>>,
     mut outlets: Outlets,
-    failure: Failure,
+    run: &Run,
 ) -> StreamVec<'scope, u64, ()> {
+    let (failure, timer) = (run.failure.clone(), run.stages.timer(&run.clock));
     let mut builder = OperatorBuilder::new("Sinks".to_owned(), scope);
     let activator = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
     // A worker that has left has nothing to be woken for.
@@ -35,6 +37,7 @@ pub fn sinks<'scope>(
     builder.build(move |_capabilities| {
         let mut held: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
         move |frontiers| {
+            let started = timer.start();
             for input in &mut inputs {
                 input.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
@@ -48,6 +51,7 @@ pub fn sinks<'scope>(
                 });
             }
             failure.check(outlets.tick());
+            timer.stop(Stage::Write, started);
             let complete = lowest(frontiers);
             outlets.complete_before(complete);
             held = match outlets.unacknowledged() {

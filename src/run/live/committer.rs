@@ -1,4 +1,4 @@
-//! Commits the offsets of what is settled, again and again.
+//! Commits the offsets of what is settled and durable, again and again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use driftline_operators::settled::Settled;
+use driftline_operators::durable::DurableEpochs;
+use driftline_operators::run::Run;
+use driftline_operators::settled::{Committable, Settled};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,6 +18,7 @@ use super::places::Places;
 use crate::kafka::health::{Told, serve};
 use crate::sources::SourceError;
 use crate::sources::inputs::Topics;
+use crate::sources::kafka::commit_note::CommitNote;
 use crate::sources::kafka::passed::Passed;
 
 /// The thread that does it. It ends when it is told to, or dropped.
@@ -28,6 +31,7 @@ struct Committing {
     client: BaseConsumer<Told>,
     places: Places,
     settled: Settled,
+    durable: DurableEpochs,
     passed: Passed,
     committed: BTreeMap<u32, u64>,
 }
@@ -57,13 +61,14 @@ impl Committer {
         topics: &Topics,
         interval: Duration,
         places: &Places,
-        settled: &Settled,
+        run: &Run,
         failures: CommitFailures,
     ) -> Result<Self, SourceError> {
         let mut committing = Committing {
             client: topics.cluster.consumer(&topics.group)?,
             places: places.clone(),
-            settled: settled.clone(),
+            settled: run.settled.clone(),
+            durable: run.durable.clone(),
             passed: topics.live.passed.clone(),
             committed: BTreeMap::new(),
         };
@@ -127,25 +132,35 @@ impl Attempts {
 }
 
 impl Committing {
-    /// Commits what is settled and was not committed before; whether there was any.
+    /// Commits what is settled and durable and was not committed before; whether there was any.
     fn commit(&mut self) -> Result<bool> {
         serve(&self.client);
-        let mut list = TopicPartitionList::new();
-        let mut new = self.settled.offsets();
-        for (number, offset) in &mut new {
-            *offset = self.passed.over(*number, *offset);
+        let mut new = self.settled.committable(self.durable.before());
+        for Committable { partition, offset, is_settled_to, .. } in &mut new {
+            if *is_settled_to {
+                *offset = self.passed.over(*partition, *offset);
+            }
         }
-        new.retain(|(number, offset)| self.committed.get(number) != Some(offset));
-        for (number, offset) in &new {
-            let Some(place) = self.places.get(*number) else { continue };
+        // Where a stretch without messages was passed over, durable places may lie before its end.
+        new.retain(|of| self.committed.get(&of.partition).is_none_or(|done| *done < of.offset));
+        let mut list = TopicPartitionList::new();
+        let mut notes = Vec::new();
+        for Committable { partition, offset, highest, .. } in &new {
+            let Some(place) = self.places.get(*partition) else { continue };
             let offset = Offset::Offset(*offset as i64);
             list.add_partition_offset(&place.topic, place.partition, offset)?;
+            notes.push(CommitNote::of_highest(*highest));
         }
         if list.count() == 0 {
             return Ok(false);
         }
+        for (mut committed, note) in list.elements().into_iter().zip(notes) {
+            if let Some(note) = note {
+                committed.set_metadata(note.to_string());
+            }
+        }
         self.client.commit(&list, CommitMode::Sync)?;
-        self.committed.extend(new);
+        self.committed.extend(new.into_iter().map(|of| (of.partition, of.offset)));
         Ok(true)
     }
 }

@@ -1,6 +1,7 @@
 //! The main job on topics: the graph of a replay, in and out of Kafka, until it is told to stop.
 
 mod committer;
+mod finals;
 mod held_back;
 mod holds;
 mod open;
@@ -17,6 +18,7 @@ use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::snapshot;
+use driftline_operators::durable::DurableEpochs;
 use driftline_operators::gate::Order;
 use driftline_operators::run::Run;
 use driftline_operators::score::Scoring;
@@ -26,6 +28,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 pub use self::committer::CommitFailures;
 use self::committer::Committer;
+use self::finals::final_windows;
 use self::held_back::say_what_is_held_back;
 pub use self::holds::Holds;
 use self::holds::{Advice, HoldWatcher, HoldWatching};
@@ -34,6 +37,7 @@ use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
 use super::engine::{Ended, Engine};
+use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
 use super::outputs::{LiveSinks, Target, Targets, file_metadata};
 use super::prepare::Prepared;
@@ -44,6 +48,7 @@ use crate::config::{Job, Problem};
 use crate::service::{DriftMetrics, Lags, Metrics, Service};
 use crate::sinks::kafka::Producer;
 use crate::sinks::kafka::sender::Sender;
+use crate::sinks::rolling;
 use crate::sources::kafka::begin::Place;
 
 /// What is left at least of the time to stop for the last offsets to be committed.
@@ -72,13 +77,15 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
-    let drift = PreparedDrift::new(job, &parts, coverage(complete_from))?.map(Arc::new);
+    let drift = prepared_drift(job, &parts, &targets, complete_from)?;
     let rules = || Arc::new(alert_rules(job, &parts, drift.as_deref()));
     let rules = job.kafka.alerts.clone().map(|topic| (rules(), topic));
 
     let mut engine = Engine::new(prepared.clone(), &options);
     let places = prepared.inputs.event_places();
-    engine.run.settled = Settled::of(places.iter().map(|(number, place)| (*number, place.first)));
+    let firsts = places.iter().map(|(number, place)| (*number, place.first));
+    engine.run.settled = Settled::behind(complete_from.saturating_sub(1), firsts);
+    engine.run.durable = DurableEpochs::of(options.workers.max(1));
     engine.run.holding.watch();
     let producer = Producer::new(&reading.cluster)?;
     let lags = Lags::default();
@@ -86,7 +93,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let settled = &engine.run.settled;
     let (interval, commit_failures) = (job.kafka.commit_interval, CommitFailures::default());
     let failures = commit_failures.clone();
-    let committer = Committer::start(&reading, interval, &known, settled, failures)?;
+    let committer = Committer::start(&reading, interval, &known, &engine.run, failures)?;
     let _watcher = Watcher::start(Watching {
         topics: reading.clone(),
         places: known.clone(),
@@ -124,6 +131,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let tally = DriftTally::new(parts.watched.names.len());
     let sinks = LiveSinks {
         sender: Sender::start(producer),
+        writer: rolling::Writer::start(),
         settled: engine.run.settled.clone(),
         job: job.name.clone(),
         partition_names: prepared.partition_names.clone(),
@@ -208,12 +216,36 @@ impl LiveParts {
 
     fn summary(&self, job: &Job, counters: &Counters, ended: &Ended) -> Summary {
         let summary = Summary::of_replay(job, &self.scoring, counters, ended, &self.targets);
-        let mut summary = summary.with_notes(self.prepared.notes());
+        let mut notes = self.prepared.notes();
+        let left_out = self.drift.as_ref().map_or(0, |drift| drift.format.finals.left_out());
+        if left_out > 0 {
+            let rows = thousands(left_out);
+            notes.push(format!(
+                "{rows} rows of drift left out: earlier runs made their windows final"
+            ));
+        }
+        let mut summary = summary.with_notes(notes);
         if let Some(drift) = &self.drift {
             summary.drift = self.tally.lines(drift.windows());
         }
         summary
     }
+}
+
+/// What the job watches drift with, if it does; windows that are final in the files of earlier runs get
+/// no other row.
+fn prepared_drift(
+    job: &Job,
+    parts: &ScoringParts,
+    targets: &Targets,
+    complete_from: i64,
+) -> Result<Option<Arc<PreparedDrift>>> {
+    let Some(drift) = PreparedDrift::new(job, parts, coverage(complete_from))? else {
+        return Ok(None);
+    };
+    let folder = targets.drift.as_ref().and_then(Target::files).map(|output| &output.path);
+    let finals = folder.map(|folder| final_windows(folder, &parts.identity)).transpose()?;
+    Ok(Some(Arc::new(drift.without(finals.unwrap_or_default()))))
 }
 
 /// Events with times before `complete_from` (ms) came before the run began; [`i64::MIN`] for none.

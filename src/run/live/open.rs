@@ -87,14 +87,20 @@ fn without_topic(job: &Job, key: &str) -> anyhow::Error {
 }
 
 /// Has places read from far enough back that windows hold what they would have held. From which event
-/// time (ms) on nothing is before the beginning.
+/// time (ms) on nothing is before the beginning: as runs before have noted it, who have seen every
+/// record, and by the last records before it, where none has or it began somewhere else.
 fn read_back(
     job: &Job,
     cluster: &Cluster,
     client: &Arc<BaseConsumer<Told>>,
     places: &mut [Place],
 ) -> Result<i64> {
-    let Some(declared) = job.event.columns.get(&job.event.time) else { return Ok(i64::MIN) };
+    let noted = places.iter().filter_map(|place| place.noted_highest).max();
+    let complete_from =
+        |highest: Option<i64>| highest.map_or(i64::MIN, |highest| highest.saturating_add(1));
+    let Some(declared) = job.event.columns.get(&job.event.time) else {
+        return Ok(complete_from(noted));
+    };
     let time = Field::new(&job.event.time, declared_type(*declared), true);
     let reach = Reach {
         windows_ms: job.windows_reach_ms(),
@@ -109,6 +115,5 @@ fn read_back(
     }
     let reached = back::reach_back(cluster, client, places, time.clone(), reach)?;
     history::look(cluster, client, places, &reached, &time)?;
-    let highest = reached.into_iter().flatten().max();
-    Ok(highest.map_or(i64::MIN, |highest| highest.saturating_add(1)))
+    Ok(complete_from(reached.into_iter().flatten().chain(noted).max()))
 }

@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::commit_note::CommitNote;
 use super::instant::first_of_instant;
 use crate::config::job::{Start, Topics};
 use crate::kafka::Cluster;
@@ -30,13 +31,23 @@ pub struct Place {
     pub low: u64,
     /// Whether an event is known to be before the beginning, or may be.
     pub has_history: bool,
+    /// The highest event time (ms) of the records before `first`, as a run has noted it that ended there.
+    pub noted_highest: Option<i64>,
 }
 
 impl Place {
     /// Of a topic that nobody has been asked about.
     pub fn unknown(topic: &str) -> Self {
         let topic = topic.to_owned();
-        Place { topic, partition: 0, read_from: 0, first: 0, low: 0, has_history: false }
+        Place {
+            topic,
+            partition: 0,
+            read_from: 0,
+            first: 0,
+            low: 0,
+            has_history: false,
+            noted_highest: None,
+        }
     }
 
     pub fn name(&self) -> String {
@@ -80,8 +91,18 @@ pub fn events(
             (None, Start::Committed | Start::Earliest, _) => low,
         };
         let first = within(wanted, low, high, &format!("{topic}/{partition}"));
-        let (topic, has_history) = (topic.to_owned(), first > low);
-        places.push(Place { topic, partition, read_from: first, first, low, has_history });
+        let is_committed = explicit.is_none() && topics.start == Start::Committed;
+        let note = is_committed.then(|| CommitNote::parse(found.metadata())).flatten();
+        places.push(Place {
+            topic: topic.to_owned(),
+            partition,
+            read_from: first,
+            first,
+            low,
+            has_history: first > low,
+            // Where the run begins before it, the topic is not the one that it was.
+            noted_highest: note.filter(|_| first >= wanted).map(|note| note.highest_event_time_ms),
+        });
     }
     Ok(places)
 }
@@ -151,8 +172,8 @@ pub fn table(
     let list = partitions(cluster, client, std::iter::once(topic))?;
     let place = |partition: i32| {
         let (low, _) = ends(cluster, client, topic, partition, ANSWER_TIMEOUT)?;
-        let topic = topic.to_owned();
-        Ok(Place { topic, partition, read_from: low, first: low, low, has_history: false })
+        let (read_from, first) = (low, low);
+        Ok(Place { partition, read_from, first, low, ..Place::unknown(topic) })
     };
     list.elements().iter().map(|found| place(found.partition())).collect()
 }

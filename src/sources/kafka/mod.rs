@@ -3,6 +3,7 @@
 //! | file | concept |
 //! | --- | --- |
 //! | `begin` | where each partition begins: what is committed, an end, an instant, an offset |
+//! | `commit_note` | what is committed beside an offset |
 //! | `back` | how far before that windows have to be fed from |
 //! | `ends` | how far partitions go |
 //! | `history` | whether anything ever came of a partition before it begins |
@@ -16,6 +17,7 @@
 
 pub mod back;
 pub mod begin;
+pub mod commit_note;
 pub mod ends;
 pub mod history;
 pub mod instant;

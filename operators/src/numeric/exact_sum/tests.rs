@@ -340,3 +340,20 @@ fn foreign_bytes_are_refused() {
     let expected = DecodeError::OutOfRange { first_word: 20, words: 15 };
     assert_eq!(decode(&[FORMAT_FINITE, 20, 15]), Err(expected));
 }
+
+#[test]
+fn many_times_is_as_often_one_by_one() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let exponents = [1000..1060, 0..3, 2040..2047, 1..2047][seed as usize % 4].clone();
+        let (mut found, mut expected) = (ExactSum::new(), ExactSum::new());
+        for _ in 0..30 {
+            let value = random.value(exponents.clone());
+            let times = [0, 1, 2, 255, 256, 257, random.below(900)][random.below(7) as usize];
+            found.add_times(value, times);
+            (0..times).for_each(|_| expected.add(value));
+            assert_eq!(found, expected, "seed {seed}: {times} times {value:e}");
+        }
+        assert_eq!(found.value().to_bits(), expected.value().to_bits());
+    }
+}

@@ -25,6 +25,9 @@ pub(super) fn cdf(d: f64, n: u64) -> f64 {
     times_factorial_share(power.row[k as usize - 1], power.exponent, n)
 }
 
+/// How many columns of a product are made at a time.
+const COLUMNS: usize = 8;
+
 /// A square matrix by rows, with a power of two taken out: entries · 2^exponent.
 struct Matrix {
     rows: usize,
@@ -84,11 +87,28 @@ fn row_of_power(matrix: &Matrix, index: usize, n: u64) -> Row {
 }
 
 impl Matrix {
+    /// A few columns at a time, which stay in the cache and their sums in registers. Each sum goes over
+    /// the rows in order.
     fn squared(&self) -> Self {
         let rows = self.rows;
         let mut entries = vec![0.0; rows * rows];
-        for (target, left) in entries.chunks_exact_mut(rows).zip(self.entries.chunks_exact(rows)) {
-            add_row_times(target, left, &self.entries);
+        let mut columns = vec![[0.0; COLUMNS]; rows];
+        for first in (0..rows).step_by(COLUMNS) {
+            let width = COLUMNS.min(rows - first);
+            let inside = first..first + width;
+            for (column, row) in columns.iter_mut().zip(self.entries.chunks_exact(rows)) {
+                column[..width].copy_from_slice(&row[inside.clone()]);
+            }
+            let lefts = self.entries.chunks_exact(rows);
+            for (target, left) in entries.chunks_exact_mut(rows).zip(lefts) {
+                let mut sums = [0.0; COLUMNS];
+                for (&factor, column) in left.iter().zip(&columns) {
+                    for (sum, &entry) in sums.iter_mut().zip(column) {
+                        *sum += factor * entry;
+                    }
+                }
+                target[inside.clone()].copy_from_slice(&sums[..width]);
+            }
         }
         let shift = normalize(&mut entries);
         Self { rows, entries, exponent: 2 * self.exponent + shift }
@@ -107,7 +127,7 @@ impl Row {
 /// target += left · matrix, row by row so that the inner loop runs over neighbours in memory.
 fn add_row_times(target: &mut [f64], left: &[f64], matrix: &[f64]) {
     for (&factor, right) in left.iter().zip(matrix.chunks_exact(target.len())) {
-        // H is almost triangular, so its first powers are half zeros.
+        // All of the row but one entry is zero at first.
         if factor != 0.0 {
             for (sum, &entry) in target.iter_mut().zip(right) {
                 *sum += factor * entry;
@@ -141,4 +161,32 @@ fn times_factorial_share(value: f64, exponent: i64, n: u64) -> f64 {
     }
     // Beyond ±2000 the result is 0 (or would be above 1, which cannot be).
     product * 2f64.powi(exponent.clamp(-2000, 2000) as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row by row into the sums, as the definition has it.
+    #[test]
+    fn squares_are_sums_in_order() {
+        for (k, h) in [(1, 0.25), (2, 0.0), (4, 0.9), (5, 0.5), (9, 0.1), (30, 0.7)] {
+            let mut matrix = durbin_matrix(k, h);
+            for _ in 0..6 {
+                let rows = matrix.rows;
+                let mut naive = vec![0.0; rows * rows];
+                for (i, j, by) in (0..rows * rows * rows)
+                    .map(|at| (at / rows / rows, at / rows % rows, at % rows))
+                {
+                    naive[i * rows + by] +=
+                        matrix.entries[i * rows + j] * matrix.entries[j * rows + by];
+                }
+                normalize(&mut naive);
+                matrix = matrix.squared();
+                let bits =
+                    |entries: &[f64]| entries.iter().map(|e| e.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&matrix.entries), bits(&naive), "{k} {h}");
+            }
+        }
+    }
 }
