@@ -123,6 +123,8 @@ fn kind_of(place: Place) -> u8 {
 }
 
 fn write(bytes: &mut Vec<u8>, place: Place) {
+    // Room for most places at once.
+    bytes.reserve(32);
     bytes.push(kind_of(place));
     match place {
         Place::Number(number) => bytes.extend_from_slice(&number.to_le_bytes()),
