@@ -28,6 +28,9 @@ use crate::sinks::rolling;
 use crate::sinks::standard_output::Reader;
 use crate::sinks::text_file::TextFile;
 
+/// In the footers of files: the name of the job.
+pub const JOB_KEY: &str = "driftline.job";
+
 /// Where one of the outputs goes.
 #[derive(Clone)]
 pub enum Target {
@@ -203,7 +206,7 @@ fn topic(target: &Target) -> Result<String> {
 pub fn file_metadata(prepared: &Prepared, parts: Option<&ScoringParts>) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("driftline.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("driftline.job".to_owned(), prepared.job.name.clone()),
+        (JOB_KEY.to_owned(), prepared.job.name.clone()),
     ];
     if let Some(parts) = parts {
         pairs.push(("driftline.model_name".to_owned(), parts.identity.name.clone()));

@@ -184,6 +184,9 @@ fn gather_columns<T: Copy>(
 ) {
     let (rows, width) = (columns.first().map_or(0, |column| column.len()), columns.len());
     tensor.clear();
+    if rows == 0 {
+        return;
+    }
     tensor.resize(rows * width, null);
     for (at, column) in columns.iter().enumerate() {
         for (cell, value) in tensor[at..].iter_mut().step_by(width).zip(column.values()) {

@@ -12,6 +12,7 @@ use driftline_operators::model::ModelIdentity;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::run::outputs::JOB_KEY;
 use crate::sources::parquet::guard::{footer, guarded};
 use crate::text::without_prefixes;
 
@@ -23,15 +24,15 @@ const IS_FINAL: &str = "final";
 /// How length and column of a window are written, and its start (ms).
 type Window = (String, String, i64);
 
-/// The final windows of `model` in the files of `folder`, if there is one. A file that cannot be read
-/// is passed over, and it is said.
+/// The final windows of `model` in the files of live runs of `job` in `folder`, if there is one. A file
+/// that cannot be read is passed over, and it is said.
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn final_windows(folder: &Path, model: &ModelIdentity) -> Result<FinalWindows> {
+pub fn final_windows(folder: &Path, job: &str, model: &ModelIdentity) -> Result<FinalWindows> {
     let mut all = Vec::new();
     for path in files(folder).with_context(|| folder.display().to_string())? {
-        match read(&path, model) {
+        match read(&path, job, model) {
             Ok(windows) => all.extend(windows),
             Err(error) => {
                 let (path, why) = (path.display(), without_prefixes(&format!("{error:#}")));
@@ -44,7 +45,7 @@ pub fn final_windows(folder: &Path, model: &ModelIdentity) -> Result<FinalWindow
     Ok(FinalWindows::new(all))
 }
 
-/// Results of runs, in order of their names.
+/// Results of live runs, in order of their names: `part-RUN-WORKER-NUMBER.parquet`.
 fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());
@@ -53,15 +54,24 @@ fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = entries.collect::<std::io::Result<Vec<PathBuf>>>()?;
     paths.retain(|path| {
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        name.starts_with("part-") && name.ends_with(".parquet")
+        let numbers = name.strip_prefix("part-").and_then(|name| name.strip_suffix(".parquet"));
+        let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        numbers.is_some_and(|numbers| {
+            numbers.split('-').count() == 3 && numbers.split('-').all(is_number)
+        })
     });
     paths.sort();
     Ok(paths)
 }
 
-fn read(path: &Path, model: &ModelIdentity) -> Result<Vec<Window>> {
+fn read(path: &Path, job: &str, model: &ModelIdentity) -> Result<Vec<Window>> {
     let file = File::open(path)?;
     let footer = footer(&file)?;
+    let pairs = footer.metadata().file_metadata().key_value_metadata();
+    let of = pairs.into_iter().flatten().find(|pair| pair.key == JOB_KEY);
+    if of.and_then(|of| of.value.as_deref()).is_some_and(|of| of != job) {
+        return Ok(Vec::new());
+    }
     let names = footer.schema().fields().iter().map(|field| field.name().as_str());
     let places: BTreeMap<&str, usize> = names.zip(0..).collect();
     let mut columns = Vec::new();
@@ -128,8 +138,13 @@ mod tests {
             ("feature", text(|row| row.1.to_owned())),
         ];
         let rows = RecordBatch::try_from_iter(columns).unwrap();
-        let mut sink = ParquetSink::create(path, rows.schema(), &[], &[]).unwrap();
-        sink.write(&rows).unwrap();
+        write_batch(path, &rows, "j");
+    }
+
+    fn write_batch(path: PathBuf, rows: &RecordBatch, job: &str) {
+        let metadata = [(JOB_KEY.to_owned(), job.to_owned())];
+        let mut sink = ParquetSink::create(path, rows.schema(), &metadata, &[]).unwrap();
+        sink.write(rows).unwrap();
         sink.finish().unwrap();
     }
 
@@ -151,13 +166,14 @@ mod tests {
         let other: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
         let other = RecordBatch::try_from_iter([("final", other)]).unwrap();
         let file = path("part-6-00000-00000.parquet");
-        let mut sink = ParquetSink::create(file.clone(), other.schema(), &[], &[]).unwrap();
-        sink.write(&other).unwrap();
-        sink.finish().unwrap();
-        let error = read(&file, &model("1")).unwrap_err().to_string();
+        write_batch(file.clone(), &other, "j");
+        let error = read(&file, "j", &model("1")).unwrap_err().to_string();
         assert_eq!(error, "it has no column \"window\"");
+        // Of a replay, and of another job.
+        write(path("part-00000.parquet"), &[("1d", "a", 99, "1", true)]);
+        write_batch(path("part-7-00000-00000.parquet"), &other, "another");
 
-        let found = final_windows(folder.path(), &model("1")).unwrap();
+        let found = final_windows(folder.path(), "j", &model("1")).unwrap();
         let mut has = Vec::new();
         for length in ["1d", "1mo"] {
             for column in ["a", "b"] {
@@ -167,14 +183,14 @@ mod tests {
             }
         }
         assert_eq!(has, [("1d", "a", 0), ("1d", "b", 10), ("1mo", "a", 10)]);
-        let newer = final_windows(folder.path(), &model("2")).unwrap();
+        let newer = final_windows(folder.path(), "j", &model("2")).unwrap();
         assert!(newer.has("1d", "b", 20) && !newer.has("1d", "a", 0));
     }
 
     #[test]
     fn a_folder_that_is_not_there_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let none = final_windows(&folder.path().join("drift"), &model("1")).unwrap();
+        let none = final_windows(&folder.path().join("drift"), "j", &model("1")).unwrap();
         assert!(!none.has("1d", "a", 0));
     }
 }

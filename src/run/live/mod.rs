@@ -244,7 +244,8 @@ fn prepared_drift(
         return Ok(None);
     };
     let folder = targets.drift.as_ref().and_then(Target::files).map(|output| &output.path);
-    let finals = folder.map(|folder| final_windows(folder, &parts.identity)).transpose()?;
+    let finals =
+        folder.map(|folder| final_windows(folder, &job.name, &parts.identity)).transpose()?;
     Ok(Some(Arc::new(drift.without(finals.unwrap_or_default()))))
 }
 
