@@ -510,9 +510,14 @@ mod tests {
         (merge, woken)
     }
 
+    /// Nothing waits for tables.
+    fn loaded() -> Allowance {
+        Allowance { complete_before: u64::MAX, ..Allowance::default() }
+    }
+
     fn waits(merge: &mut Merge) -> Duration {
         merge.next_epoch();
-        match merge.poll(&Allowance::default()).unwrap() {
+        match merge.poll(&loaded()).unwrap() {
             Polled::Wait(wait) => wait,
             _ => Duration::ZERO,
         }
@@ -533,7 +538,7 @@ mod tests {
         // Rows that are there and may not be read yet become so without a word.
         let (mut merge, _) = idle(&Epochs::default(), [hour, hour], Some(5));
         merge.next_epoch();
-        let nothing = Allowance { only: Some(Vec::new()), ..Allowance::default() };
+        let nothing = Allowance { only: Some(Vec::new()), ..loaded() };
         let polled = merge.poll(&nothing).unwrap();
         assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
     }
@@ -546,7 +551,7 @@ mod tests {
         // It is taken before the other goes to sleep.
         assert_eq!(sleeper.next_epoch(), Some(1));
         assert_eq!(waits(&mut taker), Duration::ZERO);
-        let polled = sleeper.poll(&Allowance::default()).unwrap();
+        let polled = sleeper.poll(&loaded()).unwrap();
         assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
         assert_eq!((sleeper.next_epoch(), waits(&mut sleeper)), (Some(2), SLEEP_MAX));
         // The taker has nothing more.
