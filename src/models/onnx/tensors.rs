@@ -188,6 +188,9 @@ fn gather_columns<T: Copy>(
         return;
     }
     tensor.resize(rows * width, null);
+    if tensor.is_empty() {
+        return;
+    }
     for (at, column) in columns.iter().enumerate() {
         for (cell, value) in tensor[at..].iter_mut().step_by(width).zip(column.values()) {
             *cell = convert(*value);
