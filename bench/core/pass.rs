@@ -59,7 +59,7 @@ impl Worker {
             sink: Box::new(FunctionSink::new("nowhere", |_| Ok(()))),
             tally: Tally::Rows(run.counters.clone()),
         };
-        let work = Box::new(Scorer::new(scorer, scoring.watched.clone(), 0));
+        let work = Box::new(Scorer::new(scorer, scoring.watched.clone(), 0).unwatched());
         let behind = Behind { work, drift: None, gathered: None };
         let (core, intake) = core_of(parts(events, behind, 0))?;
         Ok(Worker { core, intake, outlets: Outlets::new(vec![predictions], &run), epoch: 0 })

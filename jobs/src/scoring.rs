@@ -60,6 +60,7 @@ pub fn scoring(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &
         let (mode, rules) = (format.mode(), scoring.alerts.clone());
         Drift::new(schedule, mode, &watched, format, Output::Drift, rules, scope.peers())
     });
-    let work = Box::new(Scorer::new(scoring, watched, scope.index()));
+    let scorer = Scorer::new(scoring, watched, scope.index());
+    let work = Box::new(if drift.is_some() { scorer } else { scorer.unwatched() });
     graph(scope, events, Behind { work, drift, gathered: None }, outlets, probe);
 }

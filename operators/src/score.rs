@@ -36,7 +36,6 @@ pub struct Scoring {
     pub format: PredictionFormat,
     pub bounds: BatchBounds,
     pub warm_up: WarmUp,
-    pub keep_inputs: bool,
     pub partition_names: PartitionNames,
     /// What is told of single rows, if anything is.
     pub alerts: Option<Arc<AlertRules>>,
@@ -49,6 +48,8 @@ type Group = (Part<u64>, ScoredColumns);
 pub struct Scorer {
     scoring: Scoring,
     watched: Watched,
+    /// Whether anybody looks at what is watched of all rows.
+    is_watched: bool,
     worker: usize,
     /// Tags are epochs.
     batcher: MicroBatcher<u64>,
@@ -120,8 +121,15 @@ impl Scorer {
             gauge: scoring.run.counters.batch_gauge(worker),
             scoring,
             watched,
+            is_watched: true,
             worker,
         }
+    }
+
+    /// Scores rows of which nothing is watched.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Scorer { is_watched: false, ..self }
     }
 
     /// The rows that can be scored, and dead letters for those that lack a feature.
@@ -216,7 +224,10 @@ impl Scorer {
         let added = rows.len();
         match groups.last_mut() {
             Some((group, _)) if group.continues_in(&part) => group.rows += part.rows,
-            _ => groups.push((part, ScoredColumns::new(width, self.scoring.keep_inputs))),
+            _ => {
+                let columns = ScoredColumns::for_format(&self.scoring.format, width, added);
+                groups.push((part, columns));
+            }
         }
         let Some((_, columns)) = groups.last_mut() else { return };
         columns
@@ -226,8 +237,7 @@ impl Scorer {
             let inputs = self.scoring.inputs.len();
             kept.extend_from_slice(&input.values()[rows.start * inputs..rows.end * inputs]);
         }
-        columns.run_batch_rows.extend(std::iter::repeat_n(batch_rows as u32, added));
-        columns.run_inference_ms.extend(std::iter::repeat_n(took.as_secs_f32() * 1e3, added));
+        columns.ran(added, batch_rows, took);
     }
 
     /// The dead letter of a row that the model refuses alone.
@@ -269,14 +279,17 @@ impl Scorer {
     ) -> Result<(), ArrowError> {
         let Scoring { format, model, layout, alerts, run, .. } = &mut self.scoring;
         let rows = format.batch(events, columns, model.task(), self.worker as u32)?;
-        let seen = self.watched.batch(events, layout, rows.column(prediction::SCORE))?;
-        let raised = alerts.as_ref().map(|rules| rules.of_rows(&rows, &seen));
+        let seen = (self.is_watched || alerts.is_some())
+            .then(|| self.watched.batch(events, layout, rows.column(prediction::SCORE)))
+            .transpose()?;
+        let raised = alerts.as_ref().zip(seen.as_ref());
+        let raised = raised.map(|(rules, seen)| rules.of_rows(&rows, seen));
         if let Some(rows) = raised.transpose()?.flatten() {
             run.settled.hold_rows(&rows);
             out.push(Out { epoch, output: Output::Alerts, rows });
         }
         out.push(Out { epoch, output: Output::Predictions, rows });
-        watched.push((epoch, seen));
+        watched.extend(seen.map(|seen| (epoch, seen)));
         Ok(())
     }
 }

@@ -134,7 +134,6 @@ impl ScoringParts {
             format: self.format.clone(),
             bounds: prepared.job.realtime.bounds,
             warm_up: self.warm_up.clone(),
-            keep_inputs: self.keep_inputs,
             partition_names: prepared.partition_names.clone(),
             alerts: None,
             run: run.clone(),

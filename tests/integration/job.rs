@@ -123,7 +123,6 @@ impl Job {
             format: PredictionFormat::new(layout(), identity, Default::default(), true, true),
             bounds: self.bounds,
             warm_up: self.warm_up(),
-            keep_inputs: true,
             partition_names: self.setting.partition_names().to_vec().into(),
             alerts: None,
             run: self.setting.run(),

@@ -71,7 +71,6 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
                 bounds: BatchBounds { max_rows: 1_024, timeout },
                 warm_up: WarmUp::none(),
                 alerts: Some(Arc::new(rules)),
-                keep_inputs: false,
                 partition_names: ["p".to_owned()].into(),
                 run: setting.run(),
             };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use driftline_jobs::graph::{Behind, Drift, graph};
+use driftline_jobs::graph::{Behind, Drift, Gathered, graph};
 use driftline_operators::core::parts::{Form, Shape, TableShape, TripShape};
 use driftline_operators::dead_letter;
 use driftline_operators::drift::calendar::WindowLength;
@@ -131,7 +131,11 @@ impl Case {
                 let events = case.setting.events(source, way);
                 let run = events.run.clone();
                 let schema = case.setting.plan().enriched_schema(&layout());
-                let gathered = case.is_gathered.then(|| (Output::Features, schema.clone()));
+                let gathered = case.is_gathered.then(|| Gathered {
+                    output: Output::Features,
+                    schema: schema.clone(),
+                    by: layout().order_columns(),
+                });
                 let inputs = model_inputs(&case.setting.plan(), &layout(), &["value".to_owned()]);
                 let watched = Watched::new(&schema, &inputs.unwrap());
                 let schedule =

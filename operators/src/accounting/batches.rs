@@ -85,7 +85,7 @@ mod tests {
         }
         assert_eq!((sizes.median(), sizes.batches()), (1024, 5));
         let mut others = BatchSizes::default();
-        [7, 7, 7, 7, 7].map(|rows| others.record(rows));
+        [7, 7, 7, 7, 7].into_iter().for_each(|rows| others.record(rows));
         sizes.merge(&others);
         assert_eq!((sizes.median(), sizes.batches()), (7, 10));
     }
