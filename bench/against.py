@@ -125,11 +125,13 @@ def compare_requests(table, sides, turns):
     if None in benches:
         return print("the other commit has no bench of requests", file=sys.stderr)
     for model in MODELS:
-        found = [[], []]
+        found, bare = [[], []], []
         for _ in range(turns):
             for bench, figures in zip(benches, found):
                 figures.append(request(bench, model))
+            bare.append(float(run(benches[1], "bare").splitlines()[-1].split()[3]))
         table.row(f"a request of one row, {model}, p50 µs", *found, ".1f")
+        table.row("a bare hand-over and back, p50 µs", bare, bare, ".1f")
 
 
 def compare_core(table, sides, turns):

@@ -1,8 +1,10 @@
 //! How long a request takes, by the number of its rows: departures through the flights job, one
-//! request after the other, and from four threads at once. `cargo bench --bench requests`, or with
-//! `-- logistic 1 32` one line of it: model, threads, rows.
+//! request after the other, and from four threads at once; and beside them what two threads need to
+//! hand something over and back, which no request can do without. `cargo bench --bench requests`, or
+//! with `-- logistic 1 32` one line of it: model, threads, rows.
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -18,6 +20,9 @@ fn main() -> Result<()> {
     let events = read_parquet(&root.join("data/flights/departures.parquet"))?;
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     println!("model     threads  rows  p50 µs  p99 µs   rows/s");
+    if wanted.is_empty() || wanted[0] == "bare" {
+        report("bare", 1, 1, hand_over());
+    }
     for model in ["trees", "logistic"] {
         for (threads, rows) in [(1, 1), (1, 32), (1, 1_024), (4, 1), (4, 32)] {
             let line = [model.to_owned(), threads.to_string(), rows.to_string()];
@@ -32,6 +37,31 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A number handed to a thread that waits for it, and back.
+fn hand_over() -> (Vec<Duration>, Duration) {
+    let (ask, asked) = mpsc::channel::<u64>();
+    let (answer, answered) = mpsc::channel::<u64>();
+    let other = std::thread::spawn(move || {
+        for number in asked {
+            if answer.send(number).is_err() {
+                return;
+            }
+        }
+    });
+    let (mut took, started) = (Vec::with_capacity(REQUESTS), Instant::now());
+    for number in 0..REQUESTS as u64 {
+        let asked = Instant::now();
+        if ask.send(number).is_err() || answered.recv().is_err() {
+            break;
+        }
+        took.push(asked.elapsed());
+    }
+    drop(ask);
+    let all = started.elapsed();
+    other.join().expect("it does not panic");
+    (took, all)
 }
 
 /// The durations of the requests, and the time they took in all.

@@ -2,7 +2,7 @@
 //!
 //! | struct | what it keeps | where it stands |
 //! | --- | --- | --- |
-//! | [`EpochClock`](crate::watermark::EpochClock) | marks of epochs that are not complete; the watermarks | every worker |
+//! | [`EpochClock`] | marks of epochs that are not complete; the watermarks | every worker |
 //! | [`home::Home`] | rows that wait for their turn | the worker of a row's `shard_by` |
 //! | [`owner::Owner`] | windows and versions of tables | the worker of a key |
 //! | [`waiting::Waiting`] | rows that wait for the answers of owners | a row's home |

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
+use driftline_operators::layout::published;
 use driftline_operators::sinks::SinkError;
 
 use super::message::{Next, Refused};
@@ -27,7 +28,7 @@ impl Messages for Alerts {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
+        let lines = to_lines(&published(rows)).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
         let (kinds, features, ids) = (text("kind")?, text("feature")?, text("event_id")?);

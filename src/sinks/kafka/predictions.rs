@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType, UInt64Type};
-use driftline_operators::layout::ENVELOPE;
+use driftline_operators::layout::{ENVELOPE, published};
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::sinks::SinkError;
 
@@ -37,7 +37,7 @@ impl Messages for Predictions {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let lines = to_lines(rows).map_err(|error| failed(&self.topic, error))?;
+        let lines = to_lines(&published(rows)).map_err(|error| failed(&self.topic, error))?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
         let (ids, models) = (text("event_id")?, text("model_name")?);

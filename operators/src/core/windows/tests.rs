@@ -26,7 +26,7 @@ struct Asks {
 /// Texts that share their beginnings, some of which are the beginning of another.
 fn text_of(id: u64) -> String {
     let long = "UA-1545-2013-01-01T10:00Z";
-    long[..5 + id as usize % 40 / 2].to_owned() + if id % 2 == 0 { "" } else { "+" }
+    long[..5 + id as usize % 40 / 2].to_owned() + if id.is_multiple_of(2) { "" } else { "+" }
 }
 
 /// Keys and ids as columns of a type.
