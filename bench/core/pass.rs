@@ -88,23 +88,7 @@ impl Worker {
     /// An epoch of rows.
     pub fn chunk(rows: RecordBatch, first: u64) -> Chunk {
         let count = rows.num_rows() as u64;
-        Chunk {
-            epoch: 0,
-            stream: EVENTS,
-            partition: 0,
-            rows,
-            offsets: UInt64Array::from_iter_values(first..first + count),
-            raw: None,
-            envelopes: None,
-            deleted: None,
-            undecoded: Vec::new(),
-            highest_before: i64::MIN,
-            finished: Vec::new(),
-            idle: Vec::new(),
-            was_idle: false,
-            joined: false,
-            sent: None,
-        }
+        Chunk::new(0, EVENTS, 0, rows, UInt64Array::from_iter_values(first..first + count))
     }
 
     /// All that becomes of a chunk.

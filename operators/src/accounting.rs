@@ -165,11 +165,6 @@ impl Counters {
         lock(&self.0.batches).entry(worker).or_default().clone()
     }
 
-    /// As [`BatchGauge::scored`] of `worker`.
-    pub fn batch_scored(&self, worker: usize, rows: usize, wait: Duration, inference: Duration) {
-        self.batch_gauge(worker).scored(rows, wait, inference);
-    }
-
     /// `rows` more (or, negative, fewer) wait in an order gate of this process, of which `pending` are
     /// in the account.
     pub fn gate_rows_added(&self, rows: i64, pending: i64) {
@@ -181,16 +176,6 @@ impl Counters {
     /// What tells of the windows keyed by `key` on `worker`: to be made once.
     pub fn windows_gauge(&self, key: &str, worker: usize) -> WindowGauge {
         lock(&self.0.windows).entry((key.to_owned(), worker)).or_default().clone()
-    }
-
-    /// As [`WindowGauge::held`].
-    pub fn windows_held(&self, key: &str, worker: usize, keys: usize, rows: usize) {
-        self.windows_gauge(key, worker).held(keys, rows);
-    }
-
-    /// As [`WindowGauge::forgotten`].
-    pub fn keys_forgotten(&self, key: &str, worker: usize, forgotten: u64) {
-        self.windows_gauge(key, worker).forgotten(forgotten);
     }
 
     /// `late` of `rows` rows came behind the watermark of their partition, and at most `behind_ms`
@@ -212,11 +197,6 @@ impl Counters {
     /// What tells how many versions of `table` are held on `worker`: to be made once.
     pub fn table_gauge(&self, table: &str, worker: usize) -> TableGauge {
         self.table(table, |table| table.gauge(worker))
-    }
-
-    /// As [`TableGauge::held`].
-    pub fn versions_held(&self, table: &str, worker: usize, versions: u64) {
-        self.table_gauge(table, worker).held(versions);
     }
 
     fn table<T>(&self, name: &str, with: impl FnOnce(&mut Table) -> T) -> T {
@@ -359,8 +339,7 @@ mod tests {
             rows += 1 + at % 7;
             inference += took;
         }
-        // By number, as by handle.
-        counters.batch_scored(1, 1_000, Duration::from_secs(2), Duration::ZERO);
+        counters.batch_gauge(1).scored(1_000, Duration::from_secs(2), Duration::ZERO);
         alone.record(Duration::from_secs(2));
         assert_eq!((counters.scored_rows(), counters.inference_time()), (rows + 1_000, inference));
         assert_eq!(counters.batch_sizes().batches(), 101);
@@ -376,14 +355,14 @@ mod tests {
         let counters = Counters::default();
         let windows = counters.windows_gauge("k", 1);
         windows.held(3, 30);
-        counters.windows_held("k", 1, 2, 40);
+        counters.windows_gauge("k", 1).held(2, 40);
         windows.forgotten(5);
         let state = WindowState { keys_most: 3, rows_most: 40, keys: 2, rows: 40, forgotten: 5 };
         assert_eq!(counters.window_states(), [("k".to_owned(), 1, state)]);
         let table = counters.table_gauge("t", 2);
         table.held(9);
-        counters.versions_held("t", 2, 4);
-        counters.versions_held("t", 0, 1);
+        table.held(4);
+        counters.table_gauge("t", 0).held(1);
         counters.table_rows_read("t", 10, 1, 77);
         let wanted = TableState {
             rows_read: 10,

@@ -50,6 +50,33 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// The first rows of a partition, with nothing else to say of them or of it.
+    pub fn new(
+        epoch: u64,
+        stream: usize,
+        partition: u32,
+        rows: RecordBatch,
+        offsets: UInt64Array,
+    ) -> Self {
+        Chunk {
+            epoch,
+            stream,
+            partition,
+            rows,
+            offsets,
+            raw: None,
+            envelopes: None,
+            deleted: None,
+            undecoded: Vec::new(),
+            highest_before: i64::MIN,
+            finished: Vec::new(),
+            idle: Vec::new(),
+            was_idle: false,
+            joined: false,
+            sent: None,
+        }
+    }
+
     /// What the chunk says of its partition, whose highest event time is now `highest`, and of
     /// others. `lowest` is that of its own rows, where they have any.
     pub fn marks(&self, highest: i64, lowest: Option<i64>) -> Vec<Mark> {

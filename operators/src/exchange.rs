@@ -1,7 +1,7 @@
 //! Moving rows to the worker they belong to.
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use timely::communication::Push;
@@ -93,37 +93,22 @@ pub fn shares(
     rows_of.into_iter().map(share).collect()
 }
 
-/// Distributes rows by the [`Route`] of their kind. timely bypasses it when there is one worker.
-///
-/// Pieces of a kind for the same worker are gathered until the flush, so that many small batches
-/// leave as one.
+/// Distributes rows by the [`Route`] of their kind, as they come. timely bypasses it when there is one
+/// worker.
 pub struct RowDistributor {
     /// By kind.
     edges: Vec<Edge>,
     failure: Failure,
-    /// By kind and worker.
-    pieces: Vec<Vec<Vec<RecordBatch>>>,
 }
 
 impl RowDistributor {
-    pub fn new(edges: Vec<Edge>, failure: Failure, peers: usize) -> Self {
-        RowDistributor { pieces: vec![vec![Vec::new(); peers]; edges.len()], edges, failure }
-    }
-
     /// The pact of an edge that carries rows of these kinds.
     pub fn pact(
         edges: Vec<Edge>,
         failure: &Failure,
     ) -> DistributorPact<impl FnOnce(usize) -> Self + use<>> {
         let failure = failure.clone();
-        DistributorPact(move |peers| RowDistributor::new(edges, failure, peers))
-    }
-
-    fn split(&mut self, kind: usize, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let pieces = &mut self.pieces[kind];
-        let shares = shares(&self.edges[kind].route, batch, pieces.len())?;
-        pieces.iter_mut().zip(shares).for_each(|(pieces, share)| pieces.extend(share));
-        Ok(())
+        DistributorPact(move |_peers| RowDistributor { edges, failure })
     }
 }
 
@@ -131,30 +116,24 @@ impl Distributor<Rows> for RowDistributor {
     fn partition<T: Clone, P: Push<Message<T, Rows>>>(
         &mut self,
         container: &mut Rows,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        let kind = container.kind();
+        let Edge { route, schema } = &self.edges[kind];
+        let shares = container.take(schema).and_then(|rows| shares(route, &rows, pushers.len()));
+        for (share, pusher) in self.failure.check(shares).into_iter().flatten().zip(pushers) {
+            if let Some(rows) = share {
+                Message::push_at(&mut Rows::of_kind(kind, rows), stamp.clone(), pusher);
+            }
+        }
+    }
+
+    /// Nothing is held back.
+    fn flush<T: Clone, P: Push<Message<T, Rows>>>(
+        &mut self,
         _stamp: &Stamp<T>,
         _pushers: &mut [P],
     ) {
-        let kind = container.kind();
-        let batch = container.take(&self.edges[kind].schema);
-        let split = batch.and_then(|batch| self.split(kind, &batch));
-        self.failure.check(split);
-    }
-
-    fn flush<T: Clone, P: Push<Message<T, Rows>>>(&mut self, stamp: &Stamp<T>, pushers: &mut [P]) {
-        let kinds = self.pieces.iter_mut().zip(&self.edges).enumerate();
-        for (kind, (by_worker, edge)) in kinds {
-            for (pieces, pusher) in by_worker.iter_mut().zip(pushers.iter_mut()) {
-                let joined = match pieces.as_slice() {
-                    [] => continue,
-                    [one] => Ok(one.clone()),
-                    many => concat_batches(&edge.schema, many),
-                };
-                pieces.clear();
-                if let Some(batch) = self.failure.check(joined) {
-                    let mut rows = Rows::of_kind(kind, batch);
-                    Message::push_at(&mut rows, stamp.clone(), pusher);
-                }
-            }
-        }
     }
 }

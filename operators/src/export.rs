@@ -96,17 +96,4 @@ impl Work for Exporter {
         out.push(Out { epoch, output: Output::Features, rows: self.format.batch(rows)? });
         Ok(())
     }
-
-    fn step(
-        &mut self,
-        _idle: bool,
-        _out: &mut Vec<Out>,
-        _watched: &mut Vec<(u64, RecordBatch)>,
-    ) -> Result<(), ArrowError> {
-        Ok(())
-    }
-
-    fn waits_for(&self) -> Option<u64> {
-        None
-    }
 }

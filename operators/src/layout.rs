@@ -57,11 +57,6 @@ pub fn published_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(schema.project(&columns).expect("positions in the schema"))
 }
 
-/// The columns of a batch that are published.
-pub fn published(batch: &RecordBatch) -> RecordBatch {
-    Published::default().of(batch)
-}
-
 /// What is published of batches, worked out anew only where their schema is another: one for each
 /// sink.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use crate::sinks::kafka::alerts::Alerts;
 use crate::sinks::kafka::dead_letters::DeadLetters;
 use crate::sinks::kafka::predictions::Predictions;
 use crate::sinks::kafka::sender::Sender;
-use crate::sinks::kafka::{KafkaSink, Messages};
+use crate::sinks::kafka::{KafkaSink, Messages, Values};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
 use crate::sinks::rolling;
@@ -164,6 +164,7 @@ impl LiveSinks {
             dead_letters: topic(&targets.dead_letters)?,
             source: self.job.clone(),
             partition_names: self.partition_names.clone(),
+            values: Values::default(),
         }))
     }
 
@@ -175,7 +176,11 @@ impl LiveSinks {
 
     /// Where alerts go, if the job says so.
     pub fn alerts(&self, topic: &str) -> Box<dyn Sink> {
-        self.sink(Alerts { topic: topic.to_owned(), source: self.job.clone() })
+        self.sink(Alerts {
+            topic: topic.to_owned(),
+            source: self.job.clone(),
+            values: Values::default(),
+        })
     }
 
     fn sink(&self, messages: impl Messages + 'static) -> Box<dyn Sink> {

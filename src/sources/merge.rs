@@ -458,23 +458,9 @@ mod tests {
         fn take(&mut self, epoch: u64) -> Result<Taken, SourceError> {
             let highest = self.times.pop_front().flatten().unwrap();
             let times: ArrayRef = Arc::new(Int64Array::from(vec![highest]));
-            let chunk = Chunk {
-                epoch,
-                stream: self.partition as usize,
-                partition: self.partition,
-                rows: RecordBatch::try_from_iter([("time", times)]).unwrap(),
-                offsets: UInt64Array::from(vec![0]),
-                raw: None,
-                envelopes: None,
-                deleted: None,
-                undecoded: Vec::new(),
-                highest_before: i64::MIN,
-                finished: Vec::new(),
-                idle: Vec::new(),
-                was_idle: false,
-                joined: false,
-                sent: None,
-            };
+            let rows = RecordBatch::try_from_iter([("time", times)]).unwrap();
+            let (stream, offsets) = (self.partition as usize, UInt64Array::from(vec![0]));
+            let chunk = Chunk::new(epoch, stream, self.partition, rows, offsets);
             Ok(Taken { chunk, highest })
         }
 

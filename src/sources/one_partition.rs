@@ -179,21 +179,13 @@ impl<R: Reader> OnePartition<R> {
     fn chunk(&self, records: Records) -> Chunk {
         let Records { rows, offsets, raw, envelopes, deleted, undecoded, sent } = records;
         Chunk {
-            epoch: 0,
-            stream: self.place.stream,
-            partition: self.place.partition,
-            rows,
-            offsets,
             raw,
             envelopes,
             deleted,
             undecoded,
             highest_before: self.highest,
-            finished: Vec::new(),
-            idle: Vec::new(),
-            was_idle: false,
-            joined: false,
             sent,
+            ..Chunk::new(0, self.place.stream, self.place.partition, rows, offsets)
         }
     }
 }

@@ -152,22 +152,12 @@ fn chunk(records: &[Record], partition: u32, epoch: u64, start: usize, end: usiz
     });
     let before = records[..start].iter().flatten().filter_map(|event| event.time).max();
     let finished = if end == records.len() { vec![partition] } else { vec![] };
+    let offsets = UInt64Array::from_iter_values(read.iter().map(|(offset, _)| *offset));
     Chunk {
-        epoch,
-        stream: EVENTS,
-        partition,
-        rows: columns(&read, partition),
-        offsets: UInt64Array::from_iter_values(read.iter().map(|(offset, _)| *offset)),
-        raw: None,
-        envelopes: None,
-        deleted: None,
         undecoded: undecoded.collect(),
         highest_before: before.unwrap_or(i64::MIN),
         finished,
-        idle: Vec::new(),
-        was_idle: false,
-        joined: false,
-        sent: None,
+        ..Chunk::new(epoch, EVENTS, partition, columns(&read, partition), offsets)
     }
 }
 

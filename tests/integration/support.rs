@@ -197,22 +197,11 @@ impl Partition {
             Partition::Events(rows) => (EVENTS, events(&rows[start..end])),
             Partition::Versions(table, rows) => (table + 1, versions(&rows[start..end])),
         };
+        let offsets = UInt64Array::from_iter_values(start as u64..end as u64);
         Chunk {
-            epoch,
-            stream,
-            partition: number as u32,
-            rows,
-            offsets: UInt64Array::from_iter_values(start as u64..end as u64),
-            raw: None,
-            envelopes: None,
-            deleted: None,
-            undecoded: Vec::new(),
             highest_before: (0..start).map(|at| self.time(at)).max().unwrap_or(i64::MIN),
             finished: if end == self.len() { vec![number as u32] } else { vec![] },
-            idle: Vec::new(),
-            was_idle: false,
-            joined: false,
-            sent: None,
+            ..Chunk::new(epoch, stream, number as u32, rows, offsets)
         }
     }
 }
@@ -327,22 +316,11 @@ impl Source for Ticking {
         let row = Row { time, us: 0, id: time, key: Some("k".to_owned()), value: Some(1.0) };
         self.sent += 1;
         self.left -= 1;
+        let offsets = UInt64Array::from(vec![self.sent - 1]);
         Ok(Polled::Chunk(Box::new(Chunk {
-            epoch: self.sent,
-            stream: EVENTS,
-            partition: 0,
-            rows: events(&[row]),
-            offsets: UInt64Array::from(vec![self.sent - 1]),
-            raw: None,
-            envelopes: None,
-            deleted: None,
-            undecoded: Vec::new(),
             highest_before: time - 1,
             finished: if self.left == 0 { vec![0] } else { vec![] },
-            idle: Vec::new(),
-            was_idle: false,
-            joined: false,
-            sent: None,
+            ..Chunk::new(self.sent, EVENTS, 0, events(&[row]), offsets)
         })))
     }
 }
@@ -568,19 +546,6 @@ impl Work for PassOn {
     ) -> Result<(), ArrowError> {
         out.push(Out { epoch, output: Output::Features, rows });
         Ok(())
-    }
-
-    fn step(
-        &mut self,
-        _idle: bool,
-        _out: &mut Vec<Out>,
-        _watched: &mut Vec<(u64, RecordBatch)>,
-    ) -> Result<(), ArrowError> {
-        Ok(())
-    }
-
-    fn waits_for(&self) -> Option<u64> {
-        None
     }
 }
 

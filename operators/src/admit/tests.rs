@@ -30,23 +30,9 @@ fn admission(late: LatePolicy, from: i64, to: i64) -> Admission {
 
 fn chunk(times: &[Option<i64>], first: u64, highest_before: i64) -> Chunk {
     let column: ArrayRef = Arc::new(TimestampMillisecondArray::from(times.to_vec()));
-    Chunk {
-        epoch: 1,
-        stream: EVENTS,
-        partition: 0,
-        rows: RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap(),
-        offsets: UInt64Array::from_iter_values(first..first + times.len() as u64),
-        raw: None,
-        envelopes: None,
-        deleted: None,
-        undecoded: Vec::new(),
-        highest_before,
-        finished: Vec::new(),
-        idle: Vec::new(),
-        was_idle: false,
-        joined: false,
-        sent: None,
-    }
+    let rows = RecordBatch::try_from_iter_with_nullable([("t", column, true)]).unwrap();
+    let offsets = UInt64Array::from_iter_values(first..first + times.len() as u64);
+    Chunk { highest_before, ..Chunk::new(1, EVENTS, 0, rows, offsets) }
 }
 
 fn xorshift(state: &mut u64) -> u64 {

@@ -288,23 +288,8 @@ mod tests {
 
     fn chunk(columns: Vec<(&str, ArrayRef)>) -> Chunk {
         let rows = RecordBatch::try_from_iter(columns).unwrap();
-        Chunk {
-            epoch: 7,
-            stream: 1,
-            partition: 0,
-            offsets: UInt64Array::from_iter_values(0..rows.num_rows() as u64),
-            rows,
-            raw: None,
-            envelopes: None,
-            deleted: None,
-            undecoded: Vec::new(),
-            highest_before: i64::MIN,
-            finished: Vec::new(),
-            idle: Vec::new(),
-            was_idle: false,
-            joined: false,
-            sent: None,
-        }
+        let offsets = UInt64Array::from_iter_values(0..rows.num_rows() as u64);
+        Chunk::new(7, 1, 0, rows, offsets)
     }
 
     fn details(dead_letters: &RecordBatch) -> Vec<&str> {

@@ -33,19 +33,24 @@ pub trait Work {
     -> Result<(), ArrowError>;
 
     /// Works off some of the rows that wait; all there are where it is said to be `idle`: nothing else
-    /// is on its way. What drift watches of them is added to `watched`, with its epoch.
+    /// is on its way. What drift watches of them is added to `watched`, with its epoch. Nothing, where
+    /// rows do not wait.
     ///
     /// # Errors
     /// As [`Work::take`].
     fn step(
         &mut self,
-        idle: bool,
-        out: &mut Vec<Out>,
-        watched: &mut Vec<(u64, RecordBatch)>,
-    ) -> Result<(), ArrowError>;
+        _idle: bool,
+        _out: &mut Vec<Out>,
+        _watched: &mut Vec<(u64, RecordBatch)>,
+    ) -> Result<(), ArrowError> {
+        Ok(())
+    }
 
     /// The lowest epoch of which rows wait.
-    fn waits_for(&self) -> Option<u64>;
+    fn waits_for(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A worker's work, and the first phase of drift.

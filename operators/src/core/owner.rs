@@ -161,7 +161,13 @@ impl Owner {
             many => concat_batches(&schemas.request, many)?,
         };
         let requests = match &trip.errand {
-            Errand::Windows(_) => in_order(requests, requests::order_columns(schemas))?,
+            Errand::Windows(_) => {
+                let columns = requests::order_columns(schemas);
+                match sorted_rows(&RowOrder::new(&requests, columns)) {
+                    None => requests,
+                    Some(rows) => take_record_batch(&requests, &rows)?,
+                }
+            }
             Errand::Lookups(_) => requests,
         };
         let asked = Asked::of_requests(trip, schemas, &requests);
@@ -288,26 +294,20 @@ impl InOrder {
         if order != Order::Arrival {
             return InOrder::AsTheyAre;
         }
-        let order = RowOrder::new(batch, columns);
-        if order.is_sorted() {
+        let Some(rows) = sorted_rows(&RowOrder::new(batch, columns)) else {
             return InOrder::AsTheyAre;
-        }
-        let rows = order.sorted_rows();
+        };
         let mut places = vec![0; rows.len()];
-        for (place, &row) in (0..).zip(&rows) {
+        for (place, &row) in (0..).zip(rows.values()) {
             places[row as usize] = place;
         }
-        InOrder::Sorted { rows: rows.into(), places: places.into() }
+        InOrder::Sorted { rows, places: places.into() }
     }
 }
 
-fn in_order(batch: RecordBatch, columns: OrderColumns) -> Result<RecordBatch, ArrowError> {
-    let order = RowOrder::new(&batch, columns);
-    if order.is_sorted() {
-        return Ok(batch);
-    }
-    let rows = UInt32Array::from(order.sorted_rows());
-    take_record_batch(&batch, &rows)
+/// The rows in order; none where they are.
+fn sorted_rows(order: &RowOrder) -> Option<UInt32Array> {
+    (!order.is_sorted()).then(|| order.sorted_rows().into())
 }
 
 /// The numbers of the rows that answers are for.

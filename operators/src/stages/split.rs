@@ -8,19 +8,18 @@ use std::rc::Rc;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
+use super::finishing::Finishing;
 use super::reader::{Next, Reader};
-use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
+use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lowest};
 use crate::as_of::table::{self, AsOfTable};
-use crate::core::finish::{Finish, Out};
 use crate::core::home::Home;
 use crate::core::owner::Owner;
 use crate::core::parts::{Form, Operator};
 use crate::core::requests::{TripSchemas, build_request};
-use crate::core::waiting::{Waiting, lost};
 use crate::exchange::{Edge, Route, RowDistributor};
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
@@ -28,16 +27,15 @@ use crate::ingest::Intake;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
-use crate::warm_up::WarmUp;
 use crate::watermark::{EVENTS, EpochClock, Mark, Tick};
 
 /// Ticks that an operator of this worker has yet to follow.
-type Ticks = Rc<RefCell<VecDeque<Tick>>>;
+pub(super) type Ticks = Rc<RefCell<VecDeque<Tick>>>;
 
 /// A mark, and the worker that it is for.
 type MarkFor = (u64, Mark);
 
-type Edges<'scope> = Stream<'scope, u64, Rows>;
+pub(super) type Edges<'scope> = Stream<'scope, u64, Rows>;
 
 /// Rows of all outputs, by [`Output`](crate::sinks::Output): what was refused on the way in, what
 /// became of rows, and drift.
@@ -350,122 +348,9 @@ fn to_owner_of_version(described: &AsOfTable) -> Edge {
 }
 
 /// The next epoch that is complete on an operator's inputs, which have reached `reached`.
-fn next_tick(ticks: &Ticks, reached: Option<u64>) -> Option<Tick> {
+pub(super) fn next_tick(ticks: &Ticks, reached: Option<u64>) -> Option<Tick> {
     let mut ticks = ticks.borrow_mut();
     ticks.pop_front_if(|tick| reached.is_none_or(|reached| tick.epoch < reached))
-}
-
-/// The home of rows from their answers on.
-struct Finishing {
-    finish: Finish,
-    plan: std::sync::Arc<FeaturePlan>,
-    layout: EventLayout,
-    warm_up: WarmUp,
-    trips: Rc<[TripSchemas]>,
-    drift: Option<(crate::drift::partials::PartialCodec, Vec<u32>)>,
-    ticks: Ticks,
-    run: Run,
-}
-
-impl Finishing {
-    /// Outputs, and parts of panes for the owners of columns.
-    fn build<'scope>(
-        self,
-        rows: Edges<'scope>,
-        answers: Option<Edges<'scope>>,
-    ) -> (Edges<'scope>, Edges<'scope>) {
-        let Finishing { mut finish, plan, layout, warm_up, trips, drift, ticks, run } = self;
-        let (scope, worker) = (rows.scope(), rows.scope().index());
-        let mut builder = builder(Operator::Finish, scope);
-        let activator = scope.activator_for(builder.operator_info().address);
-        let mut rows_in = builder.new_input(rows, Pipeline);
-        let to_home: Vec<Edge> = trips.iter().map(TripSchemas::to_home).collect();
-        let mut answers_in = answers
-            .map(|answers| builder.new_input(answers, RowDistributor::pact(to_home, &run.failure)));
-        let (out, outputs) = builder.new_output();
-        let (parts_out, parts) = builder.new_output();
-        let mut out = RowsOut(OutputBuilder::from(out));
-        let mut parts_out = RowsOut(OutputBuilder::from(parts_out));
-        let enriched = plan.enriched_schema(&layout);
-        let mut faults = run.faults.on(worker);
-        builder.build(move |capabilities| {
-            let mut standing = Standing::new(capabilities);
-            let mut waiting = Waiting::new(trips.len());
-            let mut made: Vec<Out> = Vec::new();
-            move |frontiers| {
-                // 1. Rows wait for their answers.
-                rows_in.for_each(|capability, container| {
-                    let Some(&epoch) = capability.least() else { return };
-                    let number = container.number();
-                    let Some(batch) = batch_of(container, &layout.schema, &run) else { return };
-                    run.counters.rows_held(warm_up.counted(&batch, &layout));
-                    waiting.insert(epoch, batch, number);
-                });
-                if let Some(answers_in) = &mut answers_in {
-                    answers_in.for_each(|_capability, container| {
-                        let trip = container.kind();
-                        let answers = batch_of(container, &trips[trip].answer, &run);
-                        let Some(answers) = answers else { return };
-                        run.failure.check(waiting.answer(&answers, trip));
-                    });
-                }
-                // 2. Those that have them become features.
-                let mut received = false;
-                while let Some(answered) = run.failure.check(waiting.pop()).flatten() {
-                    received = true;
-                    run.counters.rows_held(-warm_up.counted(&answered.batch, &layout));
-                    let rows = plan.append(&answered.batch, answered.answers, &enriched);
-                    let taken = rows.and_then(|rows| {
-                        finish.take(answered.epoch, faults.behind("features", rows), &mut made)
-                    });
-                    run.failure.check(taken);
-                }
-                let reached = lowest(frontiers);
-                // 3. An epoch that is complete owes no answers any more.
-                if let Some(epoch) = waiting.first_epoch()
-                    && reached.is_none_or(|reached| epoch < reached)
-                {
-                    run.failure.report(lost_text(waiting.missing()));
-                    return standing.go_on(None);
-                }
-                // 4. They are worked off, all of them where nothing else has come.
-                if !run.failure.is_set() {
-                    run.failure.check(finish.step(!received, &mut made));
-                }
-                // 5. Panes are closed by the epochs that are worked off.
-                let under_way = lower(waiting.lowest_epoch(), finish.waits_for());
-                let reached = lower(reached, under_way);
-                if let Some(at) = standing.at.first() {
-                    out.send_out(at, made.drain(..));
-                }
-                while let Some(tick) = next_tick(&ticks, reached) {
-                    let closed = finish.complete(&tick);
-                    let Some((codec, owners)) = &drift else { continue };
-                    if closed.is_empty() {
-                        continue;
-                    }
-                    let batch = run.failure.check(codec.encode(&closed, owners));
-                    let (Some(batch), Some(at)) = (batch, standing.of(1, tick.epoch)) else {
-                        continue;
-                    };
-                    parts_out.send(&at, Rows::new(batch));
-                }
-                standing.go_on(reached);
-                if finish.waits_for().is_some() {
-                    activator.activate();
-                }
-            }
-        });
-        (outputs, parts)
-    }
-}
-
-/// As of [`lost`], without what Arrow puts before it.
-fn lost_text(answers: usize) -> String {
-    match lost(answers) {
-        ArrowError::ComputeError(text) => text,
-        other => other.to_string(),
-    }
 }
 
 /// The owner of columns of drift.

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use driftline_operators::layout::published;
 use driftline_operators::sinks::SinkError;
 
 use super::message::{Next, Refused};
 use super::producer::{Batch, Outgoing, Producer};
-use super::{Messages, cloud_event, column, texts, with_header};
-use crate::sinks::failed;
-use crate::sinks::json_lines::to_lines;
+use super::{Messages, Values, cloud_event, column, texts, with_header};
 
 /// The type of an alert as an event.
 const TYPE: &[u8] = b"driftline.alert";
@@ -19,6 +16,7 @@ pub struct Alerts {
     pub topic: String,
     /// What the events are said to come from.
     pub source: String,
+    pub values: Values,
 }
 
 impl Messages for Alerts {
@@ -28,7 +26,7 @@ impl Messages for Alerts {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let lines = to_lines(&published(rows)).map_err(|error| failed(&self.topic, error))?;
+        let lines = self.values.of(rows, &self.topic)?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
         let (kinds, features, ids) = (text("kind")?, text("feature")?, text("event_id")?);

@@ -17,10 +17,10 @@ pub mod producer;
 pub mod sender;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
-use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
+use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION, Published};
 use driftline_operators::reasons::Reasons;
 use driftline_operators::settled::Settled;
 use driftline_operators::sinks::{Sink, SinkError};
@@ -32,6 +32,7 @@ use self::producer::Batch;
 pub use self::producer::Producer;
 use self::sender::{Sender, Unsent};
 use super::failed;
+use super::json_lines::to_lines;
 
 /// What makes messages of the rows of a batch.
 pub trait Messages: Send + Sync {
@@ -51,6 +52,18 @@ pub trait Messages: Send + Sync {
     /// # Errors
     /// If the rows lack a column.
     fn instead(&self, refused: &Refused) -> Result<Next, SinkError>;
+}
+
+/// The values of messages: what is published of rows, as JSON lines.
+#[derive(Default)]
+pub struct Values(Mutex<Published>);
+
+impl Values {
+    fn of(&self, rows: &RecordBatch, topic: &str) -> Result<Vec<u8>, SinkError> {
+        // The sender's thread and the worker's share it; a panic leaves at worst no last schema.
+        let published = self.0.lock().unwrap_or_else(PoisonError::into_inner).of(rows);
+        to_lines(&published).map_err(|error| failed(topic, error))
+    }
 }
 
 /// Sends rows to a topic. What it was given is durable when brokers have acknowledged it.
@@ -155,4 +168,20 @@ fn with_header(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders 
 /// A column of a batch by its name.
 fn column<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef, SinkError> {
     rows.column_by_name(name).ok_or_else(|| failed("kafka", format!("results have no {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn values_have_no_internal_columns() {
+        let column = |values: [i64; 2]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+        let rows = [("score", column([1, 2])), (PARTITION, column([3, 4]))];
+        let rows = RecordBatch::try_from_iter(rows).unwrap();
+        let lines = Values::default().of(&rows, "topic").unwrap();
+        assert_eq!(String::from_utf8(lines).unwrap(), "{\"score\":1}\n{\"score\":2}\n");
+    }
 }

@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType, UInt64Type};
-use driftline_operators::layout::{ENVELOPE, published};
+use driftline_operators::layout::ENVELOPE;
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::sinks::SinkError;
 
 use super::message::{Next, Refused};
 use super::producer::{Batch, Outgoing, Producer};
-use super::{Messages, cloud_event, column, dead_letters, texts, with_header};
+use super::{Messages, Values, cloud_event, column, dead_letters, texts, with_header};
 use crate::kafka::envelope::Envelope;
 use crate::kafka::instant;
-use crate::sinks::failed;
-use crate::sinks::json_lines::to_lines;
 
 /// The type of a prediction as an event.
 const TYPE: &[u8] = b"driftline.prediction";
@@ -28,6 +26,7 @@ pub struct Predictions {
     pub source: String,
     /// What partitions are called, by number.
     pub partition_names: PartitionNames,
+    pub values: Values,
 }
 
 impl Messages for Predictions {
@@ -37,7 +36,7 @@ impl Messages for Predictions {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let lines = to_lines(&published(rows)).map_err(|error| failed(&self.topic, error))?;
+        let lines = self.values.of(rows, &self.topic)?;
         let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
         let (ids, models) = (text("event_id")?, text("model_name")?);

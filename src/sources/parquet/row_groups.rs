@@ -102,21 +102,10 @@ impl PieceReader {
         let sound = arranged.sound(&stored, offsets).map_err(|e| error(&e))?;
         let Sound { rows, offsets, undecoded } = sound;
         let chunk = Chunk {
-            epoch: piece.epoch,
-            stream: piece.stream,
-            partition: piece.partition,
-            offsets,
-            rows,
-            raw: None,
-            envelopes: None,
-            deleted: None,
             undecoded,
             highest_before,
             finished: piece.last_of_partition.then_some(piece.partition).into_iter().collect(),
-            idle: Vec::new(),
-            was_idle: false,
-            joined: false,
-            sent: None,
+            ..Chunk::new(piece.epoch, piece.stream, piece.partition, rows, offsets)
         };
         Ok(Taken { chunk, highest })
     }
