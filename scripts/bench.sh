@@ -49,5 +49,5 @@ kafka)
     export KAFKA_BOOTSTRAP DRIFTLINE_BIN=$DRIFTLINE
     cargo bench --workspace --locked --bench kafka -- "$@"
     ;;
-*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | kafka [throughput | latency | memory]" ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | kafka [throughput | latency | cpu | memory]" ;;
 esac

@@ -1,5 +1,6 @@
 //! A loop that reads messages and writes others, and does nothing else: what Kafka costs.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use driftline::sources::kafka;
 use driftline::sources::kafka::begin::Place;
 use driftline::sources::kafka::queue::{Item, Queue};
 use driftline_operators::settled::Settled;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker::Broker;
 use crate::{PARTITIONS, root};
@@ -76,12 +80,10 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
                 true
             });
             for (key, value) in taken.messages() {
-                let mut headers = OwnedHeaders::new_with_capacity(HEADERS.len());
-                if written == Some(Written::WithHeaders) {
-                    for (key, value) in HEADERS {
-                        headers = headers.insert(Header { key, value: Some(value) });
-                    }
-                }
+                let headers = match written {
+                    Some(Written::WithHeaders) => headers(),
+                    _ => OwnedHeaders::new(),
+                };
                 let value = Some(value);
                 let message = Outgoing { topic: to, key, value, headers, time_ms: None };
                 producer.send(message, &batch, 0)?;
@@ -99,6 +101,47 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
         producer.serve();
     }
     Ok(messages)
+}
+
+fn headers() -> OwnedHeaders {
+    let none = OwnedHeaders::new_with_capacity(HEADERS.len());
+    HEADERS
+        .iter()
+        .fold(none, |headers, &(key, value)| headers.insert(Header { key, value: Some(value) }))
+}
+
+/// Writes a message with headers for each that comes from now on, as soon as it comes.
+pub fn run_for_ever(broker: &Broker, from: &str, to: &str) -> Result<()> {
+    let mut job = Job::load(&root().join("jobs/flights-live.toml"))?;
+    job.kafka.bootstrap_servers = broker.servers.clone();
+    let cluster = Cluster::new(&job.kafka, "bench");
+    let client = cluster.consumer("bench")?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(from, partition, Offset::Beginning)?;
+    }
+    client.assign(&list)?;
+    let producer = Producer::new(&cluster)?;
+    let (mut value, mut sent) = (Vec::new(), VecDeque::new());
+    loop {
+        let message = client.poll(Duration::from_millis(100));
+        // Where a partition ends is told each time.
+        let at_end = matches!(message, Some(Err(KafkaError::PartitionEOF(_))));
+        if let Some(message) = message.filter(|_| !at_end) {
+            let message = message?;
+            value.clear();
+            let payload = message.payload().unwrap_or(b"{}");
+            value.extend(payload.iter().cycle().take(VALUE_BYTES));
+            let (key, value) = (message.key(), Some(value.as_slice()));
+            let batch = Batch::new(None, None, Settled::default(), Arc::new(|| {}));
+            let message = Outgoing { topic: to, key, value, headers: headers(), time_ms: None };
+            producer.send(message, &batch, 0)?;
+            batch.done();
+            sent.push_back(batch);
+        }
+        producer.serve();
+        while sent.pop_front_if(|batch: &mut Arc<Batch>| batch.is_acknowledged()).is_some() {}
+    }
 }
 
 /// Keys and values, without an allocation for each.

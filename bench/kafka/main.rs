@@ -3,10 +3,12 @@
 
 mod bare;
 mod broker;
+mod cpu;
 mod events;
 mod latency;
 mod memory;
 mod run;
+mod sender;
 mod throughput;
 
 use std::path::Path;
@@ -35,6 +37,14 @@ fn main() -> Result<()> {
             latency::measure(&broker, partitions.parse()?, &numbers(rates)?)
         }
         ["latency", rates @ ..] => latency::measure(&broker, PARTITIONS, &numbers(rates)?),
+        // What another program is compared with comes first.
+        ["cpu", rate, others @ ..] => {
+            let programs = others.iter().map(|&program| Ok(program.to_owned()));
+            let programs = programs.chain(std::iter::once(run::program()));
+            cpu::measure(&broker, rate.parse()?, &programs.collect::<Result<Vec<_>>>()?)
+        }
+        // A process of its own, to be measured.
+        ["bare"] => bare::run_for_ever(&broker, run::EVENTS, run::PREDICTIONS),
         ["memory", seconds] => memory::measure(&broker, seconds.parse()?),
         [] => {
             let peak = throughput::measure(&broker, 3)?;
@@ -43,7 +53,9 @@ fn main() -> Result<()> {
             memory::measure(&broker, 600)
         }
         _ => {
-            bail!("there are throughput [--runs N], latency [--partitions N] RATE…, memory SECONDS")
+            bail!(
+                "there are throughput [--runs N], latency [--partitions N] RATE…, cpu RATE [PROGRAM…], memory SECONDS"
+            )
         }
     }
 }

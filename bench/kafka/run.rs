@@ -38,11 +38,21 @@ impl Run {
     /// Starts it with a model and what runs that; `start` is where the events begin.
     pub fn start(
         broker: &Broker,
+        model: (&str, &str),
+        start: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        Run::start_program(&program()?, broker, model, start, options)
+    }
+
+    /// The same, of another program than [`program`].
+    pub fn start_program(
+        program: &str,
+        broker: &Broker,
         (model, engine): (&str, &str),
         start: &str,
         options: &[&str],
     ) -> Result<Self> {
-        let program = std::env::var("DRIFTLINE_BIN").context("DRIFTLINE_BIN names no program")?;
         let data = root().join("data/flights");
         let group = format!("bench-{}", std::process::id());
         let drift = std::env::temp_dir().join(format!("driftline-bench-{}", std::process::id()));
@@ -113,6 +123,11 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program that is measured.
+pub fn program() -> Result<String> {
+    std::env::var("DRIFTLINE_BIN").context("DRIFTLINE_BIN names no program")
 }
 
 /// CPU time of a process.

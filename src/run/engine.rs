@@ -1,7 +1,9 @@
 //! Starts the workers, and waits for the end.
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
@@ -111,7 +113,7 @@ impl Engine {
             Progress::start(self.options.progress, &self.prepared, self.run.counters.clone());
         let config = timely::Config {
             communication: self.communication(workers),
-            worker: WorkerConfig::default(),
+            worker: WorkerConfig::default().idle_spin(self.idle_spin(workers)),
         };
         let engine = self.clone();
         let guards = timely::execute(config, move |worker| engine.work(worker, &build));
@@ -140,6 +142,17 @@ impl Engine {
             warnings,
             refused: self.prepared.refused(),
         })
+    }
+
+    /// How long a worker looks for something to do before it sleeps: as timely has it where there is a
+    /// core for each of them. Where there is not, or where rows come one by one, it would take the time
+    /// from others.
+    fn idle_spin(&self, workers: usize) -> Duration {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        match workers > cores || self.options.topics.reading().is_some() {
+            true => Duration::ZERO,
+            false => Duration::from_micros(WorkerConfig::DEFAULT_IDLE_SPIN_MICROS),
+        }
     }
 
     fn communication(&self, workers: usize) -> CommunicationConfig {

@@ -20,7 +20,8 @@ use crate::job::{Job, Outcome, Results, Told, required};
 use crate::models::{Calls, RowByRow};
 use crate::record::Origin;
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{Setting, ways};
+use crate::support::Setting;
+use crate::ways::ways;
 
 pub const LATENESS_MS: i64 = 10;
 const HORIZON_MS: i64 = 60;

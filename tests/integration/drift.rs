@@ -28,7 +28,8 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
 
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{Random, Row, Scripted, Setting, Way, chunks, config, layout, ways};
+use crate::support::{Random, Row, Scripted, Setting, chunks, layout};
+use crate::ways::{Way, config, ways};
 
 const LATENESS_MS: i64 = 30;
 const COLUMNS: usize = 2;

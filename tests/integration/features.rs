@@ -14,7 +14,8 @@ use driftline_operators::gate::Order;
 use crate::input::{Event, Input, Shape};
 use crate::record::{Origin, Recorded, origins};
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{Setting, layout, run_features, ways};
+use crate::support::{Setting, layout};
+use crate::ways::{run_features, ways};
 
 fn feature(name: &str, definition: Definition, default: Option<Literal>) -> FeatureDeclaration {
     FeatureDeclaration { name: name.to_owned(), definition, default, allow_null: true }

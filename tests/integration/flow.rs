@@ -12,9 +12,9 @@ use driftline_operators::ingest::{Allowance, FlowBounds, Polled, Source, SourceE
 use crate::record::Recorded;
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{
-    Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, Way, chunks_of, last_columns,
-    run_features, ways,
+    Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of, last_columns,
 };
+use crate::ways::{Way, run_features, ways};
 
 const TABLE_LATENESS_MS: i64 = 20;
 

@@ -15,7 +15,8 @@ use crate::job::{Job, Outcome, Results, place, place_of};
 use crate::models::{Calls, RowByRow};
 use crate::record::Origin;
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{Random, Setting, ways};
+use crate::support::{Random, Setting};
+use crate::ways::ways;
 
 fn declared() -> Vec<FeatureDeclaration> {
     vec![place()]

@@ -30,7 +30,8 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use crate::input::Input;
 use crate::record::{Origin, Recorded, origins, record};
-use crate::support::{MakeChunk, Setting, Way, config, layout, work};
+use crate::support::{MakeChunk, Setting, layout};
+use crate::ways::{Way, config, work};
 
 /// A job of the tests: its rules, and the model of each worker.
 #[derive(Clone)]

@@ -19,7 +19,8 @@ use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
 use timely::dataflow::ProbeHandle;
 
-use crate::support::{FirstFeature, Memory, Setting, Ticking, Way, config, layout};
+use crate::support::{FirstFeature, Memory, Setting, Ticking, layout};
+use crate::ways::{Way, config};
 
 fn declared() -> Vec<FeatureDeclaration> {
     vec![FeatureDeclaration {

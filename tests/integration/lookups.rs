@@ -10,9 +10,10 @@ use driftline_operators::gate::Order;
 use crate::record::{Origin, Recorded, epochs_of_chunks};
 use crate::seeds::{all_are_run, seeds};
 use crate::support::{
-    MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, Way, chunks_of,
-    last_columns, layout, run_features, ways,
+    MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of,
+    last_columns, layout,
 };
+use crate::ways::{Way, run_features, ways};
 
 const EVENT_LATENESS_MS: i64 = 30;
 const TABLE_LATENESS_MS: i64 = 60;

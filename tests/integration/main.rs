@@ -21,4 +21,5 @@ mod repeats;
 mod seeds;
 mod stops;
 mod support;
+mod ways;
 mod windows;

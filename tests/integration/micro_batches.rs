@@ -19,7 +19,8 @@ use crate::job::{Job, Results, place, place_of, required, vectors};
 use crate::models::{Calls, RowByRow};
 use crate::record::{Came, Origin, origins};
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{Random, Setting, ways};
+use crate::support::{Random, Setting};
+use crate::ways::ways;
 
 fn declared() -> Vec<FeatureDeclaration> {
     let value = required("value", Definition::Column("value".to_owned()));

@@ -22,10 +22,8 @@ use timely::dataflow::ProbeHandle;
 use timely::logging::{TimelyEvent, TimelyEventBuilder};
 use timely::worker::Worker;
 
-use crate::support::{
-    Memory, PassOn, Random, Row, Scripted, Setting, TestTable, Way, chunks, config, layout, ways,
-    work,
-};
+use crate::support::{Memory, Random, Row, Scripted, Setting, TestTable, chunks, layout};
+use crate::ways::{PassOn, Way, config, ways, work};
 
 fn declaration(name: &str, definition: Definition) -> FeatureDeclaration {
     FeatureDeclaration { name: name.to_owned(), definition, default: None, allow_null: true }

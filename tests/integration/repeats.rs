@@ -11,7 +11,8 @@ use crate::input::{Event, Input, Shape};
 use crate::job::required;
 use crate::record::{Origin, Recorded, last_numbers};
 use crate::seeds::seeds;
-use crate::support::{Setting, layout, run_features, ways};
+use crate::support::{Setting, layout};
+use crate::ways::{run_features, ways};
 
 const LENGTH_MS: i64 = 25;
 const LATENESS_MS: i64 = 20;

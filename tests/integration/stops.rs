@@ -14,7 +14,8 @@ use crate::input::{Input, Record, Shape};
 use crate::job::{Job, Outcome};
 use crate::record::Origin;
 use crate::seeds::{all_are_run, seeds};
-use crate::support::{MakeChunk, Random, Scripted, Setting, Way};
+use crate::support::{MakeChunk, Random, Scripted, Setting};
+use crate::ways::Way;
 
 /// How often a job is stopped before it reads to the end.
 const STOPS: usize = 3;

@@ -9,14 +9,12 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimeUnit};
-use arrow::error::ArrowError;
-use driftline_jobs::graph::{Behind, Events, outputs};
+use driftline_jobs::graph::Events;
 use driftline_operators::accounting::Counters;
 use driftline_operators::admit::{Admission, LatePolicy};
 use driftline_operators::as_of::table::{AsOfTable, TableAdmission};
 use driftline_operators::chunk::Chunk;
 use driftline_operators::clock::Clock;
-use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::core::tables::Retention;
 use driftline_operators::failure::Failure;
 use driftline_operators::features::declaration::FeatureDeclaration;
@@ -29,47 +27,13 @@ use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
 use driftline_operators::settled::Settled;
-use driftline_operators::sinks::{Output, Sink, SinkError};
+use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
-use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
-use timely::worker::Worker;
 
-use crate::record::{Bounds, Origin, Recorded, record, released};
-
-/// A way to run a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// One worker that does all in one operator.
-    Fused,
-    /// Workers in threads, with an operator for each part of the core.
-    Threads(usize),
-    /// The same, with bytes between the workers as between processes.
-    Bytes(usize),
-}
-
-impl Way {
-    fn is_split(self) -> bool {
-        self != Way::Fused
-    }
-}
-
-/// Every way to run a job that must give the same.
-pub fn ways() -> Vec<Way> {
-    use Way::{Bytes, Fused, Threads};
-    vec![Fused, Threads(1), Threads(2), Threads(3), Threads(4), Bytes(2), Bytes(4)]
-}
-
-pub fn config(way: Way) -> timely::Config {
-    let communication = match way {
-        Way::Fused => timely::CommunicationConfig::Process(1),
-        Way::Threads(workers) => timely::CommunicationConfig::Process(workers),
-        Way::Bytes(workers) => timely::CommunicationConfig::ProcessBinary(workers),
-    };
-    timely::Config { communication, worker: timely::WorkerConfig::default() }
-}
+use crate::record::{Bounds, Origin, Recorded, released};
+use crate::ways::Way;
 
 /// Xorshift: the same numbers for the same seed, everywhere.
 #[derive(Clone)]
@@ -531,64 +495,6 @@ impl Sink for Memory {
 
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
-    }
-}
-
-/// Gives out enriched rows as they are.
-pub struct PassOn;
-
-impl Work for PassOn {
-    fn take(
-        &mut self,
-        epoch: u64,
-        rows: RecordBatch,
-        out: &mut Vec<Out>,
-    ) -> Result<(), ArrowError> {
-        out.push(Out { epoch, output: Output::Features, rows });
-        Ok(())
-    }
-}
-
-/// Longer than any run of the tests takes, by far.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs the graph up to the features into `recorded`, until it is done or has failed; `make_source`
-/// gives each worker its share.
-pub fn run_features(
-    way: Way,
-    setting: &Setting,
-    recorded: &Recorded,
-    name: &str,
-    make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
-) {
-    let (setting, recorded, name) = (setting.clone(), recorded.clone(), name.to_owned());
-    let guards = timely::execute(config(way), move |worker| {
-        let probe = ProbeHandle::new();
-        let source = make_source(worker.index(), worker.peers());
-        worker.dataflow::<u64, _, _>(|scope| {
-            let schema = setting.plan().enriched_schema(&layout());
-            let behind = Behind { work: Box::new(PassOn), drift: None, gathered: None };
-            let events = setting.events(source, way);
-            for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
-                let wanted = vec![(Output::Features, schema.clone(), recorded.clone())];
-                record(rows, wanted).probe_with(&probe);
-            }
-        });
-        work(worker, &probe, &setting.failure, &name);
-    })
-    .unwrap();
-    guards.join().into_iter().for_each(|end| end.unwrap());
-}
-
-/// Works until the dataflow behind `probe` is done, or has failed.
-pub fn work(worker: &mut Worker, probe: &ProbeHandle<u64>, failure: &Failure, name: &str) {
-    let started = Instant::now();
-    while !probe.done() && !failure.is_set() {
-        worker.step_or_park(Some(Duration::from_millis(1)));
-        assert!(started.elapsed() < PATIENCE, "{name}: it does not come to an end");
-    }
-    for dataflow in worker.installed_dataflows() {
-        worker.drop_dataflow(dataflow);
     }
 }
 

@@ -9,9 +9,8 @@ use driftline_operators::features::window::{Aggregate, WindowSpec};
 
 use crate::record::Recorded;
 use crate::seeds::seeds;
-use crate::support::{
-    Random, Row, Scripted, Setting, Way, chunks, last_columns, layout, run_features, ways,
-};
+use crate::support::{Random, Row, Scripted, Setting, chunks, last_columns, layout};
+use crate::ways::{Way, run_features, ways};
 
 const LENGTH_MS: i64 = 50;
 const LATENESS_MS: i64 = 30;

@@ -8,14 +8,11 @@ with exit code 0 and an account that balances.
     crash.py --events 1000000 --kills 10 --stops 10 --restarts 2 --stalls 2 --seed 7
 """
 
-import argparse
 import json
 import os
 import random
 import re
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,6 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import campaign as campaigns
+from campaign import stable
 from kafka import Broker, Live, wait_until
 from numbered import Numbered, Sending, Topics, inputs
 from support import account
@@ -216,8 +215,7 @@ class Campaign:
         self.say(f"{sum(times.values()) - len(times):,} repeats of {len(times):,} events")
 
     def say(self, text):
-        if self.options.verbose:
-            print(f"seed {self.options.seed}: {text}", flush=True)
+        campaigns.say(self.options, text)
 
 
 def number_of(value: dict) -> int:
@@ -231,57 +229,20 @@ def hears(pid: int, by) -> bool:
     return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (by - 1) & 1 == 1
 
 
-def stable(look):
-    """What `look` finds once it finds the same twice: requests of the dead may be under way."""
-    found = [look()]
-
-    def is_same():
-        time.sleep(0.2)
-        found.append(look())
-        return found[-1] == found[-2]
-
-    wait_until(is_same, "the ends of topics stand still")
-    return found[-1]
-
-
 def parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = campaigns.parser(__doc__, events=1_000_000, kills=10)
     add = parser.add_argument
-    add("--events", type=int, default=1_000_000, metavar="N")
-    add("--kills", type=int, default=10, metavar="K", help="of the job")
     add("--stops", type=int, default=10, metavar="K", help="of the job, by SIGTERM")
     add("--restarts", type=int, default=2, metavar="R", help="of the broker, after kill -9")
     add("--stalls", type=int, default=2, metavar="S", help="of the broker, by SIGSTOP")
     add("--stall-seconds", type=float, default=60, metavar="T", help="how long each takes")
-    add("--seed", type=int, default=None, metavar="S", help="of all that happens")
-    add("--workers", type=int, default=2, metavar="W")
     add("--per-second", type=float, default=4_000, metavar="E", help="events sent in a second")
-    add("--verbose", action="store_true")
     return parser
 
 
 def campaign(broker, folder, *arguments):
-    options = parser().parse_args([str(argument) for argument in arguments])
-    if options.seed is None:
-        options.seed = random.SystemRandom().randrange(1_000_000)
-    try:
-        Campaign(broker, folder, options).run()
-    except BaseException as error:
-        error.add_note(f"seed {options.seed}")
-        raise
-
-
-def main():
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        broker = Broker(folder / "kafka")
-        try:
-            campaign(broker, folder, *sys.argv[1:], "--verbose")
-        finally:
-            broker.discard()
+    campaigns.run(Campaign, parser(), broker, folder, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    campaigns.main(campaign)

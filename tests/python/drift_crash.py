@@ -7,10 +7,7 @@ the files by then; partial are only windows that had begun before these and were
     drift_crash.py --events 200000 --kills 20 --seed 7
 """
 
-import argparse
 import random
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +15,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crash import stable
+import campaign as campaigns
+from campaign import stable
 from kafka import Broker, Live, wait_until
 from numbered import Numbered, Topics
 from support import account, driftline, files
@@ -165,8 +163,7 @@ class Campaign:
         return found
 
     def say(self, text):
-        if self.options.verbose:
-            print(f"seed {self.options.seed}: {text}", flush=True)
+        campaigns.say(self.options, text)
 
 
 class Places:
@@ -221,39 +218,10 @@ def millis(time) -> int:
     return round(time.timestamp() * 1000)
 
 
-def parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--events", type=int, default=200_000, metavar="N")
-    add("--kills", type=int, default=20, metavar="K")
-    add("--seed", type=int, default=None, metavar="S", help="of all that happens")
-    add("--workers", type=int, default=2, metavar="W")
-    add("--verbose", action="store_true")
-    return parser
-
-
 def campaign(broker, folder, *arguments):
-    options = parser().parse_args([str(argument) for argument in arguments])
-    if options.seed is None:
-        options.seed = random.SystemRandom().randrange(1_000_000)
-    try:
-        Campaign(broker, folder, options).run()
-    except BaseException as error:
-        error.add_note(f"seed {options.seed}")
-        raise
-
-
-def main():
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        broker = Broker(folder / "kafka")
-        try:
-            campaign(broker, folder, *sys.argv[1:], "--verbose")
-        finally:
-            broker.discard()
+    parser = campaigns.parser(__doc__, events=200_000, kills=20)
+    campaigns.run(Campaign, parser, broker, folder, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    campaigns.main(campaign)

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::walk::{CompiledTrees, Group, LANES, Leaves, Step};
+use super::block::Layout;
+use super::compiled::CompiledTrees;
+use super::masks::Masks;
+use super::walk::{Group, LANES, Leaves, Step, Walker};
 use super::{Ensemble, Node, Tree};
 
 impl CompiledTrees {
@@ -20,18 +23,17 @@ impl CompiledTrees {
             nodes().any(|node| matches!(node, Node::Branch(branch) if branch.parts_nan()));
         let is_single = ensemble.sums == 1
             && nodes().all(|node| !matches!(node, Node::Leaf(weights) if weights.len() != 1));
-        let mut layout = Layout {
-            features: ensemble.features,
-            nan_alone: ensemble.features * (1 + usize::from(has_nan_low)),
-            stop: ensemble.features * (1 + usize::from(has_nan_low) + usize::from(has_nan_alone)),
+        let layout = Layout { features: ensemble.features, has_nan_low, has_nan_alone };
+        u16::try_from(layout.stop()).map_err(|_| "it has too many features".to_owned())?;
+        let mut steps = Steps {
+            layout,
             sums: ensemble.sums,
             steps: Vec::new(),
             leaves: if is_single { Leaves::Single } else { Leaves::several() },
         };
-        u16::try_from(layout.stop).map_err(|_| "it has too many features".to_owned())?;
         let mut placed = Vec::with_capacity(ensemble.trees.len());
         for tree in &ensemble.trees {
-            placed.push(layout.place(tree)?);
+            placed.push(steps.place(tree)?);
         }
         let groups = placed.chunks(LANES).map(|trees| {
             let mut roots = [trees[0].0; LANES];
@@ -42,37 +44,29 @@ impl CompiledTrees {
             Group { roots, trees: trees.len(), depth }
         });
         Ok(CompiledTrees {
-            features: ensemble.features,
-            has_nan_low,
-            has_nan_alone,
-            stride: layout.stop + 1,
-            groups: groups.collect(),
-            steps: layout.steps,
-            leaves: layout.leaves,
+            masks: Masks::new(ensemble, &layout),
+            layout,
+            walker: Walker { groups: groups.collect(), steps: steps.steps, leaves: steps.leaves },
             sums: ensemble.sums,
             divide_by: ensemble.is_average.then_some(ensemble.trees.len() as f32),
             base: ensemble.base.clone(),
             link: ensemble.link,
             columns: ensemble.columns,
-            rows: Vec::new(),
+            cells: Vec::new(),
             totals: Vec::new(),
         })
     }
 }
 
 /// What has been laid out so far.
-struct Layout {
-    features: usize,
-    /// The column of a row from which on those stand that tell NaN from all numbers.
-    nan_alone: usize,
-    /// The column of a row that is below everything: no step goes on from a leaf.
-    stop: usize,
+struct Steps {
+    layout: Layout,
     sums: usize,
     steps: Vec<Step>,
     leaves: Leaves,
 }
 
-impl Layout {
+impl Steps {
     /// Lays a tree out level by level, the two children of a node side by side. Its root's position,
     /// and its depth.
     fn place(&mut self, tree: &Tree) -> Result<(u32, u32), String> {
@@ -90,11 +84,12 @@ impl Layout {
             let step = match node {
                 Node::Leaf(weights) => {
                     let threshold = self.leaves.add(weights, self.sums)?;
-                    Step { threshold, column: self.stop as u16, skip: 0 }
+                    // No step goes on from a leaf.
+                    Step { threshold, column: self.layout.stop() as u16, skip: 0 }
                 }
                 Node::Branch(branch) => {
-                    if branch.feature >= self.features {
-                        let features = self.features;
+                    let features = self.layout.features;
+                    if branch.feature >= features {
                         return Err(format!(
                             "a branch reads feature {} of {features}",
                             branch.feature
@@ -106,13 +101,8 @@ impl Layout {
                     let skip = u16::try_from(waiting.len() + 1)
                         .map_err(|_| "it has a tree that is too large".to_owned())?;
                     waiting.extend([(branch.low, level + 1), (branch.high, level + 1)]);
-                    // NaN that goes high is made infinite, which is above all thresholds but one.
-                    let (from, threshold) = match (branch.parts_nan(), branch.nan_goes_low) {
-                        (true, _) => (self.nan_alone, 0.0),
-                        (false, true) => (self.features, branch.threshold),
-                        (false, false) => (0, branch.threshold),
-                    };
-                    Step { threshold, column: (from + branch.feature) as u16, skip }
+                    let (column, threshold) = branch.reads(&self.layout);
+                    Step { threshold, column: column as u16, skip }
                 }
             };
             self.steps.push(step);
