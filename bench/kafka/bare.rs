@@ -63,7 +63,7 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
     while ended < queues.len() {
         let mut none = true;
         for queue in &mut queues {
-            let batch = Batch::new(None, None, Settled::default(), Arc::new(|| {}));
+            let batch = Batch::new(None, None, Settled::default());
             taken.clear();
             queue.take(MOST, |item| {
                 match item {
@@ -133,7 +133,7 @@ pub fn run_for_ever(broker: &Broker, from: &str, to: &str) -> Result<()> {
             let payload = message.payload().unwrap_or(b"{}");
             value.extend(payload.iter().cycle().take(VALUE_BYTES));
             let (key, value) = (message.key(), Some(value.as_slice()));
-            let batch = Batch::new(None, None, Settled::default(), Arc::new(|| {}));
+            let batch = Batch::new(None, None, Settled::default());
             let message = Outgoing { topic: to, key, value, headers: headers(), time_ms: None };
             producer.send(message, &batch, 0)?;
             batch.done();

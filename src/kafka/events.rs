@@ -1,4 +1,4 @@
-//! The queue on which a client puts what its user is to hear of.
+//! The queue on which a client puts the messages of a partition.
 
 use std::ffi::{CString, c_void};
 use std::ptr;
@@ -21,13 +21,6 @@ unsafe impl Send for EventQueue {}
 unsafe impl Sync for EventQueue {}
 
 impl EventQueue {
-    /// The queue of everything that has none of its own: deliveries, of a producer.
-    pub fn main<C: ClientContext>(client: &Client<C>) -> Self {
-        // SAFETY: the client is alive.
-        let queue = unsafe { sys::rd_kafka_queue_get_main(client.native_ptr()) };
-        EventQueue { queue, wake: None }
-    }
-
     /// The queue of a partition that the client will be assigned: its messages come here and nowhere
     /// else.
     pub fn of_partition<C: ClientContext>(

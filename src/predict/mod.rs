@@ -145,7 +145,7 @@ impl Predictor {
         let (ready, started) = mpsc::channel();
         let source = Batcher::new(requests.clone(), job.epoch_rows_max, ready);
         let options = RunOptions {
-            events: Some(OwnEvents::new(columns.schema().clone(), source)),
+            events: Some(OwnEvents::arranged(columns.schema().clone(), source)),
             sinks: OwnSinks {
                 predictions: Some(ResultSink::predictions(&requests)),
                 dead_letters: Some(ResultSink::dead_letters(&requests)),
@@ -229,13 +229,14 @@ impl Predictor {
     fn to_score(&self, rows: &RecordBatch) -> Result<(RecordBatch, usize), String> {
         let stamped = if self.stamps { stamp(rows, &self.columns) } else { Ok(rows.clone()) };
         let stamped = stamped.map_err(|error| error.to_string())?;
-        for field in self.columns.schema().fields() {
-            if stamped.column_by_name(field.name()).is_none() {
-                return Err(format!("there is no column {:?}", field.name()));
+        let arranged = self.columns.arrange(&stamped);
+        let Normalised { rows, refused } = arranged.map_err(|error| {
+            let mut fields = self.columns.schema().fields().iter();
+            match fields.find(|field| stamped.column_by_name(field.name()).is_none()) {
+                Some(missing) => format!("there is no column {:?}", missing.name()),
+                None => error.to_string(),
             }
-        }
-        let Normalised { rows, refused } =
-            self.columns.arrange(&stamped).map_err(|error| error.to_string())?;
+        })?;
         if let Some((row, why)) = refused.first() {
             return Err(format!("row {row}: {why}"));
         }

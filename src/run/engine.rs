@@ -25,6 +25,10 @@ use super::summary::late_versions;
 /// How long a worker sleeps when there is nothing to do; signals and failures are seen after it.
 const PARK: Duration = Duration::from_millis(5);
 
+/// How long a worker that answers requests looks for the next one before it sleeps: it comes within that
+/// time where a caller asks again at once, and to wake a thread takes as long.
+const NEXT_REQUEST: Duration = Duration::from_micros(50);
+
 /// The workers of a run, and what they share.
 #[derive(Clone)]
 pub struct Engine {
@@ -144,13 +148,15 @@ impl Engine {
         })
     }
 
-    /// How long a worker looks for something to do before it sleeps: as timely has it where there is a
-    /// core for each of them. Where there is not, or where rows come one by one, it would take the time
-    /// from others.
+    /// How long a worker looks for something to do before it sleeps. Where there is no core for each of
+    /// them, or rows come one by one, it would take the time from others.
     fn idle_spin(&self, workers: usize) -> Duration {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        match workers > cores || self.options.topics.reading().is_some() {
-            true => Duration::ZERO,
+        if workers > cores || self.options.topics.reading().is_some() {
+            return Duration::ZERO;
+        }
+        match self.options.on_request {
+            true => NEXT_REQUEST,
             false => Duration::from_micros(WorkerConfig::DEFAULT_IDLE_SPIN_MICROS),
         }
     }

@@ -307,17 +307,18 @@ impl Normalised {
     }
 }
 
-/// A batch in the form of `schema`, which [`normal_schema`] made of its columns and their uses.
+/// Columns of so many rows in the form of `schema`, which [`normal_schema`] made of them and their uses.
 ///
 /// # Errors
 /// If a column cannot take that form whatever its values are.
 pub fn normalise(
-    batch: &RecordBatch,
+    columns: &[ArrayRef],
+    rows: usize,
     schema: &SchemaRef,
     uses: &ColumnUses,
 ) -> Result<Normalised, ArrowError> {
     let mut refused: Vec<(usize, String)> = Vec::new();
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+    let columns = columns.iter().zip(schema.fields()).map(|(column, field)| {
         if uses.of(field.name()) == ColumnUse::Time {
             return as_times(column, uses.time_unit);
         }
@@ -328,7 +329,7 @@ pub fn normalise(
     let columns = columns.collect::<Result<Vec<ArrayRef>, ArrowError>>()?;
     refused.sort_by_key(|(row, _)| *row);
     refused.dedup_by_key(|(row, _)| *row);
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let rows = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
     Ok(Normalised { rows, refused })
 }

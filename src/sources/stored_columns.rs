@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -59,16 +59,23 @@ impl StoredColumns {
     /// # Errors
     /// If one of them is missing, or cannot take the form of the schema.
     pub fn arrange(&self, batch: &RecordBatch) -> Result<Normalised, ArrowError> {
-        let (schema, rows) = (batch.schema(), batch.num_rows());
-        let wanted = self.schema.fields().iter().map(|field| schema.index_of(field.name()));
-        let columns = wanted.map(|at| at.map(|at| (schema.field(at), batch.column(at).clone())));
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        // Nullability differs between batches; it plays no part here.
-        let fields = columns.iter().map(|(f, c)| Field::new(f.name(), c.data_type().clone(), true));
-        let fields = Schema::new(fields.collect::<Vec<_>>());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let columns = columns.into_iter().map(|(_, column)| column).collect();
-        let arranged = RecordBatch::try_new_with_options(Arc::new(fields), columns, &options)?;
-        normalise(&arranged, &self.schema, &self.uses)
+        normalise(&self.wanted(batch)?, batch.num_rows(), &self.schema, &self.uses)
+    }
+
+    /// The same of a batch that has been arranged before, with more columns.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn of_arranged(&self, batch: &RecordBatch) -> Result<Normalised, ArrowError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = self.wanted(batch)?;
+        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
+        Ok(Normalised { rows, refused: Vec::new() })
+    }
+
+    fn wanted(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
+        let (schema, fields) = (batch.schema_ref(), self.schema.fields());
+        let wanted = fields.iter().map(|field| schema.index_of(field.name()));
+        wanted.map(|at| at.map(|at| batch.column(at).clone())).collect()
     }
 }

@@ -14,6 +14,7 @@
 //! Timestamps are epochs. An operator stands at the lowest epoch that it has not worked off, with one
 //! capability for each output, and sends under later ones as they are due.
 
+mod alarm;
 mod finishing;
 pub mod fused;
 pub mod gather;

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use timely::dataflow::{ProbeHandle, Scope};
-use timely::scheduling::Activator;
 
+use super::alarm::Alarm;
 use crate::admit::Admitted;
 use crate::chunk::Chunk;
 use crate::core::Taken;
@@ -40,28 +42,6 @@ fn rest(gather_for: Duration, rows: usize) -> Duration {
     }
 }
 
-/// The next activation of an operator that something else may activate meanwhile.
-struct Alarm {
-    activator: Activator,
-    due: Option<Instant>,
-}
-
-impl Alarm {
-    /// Rings after `delay`, or before if it is set already: an alarm each time would be ever more of
-    /// them.
-    fn set(&mut self, delay: Duration) {
-        if delay.is_zero() {
-            return self.activator.activate();
-        }
-        let now = Instant::now();
-        let due = now + delay;
-        if !self.due.is_some_and(|set| now < set && set <= due) {
-            self.due = Some(due);
-            self.activator.activate_after(delay);
-        }
-    }
-}
-
 /// When a source is to be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -88,6 +68,8 @@ pub struct Reader {
     run: Run,
     alarm: Alarm,
     rests_until: Option<Instant>,
+    /// Whether the source need not say that there is something: the alarm that ends the rest is set.
+    is_resting: Arc<AtomicBool>,
     /// A chunk of a partition that was idle, until the watermark it is measured against is known.
     returning: Option<Read>,
 }
@@ -103,12 +85,24 @@ impl Reader {
         run: &Run,
     ) -> Self {
         let wake = scope.worker().sync_activator_for(address.to_vec());
-        // A worker that has left has nothing to be woken for.
+        let is_resting = Arc::new(AtomicBool::new(false));
+        let is_asleep = is_resting.clone();
         intake.source.wake_with(Arc::new(move || {
-            let _ = wake.activate();
+            if !is_asleep.load(Acquire) {
+                // A worker that has left has nothing to be woken for.
+                let _ = wake.activate();
+            }
         }));
-        let alarm = Alarm { activator: scope.activator_for(address), due: None };
-        Reader { intake, probe, run: run.clone(), alarm, rests_until: None, returning: None }
+        let alarm = Alarm::new(scope.activator_for(address));
+        Reader {
+            intake,
+            probe,
+            run: run.clone(),
+            alarm,
+            rests_until: None,
+            is_resting,
+            returning: None,
+        }
     }
 
     /// The lowest epoch that may still come; `None` at the end of the input.
@@ -135,8 +129,10 @@ impl Reader {
             }
         }
         let gather_for = self.intake.bounds.gather_for;
+        // Before it is asked: what comes from now on has this woken.
+        let was_resting = self.is_resting.swap(false, AcqRel);
         let (mut epochs, mut taken, mut rows) = (None, Taken::default(), 0);
-        let next = loop {
+        let mut next = loop {
             match self.ask() {
                 Asked::Admitted { epoch, stream, admitted } => {
                     epochs = Some((epochs.map_or(epoch, |(first, _)| first), epoch));
@@ -149,12 +145,29 @@ impl Reader {
                 Asked::Not(next) => break next,
             }
         };
-        self.rests_until = gather_for.map(|gather| Instant::now() + rest(gather, rows));
+        if let Some(gather_for) = gather_for {
+            next = self.rest(rest(gather_for, rows), was_resting, next);
+        }
         if let Some((first, last)) = epochs.filter(|(first, last)| first < last) {
             self.run.settled.together(first, last);
         }
         let taken = epochs.map(|(_, last)| Ok::<_, ArrowError>((last, taken.joined()?)));
         Ok((taken.transpose()?, next))
+    }
+
+    /// Rests, where rows have come. Where they come about as often as rests end, the source does not wake
+    /// anybody for each of them.
+    fn rest(&mut self, rest: Duration, was_resting: bool, next: Next) -> Next {
+        let now = Instant::now();
+        let is_steady = was_resting || self.rests_until.is_some_and(|until| now < until + rest);
+        self.rests_until = Some(now + rest);
+        match next {
+            Next::Later(delay) if is_steady && !rest.is_zero() => {
+                self.is_resting.store(true, Release);
+                Next::Later(delay.min(rest))
+            }
+            next => next,
+        }
     }
 
     fn ask(&mut self) -> Asked {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -9,12 +10,17 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
+use super::alarm::Alarm;
 use super::{builder, lowest};
 use crate::core::parts::Operator;
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::sinks::{Outlets, Output, SinkError};
 use crate::stage_clock::Stage;
+
+/// How long after something was written it is looked whether it is acknowledged, unless more is
+/// written meanwhile. Nobody waits for it but who commits offsets, and who stops.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Writes all outputs of a worker, which come on any of the streams. The stream it returns carries
 /// nothing; its frontier says how far sinks have taken rows over and acknowledged them.
@@ -26,7 +32,9 @@ pub fn sinks<'scope>(
 ) -> StreamVec<'scope, u64, ()> {
     let (failure, timer) = (run.failure.clone(), run.stages.timer(&run.clock));
     let mut builder = builder(Operator::Sinks, scope);
-    let activator = scope.worker().sync_activator_for(builder.operator_info().address.to_vec());
+    let address = builder.operator_info().address;
+    let activator = scope.worker().sync_activator_for(address.to_vec());
+    let mut alarm = Alarm::new(scope.activator_for(address));
     // A worker that has left has nothing to be woken for.
     outlets.wake_with(Arc::new(move || {
         let _ = activator.activate();
@@ -56,7 +64,10 @@ pub fn sinks<'scope>(
             let complete = lowest(frontiers);
             outlets.complete_before(complete);
             held = match outlets.unacknowledged() {
-                Some(epoch) => held.split_off(&epoch),
+                Some(epoch) => {
+                    alarm.set(LOOK_AGAIN);
+                    held.split_off(&epoch)
+                }
                 None => BTreeMap::new(),
             };
             if complete.is_none() && held.is_empty() && !failure.is_set() {

@@ -24,7 +24,6 @@ use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION, Published};
 use driftline_operators::reasons::Reasons;
 use driftline_operators::settled::Settled;
 use driftline_operators::sinks::{Sink, SinkError};
-use driftline_operators::wake::Wake;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use self::message::{Next, Refused};
@@ -71,7 +70,6 @@ pub struct KafkaSink {
     messages: Arc<dyn Messages>,
     sender: Sender,
     settled: Settled,
-    wake: Wake,
     /// With how many rows they have, the oldest first; those in front are not acknowledged.
     waiting: VecDeque<(Arc<Batch>, u64)>,
     durable: u64,
@@ -81,12 +79,10 @@ pub struct KafkaSink {
 impl KafkaSink {
     /// `settled` hears of the records whose messages are acknowledged.
     pub fn new(messages: Arc<dyn Messages>, sender: Sender, settled: Settled) -> Self {
-        let wake: Wake = Arc::new(|| {});
         KafkaSink {
             messages,
             sender,
             settled,
-            wake,
             waiting: VecDeque::new(),
             durable: 0,
             refused: Reasons::default(),
@@ -97,8 +93,8 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
         let messages = self.messages.clone();
-        let (settled, wake) = (self.settled.clone(), self.wake.clone());
-        let batch = Batch::new(Some(messages.clone()), origins(rows), settled, wake);
+        let settled = self.settled.clone();
+        let batch = Batch::new(Some(messages.clone()), origins(rows), settled);
         self.sender.send(Unsent { messages, rows: rows.clone(), batch: batch.clone() })?;
         self.waiting.push_back((batch, rows.num_rows() as u64));
         Ok(())
@@ -114,7 +110,7 @@ impl Sink for KafkaSink {
     }
 
     fn tick(&mut self) -> Result<(), SinkError> {
-        self.sender.check()
+        self.sender.hear()
     }
 
     fn refused(&mut self) -> Reasons {
@@ -123,10 +119,6 @@ impl Sink for KafkaSink {
 
     fn unacknowledged(&mut self) -> usize {
         self.waiting.len()
-    }
-
-    fn wake_with(&mut self, wake: Wake) {
-        self.wake = wake;
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

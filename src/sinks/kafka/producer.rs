@@ -10,7 +10,6 @@ use arrow::array::RecordBatch;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::reasons::{First, Reasons};
 use driftline_operators::settled::Settled;
-use driftline_operators::wake::Wake;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::OwnedHeaders;
@@ -20,7 +19,6 @@ use rdkafka::{ClientContext, Message as _};
 use super::Messages;
 use super::again::{Again, Resent};
 use super::message::{Message, Refused, is_of_a_record};
-use crate::kafka::events::EventQueue;
 use crate::kafka::health::Told;
 use crate::kafka::{Cluster, Health};
 use crate::sinks::{SinkError, failed};
@@ -56,7 +54,6 @@ pub struct Batch {
     /// Rows with the places of the records that are settled with it.
     records: Option<RecordBatch>,
     settled: Settled,
-    wake: Wake,
 }
 
 /// Which message of which batch one is.
@@ -73,10 +70,9 @@ impl Batch {
         messages: Option<Arc<dyn Messages>>,
         records: Option<RecordBatch>,
         settled: Settled,
-        wake: Wake,
     ) -> Arc<Self> {
         let (left, refused) = (AtomicUsize::new(1), Mutex::default());
-        Arc::new(Batch { left, refused, messages, records, settled, wake })
+        Arc::new(Batch { left, refused, messages, records, settled })
     }
 
     pub fn messages(&self) -> Option<&dyn Messages> {
@@ -98,18 +94,12 @@ impl Batch {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has those looked after who wait for it.
-    pub fn wake(&self) {
-        (self.wake)();
-    }
-
     /// One message is acknowledged, or all have been handed over.
     pub fn done(&self) {
-        if self.left.fetch_sub(1, AcqRel) == 1 {
-            if let Some(records) = &self.records {
-                self.settled.settle_rows(records);
-            }
-            self.wake();
+        if self.left.fetch_sub(1, AcqRel) == 1
+            && let Some(records) = &self.records
+        {
+            self.settled.settle_rows(records);
         }
     }
 
@@ -238,11 +228,6 @@ impl Producer {
                 return;
             }
         }
-    }
-
-    /// Where deliveries are told of.
-    pub(super) fn events(&self) -> EventQueue {
-        EventQueue::main(self.inner.client())
     }
 
     /// Messages that are not acknowledged.

@@ -1,5 +1,7 @@
-//! The thread of a run that makes messages of batches, hands them over, and hears of their deliveries:
-//! what is allocated for a message is given back by the thread that asked for it.
+//! The thread of a run that makes messages of large batches, hands them over, and hears of deliveries:
+//! what is allocated for a message is given back by the thread that asked for it. Of deliveries of
+//! small batches, which workers hand over themselves, they hear themselves, a few at a time: a thread
+//! that is woken for each takes longer to wake than a message takes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -15,7 +17,6 @@ use driftline_operators::sinks::SinkError;
 
 use super::Messages;
 use super::producer::{Batch, Producer};
-use crate::kafka::events::EventQueue;
 use crate::sinks::failed;
 
 /// Batches of so many rows are handed over by whoever brings them, if no others wait: another thread
@@ -40,7 +41,6 @@ pub struct Sender(Arc<Owner>);
 struct Owner {
     shared: Arc<Shared>,
     errands: mpsc::Sender<Errand>,
-    events: Option<EventQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,14 +55,11 @@ struct Shared {
 /// What the thread is to do.
 enum Errand {
     Send(Unsent),
-    /// Messages have been delivered.
-    Deliveries,
     End,
 }
 
 impl Sender {
     pub fn start(producer: Producer) -> Self {
-        let mut events = producer.events();
         let shared = Arc::new(Shared {
             producer,
             queued: AtomicUsize::new(0),
@@ -70,14 +67,9 @@ impl Sender {
             failure: OnceLock::new(),
         });
         let (errands, received) = mpsc::channel();
-        let wake = errands.clone();
-        events.wake_with(Arc::new(move || {
-            // A thread that has ended has nothing to hear of.
-            let _ = wake.send(Errand::Deliveries);
-        }));
         let working = shared.clone();
         let thread = std::thread::spawn(move || working.work(&received));
-        Sender(Arc::new(Owner { shared, errands, events: Some(events), thread: Some(thread) }))
+        Sender(Arc::new(Owner { shared, errands, thread: Some(thread) }))
     }
 
     /// Sends rows, now or when those before them are sent.
@@ -96,9 +88,19 @@ impl Sender {
         Ok(())
     }
 
+    /// Hears of deliveries, unless the thread does.
+    ///
     /// # Errors
     /// If something could not be sent.
-    pub fn check(&self) -> Result<(), SinkError> {
+    pub fn hear(&self) -> Result<(), SinkError> {
+        let shared = &self.0.shared;
+        if shared.queued.load(Acquire) == 0 {
+            shared.producer.serve();
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), SinkError> {
         self.0.shared.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
     }
 }
@@ -106,7 +108,6 @@ impl Sender {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Relaxed);
-        self.events = None;
         let _ = self.errands.send(Errand::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -136,7 +137,6 @@ impl Shared {
     fn take(&self, unsent: &Unsent) {
         if let Err(failure) = self.hand_over(unsent) {
             let _ = self.failure.set(failure);
-            unsent.batch.wake();
         }
         self.queued.fetch_sub(1, AcqRel);
     }

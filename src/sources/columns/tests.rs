@@ -25,7 +25,8 @@ fn normal(column: ArrayRef, uses: &ColumnUses) -> (ArrayRef, Vec<(usize, String)
     let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_value(0, column.len()));
     let batch = RecordBatch::try_from_iter([("t", times), ("c", column)]).unwrap();
     let schema = normal_schema(&batch.schema(), uses).unwrap();
-    let Normalised { rows, refused } = normalise(&batch, &schema, uses).unwrap();
+    let Normalised { rows, refused } =
+        normalise(batch.columns(), batch.num_rows(), &schema, uses).unwrap();
     assert_eq!(rows.schema(), schema);
     (rows.column(1).clone(), refused)
 }
@@ -144,7 +145,7 @@ fn a_refused_row_leaves_the_others_in_their_places() {
     let values: ArrayRef = Arc::new(Float32Array::from(vec![1.0, 0.5, 3.0]));
     let batch = RecordBatch::try_from_iter([("t", times), ("c", values)]).unwrap();
     let schema = normal_schema(&batch.schema(), &uses).unwrap();
-    let sound = normalise(&batch, &schema, &uses).unwrap();
+    let sound = normalise(batch.columns(), batch.num_rows(), &schema, &uses).unwrap();
     let Sound { rows, offsets, undecoded } =
         sound.sound(&batch, UInt64Array::from(vec![10, 11, 12])).unwrap();
     assert_eq!(rows.column(1).as_primitive::<Int64Type>().values(), &[1, 3]);

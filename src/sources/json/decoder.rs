@@ -84,7 +84,7 @@ impl LineDecoder {
             Columns::Csv(columns) => columns.finish()?,
         };
         // What does not fit its column was found out above.
-        let events = normalise(&read, &self.schema, &self.uses)?.rows;
+        let events = normalise(read.columns(), read.num_rows(), &self.schema, &self.uses)?.rows;
         Ok(Decoded { events, rows, bad })
     }
 }

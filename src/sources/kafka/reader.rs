@@ -224,7 +224,8 @@ impl KafkaReader {
         let named = |error: ArrowError| failed(&self.name, error);
         let Decoding { schema, uses, .. } = &self.decoding;
         // What does not fit its column was found out when it was read.
-        let rows = self.columns.finish().and_then(|rows| normalise(&rows, schema, uses));
+        let normal = |rows: RecordBatch| normalise(rows.columns(), rows.num_rows(), schema, uses);
+        let rows = self.columns.finish().and_then(normal);
         let rows = rows.map_err(named)?.rows;
         let times = uses.time.as_ref().and_then(|time| rows.column_by_name(time));
         if times.is_some_and(|times| times.null_count() < times.len()) {

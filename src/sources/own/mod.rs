@@ -42,12 +42,26 @@ pub enum Next {
 #[derive(Clone)]
 pub struct OwnEvents {
     schema: SchemaRef,
+    is_arranged: bool,
     source: Arc<Mutex<Option<Box<dyn EventSource>>>>,
 }
 
 impl OwnEvents {
     pub fn new(schema: SchemaRef, source: impl EventSource + 'static) -> Self {
-        OwnEvents { schema, source: Arc::new(Mutex::new(Some(Box::new(source)))) }
+        OwnEvents {
+            schema,
+            is_arranged: false,
+            source: Arc::new(Mutex::new(Some(Box::new(source)))),
+        }
+    }
+
+    /// The same, whose batches have been brought into the form of the job's stream already.
+    pub(crate) fn arranged(schema: SchemaRef, source: impl EventSource + 'static) -> Self {
+        OwnEvents { is_arranged: true, ..OwnEvents::new(schema, source) }
+    }
+
+    pub(crate) fn is_arranged(&self) -> bool {
+        self.is_arranged
     }
 
     /// The batches of an iterator.

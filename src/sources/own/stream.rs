@@ -73,6 +73,7 @@ impl OwnStream {
         let reader = OwnReader {
             source,
             declared: self.events.schema().clone(),
+            is_arranged: self.events.is_arranged(),
             columns: self.columns.clone(),
             chunk_rows_max,
             left: limit.unwrap_or(u64::MAX),
@@ -88,6 +89,7 @@ impl OwnStream {
 pub struct OwnReader {
     source: Box<dyn EventSource>,
     declared: SchemaRef,
+    is_arranged: bool,
     columns: StoredColumns,
     chunk_rows_max: usize,
     /// Rows that may still be read.
@@ -123,7 +125,11 @@ impl OwnReader {
         self.left -= rows as u64;
         let stored = batch.slice(0, rows);
         let offsets = UInt64Array::from_iter_values(first..self.read);
-        let sound = self.columns.arrange(&stored).and_then(|all| all.sound(&stored, offsets));
+        let arranged = match self.is_arranged {
+            true => self.columns.of_arranged(&stored),
+            false => self.columns.arrange(&stored),
+        };
+        let sound = arranged.and_then(|all| all.sound(&stored, offsets));
         let Sound { rows, offsets, undecoded } = sound.map_err(|error| failed(NAME, error))?;
         Ok(Records {
             rows,
@@ -150,7 +156,9 @@ impl Reader for OwnReader {
         match next {
             Next::Events(batch) if batch.num_rows() == 0 => Ok(Came::Nothing),
             Next::Events(batch) => {
-                self.check(&batch)?;
+                if !self.is_arranged {
+                    self.check(&batch)?;
+                }
                 self.chunk(&batch).map(|records| Came::Records(Box::new(records)))
             }
             Next::Nothing => Ok(Came::Nothing),

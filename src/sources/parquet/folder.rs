@@ -242,7 +242,7 @@ impl FolderColumns {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let arranged = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        let mut normalised = normalise(&arranged, &self.schema, &self.uses)?;
+        let mut normalised = normalise(arranged.columns(), rows, &self.schema, &self.uses)?;
         normalised.refused.extend(self.rounded(&arranged)?);
         normalised.refused.sort_by_key(|(row, _)| *row);
         normalised.refused.dedup_by_key(|(row, _)| *row);
