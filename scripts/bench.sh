@@ -8,6 +8,8 @@
 #                                            another commit built beside, and the ratios of one run
 #     scripts/bench.sh kafka [throughput [--runs N] | latency [--partitions N] RATE… | memory SECONDS]
 #                                            from Kafka to Kafka, beside a bare loop; all three unless one is named
+#     scripts/bench.sh kafka cpu RATE [PROGRAM…]
+#                                            CPU of an event at a rate, above that of a bare loop, beside other programs
 #
 # Leave the machine alone meanwhile. Ratios within one run tell more than seconds.
 set -euo pipefail

@@ -182,15 +182,18 @@ impl WorkerCore {
         if self.finish.waits_for().is_some() {
             return Ok(true);
         }
-        let Some(tick) = self.under_way.take() else { return Ok(false) };
         let started = self.timer.start();
-        let parts = self.finish.complete(&tick);
-        if let Some(drift) = &mut self.drift {
-            parts.into_iter().for_each(|part| drift.add(part));
-            drift.complete(&tick, &mut self.out)?;
+        if let Some(tick) = self.under_way.take() {
+            let parts = self.finish.complete(&tick);
+            if let Some(drift) = &mut self.drift {
+                parts.into_iter().for_each(|part| drift.add(part));
+                drift.complete(&tick);
+            }
         }
+        let Some(drift) = &mut self.drift else { return Ok(false) };
+        drift.step(&mut self.out)?;
         self.timer.stop(Stage::Drift, started);
-        Ok(false)
+        Ok(drift.closing().is_some())
     }
 
     /// What has come out since the last time.

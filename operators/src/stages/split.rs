@@ -14,7 +14,7 @@ use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
 use super::reader::{Next, Reader};
-use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lowest};
+use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
 use crate::core::home::Home;
 use crate::core::owner::Owner;
@@ -361,8 +361,9 @@ fn drift_owner<'scope>(
     ticks: Ticks,
     run: &Run,
 ) -> Edges<'scope> {
-    let run = run.clone();
-    let mut builder = builder(Operator::DriftOwner, parts.scope());
+    let (run, scope) = (run.clone(), parts.scope());
+    let mut builder = builder(Operator::DriftOwner, scope);
+    let activator = scope.activator_for(builder.operator_info().address);
     let route = Route::Worker { column: crate::drift::partials::OWNER };
     let edge = Edge { route, schema: codec.schema.clone() };
     let mut parts_in = builder.new_input(parts, RowDistributor::pact(vec![edge], &run.failure));
@@ -380,13 +381,24 @@ fn drift_owner<'scope>(
                 }
             });
             let reached = lowest(frontiers);
-            while let Some(tick) = next_tick(&ticks, reached) {
-                run.failure.check(owner.complete(&tick, &mut made));
+            // What has been begun goes on at its own epoch, when others have had their turn.
+            loop {
+                if owner.closing().is_none() {
+                    let Some(tick) = next_tick(&ticks, reached) else { break };
+                    owner.complete(&tick);
+                }
+                let done = run.failure.check(owner.step(&mut made));
+                if done.is_none() || owner.closing().is_some() {
+                    break;
+                }
             }
             if let Some(at) = standing.at.first() {
                 out.send_out(at, made.drain(..));
             }
-            standing.go_on(reached);
+            standing.go_on(lower(reached, owner.closing()));
+            if owner.closing().is_some() {
+                activator.activate();
+            }
         }
     });
     outputs
