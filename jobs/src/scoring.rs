@@ -26,19 +26,6 @@ pub struct Outputs {
     pub latencies: Latencies,
 }
 
-/// The stages behind which a row can be lost on purpose: every edge of the job.
-pub const STAGES: [&str; 9] = [
-    "ingest",
-    "order",
-    "requests",
-    "answers",
-    "features",
-    "score",
-    "watched",
-    "panes",
-    "dead_letters",
-];
-
 /// Builds the job in `scope`. It is done when `probe` is.
 pub fn scoring(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &ProbeHandle<u64>) {
     let run = events.run.clone();

@@ -2,8 +2,8 @@
 
 use arrow::array::{Array, Float32Array, RecordBatch};
 
-/// A loaded model, owned by one worker.
-pub trait Model {
+/// A loaded model, owned by one worker; it may be loaded on another thread.
+pub trait Model: Send {
     /// Scores `features`, whose columns are the model's inputs in order, `[rows, inputs]`. The answer
     /// has a prediction of [`Model::width`] numbers for each row; one of another length is refused.
     ///

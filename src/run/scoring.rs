@@ -1,6 +1,7 @@
-//! The model of a run: checked, probed, and loaded once for each worker.
+//! The model of a run: loaded, checked and probed once, and made ready for each worker.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -22,7 +23,7 @@ use twox_hash::XxHash3_64;
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use crate::config::job::{ModelEngine, ModelFile};
-use crate::models::onnx::{self, Loaded, ModelSpec, files_of};
+use crate::models::onnx::{self, Loaded, ModelSpec, TreeModel, files_of};
 use crate::models::own::{self, ModelFactory};
 use crate::models::runtime;
 
@@ -32,9 +33,11 @@ enum Engine {
     Own(ModelFactory),
 }
 
-/// A model that was loaded to look at it.
+/// A model that was loaded and looked at.
 struct Tried {
     model: Box<dyn Model>,
+    /// For other workers, where it need not be loaded again.
+    compiled: Option<TreeModel>,
     /// Rows that it takes.
     sample: RecordBatch,
     described: Vec<String>,
@@ -45,6 +48,10 @@ struct Tried {
 /// What all workers need to score.
 pub struct ScoringParts {
     engine: Engine,
+    /// The model that was tried, until a worker takes it.
+    tried: Mutex<Option<Box<dyn Model>>>,
+    /// Of which other workers have copies.
+    compiled: Option<TreeModel>,
     pub identity: ModelIdentity,
     /// XXH3-64 of the model file and of the files of its weights, in hexadecimal; a program's own
     /// model has none.
@@ -84,8 +91,8 @@ impl ScoringParts {
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let fields = input_fields(&enriched, &inputs);
-        let Tried { mut model, sample, described, why_not_compiled, digest } =
-            engine.try_model(file, &fields)?;
+        let tried = engine.try_model(file, &fields, options.with_inputs)?;
+        let Tried { mut model, compiled, sample, described, why_not_compiled, digest } = tried;
         let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
@@ -98,8 +105,11 @@ impl ScoringParts {
             options.with_inputs,
             options.run_columns,
         );
+        let tried = matches!(engine, Engine::Onnx(_)).then_some(model);
         Ok(ScoringParts {
             engine,
+            tried: Mutex::new(tried),
+            compiled,
             identity,
             digest,
             described,
@@ -116,7 +126,7 @@ impl ScoringParts {
         })
     }
 
-    /// One worker's scoring, with a session of its own.
+    /// One worker's scoring, with a model of its own.
     ///
     /// # Errors
     /// If the model cannot be loaded again.
@@ -124,7 +134,12 @@ impl ScoringParts {
         let Some(file) = &prepared.job.model else { bail!("the job has no model") };
         let enriched = prepared.plan.enriched_schema(&prepared.layout);
         let fields = input_fields(&enriched, &self.inputs);
-        let model = self.engine.model(file, &fields, self.keep_inputs)?;
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let model = match (tried, &self.compiled) {
+            (Some(tried), _) => tried,
+            (None, Some(compiled)) => Box::new(compiled.clone()),
+            (None, None) => self.engine.model(file, &fields, self.keep_inputs)?,
+        };
         Ok(Scoring {
             layout: prepared.layout.clone(),
             enriched,
@@ -142,16 +157,17 @@ impl ScoringParts {
 }
 
 impl Engine {
-    fn try_model(&self, file: &ModelFile, fields: &[Field]) -> Result<Tried> {
+    fn try_model(&self, file: &ModelFile, fields: &[Field], keep_inputs: bool) -> Result<Tried> {
         match self {
             Engine::Onnx(environment) => {
-                let Loaded { model, sample, described, why_not_compiled } =
-                    load_onnx(environment, file, fields, false)?;
+                let loaded = load_onnx(environment, file, fields, keep_inputs)?;
+                let Loaded { model, compiled, sample, described, why_not_compiled } = loaded;
                 let digest = Some(model_digest(&file.path)?);
-                Ok(Tried { model, sample, described, why_not_compiled, digest })
+                Ok(Tried { model, compiled, sample, described, why_not_compiled, digest })
             }
             Engine::Own(make) => Ok(Tried {
                 model: own::make(make, fields)?,
+                compiled: None,
                 sample: own::sample(fields)?,
                 described: vec!["the program's own".to_owned()],
                 why_not_compiled: None,

@@ -32,7 +32,7 @@ impl Calls {
 }
 
 /// The prediction vector of a row of features, or why the model refuses it.
-pub type ScoreRow = Box<dyn Fn(&[Option<f64>]) -> Result<Vec<f32>, String>>;
+pub type ScoreRow = Box<dyn Fn(&[Option<f64>]) -> Result<Vec<f32>, String> + Send>;
 
 /// Scores row by row, and refuses a batch if it refuses one of its rows.
 pub struct RowByRow {
@@ -53,7 +53,7 @@ impl RowByRow {
     pub fn new(
         worker: usize,
         task: Task,
-        score: impl Fn(&[Option<f64>]) -> Result<Vec<f32>, String> + 'static,
+        score: impl Fn(&[Option<f64>]) -> Result<Vec<f32>, String> + Send + 'static,
         calls: Calls,
     ) -> Self {
         let score = Box::new(score);

@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use crate::accounting::Counters;
 use crate::drift::panes::OpenPanes;
 use crate::drift::partials::Partial;
-use crate::fault::LoseRow;
+use crate::fault::{LoseRow, LostBehind};
 use crate::run::Run;
 use crate::sinks::Output;
 use crate::watermark::Tick;
@@ -102,7 +102,7 @@ impl Finish {
         self.work.step(idle, out, &mut self.seen)?;
         for (epoch, rows) in self.seen.drain(..) {
             if self.panes.is_some() {
-                let rows = self.faults.behind("watched", rows);
+                let rows = self.faults.behind(LostBehind::Watched, rows);
                 self.watched.entry(epoch).or_default().push(rows);
             }
         }
@@ -112,12 +112,12 @@ impl Finish {
 
     fn lose(&mut self, out: &mut [Out]) {
         for Out { output, rows, .. } in out {
-            let stage = match output {
-                Output::Predictions => "score",
-                Output::DeadLetters => "dead_letters",
+            let edge = match output {
+                Output::Predictions => LostBehind::Score,
+                Output::DeadLetters => LostBehind::DeadLetters,
                 _ => continue,
             };
-            if self.faults.loses(stage, rows.num_rows()) {
+            if self.faults.loses(edge, rows.num_rows()) {
                 *rows = rows.slice(1, rows.num_rows() - 1);
             }
         }
@@ -135,7 +135,7 @@ impl Finish {
             self.counters.rows_late_for_drift(&panes.add(&rows));
         }
         let mut closed = panes.close(tick.watermark);
-        if self.faults.loses("panes", closed.len()) {
+        if self.faults.loses(LostBehind::Panes, closed.len()) {
             closed.remove(0);
         }
         closed

@@ -37,7 +37,7 @@ use self::drift::DriftOwner;
 use self::finish::{Finish, Out};
 use self::home::Home;
 use self::owner::Owner;
-use crate::fault::LoseRow;
+use crate::fault::{LoseRow, LostBehind};
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
 use crate::layout::EventLayout;
@@ -103,13 +103,13 @@ impl WorkerCore {
     pub fn take(&mut self, epoch: u64, taken: Taken) -> Result<(), ArrowError> {
         let Taken { marks, dead_letters, rows } = taken;
         for letters in dead_letters {
-            let letters = self.faults.behind("dead_letters", letters);
+            let letters = self.faults.behind(LostBehind::DeadLetters, letters);
             self.out.push(Out { epoch, output: Output::DeadLetters, rows: letters });
         }
         for (stream, rows) in rows {
             match stream {
                 EVENTS => {
-                    let rows = self.faults.behind("ingest", rows);
+                    let rows = self.faults.behind(LostBehind::Ingest, rows);
                     if let Some(rows) = self.home.arrive(epoch, rows) {
                         self.enrich(epoch, rows)?;
                     }
@@ -142,7 +142,7 @@ impl WorkerCore {
     }
 
     fn enrich(&mut self, epoch: u64, rows: RecordBatch) -> Result<(), ArrowError> {
-        let rows = self.faults.behind("order", rows);
+        let rows = self.faults.behind(LostBehind::Order, rows);
         let started = self.timer.start();
         let answers = self.answers(&rows)?;
         self.timer.stop(Stage::Owner, started);
@@ -150,7 +150,7 @@ impl WorkerCore {
         let Features { plan, enriched, .. } = &self.features;
         let rows = plan.append(&rows, answers, enriched)?;
         self.timer.stop(Stage::Features, started);
-        self.finish.take(epoch, self.faults.behind("features", rows), &mut self.out)
+        self.finish.take(epoch, self.faults.behind(LostBehind::Features, rows), &mut self.out)
     }
 
     /// The answers of all owners to rows, `[rows]` each.
@@ -159,9 +159,9 @@ impl WorkerCore {
         if plan.trips.is_empty() {
             return Ok(Vec::new());
         }
-        let asking = self.faults.behind("requests", rows.clone());
+        let asking = self.faults.behind(LostBehind::Requests, rows.clone());
         let mut answers = self.owner.ask(plan, layout, *order, &asking)?;
-        if self.faults.loses("answers", rows.num_rows()) {
+        if self.faults.loses(LostBehind::Answers, rows.num_rows()) {
             answers.iter_mut().for_each(|answer| *answer = answer.slice(1, answer.len() - 1));
         }
         match answers.first().map(|answer| rows.num_rows() - answer.len()) {

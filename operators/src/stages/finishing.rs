@@ -17,7 +17,7 @@ use crate::core::requests::TripSchemas;
 use crate::core::waiting::{Waiting, lost};
 use crate::drift::partials::PartialCodec;
 use crate::exchange::{Edge, RowDistributor};
-use crate::fault::LoseRow;
+use crate::fault::{LoseRow, LostBehind};
 use crate::features::plan::FeaturePlan;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
@@ -151,7 +151,7 @@ impl AtHome {
             self.run.counters.rows_held(-self.warm_up.counted(&answered.batch, &self.layout));
             let rows = self.plan.append(&answered.batch, answered.answers, &self.enriched);
             let taken = rows.and_then(|rows| {
-                let rows = self.faults.behind("features", rows);
+                let rows = self.faults.behind(LostBehind::Features, rows);
                 self.finish.take(answered.epoch, rows, &mut self.made)
             });
             failure.check(taken);

@@ -21,6 +21,7 @@ use crate::core::owner::Owner;
 use crate::core::parts::{Form, Operator};
 use crate::core::requests::{TripSchemas, build_request};
 use crate::exchange::{Edge, Route, RowDistributor};
+use crate::fault::LostBehind;
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
 use crate::ingest::Intake;
@@ -155,13 +156,14 @@ fn ingest<'scope>(
                 let told = taken.marks.iter().flat_map(of_all);
                 marks_out.activate().session(&marks).give_iterator(told);
                 for letters in taken.dead_letters {
-                    let letters = faults.behind("dead_letters", letters);
+                    let letters = faults.behind(LostBehind::DeadLetters, letters);
                     let output = crate::sinks::Output::DeadLetters;
                     dead_out.send(&dead, Rows::of_kind(u8::from(output).into(), letters));
                 }
                 for (stream, batch) in taken.rows {
                     match stream {
-                        EVENTS => rows_out.send(&rows, Rows::new(faults.behind("ingest", batch))),
+                        EVENTS => rows_out
+                            .send(&rows, Rows::new(faults.behind(LostBehind::Ingest, batch))),
                         table => versions_out.send(&versions, Rows::of_kind(table - 1, batch)),
                     }
                 }
@@ -235,7 +237,7 @@ impl AtHome {
                 for (epoch, batch) in free {
                     let at = (standing.of(0, epoch), standing.of(1, epoch));
                     let (Some(at_rows), Some(at_requests)) = at else { return };
-                    let batch = faults.behind("order", batch);
+                    let batch = faults.behind(LostBehind::Order, batch);
                     let first_row = next_row;
                     next_row += batch.num_rows() as u64;
                     for (number, (trip, schemas)) in plan.trips.iter().zip(trips.iter()).enumerate()
@@ -249,7 +251,7 @@ impl AtHome {
                             first_row,
                         );
                         let Some(request) = run.failure.check(request) else { return };
-                        let request = lost_of_trip[number].behind("requests", request);
+                        let request = lost_of_trip[number].behind(LostBehind::Requests, request);
                         requests_out.send(&at_requests, Rows::of_kind(number, request));
                     }
                     rows_out.send(&at_rows, Rows::numbered(batch, first_row));
@@ -301,7 +303,7 @@ impl AtOwner {
                     else {
                         return;
                     };
-                    let answers = lost_of_trip[number].behind("answers", answers);
+                    let answers = lost_of_trip[number].behind(LostBehind::Answers, answers);
                     out.send(&at, Rows::of_kind(number, answers));
                 };
                 versions_in.for_each(|capability, container| {

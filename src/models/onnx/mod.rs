@@ -30,7 +30,8 @@ use self::outputs::{
     several_columns, task,
 };
 use self::tensors::{TensorInput, as_floats};
-use self::tree_model::{TreeModel, compare};
+pub use self::tree_model::TreeModel;
+use self::tree_model::compare;
 use self::trial::{made_up, with_zeros};
 use crate::models::trees::{CompiledTrees, Ensemble};
 
@@ -61,6 +62,8 @@ pub struct ModelSpec<'a> {
 /// A model that was loaded and tried.
 pub struct Loaded {
     pub model: Box<dyn Model>,
+    /// The model, where it is compiled, for other workers.
+    pub compiled: Option<TreeModel>,
     /// Rows to try it with; columns of which it takes any number are null.
     pub sample: RecordBatch,
     /// Its inputs and the features that they take, its output, and what runs it, a line each.
@@ -83,10 +86,12 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
     let (sample, mut described) = (model.sample.clone(), model.describe());
     let compiled = if spec.compile_trees { model.compiled(&file) } else { None };
     let (mut why_not_compiled, by_choice) = (None, !spec.compile_trees);
+    let mut ready = None;
     let (model, engine): (Box<dyn Model>, String) = match compiled {
         Some(Ok(trees)) => {
             let (count, nodes) = trees.trees.size();
             let engine = format!("compiled: {count} trees, {nodes} nodes");
+            ready = Some(trees.clone());
             (Box::new(trees), engine)
         }
         Some(Err(reason)) => {
@@ -98,7 +103,7 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
         None => (Box::new(model), "ONNX Runtime".to_owned()),
     };
     described.push(format!("run by {engine}"));
-    Ok(Loaded { model, sample, described, why_not_compiled })
+    Ok(Loaded { model, compiled: ready, sample, described, why_not_compiled })
 }
 
 /// A session of ONNX Runtime.

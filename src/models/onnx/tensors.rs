@@ -13,6 +13,7 @@ use super::inputs::{BoundInput, Element};
 use crate::models::trees::Block;
 
 /// One input's tensor, row after row; kept for its memory.
+#[derive(Clone)]
 enum Buffer {
     Float(Vec<f32>),
     Double(Vec<f64>),
@@ -23,6 +24,7 @@ enum Buffer {
 }
 
 /// Fills one input of a model, again and again.
+#[derive(Clone)]
 pub struct TensorInput {
     pub bound: BoundInput,
     buffer: Buffer,

@@ -16,6 +16,7 @@ const ROWS: usize = 2_048;
 const SEED: u64 = 1;
 
 /// A model of compiled trees.
+#[derive(Clone)]
 pub struct TreeModel {
     pub input: TensorInput,
     pub trees: CompiledTrees,

@@ -14,6 +14,7 @@ const BLOCK_ROWS: usize = 2 * masks::LANES;
 const MASKS_FROM: usize = masks::LANES / 2;
 
 /// An ensemble, ready to score rows.
+#[derive(Clone)]
 pub struct CompiledTrees {
     pub(super) layout: Layout,
     pub(super) walker: Walker,

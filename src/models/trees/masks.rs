@@ -15,6 +15,7 @@ pub(super) const LANES: usize = 32;
 const LEAVES_MAX: usize = 32;
 
 /// Every tree of an ensemble of one sum, whose leaves add one weight each.
+#[derive(Clone)]
 pub(super) struct Masks {
     /// By column of a row.
     columns: Vec<Vec<Question>>,

@@ -17,6 +17,7 @@ pub struct Step {
 }
 
 /// Trees that are walked together, and the depth of the deepest.
+#[derive(Clone)]
 pub struct Group {
     pub roots: [u32; LANES],
     pub trees: usize,
@@ -24,6 +25,7 @@ pub struct Group {
 }
 
 /// What leaves add.
+#[derive(Clone)]
 pub enum Leaves {
     /// One weight each, to the only sum.
     Single,
@@ -56,6 +58,7 @@ impl Leaves {
 }
 
 /// Every tree of an ensemble, for one row at a time.
+#[derive(Clone)]
 pub(super) struct Walker {
     pub groups: Vec<Group>,
     pub steps: Vec<Step>,
