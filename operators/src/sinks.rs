@@ -23,7 +23,7 @@ use crate::wake::Wake;
 
 /// One worker's end of an output. Parquet, JSON lines and Kafka are each one of these.
 pub trait Sink {
-    /// Takes a batch over. What is published of it are the columns of [`published`](crate::layout::published).
+    /// Takes a batch over. What is published of it are the columns of [`Published`](crate::layout::Published).
     ///
     /// # Errors
     /// Whatever keeps it from being written; it ends the run.
