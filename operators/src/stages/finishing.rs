@@ -57,32 +57,32 @@ impl Finishing {
         let mut parts_out = RowsOut(OutputBuilder::from(parts_out));
         builder.build(move |capabilities| {
             let mut standing = Standing::new(capabilities);
-            let mut at_home = AtHome::new(self, worker);
+            let mut under_way = UnderWay::new(self, worker);
             move |frontiers| {
                 rows_in.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
-                    at_home.arrive(epoch, container);
+                    under_way.arrive(epoch, container);
                 });
                 if let Some(answers_in) = &mut answers_in {
-                    answers_in.for_each(|_capability, container| at_home.answered(container));
+                    answers_in.for_each(|_capability, container| under_way.answered(container));
                 }
-                let received = at_home.enrich();
+                let received = under_way.enrich();
                 let reached = lowest(frontiers);
-                if at_home.owed_before(reached) {
+                if under_way.owed_before(reached) {
                     return standing.go_on(None);
                 }
-                at_home.work_off(!received);
-                let reached = lower(reached, at_home.under_way());
+                under_way.work_off(!received);
+                let reached = lower(reached, under_way.lowest_epoch());
                 if let Some(at) = standing.at.first() {
-                    out.send_out(at, at_home.made.drain(..));
+                    out.send_out(at, under_way.made.drain(..));
                 }
-                while let Some((epoch, closed)) = at_home.close(reached) {
+                while let Some((epoch, closed)) = under_way.close(reached) {
                     if let (Some(closed), Some(at)) = (closed, standing.of(1, epoch)) {
                         parts_out.send(&at, Rows::new(closed));
                     }
                 }
                 standing.go_on(reached);
-                if at_home.finish.waits_for().is_some() {
+                if under_way.finish.waits_for().is_some() {
                     activator.activate();
                 }
             }
@@ -92,7 +92,7 @@ impl Finishing {
 }
 
 /// Rows at home, while they wait for answers and while they are worked off.
-struct AtHome {
+struct UnderWay {
     finish: Finish,
     waiting: Waiting,
     made: Vec<Out>,
@@ -107,10 +107,10 @@ struct AtHome {
     run: Run,
 }
 
-impl AtHome {
+impl UnderWay {
     fn new(parts: Finishing, worker: usize) -> Self {
         let Finishing { finish, plan, layout, warm_up, trips, drift, ticks, run } = parts;
-        AtHome {
+        UnderWay {
             finish,
             waiting: Waiting::new(trips.len()),
             made: Vec::new(),
@@ -179,7 +179,7 @@ impl AtHome {
     }
 
     /// The lowest epoch of which rows are not worked off.
-    fn under_way(&self) -> Option<u64> {
+    fn lowest_epoch(&self) -> Option<u64> {
         lower(self.waiting.lowest_epoch(), self.finish.waits_for())
     }
 

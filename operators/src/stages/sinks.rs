@@ -19,7 +19,8 @@ use crate::sinks::{Outlets, Output, SinkError};
 use crate::stage_clock::Stage;
 
 /// How long after something was written it is looked whether it is acknowledged, unless more is
-/// written meanwhile. Nobody waits for it but who commits offsets, and who stops.
+/// written meanwhile. Who commits offsets waits for it, who stops, and a reader that has too much under
+/// way.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Writes all outputs of a worker, which come on any of the streams. The stream it returns carries

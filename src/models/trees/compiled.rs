@@ -44,11 +44,6 @@ impl CompiledTrees {
     /// Batches of this many rows, and of one row, are scored in the two ways that there are.
     pub const BOTH_WAYS: [usize; 2] = [BLOCK_ROWS, MASKS_FROM - 1];
 
-    /// Whether rows of a large batch are scored by masks.
-    pub fn has_masks(&self) -> bool {
-        self.masks.is_some()
-    }
-
     /// Keeps the faster way to score large batches, by the time that `score` takes.
     pub fn keep_the_faster(&mut self, mut score: impl FnMut(&mut Self)) {
         let mut time = |trees: &mut Self| {
@@ -92,7 +87,8 @@ impl CompiledTrees {
             let rows = first..count.min(first + BLOCK_ROWS);
             totals.clear();
             totals.resize(rows.len() * *sums, 0.0);
-            fill(rows, &mut layout.block(cells, totals.len() / *sums, room));
+            let mut block = layout.block(cells, rows.len(), room);
+            fill(rows, &mut block);
             match &mut masks {
                 Some(masks) => masks.sum_up(cells, BLOCK_ROWS, totals),
                 None => walker.sum_up(cells, layout.columns(), totals, *sums),
