@@ -25,6 +25,7 @@ pub mod sources;
 mod text;
 
 pub use config::{Feature, Job, JobBuilder, Model, Window};
+pub use driftline_operators::control::Since;
 pub use driftline_operators::features::functions::SqlFunction;
 pub use driftline_operators::features::window::WindowFunction;
 pub use driftline_operators::model;
@@ -33,5 +34,6 @@ pub use driftline_operators::wake::Wake;
 pub use pipeline::Pipeline;
 pub use predict::{PredictError, Predicted, Predictor};
 pub use run::summary::Summary;
+pub use run::switching::{ModelControl, ModelSwitched};
 pub use sinks::function::FunctionSink;
 pub use sources::own::{EventSource, Next, OwnEvents};

@@ -15,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::predict::Predictor;
 use crate::run::options::RunOptions;
 use crate::run::summary::Summary;
+use crate::run::switching::ModelControl;
 use crate::run::{export_features, make_baseline, replay};
 use crate::sinks::own::SinkFactory;
 use crate::sources::own::OwnEvents;
@@ -112,6 +113,19 @@ impl Pipeline {
     {
         self.options.model = Some(Arc::new(make));
         self
+    }
+
+    /// A version of the job's model, in a file, that scores the events with times from `since` (ms since
+    /// 1970) on, in order of event time: a replay of a run whose model was switched at that watermark.
+    #[must_use]
+    pub fn model_since(self, since: i64, version: &str, file: impl AsRef<Path>) -> Self {
+        self.options.models.schedule(since, version, file.as_ref());
+        self
+    }
+
+    /// What switches the model while the pipeline runs, from another thread.
+    pub fn models(&self) -> ModelControl {
+        self.options.models.clone()
     }
 
     /// SQL expressions of the job can call `function`.

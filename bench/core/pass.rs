@@ -55,7 +55,7 @@ impl Worker {
         let scorer = scoring.worker(&prepared, &run)?;
         let predictions = Outlet {
             output: Output::Predictions,
-            schema: scorer.format.schema.clone(),
+            schema: scorer.model.format.schema.clone(),
             sink: Box::new(FunctionSink::new("nowhere", |_| Ok(()))),
             tally: Tally::Rows(run.counters.clone()),
         };
@@ -98,6 +98,7 @@ impl Worker {
             marks: admitted.marks,
             dead_letters: Vec::new(),
             rows: vec![(EVENTS, admitted.rows)],
+            ..Taken::default()
         })
     }
 

@@ -42,7 +42,7 @@ pub fn baseline(
         },
         Outlet {
             output: Output::Predictions,
-            schema: scoring.format.schema.clone(),
+            schema: scoring.model.format.schema.clone(),
             sink: sinks.predictions,
             tally: Tally::Rows(run.counters.clone()),
         },

@@ -46,6 +46,7 @@ impl Kind {
 /// When an alert is raised.
 #[derive(Clone, Debug)]
 pub struct AlertRules {
+    /// The job's, whose drift is watched.
     pub model: ModelIdentity,
     pub score_over: Option<f64>,
     pub z_over: f64,
@@ -85,16 +86,17 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 impl AlertRules {
-    /// Alerts of scored rows: `predictions` and `watched` have the same rows.
+    /// Alerts of rows that `model` has scored: `predictions` and `watched` have the same rows.
     ///
     /// # Errors
     /// If a column is not what it should be.
     pub fn of_rows(
         &self,
+        model: &ModelIdentity,
         predictions: &RecordBatch,
         watched: &RecordBatch,
     ) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut alerts = Alerts::new(&self.model);
+        let mut alerts = Alerts::new(model);
         let of_event = |row| Event { predictions, row };
         if let Some(threshold) = self.score_over {
             let scores = predictions.column(SCORE).as_primitive::<Float32Type>().values();
@@ -369,7 +371,8 @@ mod tests {
     #[test]
     fn what_is_over_a_threshold_is_told_and_what_is_at_it_is_not() {
         let x = [Some(16.0), Some(16.1), Some(3.9), None, Some(f64::NAN)];
-        let alerts = rules().of_rows(&predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
+        let alerts =
+            rules().of_rows(&rules().model, &predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
         let alerts = alerts.unwrap().unwrap();
         let texts = |name: &str| {
             let column = alerts.column_by_name(name).unwrap().as_string::<i32>();
@@ -383,14 +386,18 @@ mod tests {
         assert!(
             z.is_null(0) && (z.value(1) - 3.05).abs() < 1e-9 && (z.value(2) + 3.05).abs() < 1e-9
         );
-        let none = rules().of_rows(&predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
+        let none =
+            rules().of_rows(&rules().model, &predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
         assert!(none.is_none());
     }
 
     #[test]
     fn an_infinite_value_is_infinitely_far_off() {
         let x = [Some(f64::INFINITY), Some(10.0), Some(f64::NEG_INFINITY)];
-        let alerts = rules().of_rows(&predictions(&[0.1; 3]), &watched(&x)).unwrap().unwrap();
+        let alerts = rules()
+            .of_rows(&rules().model, &predictions(&[0.1; 3]), &watched(&x))
+            .unwrap()
+            .unwrap();
         for name in ["value", "statistic"] {
             let found = alerts.column_by_name(name).unwrap().as_primitive::<Float64Type>();
             assert_eq!(found.values(), &[f64::INFINITY, f64::NEG_INFINITY], "{name}");

@@ -6,6 +6,7 @@ use arrow::array::{RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
+use crate::control::Turn;
 use crate::core::finish::{Out, Work};
 use crate::features::plan::FeaturePlan;
 use crate::layout::{EventLayout, INTERNAL};
@@ -89,10 +90,11 @@ impl Exporter {
 impl Work for Exporter {
     fn take(
         &mut self,
-        epoch: u64,
+        turn: Turn,
         rows: RecordBatch,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
+        let Turn { epoch, .. } = turn;
         out.push(Out { epoch, output: Output::Features, rows: self.format.batch(rows)? });
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::admit::Admission;
 use crate::as_of::table::TableAdmission;
 use crate::chunk::Chunk;
+use crate::control::{ControlFeed, Controls};
+use crate::gate::Order;
 use crate::watermark::Progress;
 
 /// One worker's share of all inputs of a job. Kafka, Parquet and JSON lines are each one of these.
@@ -109,4 +111,21 @@ pub struct Intake {
     pub bounds: FlowBounds,
     /// How far the order gate of this worker is.
     pub gate: Progress,
+    pub control: Control,
+}
+
+/// What a worker knows of states of control before it begins, and where it hears of more.
+#[derive(Clone, Default)]
+pub struct Control {
+    pub feed: ControlFeed,
+    /// States that hold from event times (ms) on, in order of event time.
+    pub schedule: Vec<(i64, u64)>,
+}
+
+impl Intake {
+    /// The states of control as a worker begins.
+    pub fn controls(&self, order: Order) -> Controls {
+        let controls = Controls::new(order, self.bounds.epochs_in_flight_max);
+        controls.with_schedule(&self.control.schedule)
+    }
 }

@@ -111,16 +111,25 @@ impl<C: Clone> MicroBatcher<C> {
         self.queue.front().map_or(Duration::ZERO, |first| now.saturating_sub(first.arrived))
     }
 
-    /// The next micro-batch, of 1 to `max_rows` rows: one that is full, or whatever waits if the
-    /// worker is `idle` or the oldest row has waited long enough.
-    pub fn next(&mut self, idle: bool, now: Duration) -> Option<Vec<Part<C>>> {
+    /// The next micro-batch, of 1 to `max_rows` rows whose tags all `go_together`: one that is full, or
+    /// whatever waits if the worker is `idle` or the oldest row has waited long enough.
+    pub fn next(
+        &mut self,
+        idle: bool,
+        now: Duration,
+        go_together: impl Fn(&C, &C) -> bool,
+    ) -> Option<Vec<Part<C>>> {
         let due = idle || self.oldest_wait(now) >= self.bounds.timeout;
         if self.rows == 0 || (self.rows < self.bounds.max_rows && !due) {
             return None;
         }
         let mut room = self.bounds.max_rows;
-        let mut parts = Vec::new();
+        let mut parts: Vec<Part<C>> = Vec::new();
         while let Some(first) = self.queue.front_mut().filter(|_| room > 0) {
+            let apart = |part: &Part<C>| !go_together(&part.tag, &first.rest.tag);
+            if parts.first().is_some_and(apart) {
+                break;
+            }
             let rows = room.min(first.rest.rows);
             parts.push(Part { rows, ..first.rest.clone() });
             first.rest.start += rows;
@@ -155,20 +164,24 @@ mod tests {
         parts.iter().map(|part| (part.tag, numbers(part))).collect()
     }
 
+    fn all(_: &char, _: &char) -> bool {
+        true
+    }
+
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn full_batches_go_at_once_and_the_rest_when_idle() {
         let mut batcher = MicroBatcher::new(BatchBounds { max_rows: 4, timeout: 10 * MS });
         batcher.push('a', rows(0, 3), MS);
-        assert!(batcher.next(false, MS).is_none());
+        assert!(batcher.next(false, MS, all).is_none());
         batcher.push('b', rows(3, 9), MS);
-        let batch = batcher.next(false, MS).unwrap();
+        let batch = batcher.next(false, MS, all).unwrap();
         assert_eq!(values(&batch), [('a', vec![0, 1, 2]), ('b', vec![3])]);
-        assert_eq!(values(&batcher.next(false, MS).unwrap()), [('b', vec![4, 5, 6, 7])]);
-        assert!(batcher.next(false, MS).is_none());
-        assert_eq!(values(&batcher.next(true, MS).unwrap()), [('b', vec![8])]);
-        assert!(batcher.next(true, MS).is_none());
+        assert_eq!(values(&batcher.next(false, MS, all).unwrap()), [('b', vec![4, 5, 6, 7])]);
+        assert!(batcher.next(false, MS, all).is_none());
+        assert_eq!(values(&batcher.next(true, MS, all).unwrap()), [('b', vec![8])]);
+        assert!(batcher.next(true, MS, all).is_none());
         assert_eq!(batcher.rows(), 0);
     }
 
@@ -177,7 +190,20 @@ mod tests {
         let mut batcher = MicroBatcher::new(BatchBounds { max_rows: 4, timeout: 10 * MS });
         batcher.push('a', rows(0, 1), 5 * MS);
         batcher.push('b', rows(1, 2), 14 * MS);
-        assert!(batcher.next(false, 14 * MS).is_none());
-        assert_eq!(batcher.next(false, 15 * MS).unwrap().len(), 2);
+        assert!(batcher.next(false, 14 * MS, all).is_none());
+        assert_eq!(batcher.next(false, 15 * MS, all).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_in_batches_of_its_own() {
+        let mut batcher = MicroBatcher::new(BatchBounds { max_rows: 4, timeout: 10 * MS });
+        for (tag, from, to) in [('a', 0, 2), ('a', 2, 3), ('b', 3, 9), ('a', 9, 10)] {
+            batcher.push(tag, rows(from, to), MS);
+        }
+        let mut next = || values(&batcher.next(true, MS, |a, b| a == b).unwrap());
+        assert_eq!(next(), [('a', vec![0, 1]), ('a', vec![2])]);
+        assert_eq!(next(), [('b', vec![3, 4, 5, 6])]);
+        assert_eq!(next(), [('b', vec![7, 8])]);
+        assert_eq!(next(), [('a', vec![9])]);
     }
 }

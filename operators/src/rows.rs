@@ -52,9 +52,10 @@ impl Rows {
         Rows { payload: Payload::Batch(batch), kind, number: 0, encoded: OnceCell::new() }
     }
 
-    /// Rows with a number of the sender's choice, such as the sequence number of the first row.
-    pub fn numbered(batch: RecordBatch, number: u64) -> Self {
-        Rows { number, ..Self::new(batch) }
+    /// The same with a number of the sender's choice, such as the sequence number of the first row.
+    #[must_use]
+    pub fn with_number(self, number: u64) -> Self {
+        Rows { number, encoded: OnceCell::new(), ..self }
     }
 
     pub fn kind(&self) -> usize {
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn a_batch_and_its_slice_survive_the_wire() {
         for batch in [batch(), batch().slice(1, 2), batch().slice(2, 0)] {
-            let mut there = over_the_wire(&Rows { kind: 3, ..Rows::numbered(batch.clone(), 7) });
+            let mut there = over_the_wire(&Rows::of_kind(3, batch.clone()).with_number(7));
             assert_eq!(there.record_count(), batch.num_rows() as i64);
             assert_eq!((there.kind(), there.number()), (3, 7));
             let back = there.take(&batch.schema()).unwrap();

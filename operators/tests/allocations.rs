@@ -125,17 +125,18 @@ fn no_alerts_cost_nothing() {
     let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0; rows]));
     let columns = columns.chain([("x".to_owned(), x)]);
     let watched = RecordBatch::try_from_iter(columns).unwrap();
+    let model = identity();
     let mut rules = AlertRules {
-        model: identity(),
+        model: model.clone(),
         score_over: Some(0.9),
         z_over: 3.0,
         ks_p_under: 0.05,
         columns: vec![("x".to_owned(), Some((0.0, 1.0)))],
     };
-    assert_eq!(asked(|| rules.of_rows(&predictions, &watched).unwrap()).0, 0);
+    assert_eq!(asked(|| rules.of_rows(&model, &predictions, &watched).unwrap()).0, 0);
     // What is counted can be seen.
     rules.z_over = 0.5;
-    assert!(asked(|| rules.of_rows(&predictions, &watched).unwrap()).0 > 0);
+    assert!(asked(|| rules.of_rows(&model, &predictions, &watched).unwrap()).0 > 0);
 }
 
 /// Allocations that a batch of predictions takes, beside what scoring has made.

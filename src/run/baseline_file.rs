@@ -10,8 +10,8 @@ use driftline_operators::drift::baseline::{Baseline, ReferenceKind, schema, to_b
 use driftline_operators::drift::thinning::seed_of;
 use driftline_operators::sinks::{Sink, SinkError};
 
+use super::loading::digest;
 use super::prepare::read_parquet;
-use super::scoring::digest;
 use crate::sinks::parquet::ParquetSink;
 use crate::sources::parquet::guard;
 

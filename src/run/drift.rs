@@ -56,7 +56,7 @@ impl PreparedDrift {
         Ok(Some(PreparedDrift {
             schedule: Schedule { lengths, revisions: drift.revisions },
             format: SnapshotFormat {
-                model: parts.identity.clone(),
+                model: parts.model.identity.clone(),
                 labels: drift.windows.clone(),
                 names,
                 comparisons,

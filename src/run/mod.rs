@@ -13,6 +13,7 @@ pub mod extensions;
 pub mod lateness;
 pub mod letters;
 pub mod live;
+pub mod loading;
 pub mod numbers;
 pub mod options;
 pub mod outputs;
@@ -24,6 +25,7 @@ mod range;
 pub mod replay;
 pub mod scoring;
 pub mod summary;
+pub mod switching;
 
 pub use baseline::make_baseline;
 pub use export::export_features;

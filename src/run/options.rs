@@ -8,6 +8,7 @@ use driftline_operators::fault::Faults;
 use driftline_operators::stage_clock::StageClock;
 
 use super::extensions::Extensions;
+use super::switching::ModelControl;
 use crate::config::Job;
 use crate::config::job::{Compression, Format, Input, Output, Outputs};
 use crate::interrupt::Interrupt;
@@ -104,6 +105,8 @@ pub struct RunOptions {
     pub progress: bool,
     /// The program's own model, in place of the job's file.
     pub model: Option<ModelFactory>,
+    /// What takes its place later.
+    pub models: ModelControl,
     /// What the program adds to the job's features.
     pub extensions: Extensions,
     pub faults: Faults,

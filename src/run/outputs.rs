@@ -214,9 +214,9 @@ pub fn file_metadata(prepared: &Prepared, parts: Option<&ScoringParts>) -> Vec<(
         (JOB_KEY.to_owned(), prepared.job.name.clone()),
     ];
     if let Some(parts) = parts {
-        pairs.push(("driftline.model_name".to_owned(), parts.identity.name.clone()));
-        pairs.push(("driftline.model_version".to_owned(), parts.identity.version.clone()));
-        let digest = parts.digest.clone();
+        pairs.push(("driftline.model_name".to_owned(), parts.model.identity.name.clone()));
+        pairs.push(("driftline.model_version".to_owned(), parts.model.identity.version.clone()));
+        let digest = parts.model.digest.clone();
         pairs.extend(digest.map(|digest| ("driftline.model_xxh3".to_owned(), digest)));
     }
     pairs

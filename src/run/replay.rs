@@ -48,7 +48,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
         let (tally, run) = (tally.clone(), engine.run.clone());
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
             let scoring = parts.worker(&prepared, &run)?;
-            let schema = scoring.format.schema.clone();
+            let schema = scoring.model.format.schema.clone();
             let letters = dead_letter::SCHEMA.clone();
             let drift = match drift.as_ref().zip(targets.drift.as_ref()) {
                 Some((drift, target)) => {

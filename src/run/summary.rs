@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driftline_operators::accounting::{Account, Counters, TableState, WindowState};
+use driftline_operators::control::Since;
 use driftline_operators::drift::baseline::ReferenceKind;
 use driftline_operators::features::refusals::Refused;
 use driftline_operators::latency::LatencyFigures;
@@ -14,11 +15,14 @@ use driftline_operators::partition_names::PartitionNames;
 use super::baseline_file::BaselineFile;
 use super::engine::Ended;
 use super::letters;
+use super::loading::describe;
 use super::numbers::thousands;
 use super::outputs::{Target, Targets};
 use super::performance::{latency, latency_target, success, throughput_target};
-use super::scoring::{ScoringParts, describe};
+use super::scoring::ScoringParts;
+use super::switching::ModelSwitched;
 use crate::config::Job;
+use crate::config::duration::instant_text;
 use crate::config::job::{Compression, Format, Output};
 
 /// The closing words of a run.
@@ -72,7 +76,7 @@ impl Summary {
     ) -> Self {
         let mut summary = Summary::new("predictions", counters, ended);
         let sizes = counters.batch_sizes();
-        let model = &parts.identity;
+        let model = &parts.model.identity;
         summary.lines = vec![
             (
                 "model",
@@ -80,7 +84,7 @@ impl Summary {
                     "{} version {} ({})",
                     model.name,
                     model.version,
-                    describe(parts.dependence)
+                    describe(parts.model.dependence)
                 ),
             ),
             (
@@ -95,7 +99,11 @@ impl Summary {
                 ),
             ),
         ];
-        summary.lines.extend(parts.why_not_compiled.iter().map(|why| ("run by", why.clone())));
+        let switched = parts.switched();
+        summary.lines.extend(switched.iter().map(|to| ("switched", switched_line(to))));
+        summary
+            .lines
+            .extend(parts.model.why_not_compiled.iter().map(|why| ("run by", why.clone())));
         let latencies = parts.latencies.figures();
         summary.latency = Some(latencies);
         summary
@@ -352,4 +360,16 @@ impl Display for Summary {
         }
         Ok(())
     }
+}
+
+/// A version that took the place of the one before.
+fn switched_line(to: &ModelSwitched) -> String {
+    let since = match to.since {
+        // Before any event.
+        Since::EventTime(i64::MIN) => "the beginning on".to_owned(),
+        Since::EventTime(i64::MAX) => "the end on, for late events".to_owned(),
+        Since::EventTime(time) => format!("{} on", instant_text(time)),
+        Since::Epoch(epoch) => format!("epoch {epoch} on"),
+    };
+    format!("to version {} from {since}", to.model.version)
 }

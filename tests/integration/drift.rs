@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 use driftline_jobs::graph::{Behind, Drift, outputs};
 use driftline_operators::accounting::LateForDrift;
 use driftline_operators::chunk::Chunk;
+use driftline_operators::control::Turn;
 use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::profile::{Bins, Profile};
@@ -141,7 +142,7 @@ struct Watch {
 impl Work for Watch {
     fn take(
         &mut self,
-        epoch: u64,
+        turn: Turn,
         rows: RecordBatch,
         _out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
@@ -154,7 +155,7 @@ impl Work for Watch {
             rows.column(rows.num_columns() - 1).clone(),
             Arc::new(scores.collect::<Float64Array>()),
         ];
-        self.seen.push((epoch, RecordBatch::try_new(self.watched.schema.clone(), columns)?));
+        self.seen.push((turn.epoch, RecordBatch::try_new(self.watched.schema.clone(), columns)?));
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use driftline::FunctionSink;
 use driftline_jobs::graph::{Behind, Events, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
+use driftline_operators::control::Turn;
 use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::dead_letter;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
@@ -18,6 +19,7 @@ use driftline_operators::features::sql::Expression;
 use driftline_operators::ingest::Source;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::{Model, ModelIdentity};
+use driftline_operators::model_bank::ReadyModel;
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scorer, Scoring};
@@ -108,20 +110,21 @@ impl Job {
         WarmUp { first_offsets: self.first_offsets.clone().into(), ..WarmUp::before(self.from) }
     }
 
+    fn ready(&self, worker: usize) -> ReadyModel {
+        ready((self.make_model)(worker), self.dependence, &self.setting, &self.inputs)
+    }
+
     /// With inputs and run columns.
     fn scoring(&self, worker: usize) -> (Scoring, Watched) {
         let plan = self.setting.plan();
         let enriched = plan.enriched_schema(&layout());
         let inputs = model_inputs(&plan, &layout(), &self.inputs).unwrap();
-        let identity = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
         let watched = Watched::new(&enriched, &inputs);
         let scoring = Scoring {
             layout: layout(),
             enriched,
-            inputs,
-            model: (self.make_model)(worker),
-            dependence: self.dependence,
-            format: PredictionFormat::new(layout(), identity, Default::default(), true, true),
+            model: self.ready(worker),
+            shelf: self.setting.shelf.clone(),
             bounds: self.bounds,
             warm_up: self.warm_up(),
             partition_names: self.setting.partition_names().to_vec().into(),
@@ -143,7 +146,7 @@ impl Job {
         let run = self.setting.run();
         let worker = scope.index();
         let (scoring, columns) = self.scoring(worker);
-        let predicted = scoring.format.schema.clone();
+        let predicted = scoring.model.format.schema.clone();
         let scorer = Scorer::new(scoring, columns, worker);
         let work = Box::new(Watching { scorer, worker, watched: results.watched.clone() });
         let behind = Behind { work, drift: None, gathered: None };
@@ -201,6 +204,23 @@ impl Job {
     }
 }
 
+/// A model made ready for rows of a setting.
+pub fn ready(
+    model: Box<dyn Model>,
+    dependence: BatchDependence,
+    setting: &Setting,
+    inputs: &[String],
+) -> ReadyModel {
+    let identity = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+    ReadyModel {
+        inputs: model_inputs(&setting.plan(), &layout(), inputs).unwrap(),
+        model,
+        dependence,
+        format: PredictionFormat::new(layout(), identity.clone(), Default::default(), true, true),
+        identity,
+    }
+}
+
 /// Scores rows, and records what drift watches of them.
 struct Watching {
     scorer: Scorer,
@@ -211,11 +231,11 @@ struct Watching {
 impl Work for Watching {
     fn take(
         &mut self,
-        epoch: u64,
+        turn: Turn,
         rows: RecordBatch,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
-        self.scorer.take(epoch, rows, out)
+        self.scorer.take(turn, rows, out)
     }
 
     fn step(
@@ -234,6 +254,10 @@ impl Work for Watching {
 
     fn waits_for(&self) -> Option<u64> {
         self.scorer.waits_for()
+    }
+
+    fn worked_off_below(&mut self, control: u64) {
+        self.scorer.worked_off_below(control);
     }
 }
 

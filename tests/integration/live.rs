@@ -11,6 +11,7 @@ use driftline_operators::gate::Order;
 use driftline_operators::latency::Latencies;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::ModelIdentity;
+use driftline_operators::model_bank::ReadyModel;
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::Scoring;
@@ -60,15 +61,25 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
             let format =
                 PredictionFormat::new(layout(), model.clone(), Default::default(), false, false);
             let columns = Vec::new();
-            let rules = AlertRules { model, score_over, z_over: 3.0, ks_p_under: 0.05, columns };
+            let rules = AlertRules {
+                model: model.clone(),
+                score_over,
+                z_over: 3.0,
+                ks_p_under: 0.05,
+                columns,
+            };
             let watched = Watched::new(&enriched, &inputs);
             let scoring_part = Scoring {
                 layout: layout(),
                 enriched,
-                inputs,
-                model: Box::new(FirstFeature),
-                dependence: BatchDependence::Invariant,
-                format,
+                model: ReadyModel {
+                    identity: model.clone(),
+                    inputs,
+                    model: Box::new(FirstFeature),
+                    dependence: BatchDependence::Invariant,
+                    format,
+                },
+                shelf: None,
                 bounds: BatchBounds { max_rows: 1_024, timeout },
                 warm_up: WarmUp::none(),
                 alerts: Some(Arc::new(rules)),

@@ -21,5 +21,6 @@ mod repeats;
 mod seeds;
 mod stops;
 mod support;
+mod switches;
 mod ways;
 mod windows;

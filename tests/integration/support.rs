@@ -22,9 +22,12 @@ use driftline_operators::features::functions::Functions;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
-use driftline_operators::ingest::{Allowance, FlowBounds, Intake, Polled, Source, SourceError};
+use driftline_operators::ingest::{
+    Allowance, Control, FlowBounds, Intake, Polled, Source, SourceError,
+};
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
+use driftline_operators::model_bank::ModelShelf;
 use driftline_operators::run::Run;
 use driftline_operators::settled::Settled;
 use driftline_operators::sinks::{Sink, SinkError};
@@ -326,6 +329,9 @@ pub struct Setting {
     pub clock: Arc<dyn Clock>,
     pub settled: Settled,
     pub declared: fn() -> Vec<FeatureDeclaration>,
+    pub control: Control,
+    /// Of models that take the place of a job's.
+    pub shelf: Option<Arc<dyn ModelShelf>>,
 }
 
 impl Setting {
@@ -349,6 +355,8 @@ impl Setting {
             clock: Arc::new(Monotonic(Instant::now())),
             settled: Settled::default(),
             declared,
+            control: Control::default(),
+            shelf: None,
         }
     }
 
@@ -447,6 +455,7 @@ impl Setting {
                 tables: self.tables.iter().map(|table| self.table_admission(table)).collect(),
                 bounds: self.bounds,
                 gate: Progress::new(self.watermarks()),
+                control: self.control.clone(),
             },
             plan: Arc::new(self.plan()),
             order: self.order,

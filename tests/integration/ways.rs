@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use driftline_jobs::graph::{Behind, outputs};
+use driftline_operators::control::Turn;
 use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::failure::Failure;
 use driftline_operators::ingest::Source;
@@ -54,10 +55,11 @@ pub struct PassOn;
 impl Work for PassOn {
     fn take(
         &mut self,
-        epoch: u64,
+        turn: Turn,
         rows: RecordBatch,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
+        let Turn { epoch, .. } = turn;
         out.push(Out { epoch, output: Output::Features, rows });
         Ok(())
     }

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
+use crate::control::Turn;
 use crate::drift::panes::OpenPanes;
 use crate::drift::partials::Partial;
 use crate::fault::{LoseRow, LostBehind};
@@ -25,11 +26,11 @@ pub struct Out {
 ///
 /// Rows may wait in it, so that some of several epochs go together, but each leaves at its own epoch.
 pub trait Work {
-    /// Takes enriched rows of an epoch.
+    /// Takes enriched rows.
     ///
     /// # Errors
     /// If they are not what the job makes of its input.
-    fn take(&mut self, epoch: u64, rows: RecordBatch, out: &mut Vec<Out>)
+    fn take(&mut self, turn: Turn, rows: RecordBatch, out: &mut Vec<Out>)
     -> Result<(), ArrowError>;
 
     /// Works off some of the rows that wait; all there are where it is said to be `idle`: nothing else
@@ -51,6 +52,9 @@ pub trait Work {
     fn waits_for(&self) -> Option<u64> {
         None
     }
+
+    /// All rows whose state of control is below `control` are worked off, and no more of them come.
+    fn worked_off_below(&mut self, _control: u64) {}
 }
 
 /// A worker's work, and the first phase of drift.
@@ -61,6 +65,8 @@ pub struct Finish {
     /// earlier one closes.
     watched: BTreeMap<u64, Vec<RecordBatch>>,
     seen: Vec<(u64, RecordBatch)>,
+    /// The least state of control that rows to come can have.
+    control: u64,
     counters: Counters,
     faults: LoseRow,
 }
@@ -72,6 +78,7 @@ impl Finish {
             panes,
             watched: BTreeMap::new(),
             seen: Vec::new(),
+            control: 0,
             counters: run.counters.clone(),
             faults: run.faults.on(worker),
         }
@@ -83,12 +90,12 @@ impl Finish {
     /// As it.
     pub fn take(
         &mut self,
-        epoch: u64,
+        turn: Turn,
         rows: RecordBatch,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
         let before = out.len();
-        self.work.take(epoch, rows, out)?;
+        self.work.take(turn, rows, out)?;
         self.lose(&mut out[before..]);
         Ok(())
     }
@@ -130,6 +137,10 @@ impl Finish {
 
     /// All rows of an epoch have been worked off: the panes that its watermark closes.
     pub fn complete(&mut self, tick: &Tick) -> Vec<Partial> {
+        if tick.control > self.control {
+            self.control = tick.control;
+            self.work.worked_off_below(tick.control);
+        }
         let Some(panes) = &mut self.panes else { return Vec::new() };
         for rows in self.watched.remove(&tick.epoch).unwrap_or_default() {
             self.counters.rows_late_for_drift(&panes.add(&rows));

@@ -1,6 +1,7 @@
 //! A row's home: where it waits until its turn has come.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -11,7 +12,7 @@ use crate::holding::Holding;
 use crate::layout::EventLayout;
 use crate::run::Run;
 use crate::warm_up::WarmUp;
-use crate::watermark::{Tick, Watermarks};
+use crate::watermark::{EpochClock, Tick};
 
 /// The rows that one worker is the home of, until they may be enriched.
 pub struct Home {
@@ -50,30 +51,36 @@ impl Home {
         None
     }
 
-    /// The rows whose turn has come with the completion of an epoch, in order.
+    /// The rows whose turn has come with the completion of an epoch, which is the last that `clock`
+    /// has told of, in order; and the state of control that holds for them.
     ///
     /// # Errors
     /// If they are not of the layout.
     pub fn complete(
         &mut self,
         tick: &Tick,
-        watermarks: &Watermarks,
-    ) -> Result<Option<RecordBatch>, ArrowError> {
+        clock: &EpochClock,
+    ) -> Result<Vec<(u64, RecordBatch)>, ArrowError> {
         if let Some(arrived) = self.arrived.remove(&tick.epoch) {
             let rows: usize = arrived.iter().map(RecordBatch::num_rows).sum();
             let counted = arrived.iter().map(|batch| self.warm_up.counted(batch, &self.layout));
             self.counters.gate_rows_added(rows as i64, counted.sum());
             self.gate.insert(&arrived)?;
         }
-        let released = self.gate.release(tick.watermark)?;
-        if let Some(rows) = &released {
+        let mut parts = Vec::new();
+        if let Some(rows) = &self.gate.release(tick.watermark)? {
             let counted = self.warm_up.counted(rows, &self.layout);
             self.counters.rows_held(-counted);
             self.counters.gate_rows_added(-(rows.num_rows() as i64), -counted);
             self.note_event_time(rows);
+            let of_part = |(control, part): (u64, Range<usize>)| {
+                (control, rows.slice(part.start, part.len()))
+            };
+            let states = clock.controls.of_released(self.layout.times(rows).values());
+            parts.extend(states.into_iter().map(of_part));
         }
-        self.holding.note(tick.epoch, watermarks, self.counters.gate_rows());
-        Ok(released)
+        self.holding.note(tick.epoch, &clock.watermarks(), self.counters.gate_rows());
+        Ok(parts)
     }
 
     fn note_event_time(&self, rows: &RecordBatch) {

@@ -37,6 +37,7 @@ use self::drift::DriftOwner;
 use self::finish::{Finish, Out};
 use self::home::Home;
 use self::owner::Owner;
+use crate::control::Turn;
 use crate::fault::{LoseRow, LostBehind};
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
@@ -56,6 +57,8 @@ pub struct Taken {
     pub dead_letters: Vec<RecordBatch>,
     /// With their streams.
     pub rows: Vec<(usize, RecordBatch)>,
+    /// To states of control.
+    pub switches: Vec<u64>,
 }
 
 /// All that one worker alone does to a chunk, up to what the sinks write.
@@ -101,7 +104,7 @@ impl WorkerCore {
     /// # Errors
     /// If rows are not what the job makes of its input.
     pub fn take(&mut self, epoch: u64, taken: Taken) -> Result<(), ArrowError> {
-        let Taken { marks, dead_letters, rows } = taken;
+        let Taken { marks, dead_letters, rows, switches } = taken;
         for letters in dead_letters {
             let letters = self.faults.behind(LostBehind::DeadLetters, letters);
             self.out.push(Out { epoch, output: Output::DeadLetters, rows: letters });
@@ -111,13 +114,15 @@ impl WorkerCore {
                 EVENTS => {
                     let rows = self.faults.behind(LostBehind::Ingest, rows);
                     if let Some(rows) = self.home.arrive(epoch, rows) {
-                        self.enrich(epoch, rows)?;
+                        let control = self.clock.controls.of_epoch(epoch);
+                        self.enrich(Turn { epoch, control }, rows)?;
                     }
                 }
                 table => self.owner.versions(epoch, table - 1, rows),
             }
         }
         self.clock.mark(epoch, marks);
+        self.clock.switch(epoch, switches);
         while let Some(tick) = self.clock.next(|marked| marked <= epoch) {
             self.complete(tick)?;
         }
@@ -129,10 +134,10 @@ impl WorkerCore {
         self.owner.begin(&tick)?;
         self.timer.stop(Stage::Owner, started);
         let started = self.timer.start();
-        let released = self.home.complete(&tick, &self.clock.watermarks())?;
+        let released = self.home.complete(&tick, &self.clock)?;
         self.timer.stop(Stage::Order, started);
-        if let Some(rows) = released {
-            self.enrich(tick.epoch, rows)?;
+        for (control, rows) in released {
+            self.enrich(Turn { epoch: tick.epoch, control }, rows)?;
         }
         let started = self.timer.start();
         self.owner.end(&tick);
@@ -141,7 +146,7 @@ impl WorkerCore {
         Ok(())
     }
 
-    fn enrich(&mut self, epoch: u64, rows: RecordBatch) -> Result<(), ArrowError> {
+    fn enrich(&mut self, turn: Turn, rows: RecordBatch) -> Result<(), ArrowError> {
         let rows = self.faults.behind(LostBehind::Order, rows);
         let started = self.timer.start();
         let answers = self.answers(&rows)?;
@@ -150,7 +155,7 @@ impl WorkerCore {
         let Features { plan, enriched, .. } = &self.features;
         let rows = plan.append(&rows, answers, enriched)?;
         self.timer.stop(Stage::Features, started);
-        self.finish.take(epoch, self.faults.behind(LostBehind::Features, rows), &mut self.out)
+        self.finish.take(turn, self.faults.behind(LostBehind::Features, rows), &mut self.out)
     }
 
     /// The answers of all owners to rows, `[rows]` each.

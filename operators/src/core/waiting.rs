@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 
 use super::owner::answered_rows;
 use super::requests::ANSWER_VALUES;
+use crate::control::Turn;
 
 /// The answers of one trip to one batch, as they came.
 #[derive(Default)]
@@ -54,7 +55,7 @@ impl TripAnswers {
 
 /// A batch that waits at its home for its answers.
 struct Batch {
-    epoch: u64,
+    turn: Turn,
     batch: RecordBatch,
     first_row: u64,
     answers: Vec<TripAnswers>,
@@ -77,7 +78,7 @@ pub struct Waiting {
 
 /// A batch whose answers are all there: columns over all trips, `[rows]`.
 pub struct Answered {
-    pub epoch: u64,
+    pub turn: Turn,
     pub batch: RecordBatch,
     pub answers: Vec<ArrayRef>,
 }
@@ -89,12 +90,12 @@ impl Waiting {
 
     /// The epoch of the first batch that waits.
     pub fn first_epoch(&self) -> Option<u64> {
-        self.waiting.front().map(|batch| batch.epoch)
+        self.waiting.front().map(|batch| batch.turn.epoch)
     }
 
     /// The lowest epoch of which rows wait.
     pub fn lowest_epoch(&self) -> Option<u64> {
-        self.waiting.iter().map(|batch| batch.epoch).min()
+        self.waiting.iter().map(|batch| batch.turn.epoch).min()
     }
 
     /// How many answers the first batch lacks.
@@ -103,10 +104,10 @@ impl Waiting {
     }
 
     /// Adds rows that are numbered from `first_row` on.
-    pub fn insert(&mut self, epoch: u64, batch: RecordBatch, first_row: u64) {
+    pub fn insert(&mut self, turn: Turn, batch: RecordBatch, first_row: u64) {
         let missing = batch.num_rows() * self.trips;
         let answers = (0..self.trips).map(|_| TripAnswers::default()).collect();
-        self.waiting.push_back(Batch { epoch, batch, first_row, answers, missing });
+        self.waiting.push_back(Batch { turn, batch, first_row, answers, missing });
     }
 
     /// Puts answers of a trip in their places.
@@ -154,7 +155,7 @@ impl Waiting {
         for trip in done.answers {
             answers.extend(trip.columns()?);
         }
-        Ok(Some(Answered { epoch: done.epoch, batch: done.batch, answers }))
+        Ok(Some(Answered { turn: done.turn, batch: done.batch, answers }))
     }
 }
 
@@ -196,6 +197,8 @@ mod tests {
         numbers.iter().copied().zip(texts.map(str::to_owned)).collect()
     }
 
+    const TURN: Turn = Turn { epoch: 1, control: 0 };
+
     fn expected(rows: std::ops::Range<u64>) -> Vec<(f64, String)> {
         rows.map(|row| (row as f64 * 10.0, format!("t{row}"))).collect()
     }
@@ -203,8 +206,8 @@ mod tests {
     #[test]
     fn answers_find_their_rows_in_any_order_and_batch_size() {
         let mut rejoin = Waiting::new(1);
-        rejoin.insert(1, rows(3), 0);
-        rejoin.insert(1, rows(4), 3);
+        rejoin.insert(TURN, rows(3), 0);
+        rejoin.insert(TURN, rows(4), 3);
         rejoin.answer(&answers(&[6, 2, 0]), 0).unwrap();
         assert!(rejoin.pop().unwrap().is_none());
         rejoin.answer(&answers(&[1, 3, 5, 4]), 0).unwrap();
@@ -215,8 +218,8 @@ mod tests {
     #[test]
     fn one_batch_of_answers_serves_several_batches_of_rows() {
         let mut rejoin = Waiting::new(1);
-        rejoin.insert(1, rows(2), 10);
-        rejoin.insert(1, rows(2), 12);
+        rejoin.insert(TURN, rows(2), 10);
+        rejoin.insert(TURN, rows(2), 12);
         rejoin.answer(&answers(&[10, 11, 12, 13]), 0).unwrap();
         assert_eq!(popped(&mut rejoin), expected(10..12));
         assert_eq!(popped(&mut rejoin), expected(12..14));
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn an_answer_without_a_row_is_an_error() {
         let mut rejoin = Waiting::new(1);
-        rejoin.insert(1, rows(2), 10);
+        rejoin.insert(TURN, rows(2), 10);
         assert!(rejoin.answer(&answers(&[9]), 0).is_err());
         assert!(rejoin.answer(&answers(&[12]), 0).is_err());
     }

@@ -11,6 +11,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 
 use super::split::{Edges, Ticks, next_tick};
 use super::{RowsOut, Standing, batch_of, builder, lower, lowest};
+use crate::control::Turn;
 use crate::core::finish::{Finish, Out};
 use crate::core::parts::Operator;
 use crate::core::requests::TripSchemas;
@@ -61,7 +62,8 @@ impl Finishing {
             move |frontiers| {
                 rows_in.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
-                    under_way.arrive(epoch, container);
+                    let control = container.kind() as u64;
+                    under_way.arrive(Turn { epoch, control }, container);
                 });
                 if let Some(answers_in) = &mut answers_in {
                     answers_in.for_each(|_capability, container| under_way.answered(container));
@@ -127,11 +129,11 @@ impl UnderWay {
     }
 
     /// Rows wait for their answers.
-    fn arrive(&mut self, epoch: u64, container: &mut Rows) {
+    fn arrive(&mut self, turn: Turn, container: &mut Rows) {
         let number = container.number();
         let Some(batch) = batch_of(container, &self.layout.schema, &self.run) else { return };
         self.run.counters.rows_held(self.warm_up.counted(&batch, &self.layout));
-        self.waiting.insert(epoch, batch, number);
+        self.waiting.insert(turn, batch, number);
     }
 
     fn answered(&mut self, container: &mut Rows) {
@@ -152,7 +154,7 @@ impl UnderWay {
             let rows = self.plan.append(&answered.batch, answered.answers, &self.enriched);
             let taken = rows.and_then(|rows| {
                 let rows = self.faults.behind(LostBehind::Features, rows);
-                self.finish.take(answered.epoch, rows, &mut self.made)
+                self.finish.take(answered.turn, rows, &mut self.made)
             });
             failure.check(taken);
         }

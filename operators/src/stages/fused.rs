@@ -9,6 +9,7 @@ use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 use super::reader::{Next, Reader};
 use super::{Parts, RowsOut, builder};
+use crate::control::ControlFeed;
 use crate::core::home::Home;
 use crate::core::owner::Owner;
 use crate::core::parts::Operator;
@@ -32,13 +33,14 @@ pub fn fused<'scope>(
     let (core, intake) = core_of(parts)?;
     let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
+    let feed = intake.control.feed.clone();
     let reader = Reader::new(intake, scope, address, probe, &run);
     let (out, outputs) = builder.new_output();
     let out = RowsOut(OutputBuilder::from(out));
     builder.build(move |capabilities| {
         let timer = run.stages.timer(&run.clock);
         let at = capabilities.into_iter().next();
-        let mut fused = Fused { reader, core, out, at, next: None, timer, run };
+        let mut fused = Fused { reader, core, feed, out, at, next: None, timer, run };
         move |_frontiers| fused.work()
     });
     Ok(outputs)
@@ -50,7 +52,7 @@ pub fn fused<'scope>(
 /// As [`fused`].
 pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
     let Parts { intake, layout, plan, order, tables, retention, finish, drift, run, .. } = parts;
-    let clock = EpochClock::new(intake.gate.clone());
+    let clock = EpochClock::new(intake.gate.clone(), intake.controls(order));
     let home = Home::new(order, &layout, &intake.events.warm_up, &run);
     let owner = Owner::new(&plan, &tables, retention, order, 0, &run)?;
     let enriched = plan.enriched_schema(&layout);
@@ -62,6 +64,8 @@ pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
 struct Fused {
     reader: Reader,
     core: WorkerCore,
+    /// Who wants to know what has been decided of switches.
+    feed: ControlFeed,
     out: RowsOut,
     /// None at the end of the input.
     at: Option<Capability<u64>>,
@@ -106,6 +110,7 @@ impl Fused {
                 let Some((epoch, taken)) = taken else { return Ok(Some(next)) };
                 self.stand_at(Some(epoch));
                 self.core.take(epoch, taken)?;
+                self.feed.note(self.core.clock.controls.decided());
                 next
             }
         };

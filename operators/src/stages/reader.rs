@@ -70,8 +70,8 @@ pub struct Reader {
     rests_until: Option<Instant>,
     /// Whether the source need not say that there is something: the alarm that ends the rest is set.
     is_resting: Arc<AtomicBool>,
-    /// A chunk of a partition that was idle, until the watermark it is measured against is known.
-    returning: Option<Read>,
+    /// A chunk that is not admitted yet, see [`Reader::is_early`].
+    waiting: Option<Read>,
 }
 
 impl Reader {
@@ -101,13 +101,13 @@ impl Reader {
             alarm,
             rests_until: None,
             is_resting,
-            returning: None,
+            waiting: None,
         }
     }
 
     /// The lowest epoch that may still come; `None` at the end of the input.
     pub fn next_epoch(&self) -> Option<u64> {
-        let waiting = self.returning.as_ref().map(|read| read.chunk.epoch);
+        let waiting = self.waiting.as_ref().map(|read| read.chunk.epoch);
         let epoch = waiting.or_else(|| self.intake.source.next_epoch());
         epoch.filter(|_| !self.run.failure.is_set())
     }
@@ -151,6 +151,9 @@ impl Reader {
         if let Some((first, last)) = epochs.filter(|(first, last)| first < last) {
             self.run.settled.together(first, last);
         }
+        if epochs.is_some() {
+            taken.switches = self.intake.control.feed.take();
+        }
         let taken = epochs.map(|(_, last)| Ok::<_, ArrowError>((last, taken.joined()?)));
         Ok((taken.transpose()?, next))
     }
@@ -177,7 +180,7 @@ impl Reader {
             return Asked::Not(Next::Later(LOOK_AGAIN));
         }
         // 2. Read a chunk.
-        let read = match self.returning.take() {
+        let read = match self.waiting.take() {
             Some(read) => read,
             None => {
                 let allowance = self.allowance();
@@ -192,9 +195,9 @@ impl Reader {
                 }
             }
         };
-        // 3. Admit it. After idleness it is measured against the watermark of the epoch before.
-        if read.chunk.was_idle && self.intake.gate.epoch() + 1 < read.chunk.epoch {
-            self.returning = Some(read);
+        // 3. Admit it.
+        if self.is_early(&read.chunk) {
+            self.waiting = Some(read);
             return Asked::Not(Next::Later(LOOK_AGAIN));
         }
         let (epoch, stream) = (read.chunk.epoch, read.chunk.stream);
@@ -205,11 +208,22 @@ impl Reader {
     }
 
     fn is_full(&self, epoch: u64) -> bool {
-        let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
         let Run { settled, counters, .. } = &self.run;
         let in_flight = || settled.unsettled().saturating_sub(counters.gate_rows_pending());
-        self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
-            || in_flight() > rows_in_flight_max
+        self.is_far_ahead(epoch) || in_flight() > self.intake.bounds.rows_in_flight_max
+    }
+
+    /// Whether more epochs before this one are under way than may be.
+    fn is_far_ahead(&self, epoch: u64) -> bool {
+        let first = epoch.saturating_sub(self.intake.bounds.epochs_in_flight_max);
+        self.probe.less_than(&first)
+    }
+
+    /// Whether a chunk is to wait. Its epoch may be further ahead than it was before it was read; and
+    /// after idleness it is measured against the watermark of the epoch before.
+    fn is_early(&self, chunk: &Chunk) -> bool {
+        self.is_far_ahead(chunk.epoch)
+            || chunk.was_idle && self.intake.gate.epoch() + 1 < chunk.epoch
     }
 
     fn admit(&self, read: Read) -> Result<Admitted, ArrowError> {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
+use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -16,6 +17,7 @@ use super::finishing::Finishing;
 use super::reader::{Next, Reader};
 use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
+use crate::control::{ControlFeed, Turn};
 use crate::core::home::Home;
 use crate::core::owner::Owner;
 use crate::core::parts::{Form, Operator};
@@ -33,8 +35,16 @@ use crate::watermark::{EVENTS, EpochClock, Mark, Tick};
 /// Ticks that an operator of this worker has yet to follow.
 pub(super) type Ticks = Rc<RefCell<VecDeque<Tick>>>;
 
-/// A mark, and the worker that it is for.
-type MarkFor = (u64, Mark);
+/// What is told, and the worker that it is for.
+type TidingFor = (u64, Tiding);
+
+/// What a source worker tells of an epoch.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Tiding {
+    Mark(Mark),
+    /// To a state of control.
+    Switch(u64),
+}
 
 pub(super) type Edges<'scope> = Stream<'scope, u64, Rows>;
 
@@ -54,7 +64,8 @@ pub fn split<'scope>(
     let has_owner = operators.contains(&Operator::Owner);
     let drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
     let warm_up = intake.events.warm_up.clone();
-    let progress = intake.gate.clone();
+    let (progress, controls) = (intake.gate.clone(), intake.controls(order));
+    let feed = intake.control.feed.clone();
     let trips: Rc<[TripSchemas]> =
         plan.trips.iter().map(|trip| TripSchemas::new(trip, &layout)).collect();
     let (to_owner, to_finish, to_drift) = (Ticks::default(), Ticks::default(), Ticks::default());
@@ -66,7 +77,8 @@ pub fn split<'scope>(
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
         home: Home::new(order, &layout, &warm_up, &run),
-        clock: EpochClock::new(progress),
+        clock: EpochClock::new(progress, controls),
+        feed: (scope.index() == 0).then_some(feed),
         follow,
         to_home: Edge { route: home, schema: layout.schema.clone() },
         plan: plan.clone(),
@@ -116,7 +128,7 @@ struct Ingested<'scope> {
     rows: Edges<'scope>,
     /// By table.
     versions: Edges<'scope>,
-    marks: StreamVec<'scope, u64, MarkFor>,
+    marks: StreamVec<'scope, u64, TidingFor>,
 }
 
 /// Reads the source of this worker, and tells all of them how far it is.
@@ -136,7 +148,8 @@ fn ingest<'scope>(
     let (marks_out, marks) = builder.new_output();
     let [mut dead_out, mut rows_out, mut versions_out] =
         [dead_out, rows_out, versions_out].map(|out| RowsOut(OutputBuilder::from(out)));
-    let mut marks_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<MarkFor>>>::from(marks_out);
+    let mut marks_out =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<TidingFor>>>::from(marks_out);
     let workers = scope.peers() as u64;
     let mut faults = run.faults.on(scope.index());
     builder.build(move |capabilities| {
@@ -152,9 +165,10 @@ fn ingest<'scope>(
             if let Some((epoch, taken)) = taken {
                 let at = [0, 1, 2, 3].map(|port| standing.of(port, epoch));
                 let [Some(dead), Some(rows), Some(versions), Some(marks)] = at else { return };
-                let of_all = |&mark: &Mark| (0..workers).map(move |worker| (worker, mark));
-                let told = taken.marks.iter().flat_map(of_all);
-                marks_out.activate().session(&marks).give_iterator(told);
+                let of_all = |tiding: Tiding| (0..workers).map(move |worker| (worker, tiding));
+                let told = taken.marks.into_iter().map(Tiding::Mark);
+                let told = told.chain(taken.switches.into_iter().map(Tiding::Switch));
+                marks_out.activate().session(&marks).give_iterator(told.flat_map(of_all));
                 for letters in taken.dead_letters {
                     let letters = faults.behind(LostBehind::DeadLetters, letters);
                     let output = crate::sinks::Output::DeadLetters;
@@ -184,6 +198,8 @@ fn ingest<'scope>(
 struct AtHome {
     home: Home,
     clock: EpochClock,
+    /// Who wants to know what has been decided, where this worker is to tell.
+    feed: Option<ControlFeed>,
     /// Of the operators behind.
     follow: Vec<Ticks>,
     to_home: Edge,
@@ -198,14 +214,15 @@ impl AtHome {
     fn build<'scope>(
         self,
         rows: Edges<'scope>,
-        marks: StreamVec<'scope, u64, MarkFor>,
+        marks: StreamVec<'scope, u64, TidingFor>,
     ) -> (Edges<'scope>, Edges<'scope>) {
-        let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, run } = self;
+        let AtHome { mut home, mut clock, feed, follow, to_home, plan, layout, trips, run } = self;
         let worker = rows.scope().index();
         let mut builder = builder(Operator::Home, rows.scope());
         let mut rows_in =
             builder.new_input(rows, RowDistributor::pact(vec![to_home], &run.failure));
-        let mut marks_in = builder.new_input(marks, Exchange::new(|(worker, _): &MarkFor| *worker));
+        let mut marks_in =
+            builder.new_input(marks, Exchange::new(|(worker, _): &TidingFor| *worker));
         let (rows_out, numbered) = builder.new_output();
         let (requests_out, requests) = builder.new_output();
         let mut rows_out = RowsOut(OutputBuilder::from(rows_out));
@@ -216,25 +233,36 @@ impl AtHome {
             let mut standing = Standing::new(capabilities);
             let mut next_row = 0;
             move |frontiers| {
-                let mut free: Vec<(u64, RecordBatch)> = Vec::new();
+                let mut free: Vec<(Turn, RecordBatch)> = Vec::new();
                 rows_in.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
                     let Some(batch) = batch_of(container, &layout.schema, &run) else { return };
-                    free.extend(home.arrive(epoch, batch).map(|batch| (epoch, batch)));
+                    let control = clock.controls.of_epoch(epoch);
+                    let turn = Turn { epoch, control };
+                    free.extend(home.arrive(epoch, batch).map(|batch| (turn, batch)));
                 });
                 marks_in.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
-                    clock.mark(epoch, container.drain(..).map(|(_, mark)| mark));
+                    for (_, tiding) in container.drain(..) {
+                        match tiding {
+                            Tiding::Mark(mark) => clock.mark(epoch, [mark]),
+                            Tiding::Switch(control) => clock.switch(epoch, [control]),
+                        }
+                    }
                 });
                 let reached = lowest(frontiers);
                 let complete = |epoch| reached.is_none_or(|reached| epoch < reached);
                 while let Some(tick) = clock.next(complete) {
-                    let released = home.complete(&tick, &clock.watermarks());
-                    let released = run.failure.check(released).flatten();
-                    free.extend(released.map(|batch| (tick.epoch, batch)));
+                    let released = home.complete(&tick, &clock);
+                    let released = run.failure.check(released).unwrap_or_default();
+                    let turn = |control| Turn { epoch: tick.epoch, control };
+                    free.extend(released.into_iter().map(|(control, rows)| (turn(control), rows)));
                     follow.iter().for_each(|ticks| ticks.borrow_mut().push_back(tick));
                 }
-                for (epoch, batch) in free {
+                if let Some(feed) = &feed {
+                    feed.note(clock.controls.decided());
+                }
+                for (Turn { epoch, control }, batch) in free {
                     let at = (standing.of(0, epoch), standing.of(1, epoch));
                     let (Some(at_rows), Some(at_requests)) = at else { return };
                     let batch = faults.behind(LostBehind::Order, batch);
@@ -254,7 +282,9 @@ impl AtHome {
                         let request = lost_of_trip[number].behind(LostBehind::Requests, request);
                         requests_out.send(&at_requests, Rows::of_kind(number, request));
                     }
-                    rows_out.send(&at_rows, Rows::numbered(batch, first_row));
+                    // Rows on this edge are of one kind for each state of control.
+                    let rows = Rows::of_kind(control as usize, batch).with_number(first_row);
+                    rows_out.send(&at_rows, rows);
                 }
                 standing.go_on(reached);
             }

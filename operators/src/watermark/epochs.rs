@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::{EVENTS, Mark, Span, Watermarks};
+use crate::control::Controls;
 
 /// How far a worker has come; to be looked at by the source of the same worker.
 #[derive(Clone)]
@@ -37,34 +38,51 @@ pub struct Tick {
     pub watermark: i64,
     /// How far the events reach by then.
     pub seen: Span,
+    /// The least state of control that a row can have whose turn comes later.
+    pub control: u64,
 }
 
 /// The one account of epochs and watermarks that a worker keeps. Every epoch has a mark, whatever rows
 /// it has.
 pub struct EpochClock {
     progress: Progress,
-    waiting: BTreeMap<u64, Vec<Mark>>,
+    pub controls: Controls,
+    waiting: BTreeMap<u64, Told>,
+}
+
+/// What has been told of an epoch that is not complete.
+#[derive(Default)]
+struct Told {
+    marks: Vec<Mark>,
+    switches: Vec<u64>,
 }
 
 impl EpochClock {
     /// Epochs whose completion is seen in `progress`.
-    pub fn new(progress: Progress) -> Self {
-        EpochClock { progress, waiting: BTreeMap::new() }
+    pub fn new(progress: Progress, controls: Controls) -> Self {
+        EpochClock { progress, controls, waiting: BTreeMap::new() }
     }
 
     /// Marks of an epoch have come.
     pub fn mark(&mut self, epoch: u64, marks: impl IntoIterator<Item = Mark>) {
-        self.waiting.entry(epoch).or_default().extend(marks);
+        self.waiting.entry(epoch).or_default().marks.extend(marks);
+    }
+
+    /// Switches have been told in an epoch.
+    pub fn switch(&mut self, epoch: u64, switches: impl IntoIterator<Item = u64>) {
+        self.waiting.entry(epoch).or_default().switches.extend(switches);
     }
 
     /// The next epoch, if it is complete; the watermarks are then as of it.
     pub fn next(&mut self, complete: impl Fn(u64) -> bool) -> Option<Tick> {
         let entry = self.waiting.first_entry().filter(|entry| complete(*entry.key()))?;
-        let (epoch, marks) = entry.remove_entry();
+        let (epoch, Told { marks, switches }) = entry.remove_entry();
         let mut watermarks = self.progress.watermarks.borrow_mut();
         marks.into_iter().for_each(|mark| watermarks.apply(mark));
         self.progress.epoch.set(epoch);
-        Some(Tick { epoch, watermark: watermarks.of_job(), seen: watermarks.seen(EVENTS) })
+        let (watermark, seen) = (watermarks.of_job(), watermarks.seen(EVENTS));
+        let control = self.controls.complete(epoch, watermark, &switches);
+        Some(Tick { epoch, watermark, seen, control })
     }
 
     pub fn watermarks(&self) -> Ref<'_, Watermarks> {

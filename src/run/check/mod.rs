@@ -16,11 +16,12 @@ use self::sheet::{NO_BREAK, Sheet};
 use super::baseline_file::BaselineFile;
 use super::drift::PreparedDrift;
 use super::lateness::foreseen;
+use super::loading::describe as describe_dependence;
 use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
 use super::plan::words;
 use super::prepare::{Prepared, inputs};
-use super::scoring::{ScoringParts, describe as describe_dependence};
+use super::scoring::ScoringParts;
 use crate::config::Job;
 use crate::config::job::{Drift, Feature, ShardBy};
 
@@ -89,7 +90,7 @@ pub fn describe(job: &Arc<Job>) -> Described {
 /// What is wrong with its baseline, when all has been described.
 fn with_model(sheet: &mut Sheet, prepared: &Prepared, parts: Option<&ScoringParts>) -> Result<()> {
     let job = &prepared.job;
-    features(sheet, prepared, parts.map(|parts| parts.inputs.as_slice()));
+    features(sheet, prepared, parts.map(|parts| parts.model.inputs.as_slice()));
     let Some(parts) = parts else {
         sheet.section("no model: the job can only export features", &[]);
         return Ok(());
@@ -219,12 +220,12 @@ fn null(feature: &Feature, is_read: bool) -> String {
 
 fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
     let job = &prepared.job;
-    let (name, version) = (&parts.identity.name, &parts.identity.version);
-    let finding = describe_dependence(parts.dependence);
+    let (name, version) = (&parts.model.identity.name, &parts.model.identity.version);
+    let finding = describe_dependence(parts.model.dependence);
     let mut rows: Vec<Vec<String>> = Vec::new();
     let path = job.model.as_ref().map(|model| words::path(&model.path)).unwrap_or_default();
-    rows.extend(parts.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
-    rows.extend(parts.described.iter().map(|line| vec![line.clone()]));
+    rows.extend(parts.model.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
+    rows.extend(parts.model.described.iter().map(|line| vec![line.clone()]));
     let bounds = &job.realtime.bounds;
     let (most, wait) = (thousands(bounds.max_rows as u64), bounds.timeout.as_millis());
     rows.push(vec![format!("batches of at most {most} rows; a row waits at most {wait} ms")]);

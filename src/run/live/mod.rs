@@ -117,8 +117,8 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         job.listen,
         Metrics {
             run: engine.run.clone(),
-            model: parts.identity.clone(),
-            digest: parts.digest.clone().unwrap_or_default(),
+            model: parts.model.identity.clone(),
+            digest: parts.model.digest.clone().unwrap_or_default(),
             latencies: parts.latencies.clone(),
             lags,
             commit_failures,
@@ -151,7 +151,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let (count, servers) = (places.len(), reading.cluster.servers());
     say!("running: {count} partitions of {} at {servers}", described(job));
-    if let Some(why) = &parts.scoring.why_not_compiled {
+    if let Some(why) = &parts.scoring.model.why_not_compiled {
         say!("model: run by {why}");
     }
     say!("metrics: http://{}/metrics", service.address);
@@ -245,7 +245,7 @@ fn prepared_drift(
     };
     let folder = targets.drift.as_ref().and_then(Target::files).map(|output| &output.path);
     let finals =
-        folder.map(|folder| final_windows(folder, &job.name, &parts.identity)).transpose()?;
+        folder.map(|folder| final_windows(folder, &job.name, &parts.model.identity)).transpose()?;
     Ok(Some(Arc::new(drift.without(finals.unwrap_or_default()))))
 }
 
@@ -279,7 +279,7 @@ fn alert_rules(job: &Job, parts: &ScoringParts, drift: Option<&PreparedDrift>) -
     };
     let Alerts { score_over, z_over, ks_p_under } = job.alerts;
     AlertRules {
-        model: parts.identity.clone(),
+        model: parts.model.identity.clone(),
         score_over,
         z_over,
         ks_p_under,

@@ -159,6 +159,7 @@ impl Prepared {
                 .collect(),
             bounds,
             gate: Progress::new(Watermarks::new(&self.bounds)),
+            control: options.models.control(),
         };
         let late_are_scored = job.event.late == LatePolicy::Score;
         let retention = Retention {
