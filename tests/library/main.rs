@@ -10,3 +10,4 @@ mod predictor;
 mod skew;
 mod streams;
 mod support;
+mod switching;
