@@ -50,6 +50,7 @@ struct GateRows {
     now: AtomicI64,
     most: AtomicI64,
     pending: AtomicI64,
+    bytes: AtomicI64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -173,6 +174,12 @@ impl Counters {
         self.0.gate.most.fetch_max(now, Relaxed);
     }
 
+    /// So many bytes more (or, negative, fewer) of memory are held by rows in an order gate of this
+    /// process.
+    pub fn gate_bytes_added(&self, bytes: i64) {
+        self.0.gate.bytes.fetch_add(bytes, Relaxed);
+    }
+
     /// What tells of the windows keyed by `key` on `worker`: to be made once.
     pub fn windows_gauge(&self, key: &str, worker: usize) -> WindowGauge {
         lock(&self.0.windows).entry((key.to_owned(), worker)).or_default().clone()
@@ -279,6 +286,11 @@ impl Counters {
     /// Those of them that are in the account: rows read back for windows are not.
     pub fn gate_rows_pending(&self) -> u64 {
         self.0.gate.pending.load(Relaxed).max(0) as u64
+    }
+
+    /// Bytes of memory held by the rows that wait in the order gates of this process.
+    pub fn gate_bytes(&self) -> u64 {
+        self.0.gate.bytes.load(Relaxed).max(0) as u64
     }
 
     /// Most rows that waited at once.

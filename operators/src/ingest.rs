@@ -93,6 +93,11 @@ pub struct FlowBounds {
     pub rows_in_flight_max: u64,
     /// Rows that wait in the order gates of this process.
     pub gate_rows_max: u64,
+    /// Bytes of memory that these hold on to.
+    pub gate_bytes_max: u64,
+    /// Bytes of rows that were read, of epochs that are under way, on all workers: each has an equal
+    /// share of it.
+    pub bytes_in_flight_max: u64,
     /// How far (ms of event time) a partition may be ahead of the others of its stream.
     pub partition_skew_max_ms: Option<i64>,
     /// If set, what there is goes through the graph together, under the epoch of the last chunk, and

@@ -50,6 +50,7 @@ pub mod sort;
 pub mod stage_clock;
 pub mod stages;
 pub mod too_early;
+pub mod turns;
 pub mod wake;
 pub mod warm_up;
 pub mod watched;

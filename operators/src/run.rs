@@ -10,6 +10,7 @@ use crate::fault::Faults;
 use crate::holding::Holding;
 use crate::settled::Settled;
 use crate::stage_clock::StageClock;
+use crate::turns::Turns;
 
 #[derive(Clone)]
 pub struct Run {
@@ -23,6 +24,7 @@ pub struct Run {
     pub durable: DurableEpochs,
     pub holding: Holding,
     pub stages: StageClock,
+    pub turns: Turns,
 }
 
 impl Run {
@@ -31,6 +33,7 @@ impl Run {
             counters: Counters::default(),
             failure: Failure::default(),
             faults: Faults::default(),
+            turns: Turns::of(clock.clone()),
             clock,
             settled: Settled::default(),
             durable: DurableEpochs::default(),

@@ -63,6 +63,8 @@ pub struct Ended {
     pub refused: Vec<(String, Refused)>,
     /// How late rows were, for the summary.
     pub lateness: Vec<(&'static str, String)>,
+    /// The longest turn of each operator.
+    pub turns: Vec<(&'static str, Duration)>,
 }
 
 /// Time since 1970, as the system had it when the clock was made, and monotonic from there.
@@ -87,11 +89,14 @@ impl Clock for MonotonicClock {
 impl Engine {
     pub fn new(prepared: Arc<Prepared>, options: &RunOptions) -> Self {
         let options = options.clone();
-        let run = Run {
+        let mut run = Run {
             faults: options.faults.clone(),
             stages: options.stages.clone(),
             ..Run::new(MonotonicClock::start())
         };
+        if let Some(turns) = &options.turns {
+            run.turns = turns.clone();
+        }
         Engine { prepared, options, run }
     }
 
@@ -139,6 +144,13 @@ impl Engine {
         let late = self.run.counters.lateness().so_far();
         Ok(Ended {
             lateness: lateness::lines(&job.event, partition_names, &late),
+            turns: self
+                .run
+                .turns
+                .longest()
+                .into_iter()
+                .map(|(of, took)| (of.name(), took))
+                .collect(),
             failure: self.run.failure.message(),
             interrupted: self.options.interrupt.is_set(),
             took: started.elapsed(),

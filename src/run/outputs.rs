@@ -14,6 +14,7 @@ use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use crate::config::Job;
 use crate::config::job::{Format, Output};
+use crate::sinks::apart::Apart;
 use crate::sinks::csv::CsvSink;
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
@@ -134,9 +135,13 @@ impl Sinks {
         let name = format!("part-{worker:05}.{}", output.ending());
         let file = self.publication.file(&output.path, &name);
         Ok(match output.format {
-            Format::Parquet => Box::new(ParquetSink::create(file, schema, &self.metadata, unique)?),
-            Format::Json => Box::new(JsonLinesSink::create(file, output.compression)?),
-            Format::Csv => Box::new(CsvSink::create(file, &schema, output.compression)?),
+            Format::Parquet => {
+                Box::new(Apart::new(ParquetSink::create(file, schema, &self.metadata, unique)?))
+            }
+            Format::Json => Box::new(Apart::new(JsonLinesSink::create(file, output.compression)?)),
+            Format::Csv => {
+                Box::new(Apart::new(CsvSink::create(file, &schema, output.compression)?))
+            }
         })
     }
 }

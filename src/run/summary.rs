@@ -99,6 +99,7 @@ impl Summary {
                 ),
             ),
         ];
+        summary.lines.extend(longest_turns(&ended.turns).map(|text| ("longest turn", text)));
         let switched = parts.switched();
         summary.lines.extend(switched.iter().map(|to| ("switched", switched_line(to))));
         summary
@@ -360,6 +361,13 @@ impl Display for Summary {
         }
         Ok(())
     }
+}
+
+/// How long others had to wait at most while an operator was at work.
+fn longest_turns(turns: &[(&'static str, Duration)]) -> Option<String> {
+    let turn = |(of, took): &(&str, Duration)| format!("{of} {:.1} ms", took.as_secs_f64() * 1e3);
+    let turns: Vec<String> = turns.iter().map(turn).collect();
+    (!turns.is_empty()).then(|| turns.join(", "))
 }
 
 /// A version that took the place of the one before.

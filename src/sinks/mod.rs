@@ -1,5 +1,6 @@
 //! Where results go: Parquet files, JSON lines, CSV, standard output, topics.
 
+pub mod apart;
 pub mod csv;
 pub mod folder;
 pub mod function;

@@ -26,7 +26,7 @@ enum Target {
     Gzip(GzEncoder<BufWriter<Place>>),
     Zstd(zstd::Encoder<'static, BufWriter<Place>>),
     /// Standard output or standard error; rows count once they are written.
-    Stream(Box<dyn Write>),
+    Stream(Box<dyn Write + Send>),
     Finished,
 }
 
@@ -96,7 +96,7 @@ impl TextFile {
         Ok(TextFile { name, target, written: 0, durable: 0 })
     }
 
-    pub fn stream(name: &str, stream: Box<dyn Write>) -> Self {
+    pub fn stream(name: &str, stream: Box<dyn Write + Send>) -> Self {
         let target = Target::Stream(stream);
         TextFile { name: name.to_owned(), target, written: 0, durable: 0 }
     }

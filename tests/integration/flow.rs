@@ -47,6 +47,8 @@ fn tiny(gate_rows_max: u64) -> FlowBounds {
         epochs_in_flight_max: 1,
         rows_in_flight_max: u64::MAX,
         gate_rows_max,
+        gate_bytes_max: u64::MAX,
+        bytes_in_flight_max: u64::MAX,
         partition_skew_max_ms: None,
         gather_for: None,
     }

@@ -347,6 +347,8 @@ impl Setting {
                 epochs_in_flight_max: 3,
                 rows_in_flight_max: u64::MAX,
                 gate_rows_max: 1_000_000,
+                gate_bytes_max: u64::MAX,
+                bytes_in_flight_max: u64::MAX,
                 partition_skew_max_ms: None,
                 gather_for: None,
             },

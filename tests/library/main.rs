@@ -11,3 +11,4 @@ mod skew;
 mod streams;
 mod support;
 mod switching;
+mod turns;

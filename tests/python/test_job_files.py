@@ -98,6 +98,8 @@ PLANES = '[tables.planes]\n'
     ("allowed_lateness_ms = 0 ", "allowed_lateness_ms = 0\nlate_horizon_ms = -1 ",
      "event.late_horizon_ms"),
     ('order = "event_time"', 'order = "event_time"\ngate_rows_max = 0', "job.gate_rows_max"),
+    ('order = "event_time"', 'order = "event_time"\ngate_bytes_max = 0', "job.gate_bytes_max"),
+    ('order = "event_time"', 'order = "event_time"\nbytes_in_flight_max = 0', "job.bytes_in_flight_max"),
 ])  # fmt: skip
 @pytest.mark.parametrize("command", ["replay", "check"])
 def test_a_table_or_window_that_does_not_fit_is_named(tmp_path, command, old, new, complaint):

@@ -148,18 +148,22 @@ def test_every_bound_is_there():
         "STREAMING_JOB__EPOCH_ROWS_MAX": "1234",
         "STREAMING_JOB__EPOCHS_IN_FLIGHT_MAX": "5",
         "STREAMING_JOB__GATE_ROWS_MAX": "54321",
+        "STREAMING_JOB__GATE_BYTES_MAX": "65432",
+        "STREAMING_JOB__BYTES_IN_FLIGHT_MAX": "76543",
         "STREAMING_JOB__PARTITION_SKEW_MAX_MS": "5400000",
         "STREAMING_EVENT__LATE_HORIZON_MS": "172800000",
     }
     assert stages(plan())["bounds"] == [
         ("epoch_rows_max", "8,192 rows"), ("epochs_in_flight_max", "8 epochs"),
-        ("gate_rows_max", "1,000,000 rows"), ("partition_skew_max_ms", "not set"),
+        ("gate_rows_max", "1,000,000 rows"), ("gate_bytes_max", "1,073,741,824 bytes"),
+        ("bytes_in_flight_max", "268,435,456 bytes"), ("partition_skew_max_ms", "not set"),
         ("late_horizon_ms", "1 day"),
     ]  # fmt: skip
     found = stages(plan(env=changes))
     assert found["bounds"] == [
         ("epoch_rows_max", "1,234 rows"), ("epochs_in_flight_max", "5 epochs"),
-        ("gate_rows_max", "54,321 rows"), ("partition_skew_max_ms", "1 h 30 min"),
+        ("gate_rows_max", "54,321 rows"), ("gate_bytes_max", "65,432 bytes"),
+        ("bytes_in_flight_max", "76,543 bytes"), ("partition_skew_max_ms", "1 h 30 min"),
         ("late_horizon_ms", "2 days"),
     ]  # fmt: skip
     assert "54,321" in of(found["order gate"], "holds")[0]

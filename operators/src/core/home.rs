@@ -23,6 +23,8 @@ pub struct Home {
     /// Of epochs that are not complete.
     arrived: BTreeMap<u64, Vec<RecordBatch>>,
     gate: OrderGate,
+    /// Bytes that are counted of the gate.
+    gate_bytes: usize,
     counters: Counters,
     holding: Holding,
 }
@@ -35,6 +37,7 @@ impl Home {
             warm_up: warm_up.clone(),
             arrived: BTreeMap::new(),
             gate: OrderGate::new(order, layout.order_columns(), layout.schema.clone()),
+            gate_bytes: 0,
             counters: run.counters.clone(),
             holding: run.holding.clone(),
         }
@@ -78,6 +81,11 @@ impl Home {
             };
             let states = clock.controls.of_released(self.layout.times(rows).values());
             parts.extend(states.into_iter().map(of_part));
+        }
+        let bytes = self.gate.bytes();
+        if bytes != self.gate_bytes {
+            self.counters.gate_bytes_added(bytes as i64 - self.gate_bytes as i64);
+            self.gate_bytes = bytes;
         }
         self.holding.note(tick.epoch, &clock.watermarks(), self.counters.gate_rows());
         Ok(parts)

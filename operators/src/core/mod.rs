@@ -27,6 +27,7 @@ mod versions;
 pub mod waiting;
 pub mod windows;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -47,8 +48,11 @@ use crate::sinks::Output;
 use crate::stage_clock::{Stage, StageTimer};
 use crate::watermark::{EVENTS, EpochClock, Tick};
 
-/// Rows scored before the sinks have their turn.
+/// Rows that are scored before the sinks have their turn.
 pub const ROWS_PER_STEP: usize = 8_192;
+
+/// Rows that are enriched before others have their turn; what a row costs hardly falls beyond it.
+pub const ROWS_PER_TURN: usize = 1_024;
 
 /// What a source has read of an epoch, or of several that go together.
 #[derive(Default)]
@@ -71,9 +75,20 @@ pub struct WorkerCore {
     pub features: Features,
     pub faults: LoseRow,
     timer: StageTimer,
-    /// The epoch that is under way, in order that what it leads to comes in its turn.
+    /// What is to be done with the epoch that was taken, in this order.
+    to_do: VecDeque<ToDo>,
+    /// The epoch whose rows are all enriched, until they are worked off.
     under_way: Option<Tick>,
     out: Vec<Out>,
+}
+
+enum ToDo {
+    /// Versions of an epoch count from now on.
+    Begin(Tick),
+    /// Rows are to be enriched.
+    Enrich(Turn, RecordBatch),
+    /// All of an epoch has been enriched.
+    End(Tick),
 }
 
 /// How features are made of rows and answers.
@@ -95,8 +110,20 @@ impl WorkerCore {
         run: &Run,
     ) -> Self {
         let (faults, timer) = (run.faults.on(0), run.stages.timer(&run.clock));
-        let (under_way, out) = (None, Vec::new());
-        WorkerCore { clock, home, owner, finish, drift, features, faults, timer, under_way, out }
+        let (to_do, under_way, out) = Default::default();
+        WorkerCore {
+            clock,
+            home,
+            owner,
+            finish,
+            drift,
+            features,
+            faults,
+            timer,
+            to_do,
+            under_way,
+            out,
+        }
     }
 
     /// Takes all of an epoch, which is complete with it; the one before must be worked off.
@@ -115,7 +142,7 @@ impl WorkerCore {
                     let rows = self.faults.behind(LostBehind::Ingest, rows);
                     if let Some(rows) = self.home.arrive(epoch, rows) {
                         let control = self.clock.controls.of_epoch(epoch);
-                        self.enrich(Turn { epoch, control }, rows)?;
+                        self.to_do.push_back(ToDo::Enrich(Turn { epoch, control }, rows));
                     }
                 }
                 table => self.owner.versions(epoch, table - 1, rows),
@@ -124,25 +151,51 @@ impl WorkerCore {
         self.clock.mark(epoch, marks);
         self.clock.switch(epoch, switches);
         while let Some(tick) = self.clock.next(|marked| marked <= epoch) {
-            self.complete(tick)?;
+            let started = self.timer.start();
+            let released = self.home.complete(&tick, &self.clock)?;
+            self.timer.stop(Stage::Order, started);
+            self.to_do.push_back(ToDo::Begin(tick));
+            let turn = |control| Turn { epoch: tick.epoch, control };
+            let rows = released.into_iter();
+            self.to_do.extend(rows.map(|(control, rows)| ToDo::Enrich(turn(control), rows)));
+            self.to_do.push_back(ToDo::End(tick));
         }
         Ok(())
     }
 
-    fn complete(&mut self, tick: Tick) -> Result<(), ArrowError> {
-        let started = self.timer.start();
-        self.owner.begin(&tick)?;
-        self.timer.stop(Stage::Owner, started);
-        let started = self.timer.start();
-        let released = self.home.complete(&tick, &self.clock)?;
-        self.timer.stop(Stage::Order, started);
-        for (control, rows) in released {
-            self.enrich(Turn { epoch: tick.epoch, control }, rows)?;
+    /// Does some of what is to be done, up to [`ROWS_PER_TURN`] rows of it.
+    fn go_on(&mut self) -> Result<(), ArrowError> {
+        let mut room = ROWS_PER_TURN;
+        while let Some(next) = self.to_do.pop_front() {
+            match next {
+                ToDo::Begin(tick) => {
+                    let started = self.timer.start();
+                    self.owner.begin(&tick)?;
+                    self.timer.stop(Stage::Owner, started);
+                }
+                ToDo::Enrich(turn, rows) if room == 0 => {
+                    self.to_do.push_front(ToDo::Enrich(turn, rows));
+                    break;
+                }
+                ToDo::Enrich(turn, rows) => {
+                    // In arrival order rows that came together are asked for in order of time.
+                    let is_whole = self.features.order == Order::Arrival;
+                    let now = if is_whole { rows.num_rows() } else { rows.num_rows().min(room) };
+                    room = room.saturating_sub(now);
+                    if now < rows.num_rows() {
+                        let rest = rows.slice(now, rows.num_rows() - now);
+                        self.to_do.push_front(ToDo::Enrich(turn, rest));
+                    }
+                    self.enrich(turn, rows.slice(0, now))?;
+                }
+                ToDo::End(tick) => {
+                    let started = self.timer.start();
+                    self.owner.end(&tick);
+                    self.timer.stop(Stage::Owner, started);
+                    self.under_way = Some(tick);
+                }
+            }
         }
-        let started = self.timer.start();
-        self.owner.end(&tick);
-        self.timer.stop(Stage::Owner, started);
-        self.under_way = Some(tick);
         Ok(())
     }
 
@@ -181,10 +234,12 @@ impl WorkerCore {
     /// # Errors
     /// If rows are not what the job makes of its input.
     pub fn step(&mut self) -> Result<bool, ArrowError> {
+        self.go_on()?;
+        let is_enriched = self.to_do.is_empty();
         let started = self.timer.start();
-        self.finish.step(true, &mut self.out)?;
+        self.finish.step(is_enriched, &mut self.out)?;
         self.timer.stop(Stage::Work, started);
-        if self.finish.waits_for().is_some() {
+        if !is_enriched || self.finish.waits_for().is_some() {
             return Ok(true);
         }
         let started = self.timer.start();

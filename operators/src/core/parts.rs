@@ -233,6 +233,17 @@ impl Place {
 }
 
 impl Operator {
+    pub const ALL: [Operator; 8] = [
+        Operator::Fused,
+        Operator::Ingest,
+        Operator::Home,
+        Operator::Owner,
+        Operator::Finish,
+        Operator::DriftOwner,
+        Operator::Gather,
+        Operator::Sinks,
+    ];
+
     /// As timely knows it.
     pub fn name(self) -> &'static str {
         match self {

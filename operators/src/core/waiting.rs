@@ -83,6 +83,23 @@ pub struct Answered {
     pub answers: Vec<ArrayRef>,
 }
 
+impl Answered {
+    /// The first `count` rows, and the others, if there are more.
+    #[must_use]
+    pub fn split_at(self, count: usize) -> (Self, Option<Self>) {
+        let rows = self.batch.num_rows();
+        if rows <= count {
+            return (self, None);
+        }
+        let part = |from: usize, rows: usize| Answered {
+            turn: self.turn,
+            batch: self.batch.slice(from, rows),
+            answers: self.answers.iter().map(|answers| answers.slice(from, rows)).collect(),
+        };
+        (part(0, count), Some(part(count, rows - count)))
+    }
+}
+
 impl Waiting {
     pub fn new(trips: usize) -> Self {
         Waiting { waiting: VecDeque::new(), trips }

@@ -10,12 +10,13 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 
 use super::split::{Edges, Ticks, next_tick};
-use super::{RowsOut, Standing, batch_of, builder, lower, lowest};
+use super::{RowsOut, Standing, batch_of, build, builder, lower, lowest};
 use crate::control::Turn;
+use crate::core::ROWS_PER_TURN;
 use crate::core::finish::{Finish, Out};
 use crate::core::parts::Operator;
 use crate::core::requests::TripSchemas;
-use crate::core::waiting::{Waiting, lost};
+use crate::core::waiting::{Answered, Waiting, lost};
 use crate::drift::partials::PartialCodec;
 use crate::exchange::{Edge, RowDistributor};
 use crate::fault::{LoseRow, LostBehind};
@@ -56,7 +57,8 @@ impl Finishing {
         let (parts_out, parts) = builder.new_output();
         let mut out = RowsOut(OutputBuilder::from(out));
         let mut parts_out = RowsOut(OutputBuilder::from(parts_out));
-        builder.build(move |capabilities| {
+        let turns = self.run.turns.clone();
+        build(builder, (Operator::Finish, turns), move |capabilities| {
             let mut standing = Standing::new(capabilities);
             let mut under_way = UnderWay::new(self, worker);
             move |frontiers| {
@@ -68,12 +70,12 @@ impl Finishing {
                 if let Some(answers_in) = &mut answers_in {
                     answers_in.for_each(|_capability, container| under_way.answered(container));
                 }
-                let received = under_way.enrich();
+                let enriched = under_way.enrich();
                 let reached = lowest(frontiers);
-                if under_way.owed_before(reached) {
+                if enriched != Enriched::Some && under_way.owed_before(reached) {
                     return standing.go_on(None);
                 }
-                under_way.work_off(!received);
+                under_way.work_off(enriched == Enriched::Nothing);
                 let reached = lower(reached, under_way.lowest_epoch());
                 if let Some(at) = standing.at.first() {
                     out.send_out(at, under_way.made.drain(..));
@@ -84,7 +86,7 @@ impl Finishing {
                     }
                 }
                 standing.go_on(reached);
-                if under_way.finish.waits_for().is_some() {
+                if enriched == Enriched::Some || under_way.parts.finish.waits_for().is_some() {
                     activator.activate();
                 }
             }
@@ -93,72 +95,81 @@ impl Finishing {
     }
 }
 
+/// How many of the rows that have their answers have become features.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Enriched {
+    /// There were none.
+    Nothing,
+    /// Others are left for the next turn.
+    Some,
+    All,
+}
+
 /// Rows at home, while they wait for answers and while they are worked off.
 struct UnderWay {
-    finish: Finish,
+    parts: Finishing,
     waiting: Waiting,
+    /// Rows that have their answers, as many as are left of them.
+    answered: Option<Answered>,
     made: Vec<Out>,
-    plan: Arc<FeaturePlan>,
-    layout: EventLayout,
     enriched: SchemaRef,
-    warm_up: WarmUp,
-    trips: Rc<[TripSchemas]>,
-    drift: Option<(PartialCodec, Vec<u32>)>,
-    ticks: Ticks,
     faults: LoseRow,
-    run: Run,
 }
 
 impl UnderWay {
     fn new(parts: Finishing, worker: usize) -> Self {
-        let Finishing { finish, plan, layout, warm_up, trips, drift, ticks, run } = parts;
         UnderWay {
-            finish,
-            waiting: Waiting::new(trips.len()),
+            waiting: Waiting::new(parts.trips.len()),
+            answered: None,
             made: Vec::new(),
-            enriched: plan.enriched_schema(&layout),
-            plan,
-            layout,
-            warm_up,
-            trips,
-            drift,
-            ticks,
-            faults: run.faults.on(worker),
-            run,
+            enriched: parts.plan.enriched_schema(&parts.layout),
+            faults: parts.run.faults.on(worker),
+            parts,
         }
     }
 
     /// Rows wait for their answers.
     fn arrive(&mut self, turn: Turn, container: &mut Rows) {
         let number = container.number();
-        let Some(batch) = batch_of(container, &self.layout.schema, &self.run) else { return };
-        self.run.counters.rows_held(self.warm_up.counted(&batch, &self.layout));
+        let Finishing { layout, warm_up, run, .. } = &self.parts;
+        let Some(batch) = batch_of(container, &layout.schema, run) else { return };
+        run.counters.rows_held(warm_up.counted(&batch, layout));
         self.waiting.insert(turn, batch, number);
     }
 
     fn answered(&mut self, container: &mut Rows) {
         let trip = container.kind();
-        let Some(answers) = batch_of(container, &self.trips[trip].answer, &self.run) else {
-            return;
-        };
-        self.run.failure.check(self.waiting.answer(&answers, trip));
+        let Finishing { trips, run, .. } = &self.parts;
+        let Some(answers) = batch_of(container, &trips[trip].answer, run) else { return };
+        run.failure.check(self.waiting.answer(&answers, trip));
     }
 
-    /// Rows that have their answers become features; whether there were any.
-    fn enrich(&mut self) -> bool {
-        let failure = &self.run.failure;
-        let mut any = false;
-        while let Some(answered) = failure.check(self.waiting.pop()).flatten() {
-            any = true;
-            self.run.counters.rows_held(-self.warm_up.counted(&answered.batch, &self.layout));
-            let rows = self.plan.append(&answered.batch, answered.answers, &self.enriched);
+    /// Rows that have their answers become features, up to [`ROWS_PER_TURN`] of them.
+    fn enrich(&mut self) -> Enriched {
+        let mut room = ROWS_PER_TURN;
+        while let Some(next) = self.next_answered() {
+            if room == 0 {
+                self.answered = Some(next);
+                return Enriched::Some;
+            }
+            let (now, rest) = next.split_at(room);
+            room -= now.batch.num_rows();
+            self.answered = rest;
+            let Finishing { finish, plan, layout, warm_up, run, .. } = &mut self.parts;
+            run.counters.rows_held(-warm_up.counted(&now.batch, layout));
+            let rows = plan.append(&now.batch, now.answers, &self.enriched);
             let taken = rows.and_then(|rows| {
                 let rows = self.faults.behind(LostBehind::Features, rows);
-                self.finish.take(answered.turn, rows, &mut self.made)
+                finish.take(now.turn, rows, &mut self.made)
             });
-            failure.check(taken);
+            run.failure.check(taken);
         }
-        any
+        if room == ROWS_PER_TURN { Enriched::Nothing } else { Enriched::All }
+    }
+
+    fn next_answered(&mut self) -> Option<Answered> {
+        let next = self.answered.take();
+        next.or_else(|| self.parts.run.failure.check(self.waiting.pop()).flatten())
     }
 
     /// An epoch that is complete owes no answers any more: whether one does, which fails the run.
@@ -168,30 +179,34 @@ impl UnderWay {
             .first_epoch()
             .is_some_and(|epoch| reached.is_none_or(|reached| epoch < reached));
         if owes {
-            self.run.failure.report(lost_text(self.waiting.missing()));
+            self.parts.run.failure.report(lost_text(self.waiting.missing()));
         }
         owes
     }
 
     /// Rows are worked off, all of them where nothing else has come.
     fn work_off(&mut self, idle: bool) {
-        if !self.run.failure.is_set() {
-            self.run.failure.check(self.finish.step(idle, &mut self.made));
+        let Finishing { finish, run, .. } = &mut self.parts;
+        if !run.failure.is_set() {
+            run.failure.check(finish.step(idle, &mut self.made));
         }
     }
 
     /// The lowest epoch of which rows are not worked off.
     fn lowest_epoch(&self) -> Option<u64> {
-        lower(self.waiting.lowest_epoch(), self.finish.waits_for())
+        let answered = self.answered.as_ref().map(|rows| rows.turn.epoch);
+        let waiting = lower(answered, self.waiting.lowest_epoch());
+        lower(waiting, self.parts.finish.waits_for())
     }
 
     /// The next epoch that is worked off, and the panes that it closes.
     fn close(&mut self, reached: Option<u64>) -> Option<(u64, Option<RecordBatch>)> {
-        let tick = next_tick(&self.ticks, reached)?;
-        let closed = self.finish.complete(&tick);
-        let drift = self.drift.as_ref().filter(|_| !closed.is_empty());
+        let Finishing { finish, drift, ticks, run, .. } = &mut self.parts;
+        let tick = next_tick(ticks, reached)?;
+        let closed = finish.complete(&tick);
+        let drift = drift.as_ref().filter(|_| !closed.is_empty());
         let batch = drift.map(|(codec, owners)| codec.encode(&closed, owners));
-        Some((tick.epoch, batch.and_then(|batch| self.run.failure.check(batch))))
+        Some((tick.epoch, batch.and_then(|batch| run.failure.check(batch))))
     }
 }
 

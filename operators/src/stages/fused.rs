@@ -8,12 +8,13 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 use super::reader::{Next, Reader};
-use super::{Parts, RowsOut, builder};
+use super::{Parts, RowsOut, build, builder};
 use crate::control::ControlFeed;
+use crate::core::ROWS_PER_TURN;
 use crate::core::home::Home;
 use crate::core::owner::Owner;
 use crate::core::parts::Operator;
-use crate::core::{Features, WorkerCore};
+use crate::core::{Features, Taken, WorkerCore};
 use crate::ingest::Intake;
 use crate::rows::Rows;
 use crate::run::Run;
@@ -37,10 +38,10 @@ pub fn fused<'scope>(
     let reader = Reader::new(intake, scope, address, probe, &run);
     let (out, outputs) = builder.new_output();
     let out = RowsOut(OutputBuilder::from(out));
-    builder.build(move |capabilities| {
+    build(builder, (Operator::Fused, run.turns.clone()), move |capabilities| {
         let timer = run.stages.timer(&run.clock);
         let at = capabilities.into_iter().next();
-        let mut fused = Fused { reader, core, feed, out, at, next: None, timer, run };
+        let mut fused = Fused { reader, core, feed, out, at, taken: None, next: None, timer, run };
         move |_frontiers| fused.work()
     });
     Ok(outputs)
@@ -69,6 +70,8 @@ struct Fused {
     out: RowsOut,
     /// None at the end of the input.
     at: Option<Capability<u64>>,
+    /// What was read, and is not begun with.
+    taken: Option<(u64, Taken)>,
     /// When to read on, while what was read is not worked off.
     next: Option<Next>,
     timer: StageTimer,
@@ -109,11 +112,20 @@ impl Fused {
                 self.timer.stop(Stage::Read, started);
                 let Some((epoch, taken)) = taken else { return Ok(Some(next)) };
                 self.stand_at(Some(epoch));
-                self.core.take(epoch, taken)?;
-                self.feed.note(self.core.clock.controls.decided());
+                let rows = taken.rows.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
+                self.taken = Some((epoch, taken));
+                if rows > ROWS_PER_TURN {
+                    // To read so many has taken long enough.
+                    self.next = Some(next);
+                    return Ok(None);
+                }
                 next
             }
         };
+        if let Some((epoch, taken)) = self.taken.take() {
+            self.core.take(epoch, taken)?;
+            self.feed.note(self.core.clock.controls.decided());
+        }
         if self.core.step()? {
             self.next = Some(next);
             return Ok(None);

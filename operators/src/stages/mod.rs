@@ -44,6 +44,7 @@ use crate::ingest::Intake;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::turns::Turns;
 
 /// The parts of a worker's core that a job has.
 pub struct Parts {
@@ -74,6 +75,19 @@ pub struct DriftParts {
 /// What an operator of the core is made with.
 fn builder(operator: Operator, scope: Scope<'_, u64>) -> OperatorBuilder<'_, u64> {
     OperatorBuilder::new(operator.name().to_owned(), scope)
+}
+
+/// Builds an operator, with an eye on how long its turns take.
+fn build<'scope, C, W>(builder: OperatorBuilder<'scope, u64>, of: (Operator, Turns), make: C)
+where
+    C: FnOnce(Vec<Capability<u64>>) -> W,
+    W: FnMut(&[MutableAntichain<u64>]) + 'static,
+{
+    let (operator, turns) = of;
+    builder.build(move |capabilities| {
+        let mut work = make(capabilities);
+        move |frontiers| turns.take(operator, || work(frontiers))
+    });
 }
 
 /// An output of an operator that carries rows.

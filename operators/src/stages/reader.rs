@@ -1,6 +1,6 @@
 //! The source of a worker, and what its chunks go through before anything else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -72,6 +72,11 @@ pub struct Reader {
     is_resting: Arc<AtomicBool>,
     /// A chunk that is not admitted yet, see [`Reader::is_early`].
     waiting: Option<Read>,
+    /// Epochs that are under way, and the bytes of their rows.
+    under_way: VecDeque<(u64, usize)>,
+    /// Their sum, and the most it may be.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl Reader {
@@ -94,6 +99,7 @@ impl Reader {
             }
         }));
         let alarm = Alarm::new(scope.activator_for(address));
+        let bytes_max = intake.bounds.bytes_in_flight_max as usize / scope.peers().max(1);
         Reader {
             intake,
             probe,
@@ -102,6 +108,9 @@ impl Reader {
             rests_until: None,
             is_resting,
             waiting: None,
+            under_way: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
         }
     }
 
@@ -202,15 +211,41 @@ impl Reader {
         }
         let (epoch, stream) = (read.chunk.epoch, read.chunk.stream);
         match self.run.failure.check(self.admit(read)) {
-            Some(admitted) => Asked::Admitted { epoch, stream, admitted },
+            Some(admitted) => {
+                self.note_under_way(epoch, &admitted);
+                Asked::Admitted { epoch, stream, admitted }
+            }
             None => Asked::Not(Next::End),
         }
     }
 
-    fn is_full(&self, epoch: u64) -> bool {
+    fn is_full(&mut self, epoch: u64) -> bool {
         let Run { settled, counters, .. } = &self.run;
         let in_flight = || settled.unsettled().saturating_sub(counters.gate_rows_pending());
-        self.is_far_ahead(epoch) || in_flight() > self.intake.bounds.rows_in_flight_max
+        self.is_far_ahead(epoch)
+            || in_flight() > self.intake.bounds.rows_in_flight_max
+            || self.bytes_in_flight() > self.bytes_max
+    }
+
+    /// Bytes of the rows of this worker whose epoch is under way.
+    fn bytes_in_flight(&mut self) -> usize {
+        let probe = &self.probe;
+        while let Some((_, bytes)) =
+            self.under_way.pop_front_if(|(epoch, _)| !probe.less_equal(epoch))
+        {
+            self.bytes -= bytes;
+        }
+        self.bytes
+    }
+
+    fn note_under_way(&mut self, epoch: u64, admitted: &Admitted) {
+        let bytes = [&admitted.rows, &admitted.dead_letters].map(|rows| match rows.num_rows() {
+            0 => 0,
+            _ => rows.get_array_memory_size(),
+        });
+        let bytes = bytes.iter().sum();
+        self.bytes += bytes;
+        self.under_way.push_back((epoch, bytes));
     }
 
     /// Whether more epochs before this one are under way than may be.
@@ -239,9 +274,11 @@ impl Reader {
     }
 
     fn allowance(&self) -> Allowance {
-        let FlowBounds { gate_rows_max, partition_skew_max_ms, .. } = self.intake.bounds;
-        let watermarks = self.intake.gate.watermarks();
-        let is_full = self.run.counters.gate_rows() > gate_rows_max;
+        let FlowBounds { gate_rows_max, gate_bytes_max, partition_skew_max_ms, .. } =
+            self.intake.bounds;
+        let (watermarks, counters) = (self.intake.gate.watermarks(), &self.run.counters);
+        let is_full =
+            counters.gate_rows() > gate_rows_max || counters.gate_bytes() > gate_bytes_max;
         let ahead = partition_skew_max_ms.map(|skew| watermarks.ahead(skew));
         Allowance {
             only: is_full.then(|| watermarks.holding()),
@@ -263,10 +300,26 @@ impl Reader {
             names.get(*partition).unwrap_or_else(|| "an unknown partition".to_owned())
         };
         let holding = allowance.only.iter().flatten().map(name).collect::<Vec<_>>().join(", ");
+        let FlowBounds { gate_rows_max, gate_bytes_max, .. } = self.intake.bounds;
+        let counters = &self.run.counters;
+        let (held, key) = match counters.gate_rows() > gate_rows_max {
+            true => {
+                let rows = counters.gate_rows();
+                (
+                    format!("{rows} rows, more than job.gate_rows_max = {gate_rows_max}"),
+                    "gate_rows_max",
+                )
+            }
+            false => {
+                let bytes = counters.gate_bytes();
+                (
+                    format!("{bytes} bytes, more than job.gate_bytes_max = {gate_bytes_max}"),
+                    "gate_bytes_max",
+                )
+            }
+        };
         self.run.failure.report(format!(
-            "the order gate holds {} rows, more than job.gate_rows_max = {}, and they wait for {holding}, but the next rows to read are of {}; raise job.gate_rows_max, or give the files smaller row groups",
-            self.run.counters.gate_rows(),
-            self.intake.bounds.gate_rows_max,
+            "the order gate holds {held}, and they wait for {holding}, but the next rows to read are of {}; raise job.{key}, or give the files smaller row groups",
             name(&partition),
         ));
         Next::End

@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
 use super::alarm::Alarm;
-use super::{builder, lowest};
+use super::{build, builder, lowest};
 use crate::core::parts::Operator;
 use crate::rows::Rows;
 use crate::run::Run;
@@ -44,7 +44,7 @@ pub fn sinks<'scope>(
     let mut inputs: Vec<_> = inputs.collect();
     let (out, acknowledged) = builder.new_output();
     let _out = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(out);
-    builder.build(move |_capabilities| {
+    build(builder, (Operator::Sinks, run.turns.clone()), move |_capabilities| {
         let mut held: BTreeMap<u64, Capability<u64>> = BTreeMap::new();
         move |frontiers| {
             let started = timer.start();

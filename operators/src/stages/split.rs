@@ -15,7 +15,7 @@ use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
 use super::reader::{Next, Reader};
-use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
+use super::{DriftParts, Parts, RowsOut, Standing, batch_of, build, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
 use crate::control::{ControlFeed, Turn};
 use crate::core::home::Home;
@@ -152,7 +152,7 @@ fn ingest<'scope>(
         OutputBuilder::<_, CapacityContainerBuilder<Vec<TidingFor>>>::from(marks_out);
     let workers = scope.peers() as u64;
     let mut faults = run.faults.on(scope.index());
-    builder.build(move |capabilities| {
+    build(builder, (Operator::Ingest, run.turns.clone()), move |capabilities| {
         let mut standing = Standing::new(capabilities);
         move |_frontiers| {
             if standing.at.is_empty() {
@@ -229,7 +229,7 @@ impl AtHome {
         let mut requests_out = RowsOut(OutputBuilder::from(requests_out));
         let mut faults = run.faults.on(worker);
         let mut lost_of_trip = vec![run.faults.on(worker); plan.trips.len()];
-        builder.build(move |capabilities| {
+        build(builder, (Operator::Home, run.turns.clone()), move |capabilities| {
             let mut standing = Standing::new(capabilities);
             let mut next_row = 0;
             move |frontiers| {
@@ -293,6 +293,9 @@ impl AtHome {
     }
 }
 
+/// Requests that are answered before others have their turn, unless one trip of an epoch has more.
+const REQUESTS_PER_TURN: usize = 4_096;
+
 /// The owner of keys.
 struct AtOwner {
     owner: Owner,
@@ -311,6 +314,7 @@ impl AtOwner {
         let AtOwner { mut owner, plan, order, trips, tables, ticks, run } = self;
         let worker = requests.scope().index();
         let mut builder = builder(Operator::Owner, requests.scope());
+        let activator = requests.scope().activator_for(builder.operator_info().address);
         let to_owner = trips.iter().map(TripSchemas::to_owner).collect();
         let mut requests_in =
             builder.new_input(requests, RowDistributor::pact(to_owner, &run.failure));
@@ -320,10 +324,12 @@ impl AtOwner {
         let (out, answers) = builder.new_output();
         let mut out = RowsOut(OutputBuilder::from(out));
         let mut lost_of_trip = vec![run.faults.on(worker); trips.len()];
-        builder.build(move |capabilities| {
+        build(builder, (Operator::Owner, run.turns.clone()), move |capabilities| {
             let mut standing = Standing::new(capabilities);
             // By epoch and trip.
             let mut asked: BTreeMap<(u64, usize), Vec<RecordBatch>> = BTreeMap::new();
+            // An epoch some of whose requests are left for the next turn.
+            let mut begun: Option<Tick> = None;
             move |frontiers| {
                 let mut answer = |epoch, number: usize, batches, owner: &mut Owner| {
                     let answers =
@@ -357,17 +363,33 @@ impl AtOwner {
                     }
                 });
                 let reached = lowest(frontiers);
-                while let Some(tick) = next_tick(&ticks, reached) {
-                    run.failure.check(owner.begin(&tick));
-                    while let Some(entry) =
-                        asked.first_entry().filter(|entry| entry.key().0 <= tick.epoch)
+                let mut rows = 0;
+                loop {
+                    let Some(tick) = begun.take().or_else(|| {
+                        let tick = next_tick(&ticks, reached)?;
+                        run.failure.check(owner.begin(&tick));
+                        Some(tick)
+                    }) else {
+                        break;
+                    };
+                    while let Some(entry) = asked
+                        .first_entry()
+                        .filter(|entry| entry.key().0 <= tick.epoch && rows < REQUESTS_PER_TURN)
                     {
                         let ((epoch, number), batches) = entry.remove_entry();
+                        rows += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
                         answer(epoch, number, batches, &mut owner);
+                    }
+                    if asked.first_key_value().is_some_and(|((epoch, _), _)| *epoch <= tick.epoch) {
+                        begun = Some(tick);
+                        break;
                     }
                     owner.end(&tick);
                 }
-                standing.go_on(reached);
+                standing.go_on(lower(reached, begun.map(|tick| tick.epoch)));
+                if begun.is_some() {
+                    activator.activate();
+                }
             }
         });
         answers
@@ -401,7 +423,7 @@ fn drift_owner<'scope>(
     let mut parts_in = builder.new_input(parts, RowDistributor::pact(vec![edge], &run.failure));
     let (out, outputs) = builder.new_output();
     let mut out = RowsOut(OutputBuilder::from(out));
-    builder.build(move |capabilities| {
+    build(builder, (Operator::DriftOwner, run.turns.clone()), move |capabilities| {
         let mut standing = Standing::new(capabilities);
         let mut made = Vec::new();
         move |frontiers| {

@@ -57,6 +57,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         return Err(Problem::at("job.max_dead_letter_share", "must be from 0 to 1"));
     }
     at_least("job.gate_rows_max", raw.job.gate_rows_max as i64, 1)?;
+    at_least("job.gate_bytes_max", raw.job.gate_bytes_max as i64, 1)?;
+    at_least("job.bytes_in_flight_max", raw.job.bytes_in_flight_max as i64, 1)?;
     at_least("job.partition_skew_max_ms", raw.job.partition_skew_max_ms.unwrap_or(0), 0)?;
     at_least("realtime_ml.max_batch_size", raw.realtime_ml.max_batch_size as i64, 1)?;
 
@@ -129,6 +131,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
             rows_in_flight_max: (raw.job.epochs_in_flight_max - 1)
                 .saturating_mul(raw.job.epoch_rows_max as u64),
             gate_rows_max: raw.job.gate_rows_max,
+            gate_bytes_max: raw.job.gate_bytes_max,
+            bytes_in_flight_max: raw.job.bytes_in_flight_max,
             partition_skew_max_ms: raw.job.partition_skew_max_ms,
             gather_for: None,
         },

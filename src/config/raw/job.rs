@@ -29,6 +29,16 @@ pub struct JobSection {
     #[serde(default = "gate_rows_max")]
     #[schemars(range(min = 1))]
     pub gate_rows_max: u64,
+    /// Bytes of memory that rows may take which wait for their turn in event time. Above it only what they
+    /// wait for is read.
+    #[serde(default = "gate_bytes_max")]
+    #[schemars(range(min = 1))]
+    pub gate_bytes_max: u64,
+    /// Bytes of memory that rows may take which were read and whose epoch is under way. Above it nothing
+    /// is read; beside it each worker may have one epoch more.
+    #[serde(default = "bytes_in_flight_max")]
+    #[schemars(range(min = 1))]
+    pub bytes_in_flight_max: u64,
     /// How far (ms of event time) a partition of live input may be ahead of the others of its stream.
     /// No limit where it is not set; files are read in step whatever it says.
     #[schemars(range(min = 0))]
@@ -54,4 +64,12 @@ fn epochs_in_flight_max() -> u64 {
 
 fn gate_rows_max() -> u64 {
     1_000_000
+}
+
+fn gate_bytes_max() -> u64 {
+    1 << 30
+}
+
+fn bytes_in_flight_max() -> u64 {
+    256 << 20
 }

@@ -1,12 +1,14 @@
 //! Decodes lines of text as they come.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, UInt64Array};
+use arrow::datatypes::SchemaRef;
 
 use driftline_operators::chunk::Undecoded;
+use driftline_operators::guarded::guarded;
 
 use crate::sources::json::decoder::LineDecoder;
 use crate::sources::json::lines::Line;
@@ -14,12 +16,27 @@ use crate::sources::json::{JsonLines, LineChunk};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::{SourceError, failed};
 
+/// Chunks of records that wait for the worker.
+const DECODED_MAX: usize = 1;
+
 pub struct JsonReader {
+    /// `None` if another source reads them.
+    lines: Option<Lines>,
+    schema: SchemaRef,
+}
+
+/// Where records come from.
+enum Lines {
+    /// Live input: what comes is decoded as it comes.
+    Live(Receiver<LineChunk>, LineDecoding),
+    /// Files are decoded by a thread of their own, a chunk ahead: it takes longer than others of the
+    /// worker may wait.
+    Ahead(Receiver<Result<Records, SourceError>>),
+}
+
+struct LineDecoding {
     name: String,
     decoder: LineDecoder,
-    /// `None` if another source reads them.
-    lines: Option<Receiver<LineChunk>>,
-    live: bool,
 }
 
 /// Reads `lines`, begun by [`JsonLines::start`]. A live partition that is silent for `idle_timeout`
@@ -42,11 +59,43 @@ pub fn json_feed(
         time_column: json.time_column()?,
         future: json.future_horizon()?,
     };
-    let reader = JsonReader { name, decoder: json.decoder()?, lines, live: json.live };
+    let decoder = json.decoder()?;
+    let schema = decoder.schema().clone();
+    let decoding = LineDecoding { name, decoder };
+    let lines = match lines {
+        Some(lines) if json.live => Some(Lines::Live(lines, decoding)),
+        Some(lines) => Some(Lines::Ahead(decoding.ahead(lines)?)),
+        None => None,
+    };
+    let reader = JsonReader { lines, schema };
     Ok(OnePartition::new(place, reader, idle_timeout.filter(|_| json.live), now))
 }
 
-impl JsonReader {
+impl LineDecoding {
+    /// Decodes on a thread, until there are no lines or nobody wants them any more.
+    fn ahead(
+        mut self,
+        lines: Receiver<LineChunk>,
+    ) -> Result<Receiver<Result<Records, SourceError>>, SourceError> {
+        let (sender, receiver) = sync_channel(DECODED_MAX);
+        let name = self.name.clone();
+        let thread = std::thread::Builder::new().name("decoder".to_owned());
+        let work = move || {
+            for lines in lines {
+                let decoded = lines.and_then(|lines| {
+                    let decoded = guarded(|| self.decode(&lines));
+                    decoded.unwrap_or_else(|panic| Err(failed(&self.name, panic)))
+                });
+                let is_over = decoded.is_err();
+                if sender.send(decoded).is_err() || is_over {
+                    return;
+                }
+            }
+        };
+        thread.spawn(work).map_err(|error| failed(&name, error))?;
+        Ok(receiver)
+    }
+
     fn decode(&mut self, lines: &[Line]) -> Result<Records, SourceError> {
         let decoded = self.decoder.decode(lines).map_err(|error| failed(&self.name, error))?;
         let offsets = decoded.rows.iter().map(|&line| lines[line].position);
@@ -71,18 +120,24 @@ impl JsonReader {
 
 impl Reader for JsonReader {
     fn read(&mut self) -> Result<Came, SourceError> {
-        let Some(lines) = &self.lines else { return Ok(Came::End) };
-        match lines.try_recv() {
-            Ok(lines) => Ok(Came::Records(Box::new(self.decode(&lines?)?))),
-            Err(TryRecvError::Empty) if self.live => Ok(Came::Nothing),
-            Err(TryRecvError::Empty) => Ok(Came::Pending),
-            Err(TryRecvError::Disconnected) => Ok(Came::End),
+        match &mut self.lines {
+            None => Ok(Came::End),
+            Some(Lines::Live(lines, decoding)) => match lines.try_recv() {
+                Ok(lines) => Ok(Came::Records(Box::new(decoding.decode(&lines?)?))),
+                Err(TryRecvError::Empty) => Ok(Came::Nothing),
+                Err(TryRecvError::Disconnected) => Ok(Came::End),
+            },
+            Some(Lines::Ahead(records)) => match records.try_recv() {
+                Ok(records) => Ok(Came::Records(Box::new(records?))),
+                Err(TryRecvError::Empty) => Ok(Came::Pending),
+                Err(TryRecvError::Disconnected) => Ok(Came::End),
+            },
         }
     }
 
     fn none(&self) -> Records {
         Records {
-            rows: RecordBatch::new_empty(self.decoder.schema().clone()),
+            rows: RecordBatch::new_empty(self.schema.clone()),
             offsets: UInt64Array::from_iter_values([]),
             raw: Some(Arc::new(BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()))),
             envelopes: None,
@@ -95,7 +150,7 @@ impl Reader for JsonReader {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{SyncSender, sync_channel};
+    use std::sync::mpsc::SyncSender;
 
     use super::*;
     use crate::config::job::Format;
@@ -118,6 +173,16 @@ mod tests {
         (feed, sender, start)
     }
 
+    /// What the feed of a file has when it has made up its mind.
+    fn offered(feed: &mut OnePartition<JsonReader>, start: Instant) -> Offer {
+        loop {
+            match feed.offer(start).unwrap() {
+                Offer::Pending => std::thread::yield_now(),
+                other => return other,
+            }
+        }
+    }
+
     fn line(n: i64, time: i64) -> Line {
         let bytes = format!("{{\"time\": {time}, \"n\": {n}}}").into_bytes();
         Line { bytes, too_long: false, position: n as u64, file: Arc::default(), number: 1 }
@@ -129,12 +194,12 @@ mod tests {
         assert_eq!(feed.offer(start).unwrap(), Offer::Pending);
         sender.send(Ok(vec![line(0, 7), line(1, 5), line(2, 9)])).unwrap();
         for _ in 0..2 {
-            assert_eq!(feed.offer(start).unwrap(), Offer::Rows { partition: 3, lowest: 5 });
+            assert_eq!(offered(&mut feed, start), Offer::Rows { partition: 3, lowest: 5 });
         }
         let Taken { chunk, highest } = feed.take(4).unwrap();
         assert_eq!((chunk.epoch, numbers(&chunk), highest), (4, vec![0, 1, 2], 9));
         drop(sender);
-        assert_eq!(feed.offer(start).unwrap(), Offer::News);
+        assert_eq!(offered(&mut feed, start), Offer::News);
         let chunk = feed.take(5).unwrap().chunk;
         assert_eq!((chunk.finished, chunk.highest_before), (vec![3], 9));
         assert_eq!(feed.offer(start).unwrap(), Offer::End);

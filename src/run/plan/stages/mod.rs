@@ -178,6 +178,8 @@ fn bounds(prepared: &Prepared) -> Vec<Line> {
         Line::new("epoch_rows_max", format!("{} rows", thousands(job.epoch_rows_max as u64))),
         Line::new("epochs_in_flight_max", format!("{} epochs", flow.epochs_in_flight_max)),
         Line::new("gate_rows_max", format!("{} rows", thousands(flow.gate_rows_max))),
+        Line::new("gate_bytes_max", format!("{} bytes", thousands(flow.gate_bytes_max))),
+        Line::new("bytes_in_flight_max", format!("{} bytes", thousands(flow.bytes_in_flight_max))),
         Line::new("partition_skew_max_ms", skew),
         Line::new("late_horizon_ms", words::length(job.event.late_horizon_ms)),
     ]
