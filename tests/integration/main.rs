@@ -13,6 +13,7 @@ mod input;
 mod job;
 mod live;
 mod lookups;
+mod memory;
 mod micro_batches;
 mod models;
 mod parts;
