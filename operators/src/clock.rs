@@ -6,4 +6,10 @@ use std::time::Duration;
 pub trait Clock: Send + Sync {
     /// Time since an instant that is the same for all workers; never falls.
     fn now(&self) -> Duration;
+
+    /// The CPU time that the thread has taken which asks; the time, where nobody knows. It takes longer
+    /// to tell.
+    fn thread_time(&self) -> Duration {
+        self.now()
+    }
 }

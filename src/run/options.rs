@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use driftline_operators::fault::Faults;
 use driftline_operators::stage_clock::StageClock;
-use driftline_operators::turns::Turns;
 
 use super::extensions::Extensions;
 use super::switching::ModelControl;
@@ -113,8 +112,6 @@ pub struct RunOptions {
     pub faults: Faults,
     /// What workers spend their time on.
     pub stages: StageClock,
-    /// What measures how long the turns of operators take, in place of the run's own clock.
-    pub turns: Option<Turns>,
     /// How long a run that is interrupted may take to finish what is under way; without it all is
     /// dropped.
     pub drain: Option<Duration>,

@@ -35,6 +35,8 @@ pub struct Summary {
     pub workers: usize,
     /// Micro-batches that were scored.
     pub batches: u64,
+    /// The most CPU time that a turn of each operator took, while which the others of its worker waited.
+    pub turns: Vec<(&'static str, Duration)>,
     lines: Vec<(&'static str, String)>,
     lateness: Vec<(&'static str, String)>,
     /// What was found strange in the data, and what results depend on that they should not.
@@ -57,6 +59,7 @@ impl Summary {
             took: ended.took,
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
+            turns: ended.turns.clone(),
             lines: Vec::new(),
             lateness: ended.lateness.clone(),
             warnings: ended.warnings.clone(),
@@ -363,7 +366,7 @@ impl Display for Summary {
     }
 }
 
-/// How long others had to wait at most while an operator was at work.
+/// The CPU time of the longest turn of each operator.
 fn longest_turns(turns: &[(&'static str, Duration)]) -> Option<String> {
     let turn = |(of, took): &(&str, Duration)| format!("{of} {:.1} ms", took.as_secs_f64() * 1e3);
     let turns: Vec<String> = turns.iter().map(turn).collect();

@@ -11,7 +11,7 @@ use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::wake::Wake;
 
 /// Bytes of batches that wait for the thread; with more of them no more is read.
-const QUEUED_BYTES_MAX: usize = 32 << 20;
+const QUEUED_BYTES_MAX: usize = 8 << 20;
 
 /// A sink on a thread of its own, which starts with the first batch, or at the end.
 pub struct Apart<S> {
@@ -254,9 +254,9 @@ mod tests {
         (Apart::new(Slow { let_go, wrote, durable: 0 }), go, written)
     }
 
-    /// A batch of 16 MiB that begins with a number.
+    /// A batch of 4 MiB that begins with a number.
     fn batch(number: i64) -> RecordBatch {
-        let numbers: ArrayRef = Arc::new(Int64Array::from_value(number, 2 << 20));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_value(number, 1 << 19));
         RecordBatch::try_from_iter([("number", numbers)]).unwrap()
     }
 

@@ -52,7 +52,7 @@ use crate::watermark::{EVENTS, EpochClock, Tick};
 pub const ROWS_PER_STEP: usize = 8_192;
 
 /// Rows that are enriched before others have their turn; what a row costs hardly falls beyond it.
-pub const ROWS_PER_TURN: usize = 1_024;
+pub const ROWS_PER_TURN: usize = 2_048;
 
 /// What a source has read of an epoch, or of several that go together.
 #[derive(Default)]

@@ -85,8 +85,8 @@ where
 {
     let (operator, turns) = of;
     builder.build(move |capabilities| {
-        let mut work = make(capabilities);
-        move |frontiers| turns.take(operator, || work(frontiers))
+        let (mut work, mut taking) = (make(capabilities), turns.taking(operator));
+        move |frontiers| taking.turn(|| work(frontiers))
     });
 }
 
