@@ -1,5 +1,9 @@
 //! The order gate: rows wait at their home until their turn has come.
 
+mod state;
+
+pub use state::GatePieces;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;

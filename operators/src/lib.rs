@@ -47,6 +47,7 @@ pub mod sinks;
 pub mod sort;
 pub mod stage_clock;
 pub mod stages;
+pub mod state;
 pub mod too_early;
 pub mod wake;
 pub mod warm_up;

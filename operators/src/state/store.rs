@@ -1,0 +1,84 @@
+//! The seam to where pieces are kept, and when what was saved counts.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use super::{Piece, StateError};
+use crate::accounting::state as account;
+use crate::run::Run;
+
+/// Where pieces are kept, as bytes.
+///
+/// A state is whole or is none: what is put is not there before it is complete, and whoever is killed
+/// on the way leaves the state before it.
+pub trait StateStore: Send + Sync {
+    /// Takes a piece of the state that is being saved, from any worker.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being kept; it ends the run.
+    fn put(&self, part: &str, group: u64, bytes: Vec<u8>) -> Result<(), StateError>;
+
+    /// Everything has been put: from now on it is the state.
+    ///
+    /// # Errors
+    /// As [`StateStore::put`]; the state is then the one before.
+    fn complete(&self) -> Result<(), StateError>;
+
+    /// The parts that the state has pieces of.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn parts(&self) -> Result<Vec<String>, StateError>;
+
+    /// The pieces of some key groups of a part.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn pieces(&self, part: &str, groups: Range<u64>) -> Result<Vec<Vec<u8>>, StateError>;
+}
+
+/// What a run goes on from, and where it leaves its state if it is stopped.
+#[derive(Clone, Default)]
+pub struct StateParts {
+    pub restore: Option<Arc<dyn StateStore>>,
+    pub save: Option<Arc<Saving>>,
+}
+
+/// The state that a run leaves. Its workers add pieces as their parts come to the end of an input that
+/// has no end; who has waited for all of them finishes it.
+pub struct Saving {
+    store: Arc<dyn StateStore>,
+    /// Some worker has found its input stopped.
+    is_stopped: AtomicBool,
+}
+
+impl Saving {
+    pub fn to(store: Arc<dyn StateStore>) -> Self {
+        Saving { store, is_stopped: AtomicBool::new(false) }
+    }
+
+    /// Pieces of the groups of a worker, of an input that was stopped.
+    ///
+    /// # Errors
+    /// If they cannot be encoded or put.
+    pub fn add(&self, pieces: impl IntoIterator<Item = Piece>) -> Result<(), StateError> {
+        self.is_stopped.store(true, SeqCst);
+        let mut pieces = pieces.into_iter();
+        pieces.try_for_each(|piece| self.store.put(&piece.part, piece.group, piece.encode()?))
+    }
+
+    /// All workers have come to their end: adds the account of the run, and makes what was added the
+    /// state. Not where the run has failed, or came to the end of its input: returns whether it is.
+    ///
+    /// # Errors
+    /// If the account cannot be put, or the state not completed.
+    pub fn finish(&self, run: &Run) -> Result<bool, StateError> {
+        if run.failure.is_set() || !self.is_stopped.load(SeqCst) {
+            return Ok(false);
+        }
+        self.add([account::export(&run.counters)?])?;
+        self.store.complete()?;
+        Ok(true)
+    }
+}
