@@ -10,6 +10,7 @@ use crate::fault::Faults;
 use crate::holding::Holding;
 use crate::settled::Settled;
 use crate::stage_clock::StageClock;
+use crate::state::StateParts;
 
 #[derive(Clone)]
 pub struct Run {
@@ -23,6 +24,8 @@ pub struct Run {
     pub durable: DurableEpochs,
     pub holding: Holding,
     pub stages: StageClock,
+    /// What it goes on from, and where it leaves its state.
+    pub state: StateParts,
 }
 
 impl Run {
@@ -36,6 +39,7 @@ impl Run {
             durable: DurableEpochs::default(),
             holding: Holding::default(),
             stages: StageClock::default(),
+            state: StateParts::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod live;
 mod lookups;
 mod micro_batches;
 mod models;
+mod moves;
 mod parts;
 mod record;
 mod repeats;

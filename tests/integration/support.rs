@@ -28,6 +28,7 @@ use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::run::Run;
 use driftline_operators::settled::Settled;
 use driftline_operators::sinks::{Sink, SinkError};
+use driftline_operators::state::StateParts;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
@@ -325,6 +326,7 @@ pub struct Setting {
     pub failure: Failure,
     pub clock: Arc<dyn Clock>,
     pub settled: Settled,
+    pub state: StateParts,
     pub declared: fn() -> Vec<FeatureDeclaration>,
 }
 
@@ -348,6 +350,7 @@ impl Setting {
             failure: Failure::default(),
             clock: Arc::new(Monotonic(Instant::now())),
             settled: Settled::default(),
+            state: StateParts::default(),
             declared,
         }
     }
@@ -468,6 +471,7 @@ impl Setting {
             counters: self.counters.clone(),
             failure: self.failure.clone(),
             settled: self.settled.clone(),
+            state: self.state.clone(),
             ..Run::new(self.clock.clone())
         }
     }

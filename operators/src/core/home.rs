@@ -1,15 +1,17 @@
 //! A row's home: where it waits until its turn has come.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::gate::{Order, OrderGate};
+use crate::gate::{GatePieces, Order, OrderGate};
 use crate::holding::Holding;
 use crate::layout::EventLayout;
 use crate::run::Run;
+use crate::state::{Piece, StateError};
 use crate::warm_up::WarmUp;
 use crate::watermark::{Tick, Watermarks};
 
@@ -74,6 +76,33 @@ impl Home {
         }
         self.holding.note(tick.epoch, watermarks, self.counters.gate_rows());
         Ok(released)
+    }
+
+    /// The rows that wait, of the homes of some key groups; between epochs.
+    ///
+    /// # Errors
+    /// If rows have come of an epoch that is not complete.
+    pub fn export(
+        &self,
+        pieces: &GatePieces,
+        groups: Range<u64>,
+    ) -> Result<Vec<Piece>, StateError> {
+        if !self.arrived.is_empty() {
+            return Err(StateError::WithinEpoch { part: pieces.part().to_owned() });
+        }
+        self.gate.export(pieces, groups)
+    }
+
+    /// Has the rows of a piece wait here, and counts them.
+    ///
+    /// # Errors
+    /// If it is no piece of a gate of this job.
+    pub fn import(&mut self, pieces: &GatePieces, piece: &Piece) -> Result<(), StateError> {
+        let rows = self.gate.import(pieces, piece)?;
+        let counted = self.warm_up.counted(&piece.rows, &self.layout);
+        self.counters.rows_held(counted);
+        self.counters.gate_rows_added(rows as i64, counted);
+        Ok(())
     }
 
     fn note_event_time(&self, rows: &RecordBatch) {

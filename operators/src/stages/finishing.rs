@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 
+use super::moving::Leaving;
 use super::split::{Edges, Ticks, next_tick};
 use super::{RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::core::finish::{Finish, Out};
@@ -33,6 +34,7 @@ pub(super) struct Finishing {
     pub trips: Rc<[TripSchemas]>,
     pub drift: Option<(PartialCodec, Vec<u32>)>,
     pub ticks: Ticks,
+    pub leaving: Leaving,
     pub run: Run,
 }
 
@@ -55,6 +57,7 @@ impl Finishing {
         let (parts_out, parts) = builder.new_output();
         let mut out = RowsOut(OutputBuilder::from(out));
         let mut parts_out = RowsOut(OutputBuilder::from(parts_out));
+        let mut leaving = self.leaving.clone();
         builder.build(move |capabilities| {
             let mut standing = Standing::new(capabilities);
             let mut under_way = UnderWay::new(self, worker);
@@ -81,6 +84,7 @@ impl Finishing {
                         parts_out.send(&at, Rows::new(closed));
                     }
                 }
+                leaving.at(reached, |moving| moving.finish(&mut under_way.finish));
                 standing.go_on(reached);
                 if under_way.finish.waits_for().is_some() {
                     activator.activate();
@@ -109,7 +113,7 @@ struct UnderWay {
 
 impl UnderWay {
     fn new(parts: Finishing, worker: usize) -> Self {
-        let Finishing { finish, plan, layout, warm_up, trips, drift, ticks, run } = parts;
+        let Finishing { finish, plan, layout, warm_up, trips, drift, ticks, run, .. } = parts;
         UnderWay {
             finish,
             waiting: Waiting::new(trips.len()),

@@ -7,6 +7,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream};
 
+use super::moving::{Leaving, Moving};
 use super::reader::{Next, Reader};
 use super::{Parts, RowsOut, builder};
 use crate::core::home::Home;
@@ -29,7 +30,13 @@ pub fn fused<'scope>(
     probe: ProbeHandle<u64>,
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
     let run = parts.run.clone();
-    let (core, intake) = core_of(parts)?;
+    let moving = Moving::of(&parts, 0, 1);
+    let (mut core, intake) = core_of(parts)?;
+    if let Some(moving) = &moving {
+        let WorkerCore { home, owner, finish, drift, .. } = &mut core;
+        moving.restore(home, owner, finish, drift.as_mut());
+    }
+    let leaving = Leaving::of(moving.as_ref());
     let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
     let reader = Reader::new(intake, scope, address, probe, &run);
@@ -38,7 +45,7 @@ pub fn fused<'scope>(
     builder.build(move |capabilities| {
         let timer = run.stages.timer(&run.clock);
         let at = capabilities.into_iter().next();
-        let mut fused = Fused { reader, core, out, at, next: None, timer, run };
+        let mut fused = Fused { reader, core, out, at, next: None, leaving, timer, run };
         move |_frontiers| fused.work()
     });
     Ok(outputs)
@@ -67,6 +74,7 @@ struct Fused {
     at: Option<Capability<u64>>,
     /// When to read on, while what was read is not worked off.
     next: Option<Next>,
+    leaving: Leaving,
     timer: StageTimer,
     run: Run,
 }
@@ -87,7 +95,10 @@ impl Fused {
         }
         match next {
             None => self.reader.come_back(Duration::ZERO),
-            Some(Next::End) => self.at = None,
+            Some(Next::End) => {
+                self.leave();
+                self.at = None;
+            }
             Some(Next::Later(delay)) => {
                 self.stand_at(self.reader.next_epoch());
                 self.reader.come_back(delay);
@@ -114,6 +125,20 @@ impl Fused {
             return Ok(None);
         }
         Ok(Some(next))
+    }
+
+    /// Everything that was read is worked off.
+    fn leave(&mut self) {
+        let WorkerCore { home, owner, finish, drift, .. } = &mut self.core;
+        self.leaving.at(None, |moving| {
+            let mut pieces = moving.home(home)?;
+            pieces.extend(moving.owner(owner)?);
+            pieces.extend(moving.finish(finish)?);
+            if let Some(drift) = drift {
+                pieces.extend(moving.drift(drift)?);
+            }
+            Ok(pieces)
+        });
     }
 
     /// Everything before an epoch is worked off.

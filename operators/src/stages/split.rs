@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
+use super::moving::{Leaving, Moving};
 use super::reader::{Next, Reader};
 use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
@@ -48,11 +49,24 @@ pub fn split<'scope>(
     parts: Parts,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Edges<'scope>>, ArrowError> {
-    let Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run } =
-        parts;
+    let moving = Moving::of(&parts, scope.index(), scope.peers());
+    let leaving = Leaving::of(moving.as_ref());
+    let Parts {
+        shape,
+        intake,
+        layout,
+        plan,
+        order,
+        home,
+        tables,
+        retention,
+        mut finish,
+        drift,
+        run,
+    } = parts;
     let operators = shape.operators(Form::Split { workers: scope.peers() });
     let has_owner = operators.contains(&Operator::Owner);
-    let drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
+    let mut drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
     let warm_up = intake.events.warm_up.clone();
     let progress = intake.gate.clone();
     let trips: Rc<[TripSchemas]> =
@@ -61,17 +75,23 @@ pub fn split<'scope>(
     let mut follow = vec![to_finish.clone()];
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
-    let owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
+    let mut owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
+    let mut waiting = Home::new(order, &layout, &warm_up, &run);
+    if let Some(moving) = &moving {
+        let drift = drift.as_mut().map(|drift| &mut drift.owner);
+        moving.restore(&mut waiting, &mut owner, &mut finish, drift);
+    }
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
-        home: Home::new(order, &layout, &warm_up, &run),
+        home: waiting,
         clock: EpochClock::new(progress),
         follow,
         to_home: Edge { route: home, schema: layout.schema.clone() },
         plan: plan.clone(),
         layout: layout.clone(),
         trips: trips.clone(),
+        leaving: leaving.clone(),
         run: run.clone(),
     };
     let (rows, requests) = at_home.build(rows, marks);
@@ -83,13 +103,15 @@ pub fn split<'scope>(
             trips: trips.clone(),
             tables,
             ticks: to_owner,
+            leaving: leaving.clone(),
             run: run.clone(),
         };
         at_owner.build(requests, versions)
     });
     let (drift, drift_home) = match drift {
-        Some(DriftParts { codec, owners, owner }) => {
-            (Some((codec.clone(), owner)), Some((codec, owners)))
+        Some(DriftParts { columns, owner }) => {
+            let owners = columns.owners(scope.peers());
+            (Some((columns.codec.clone(), owner)), Some((columns.codec, owners)))
         }
         None => (None, None),
     };
@@ -101,12 +123,13 @@ pub fn split<'scope>(
         trips,
         drift: drift_home,
         ticks: to_finish,
+        leaving: leaving.clone(),
         run: run.clone(),
     };
     let (outputs, parts) = finishing.build(rows, answers);
     let mut all = vec![dead_letters, outputs];
     if let Some((codec, owner)) = drift {
-        all.push(drift_owner(parts, codec, owner, to_drift, &run));
+        all.push(drift_owner(parts, codec, owner, (to_drift, leaving), &run));
     }
     Ok(all)
 }
@@ -190,6 +213,7 @@ struct AtHome {
     plan: std::sync::Arc<FeaturePlan>,
     layout: EventLayout,
     trips: Rc<[TripSchemas]>,
+    leaving: Leaving,
     run: Run,
 }
 
@@ -200,7 +224,8 @@ impl AtHome {
         rows: Edges<'scope>,
         marks: StreamVec<'scope, u64, MarkFor>,
     ) -> (Edges<'scope>, Edges<'scope>) {
-        let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, run } = self;
+        let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, mut leaving, run } =
+            self;
         let worker = rows.scope().index();
         let mut builder = builder(Operator::Home, rows.scope());
         let mut rows_in =
@@ -256,6 +281,7 @@ impl AtHome {
                     }
                     rows_out.send(&at_rows, Rows::numbered(batch, first_row));
                 }
+                leaving.at(reached, |moving| moving.home(&home));
                 standing.go_on(reached);
             }
         });
@@ -271,6 +297,7 @@ struct AtOwner {
     trips: Rc<[TripSchemas]>,
     tables: Vec<AsOfTable>,
     ticks: Ticks,
+    leaving: Leaving,
     run: Run,
 }
 
@@ -278,7 +305,7 @@ impl AtOwner {
     /// Answers by trip. In `arrival` order requests are answered as they come; otherwise an epoch's in
     /// order of (event time, id) once it is complete here.
     fn build<'scope>(self, requests: Edges<'scope>, versions: Edges<'scope>) -> Edges<'scope> {
-        let AtOwner { mut owner, plan, order, trips, tables, ticks, run } = self;
+        let AtOwner { mut owner, plan, order, trips, tables, ticks, mut leaving, run } = self;
         let worker = requests.scope().index();
         let mut builder = builder(Operator::Owner, requests.scope());
         let to_owner = trips.iter().map(TripSchemas::to_owner).collect();
@@ -337,6 +364,7 @@ impl AtOwner {
                     }
                     owner.end(&tick);
                 }
+                leaving.at(reached, |moving| moving.owner(&owner));
                 standing.go_on(reached);
             }
         });
@@ -360,7 +388,7 @@ fn drift_owner<'scope>(
     parts: Edges<'scope>,
     codec: crate::drift::partials::PartialCodec,
     mut owner: crate::core::drift::DriftOwner,
-    ticks: Ticks,
+    (ticks, mut leaving): (Ticks, Leaving),
     run: &Run,
 ) -> Edges<'scope> {
     let (run, scope) = (run.clone(), parts.scope());
@@ -397,6 +425,7 @@ fn drift_owner<'scope>(
             if let Some(at) = standing.at.first() {
                 out.send_out(at, made.drain(..));
             }
+            leaving.at(lower(reached, owner.closing()), |moving| moving.drift(&owner));
             standing.go_on(lower(reached, owner.closing()));
             if owner.closing().is_some() {
                 activator.activate();

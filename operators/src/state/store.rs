@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use super::{Piece, StateError};
 use crate::accounting::state as account;
@@ -13,7 +13,8 @@ use crate::run::Run;
 /// A state is whole or is none: what is put is not there before it is complete, and whoever is killed
 /// on the way leaves the state before it.
 pub trait StateStore: Send + Sync {
-    /// Takes a piece of the state that is being saved, from any worker.
+    /// Takes a piece of the state that is being saved, from any worker. There may be several of one part
+    /// and key group: all of them are kept.
     ///
     /// # Errors
     /// Whatever keeps it from being kept; it ends the run.
@@ -51,11 +52,24 @@ pub struct Saving {
     store: Arc<dyn StateStore>,
     /// Some worker has found its input stopped.
     is_stopped: AtomicBool,
+    /// The last epoch that is in the state.
+    epoch: AtomicU64,
 }
 
 impl Saving {
     pub fn to(store: Arc<dyn StateStore>) -> Self {
-        Saving { store, is_stopped: AtomicBool::new(false) }
+        Saving { store, is_stopped: AtomicBool::new(false), epoch: AtomicU64::new(0) }
+    }
+
+    /// An input was stopped, behind this epoch; all workers say the same.
+    pub fn stopped_at(&self, epoch: u64) {
+        self.epoch.store(epoch, SeqCst);
+        self.is_stopped.store(true, SeqCst);
+    }
+
+    /// The last epoch of an input that was stopped.
+    pub fn last_epoch(&self) -> Option<u64> {
+        self.is_stopped.load(SeqCst).then(|| self.epoch.load(SeqCst))
     }
 
     /// Pieces of the groups of a worker, of an input that was stopped.
@@ -63,7 +77,6 @@ impl Saving {
     /// # Errors
     /// If they cannot be encoded or put.
     pub fn add(&self, pieces: impl IntoIterator<Item = Piece>) -> Result<(), StateError> {
-        self.is_stopped.store(true, SeqCst);
         let mut pieces = pieces.into_iter();
         pieces.try_for_each(|piece| self.store.put(&piece.part, piece.group, piece.encode()?))
     }
@@ -74,7 +87,7 @@ impl Saving {
     /// # Errors
     /// If the account cannot be put, or the state not completed.
     pub fn finish(&self, run: &Run) -> Result<bool, StateError> {
-        if run.failure.is_set() || !self.is_stopped.load(SeqCst) {
+        if run.failure.is_set() || self.last_epoch().is_none() {
             return Ok(false);
         }
         self.add([account::export(&run.counters)?])?;
