@@ -29,6 +29,7 @@ use driftline_operators::model::Task;
 use driftline_operators::run::Run;
 use driftline_operators::sinks::Output;
 use driftline_operators::sinks::state::import as outputs_of;
+use driftline_operators::state::groups::rows_at;
 use driftline_operators::state::{Piece, Saving, StateError, StateParts, StateStore};
 
 use crate::drift::{Revised, place};
@@ -338,8 +339,8 @@ fn partitions(seed: u64) -> Vec<Partition> {
 /// What came of a job, over all its runs.
 #[derive(Default)]
 struct Outcomes {
-    /// By output and record: the epoch, and the row as bytes, without what is of a run.
-    rows: BTreeMap<(u8, Origin), (u64, Vec<u8>)>,
+    /// By output and record: the epoch, and the row, without what is of a run.
+    rows: BTreeMap<(u8, Origin), (u64, RecordBatch)>,
     issued: Vec<Revised>,
     counters: Counters,
     /// Rows that waited at stops.
@@ -368,8 +369,9 @@ impl Outcomes {
         let kept: Vec<usize> = (0..rows.num_columns()).filter(of_job).collect();
         let of_job = rows.project(&kept).unwrap();
         for (row, origin) in origins(rows).into_iter().enumerate() {
-            let bytes = bytes_of(&of_job.slice(row, 1));
-            let twice = self.rows.insert((output.into(), origin), (*epoch, bytes));
+            // Not a slice: bytes of its own.
+            let row = rows_at(&of_job, vec![row as u32]).unwrap();
+            let twice = self.rows.insert((output.into(), origin), (*epoch, row));
             assert!(twice.is_none(), "{output:?} of {origin:?} came twice");
         }
     }
@@ -380,7 +382,8 @@ impl Outcomes {
             let found = self.rows.get(record);
             let epochs = (found.map(|found| found.0), Some(wanted.0));
             assert_eq!(epochs.0, epochs.1, "{name}: the epoch of {record:?}");
-            assert!(found == Some(wanted), "{name}: {record:?} is another");
+            let is_same = found.is_some_and(|found| bytes_of(&found.1) == bytes_of(&wanted.1));
+            assert!(is_same, "{name}: {record:?} is {found:?}, not {wanted:?}");
         }
         assert_eq!(self.rows.len(), wanted.rows.len(), "{name}: rows of nobody");
         let places = |all: &Outcomes| all.issued.iter().map(place).collect::<Vec<_>>();
