@@ -214,7 +214,7 @@ impl Case {
         let inputs: Vec<String> = (setting.declared)().into_iter().map(|f| f.name).collect();
         let job = Job {
             setting,
-            filter: (seed % 2 == 0).then(|| "id % 13 <> 4".to_owned()),
+            filter: seed.is_multiple_of(2).then(|| "id % 13 <> 4".to_owned()),
             warm_up_from: i64::MIN,
             from: i64::MIN,
             to: i64::MAX,

@@ -95,3 +95,68 @@ impl Saving {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    /// The parts that were put, and whether they are the state.
+    #[derive(Default)]
+    struct Parts(Mutex<(Vec<String>, bool)>);
+
+    impl StateStore for Parts {
+        fn put(&self, part: &str, _group: u64, _bytes: Vec<u8>) -> Result<(), StateError> {
+            self.0.lock().unwrap().0.push(part.to_owned());
+            Ok(())
+        }
+
+        fn complete(&self) -> Result<(), StateError> {
+            self.0.lock().unwrap().1 = true;
+            Ok(())
+        }
+
+        fn parts(&self) -> Result<Vec<String>, StateError> {
+            Ok(self.0.lock().unwrap().0.clone())
+        }
+
+        fn pieces(&self, _part: &str, _groups: Range<u64>) -> Result<Vec<Vec<u8>>, StateError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn only_a_run_that_was_stopped_and_has_not_failed_leaves_a_state() {
+        for (is_stopped, has_failed) in [(true, false), (true, true), (false, false)] {
+            let (store, run) = (Arc::new(Parts::default()), Run::new(Arc::new(Still)));
+            let saving = Saving::to(store.clone());
+            if is_stopped {
+                saving.stopped_at(7);
+                saving.add([account::export(&run.counters).unwrap()]).unwrap();
+                assert_eq!(saving.last_epoch(), Some(7));
+            }
+            if has_failed {
+                // On another worker, behind the one that has put its pieces.
+                run.failure.report("a sink is gone");
+            }
+            let is_whole = is_stopped && !has_failed;
+            assert_eq!(saving.finish(&run).unwrap(), is_whole);
+            assert_eq!(store.0.lock().unwrap().1, is_whole);
+            assert_eq!(
+                store.parts().unwrap().len(),
+                usize::from(is_stopped) + usize::from(is_whole)
+            );
+        }
+    }
+}
