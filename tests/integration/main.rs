@@ -21,6 +21,7 @@ mod record;
 mod repeats;
 mod seeds;
 mod stops;
+mod stored;
 mod support;
 mod ways;
 mod windows;

@@ -2,8 +2,7 @@
 //! they left: what comes of it is what comes of a run that nobody disturbs.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -24,19 +23,21 @@ use driftline_operators::features::table::StaticTable;
 use driftline_operators::features::window::{Aggregate, OwnAggregate, WindowSpec};
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Allowance, Polled, Source, SourceError};
+use driftline_operators::key_group::KEY_GROUPS;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::Task;
 use driftline_operators::run::Run;
 use driftline_operators::sinks::Output;
 use driftline_operators::sinks::state::import as outputs_of;
 use driftline_operators::state::groups::rows_at;
-use driftline_operators::state::{Piece, Saving, StateError, StateParts, StateStore};
+use driftline_operators::state::{Piece, Saving, StateParts, StateStore};
 
 use crate::drift::{Revised, place};
 use crate::job::{Job, Results};
 use crate::models::{Calls, RowByRow};
 use crate::record::{Came, Origin, origins};
 use crate::seeds::{all_are_run, seeds};
+use crate::stored::{Memory, Stored};
 use crate::support::{
     MakeChunk, Partition, Random, Row, Scripted, Setting, TestTable, VersionRow, chunks_of,
 };
@@ -45,55 +46,6 @@ use crate::ways::Way;
 const LATENESS_MS: i64 = 25;
 const HORIZON_MS: i64 = 150;
 const EVENTS: usize = 2;
-
-/// Pieces in memory.
-#[derive(Default)]
-struct Memory(Mutex<Pieces>);
-
-#[derive(Default)]
-struct Pieces {
-    put: Vec<Stored>,
-    state: Vec<Stored>,
-}
-
-#[derive(Clone)]
-struct Stored {
-    part: String,
-    group: u64,
-    bytes: Vec<u8>,
-}
-
-impl StateStore for Memory {
-    fn put(&self, part: &str, group: u64, bytes: Vec<u8>) -> Result<(), StateError> {
-        self.0.lock().unwrap().put.push(Stored { part: part.to_owned(), group, bytes });
-        Ok(())
-    }
-
-    fn complete(&self) -> Result<(), StateError> {
-        let mut pieces = self.0.lock().unwrap();
-        pieces.state = std::mem::take(&mut pieces.put);
-        Ok(())
-    }
-
-    fn parts(&self) -> Result<Vec<String>, StateError> {
-        let mut parts: Vec<String> = self.state().into_iter().map(|stored| stored.part).collect();
-        parts.sort();
-        parts.dedup();
-        Ok(parts)
-    }
-
-    fn pieces(&self, part: &str, groups: Range<u64>) -> Result<Vec<Vec<u8>>, StateError> {
-        let mut stored = self.state();
-        stored.retain(|stored| stored.part == part && groups.contains(&stored.group));
-        Ok(stored.into_iter().map(|stored| stored.bytes).collect())
-    }
-}
-
-impl Memory {
-    fn state(&self) -> Vec<Stored> {
-        self.0.lock().unwrap().state.clone()
-    }
-}
 
 fn feature(name: &str, definition: Definition, allow_null: bool) -> FeatureDeclaration {
     FeatureDeclaration { name: name.to_owned(), definition, default: None, allow_null }
@@ -117,7 +69,7 @@ const WINDOWS: [(Aggregate, &str, bool, i64); 9] = [
     (Aggregate::Count, "id % 5", false, 40),
     (Aggregate::Min, "concat('t', id % 3)", true, 70),
     (Aggregate::Max, "concat('t', id % 3)", true, 70),
-    (Aggregate::Count, "concat('ever ', id % 211)", false, WindowSpec::EVER),
+    (Aggregate::Count, "concat('ever ', id % 307)", false, WindowSpec::EVER),
 ];
 
 /// Windows of every kind, lookups in tables that change and in one that does not, codes.
@@ -130,8 +82,8 @@ fn declared(history_ms: i64) -> Vec<FeatureDeclaration> {
             key: key.to_owned(),
             value: has_value.then(|| "value".to_owned()),
             spec: spec(aggregate, length_ms),
-            // One of each key group.
-            keys_max: is_ever.then_some(1),
+            // Two of each key group.
+            keys_max: is_ever.then_some(2 * KEY_GROUPS),
         };
         declared.push(feature(&format!("window_{at}"), definition, true));
     }
@@ -391,6 +343,7 @@ impl Outcomes {
         for (found, wanted) in self.issued.iter().zip(&wanted.issued) {
             assert_eq!(found, wanted, "{name}");
         }
+        assert_eq!(forgotten(&self.counters), forgotten(&wanted.counters), "{name}");
         self.assert_counted(wanted, name);
     }
 
@@ -408,6 +361,11 @@ impl Outcomes {
             assert_eq!(read, expected, "{name}: {table}");
         }
     }
+}
+
+/// Keys of windows that were forgotten because there were too many, by all workers.
+fn forgotten(counters: &Counters) -> u64 {
+    counters.window_states().into_iter().map(|(.., state)| state.forgotten).sum()
 }
 
 fn bytes_of(rows: &RecordBatch) -> Vec<u8> {
@@ -444,6 +402,7 @@ fn a_job_that_moves_three_times_comes_to_the_same() {
             }
             revised += wanted.issued.iter().filter(|window| window.revision > 0).count();
             letters += wanted.counters.account().dead_letters;
+            assert!(forgotten(&wanted.counters) > 10, "{}", case.name);
         }
     }
     let enough = waited > 500 && revised > 1_000 && letters > 500 && late_for_drift > 50;
@@ -539,21 +498,19 @@ fn state_of_another_job_and_damaged_state_are_refused() {
             if part == "outputs" {
                 continue;
             }
-            let damaged = Memory::default();
-            damaged.0.lock().unwrap().state = store.state();
-            for stored in &mut damaged.0.lock().unwrap().state {
-                if stored.part == part {
-                    let middle = stored.bytes.len() / 2;
-                    stored.bytes[middle] ^= 4;
-                }
-            }
+            let damage = |stored: Stored| {
+                let Stored { mut bytes, .. } = stored;
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= u8::from(stored.part == part) << 2;
+                Stored { bytes, ..stored }
+            };
+            let damaged = Memory::of(store.state().into_iter().map(damage));
             let message = refused(&case, way, Arc::new(damaged));
             assert!(message.contains("is damaged"), "{way:?}, {part}: {message}");
         }
-        let more = Memory::default();
-        more.0.lock().unwrap().state = store.state();
-        more.0.lock().unwrap().state[0].part = "windows_99".to_owned();
-        let message = refused(&case, way, Arc::new(more));
+        let mut more = store.state();
+        more[0].part = "windows_99".to_owned();
+        let message = refused(&case, way, Arc::new(Memory::of(more)));
         assert!(message.contains("there is state of windows_99"), "{way:?}: {message}");
     }
 }
@@ -573,13 +530,7 @@ fn state_does_not_depend_on_who_leaves_it() {
                     assert!(durable.iter().all(|durable| durable.up_to_epoch == 45), "{way:?}");
                 }
                 "drift_panes" | "account" => {}
-                // When a row was read, and when dead keys were looked for, is of a run.
-                "gate" => {
-                    let at = piece.rows.schema().index_of("__read_at").unwrap();
-                    let mut rows = piece.rows.clone();
-                    rows.remove_column(at);
-                    state.push((part, group, bytes_of(&rows)));
-                }
+                // When dead keys were looked for is of a worker.
                 windows if windows.starts_with("windows_") => state.push((part, group, Vec::new())),
                 _ => state.push((part, group, bytes_of(&piece.rows))),
             }

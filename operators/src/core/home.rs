@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
+use crate::clock::Clock;
 use crate::gate::{GatePieces, Order, OrderGate};
 use crate::holding::Holding;
 use crate::layout::EventLayout;
@@ -26,6 +28,7 @@ pub struct Home {
     gate: OrderGate,
     counters: Counters,
     holding: Holding,
+    clock: Arc<dyn Clock>,
 }
 
 impl Home {
@@ -38,6 +41,7 @@ impl Home {
             gate: OrderGate::new(order, layout.order_columns(), layout.schema.clone()),
             counters: run.counters.clone(),
             holding: run.holding.clone(),
+            clock: run.clock.clone(),
         }
     }
 
@@ -98,7 +102,8 @@ impl Home {
     /// # Errors
     /// If it is no piece of a gate of this job.
     pub fn import(&mut self, pieces: &GatePieces, piece: &Piece) -> Result<(), StateError> {
-        let rows = self.gate.import(pieces, piece)?;
+        let now = self.clock.now().as_micros() as i64;
+        let rows = self.gate.import(pieces, piece, now)?;
         let counted = self.warm_up.counted(&piece.rows, &self.layout);
         self.counters.rows_held(counted);
         self.counters.gate_rows_added(rows as i64, counted);

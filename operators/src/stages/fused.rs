@@ -7,11 +7,9 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream};
 
-use super::moving::{Leaving, Moving};
+use super::moving::{Leaving, begin};
 use super::reader::{Next, Reader};
 use super::{Parts, RowsOut, builder};
-use crate::core::home::Home;
-use crate::core::owner::Owner;
 use crate::core::parts::Operator;
 use crate::core::{Features, WorkerCore};
 use crate::ingest::Intake;
@@ -30,13 +28,7 @@ pub fn fused<'scope>(
     probe: ProbeHandle<u64>,
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
     let run = parts.run.clone();
-    let moving = Moving::of(&parts, 0, 1);
-    let (mut core, intake) = core_of(parts)?;
-    if let Some(moving) = &moving {
-        let WorkerCore { home, owner, finish, drift, .. } = &mut core;
-        moving.restore(home, owner, finish, drift.as_mut());
-    }
-    let leaving = Leaving::of(moving.as_ref());
+    let (core, intake, leaving) = leaving_core_of(parts)?;
     let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
     let reader = Reader::new(intake, scope, address, probe, &run);
@@ -56,14 +48,19 @@ pub fn fused<'scope>(
 /// # Errors
 /// As [`fused`].
 pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
-    let Parts { intake, layout, plan, order, tables, retention, finish, drift, run, .. } = parts;
+    leaving_core_of(parts).map(|(core, intake, _)| (core, intake))
+}
+
+/// As [`core_of`], with what it leaves at its end.
+fn leaving_core_of(mut parts: Parts) -> Result<(WorkerCore, Intake, Leaving), ArrowError> {
+    let (home, owner, leaving) = begin(&mut parts, (0, 1))?;
+    let Parts { intake, layout, plan, order, finish, drift, run, .. } = parts;
     let clock = EpochClock::new(intake.gate.clone());
-    let home = Home::new(order, &layout, &intake.events.warm_up, &run);
-    let owner = Owner::new(&plan, &tables, retention, order, 0, &run)?;
     let enriched = plan.enriched_schema(&layout);
     let features = Features { plan, layout, order, enriched };
     let drift = drift.map(|drift| drift.owner);
-    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, &run), intake))
+    let core = WorkerCore::new(clock, home, owner, finish, drift, features, &run);
+    Ok((core, intake, leaving))
 }
 
 struct Fused {

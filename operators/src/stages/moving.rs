@@ -1,7 +1,10 @@
 //! What the operators of a worker go on from, and what they leave at the end of an input that was
 //! stopped: that of which some partition is not at its end.
 
+use std::ops::Range;
 use std::rc::Rc;
+
+use arrow::error::ArrowError;
 
 use super::Parts;
 use crate::core::drift::DriftOwner;
@@ -12,8 +15,34 @@ use crate::core::state::{JobPieces, Restored};
 use crate::drift::columns::DriftColumns;
 use crate::run::Run;
 use crate::state::groups::groups_of_worker;
-use crate::state::{Piece, StateError};
+use crate::state::{Piece, StateError, StateStore};
 use crate::watermark::Progress;
+
+/// The home and the owner of a worker with these parts, which go on from what was saved if there is
+/// anything, and what its operators leave. What does not go together is reported.
+///
+/// # Errors
+/// If a table has values that cannot be kept.
+pub(super) fn begin(
+    parts: &mut Parts,
+    (worker, workers): (usize, usize),
+) -> Result<(Home, Owner, Leaving), ArrowError> {
+    let Parts { intake, layout, plan, tables, retention, order, run, .. } = &*parts;
+    let mut home = Home::new(*order, layout, &intake.events.warm_up, run);
+    let mut owner = Owner::new(plan, tables, *retention, *order, worker, run)?;
+    let run = run.clone();
+    if run.state.restore.is_none() && run.state.save.is_none() {
+        return Ok((home, owner, Leaving { moving: None }));
+    }
+    let moving = Moving::of(parts, worker, workers);
+    if let Some(store) = &run.state.restore {
+        let drift = parts.drift.as_mut().map(|drift| &mut drift.owner);
+        let restored =
+            moving.restore(store.as_ref(), &mut home, &mut owner, &mut parts.finish, drift);
+        run.failure.check(restored);
+    }
+    Ok((home, owner, Leaving { moving: Some(Rc::new(moving)) }))
+}
 
 /// The state of one worker, on its way in and out.
 pub(super) struct Moving {
@@ -25,42 +54,33 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    /// Of a worker with these parts; none where nothing is restored, and nothing saved.
-    pub fn of(parts: &Parts, worker: usize, workers: usize) -> Option<Rc<Self>> {
+    fn of(parts: &Parts, worker: usize, workers: usize) -> Self {
         let Parts { layout, plan, tables, order, home, intake, drift, run, .. } = parts;
-        if run.state.restore.is_none() && run.state.save.is_none() {
-            return None;
-        }
         let progress = intake.gate.clone();
         let columns = drift.as_ref().map(|drift| drift.columns.clone());
         let watermarks = progress.watermarks().clone();
         let pieces = JobPieces::new(plan, tables, layout, (*order, home), &watermarks, columns);
-        Some(Rc::new(Moving { pieces, progress, worker, workers, run: run.clone() }))
+        Moving { pieces, progress, worker, workers, run: run.clone() }
     }
 
-    /// Has the parts of a worker go on from what was saved, if there is anything; reports what does not
-    /// go together.
-    pub fn restore(
+    fn restore(
         &self,
+        store: &dyn StateStore,
         home: &mut Home,
         owner: &mut Owner,
         finish: &mut Finish,
         drift: Option<&mut DriftOwner>,
-    ) {
-        let Some(store) = &self.run.state.restore else { return };
-        let place = (self.worker, self.workers);
-        let restored = Restored::new(store.as_ref(), &self.pieces, place).and_then(|restored| {
-            restored.clock(&self.progress)?;
-            restored.home(home)?;
-            restored.owner(owner)?;
-            restored.finish(finish, &self.progress)?;
-            drift.map_or(Ok(()), |drift| restored.drift(drift, &self.progress))?;
-            restored.account(&self.run.counters)
-        });
-        self.run.failure.check(restored);
+    ) -> Result<(), StateError> {
+        let restored = Restored::new(store, &self.pieces, (self.worker, self.workers))?;
+        restored.clock(&self.progress)?;
+        restored.home(home)?;
+        restored.owner(owner)?;
+        restored.finish(finish, &self.progress)?;
+        drift.map_or(Ok(()), |drift| restored.drift(drift, &self.progress))?;
+        restored.account(&self.run.counters)
     }
 
-    fn groups(&self) -> std::ops::Range<u64> {
+    fn groups(&self) -> Range<u64> {
         groups_of_worker(self.worker, self.workers)
     }
 
@@ -113,10 +133,6 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    pub fn of(moving: Option<&Rc<Moving>>) -> Self {
-        Leaving { moving: moving.cloned() }
-    }
-
     /// The operator stands at `at`. At its end it leaves what `export` says, if the input was stopped
     /// and the run has not failed.
     pub fn at(

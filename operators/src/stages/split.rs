@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
-use super::moving::{Leaving, Moving};
+use super::moving::{Leaving, begin};
 use super::reader::{Next, Reader};
 use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
@@ -46,27 +46,16 @@ pub(super) type Edges<'scope> = Stream<'scope, u64, Rows>;
 /// If a table has values that cannot be kept.
 pub fn split<'scope>(
     scope: Scope<'scope, u64>,
-    parts: Parts,
+    mut parts: Parts,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Edges<'scope>>, ArrowError> {
-    let moving = Moving::of(&parts, scope.index(), scope.peers());
-    let leaving = Leaving::of(moving.as_ref());
+    let (home, owner, leaving) = begin(&mut parts, (scope.index(), scope.peers()))?;
     let Parts {
-        shape,
-        intake,
-        layout,
-        plan,
-        order,
-        home,
-        tables,
-        retention,
-        mut finish,
-        drift,
-        run,
+        shape, intake, layout, plan, order, home: route, tables, finish, drift, run, ..
     } = parts;
     let operators = shape.operators(Form::Split { workers: scope.peers() });
     let has_owner = operators.contains(&Operator::Owner);
-    let mut drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
+    let drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
     let warm_up = intake.events.warm_up.clone();
     let progress = intake.gate.clone();
     let trips: Rc<[TripSchemas]> =
@@ -75,19 +64,13 @@ pub fn split<'scope>(
     let mut follow = vec![to_finish.clone()];
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
-    let mut owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
-    let mut waiting = Home::new(order, &layout, &warm_up, &run);
-    if let Some(moving) = &moving {
-        let drift = drift.as_mut().map(|drift| &mut drift.owner);
-        moving.restore(&mut waiting, &mut owner, &mut finish, drift);
-    }
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
-        home: waiting,
+        home,
         clock: EpochClock::new(progress),
         follow,
-        to_home: Edge { route: home, schema: layout.schema.clone() },
+        to_home: Edge { route, schema: layout.schema.clone() },
         plan: plan.clone(),
         layout: layout.clone(),
         trips: trips.clone(),

@@ -7,7 +7,7 @@ use crate::as_of::table::AsOfTable;
 use crate::core::parts::{Part, TripShape};
 use crate::core::tables::{VersionPieces, passed_kind};
 use crate::features::plan::FeaturePlan;
-use crate::features::trip::{Errand, Trip};
+use crate::features::trip::{Errand, KeyedWindow, Trip};
 use crate::features::window::{WindowPieces, WindowSpec};
 use crate::gate::Order;
 use crate::layout::EventLayout;
@@ -57,8 +57,10 @@ fn window_pieces(
     let Errand::Windows(windows) = &trip.errand else { return None };
     let specs: Vec<WindowSpec> = windows.iter().map(|window| window.spec).collect();
     let mut spec = vec![trip.key_sql.clone()];
-    spec.extend(windows.iter().map(|w| format!("{} {:?}", w.feature, w.keys_max)));
-    spec.extend(windows.iter().map(|window| format!("{}", window.value.is_some())));
+    let of_window = |window: &KeyedWindow| {
+        format!("{} {:?} {:?}", window.feature, window.value_sql, window.keys_max)
+    };
+    spec.extend(windows.iter().map(of_window));
     spec.push(format!("{}", rows_are_in_order(windows, order)));
     let id = layout.id.map(|id| layout.schema.field(id).data_type());
     let part = Part::Trip(at, TripShape::Windows).id();

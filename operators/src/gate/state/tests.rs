@@ -74,7 +74,7 @@ impl Moved {
         for piece in &before {
             let piece = Piece::decode(&piece.encode().unwrap()).unwrap();
             let home = worker_of_group(piece.group, workers);
-            self.gates[home].import(&self.pieces, &piece).unwrap();
+            self.gates[home].import(&self.pieces, &piece, 0).unwrap();
         }
         assert_eq!(self.export(), before);
     }
@@ -123,7 +123,11 @@ fn rows_of_another_layout_or_home_are_refused() {
     let mut moved = Moved { pieces: pieces(&by_key), gates: vec![gate()] };
     moved.insert(&rows(&mut Random::new(1), 10, 0, 0));
     let piece = moved.export().remove(0);
-    let refused = gate().import(&pieces(&by_id), &piece).unwrap_err();
+    let refused = gate().import(&pieces(&by_id), &piece, 0).unwrap_err();
     assert!(matches!(refused, StateError::OtherJob { .. }), "{refused}");
     assert!(gate().export(&moved.pieces, 0..KEY_GROUPS).unwrap().is_empty());
+    let mut taken_over = gate();
+    taken_over.import(&moved.pieces, &piece, 77).unwrap();
+    let released = taken_over.release(i64::MAX).unwrap().unwrap();
+    assert!(layout.read_at(&released).values().iter().all(|&at| at == 77));
 }

@@ -48,17 +48,20 @@ impl Moved {
         }
     }
 
-    fn go_on_with(&mut self, workers: usize) {
-        let count = self.owners.len();
+    fn export(&self) -> Vec<Piece> {
         let owners = self.owners.iter().enumerate();
         let pieces = owners.flat_map(|(at, owner)| {
-            owner.export(&self.pieces, groups_of_worker(at, count)).unwrap()
+            owner.export(&self.pieces, groups_of_worker(at, self.owners.len())).unwrap()
         });
-        let pieces: Vec<Piece> = pieces.collect();
+        pieces.collect()
+    }
+
+    fn go_on_with(&mut self, workers: usize) {
+        let before = self.export();
         let passed = self.owners[0].export_passed(&self.passed).unwrap();
         let empty = || TableOwner::new(&self.table, self.retention).unwrap();
         self.owners = (0..workers).map(|_| empty()).collect();
-        for piece in pieces {
+        for piece in &before {
             let piece = Piece::decode(&piece.encode().unwrap()).unwrap();
             let owner = &mut self.owners[worker_of_group(piece.group, workers)];
             owner.import(&self.pieces, &piece).unwrap();
@@ -66,6 +69,7 @@ impl Moved {
         for owner in &mut self.owners {
             owner.import_passed(&self.passed, &passed).unwrap();
         }
+        assert_eq!(self.export(), before);
     }
 }
 
