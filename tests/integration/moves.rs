@@ -508,6 +508,9 @@ fn state_of_another_job_and_damaged_state_are_refused() {
             let message = refused(&case, way, Arc::new(damaged));
             assert!(message.contains("is damaged"), "{way:?}, {part}: {message}");
         }
+        let timeless = store.state().into_iter().filter(|stored| stored.part != "watermark");
+        let message = refused(&case, way, Arc::new(Memory::of(timeless)));
+        assert!(message.contains("there is no clock"), "{way:?}: {message}");
         let mut more = store.state();
         more[0].part = "windows_99".to_owned();
         let message = refused(&case, way, Arc::new(Memory::of(more)));

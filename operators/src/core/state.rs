@@ -106,11 +106,14 @@ impl<'a> Restored<'a> {
     /// The clock first: what follows goes on from its watermark.
     ///
     /// # Errors
-    /// If a piece is not one of this job.
+    /// If a piece is not one of this job, or there is state without a clock.
     pub fn clock(&self, progress: &Progress) -> Result<(), StateError> {
         let clock = &self.pieces.clock;
-        let mut pieces = self.pieces(clock.part(), 0..1)?.into_iter();
-        pieces.try_for_each(|piece| progress.import(clock, &piece))
+        let pieces = self.pieces(clock.part(), 0..1)?;
+        if pieces.is_empty() && !self.store.parts()?.is_empty() {
+            return Err(StateError::damaged("there is no clock beside it"));
+        }
+        pieces.iter().try_for_each(|piece| progress.import(clock, piece))
     }
 
     /// # Errors
