@@ -30,9 +30,7 @@ pub fn baseline(
     let run = events.run.clone();
     let format = BaselineFormat { names: watched.names.clone() };
     let schedule = Schedule { lengths: vec![WindowLength::All], revisions: Revisions::NONE };
-    let workers = scope.peers();
-    let drift =
-        Drift::new(schedule, Mode::Exact, &watched, format, Output::Baseline, None, workers);
+    let drift = Drift::new(schedule, Mode::Exact, &watched, format, Output::Baseline, None);
     let outlets = vec![
         Outlet {
             output: Output::Baseline,

@@ -20,8 +20,8 @@ use driftline_operators::core::drift::DriftOwner;
 use driftline_operators::core::finish::{Finish, Work};
 use driftline_operators::core::parts::{Form, Operator, Part, Shape};
 use driftline_operators::core::tables::Retention;
+use driftline_operators::drift::columns::DriftColumns;
 use driftline_operators::drift::panes::OpenPanes;
-use driftline_operators::drift::partials::{PartialCodec, owners};
 use driftline_operators::drift::sample::Mode;
 use driftline_operators::drift::windows::{Schedule, WindowOutput};
 use driftline_operators::exchange::Route;
@@ -72,19 +72,12 @@ impl Drift {
         format: O,
         output: Output,
         alerts: Option<Arc<AlertRules>>,
-        workers: usize,
     ) -> Self {
-        let columns = watched.names.len();
-        let costs: Vec<u32> = (0..columns).map(|column| format.cost(column)).collect();
-        let codec = PartialCodec::new(&mode);
+        let columns = DriftColumns::new(&watched.names, &mode, &schedule);
         Drift {
             output,
-            panes: OpenPanes::new(schedule.clone(), mode, columns),
-            parts: DriftParts {
-                codec,
-                owners: owners(&costs, workers),
-                owner: DriftOwner::new(schedule, format, output, alerts),
-            },
+            panes: OpenPanes::new(schedule.clone(), mode, watched.names.len()),
+            parts: DriftParts { columns, owner: DriftOwner::new(schedule, format, output, alerts) },
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn scoring(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &
     let drift = drift.map(|(schedule, format, sink)| {
         outlets.push(nothing(Output::Drift, snapshot_schema(), sink));
         let (mode, rules) = (format.mode(), scoring.alerts.clone());
-        Drift::new(schedule, mode, &watched, format, Output::Drift, rules, scope.peers())
+        Drift::new(schedule, mode, &watched, format, Output::Drift, rules)
     });
     let scorer = Scorer::new(scoring, watched, scope.index());
     let work = Box::new(if drift.is_some() { scorer } else { scorer.unwatched() });

@@ -3,6 +3,7 @@
 mod apart;
 mod batches;
 mod gauges;
+pub mod state;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};

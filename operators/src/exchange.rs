@@ -28,6 +28,38 @@ pub enum Route {
 }
 
 impl Route {
+    /// The key group of each row, `[rows]`, given to `with`; of a route that goes by none, 0.
+    ///
+    /// # Errors
+    /// If the key is of a type that cannot be one.
+    pub fn for_each_group(
+        &self,
+        batch: &RecordBatch,
+        with: impl FnMut(usize, u64),
+    ) -> Result<(), ArrowError> {
+        let (keys, partition, offset) = match *self {
+            Route::KeyGroup { key, partition, offset } => {
+                (as_key(batch.column(key))?, partition, offset)
+            }
+            Route::Origin { partition, offset } => {
+                let no_key: ArrayRef =
+                    std::sync::Arc::new(arrow::array::Int64Array::new_null(batch.num_rows()));
+                (no_key, partition, offset)
+            }
+            Route::Worker { .. } | Route::First => {
+                let mut with = with;
+                (0..batch.num_rows()).for_each(|row| with(row, 0));
+                return Ok(());
+            }
+        };
+        for_each_group(
+            &keys,
+            batch.column(partition).as_primitive::<UInt32Type>(),
+            batch.column(offset).as_primitive::<UInt64Type>(),
+            with,
+        )
+    }
+
     /// The worker of each row, `[rows]`, given to `with`.
     fn assign(
         &self,
@@ -36,21 +68,8 @@ impl Route {
         mut with: impl FnMut(usize, usize),
     ) -> Result<(), ArrowError> {
         match *self {
-            Route::KeyGroup { key, partition, offset } => for_each_group(
-                &as_key(batch.column(key))?,
-                batch.column(partition).as_primitive::<UInt32Type>(),
-                batch.column(offset).as_primitive::<UInt64Type>(),
-                |row, group| with(row, worker_of_group(group, workers)),
-            ),
-            Route::Origin { partition, offset } => {
-                let no_key: ArrayRef =
-                    std::sync::Arc::new(arrow::array::Int64Array::new_null(batch.num_rows()));
-                for_each_group(
-                    &no_key,
-                    batch.column(partition).as_primitive::<UInt32Type>(),
-                    batch.column(offset).as_primitive::<UInt64Type>(),
-                    |row, group| with(row, worker_of_group(group, workers)),
-                )
+            Route::KeyGroup { .. } | Route::Origin { .. } => {
+                self.for_each_group(batch, |row, group| with(row, worker_of_group(group, workers)))
             }
             Route::Worker { column } => {
                 let targets = batch.column(column).as_primitive::<UInt32Type>();

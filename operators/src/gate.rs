@@ -1,5 +1,9 @@
 //! The order gate: rows wait at their home until their turn has come.
 
+mod state;
+
+pub use state::GatePieces;
+
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;

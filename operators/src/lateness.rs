@@ -41,6 +41,11 @@ pub struct Culprit {
 }
 
 impl LateRows {
+    /// So many rows, behind whichever.
+    pub fn of(rows: u64, behind_ms_most: i64) -> Self {
+        LateRows { rows, behind_ms_most, ..LateRows::default() }
+    }
+
     /// A row was `behind_ms` behind. `reached`: the partition, and the time to which its own rows had
     /// taken it, if it was those that made the row late.
     pub fn late(&mut self, behind_ms: i64, reached: Option<(u32, i64)>) {

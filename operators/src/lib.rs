@@ -49,6 +49,7 @@ pub mod sinks;
 pub mod sort;
 pub mod stage_clock;
 pub mod stages;
+pub mod state;
 pub mod too_early;
 pub mod turns;
 pub mod wake;

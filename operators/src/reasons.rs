@@ -53,7 +53,8 @@ impl Reasons {
         self.count(reason, 1, (first.partition, first.offset), &first.detail);
     }
 
-    fn count(&mut self, reason: Reason, rows: u64, place: (u32, u64), detail: &str) {
+    /// `rows` more, the first of which is at `place`.
+    pub(crate) fn count(&mut self, reason: Reason, rows: u64, place: (u32, u64), detail: &str) {
         let first = || First { partition: place.0, offset: place.1, detail: detail.to_owned() };
         match self.0.entry(reason) {
             Entry::Vacant(none) => {

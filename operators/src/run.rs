@@ -10,6 +10,7 @@ use crate::fault::Faults;
 use crate::holding::Holding;
 use crate::settled::Settled;
 use crate::stage_clock::StageClock;
+use crate::state::StateParts;
 use crate::turns::Turns;
 
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Run {
     pub holding: Holding,
     pub stages: StageClock,
     pub turns: Turns,
+    /// What it goes on from, and where it leaves its state.
+    pub state: StateParts,
 }
 
 impl Run {
@@ -39,6 +42,7 @@ impl Run {
             durable: DurableEpochs::default(),
             holding: Holding::default(),
             stages: StageClock::default(),
+            state: StateParts::default(),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! ([`DurableEpochs`](crate::durable::DurableEpochs)); it may take long and must not keep anything from
 //! being read. Results of records are followed record by record, by [`Settled`](crate::settled::Settled).
 
+pub mod state;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -205,6 +207,7 @@ struct Open {
     /// Of batches that are not durable their epochs, and how many rows of them are not; kept where
     /// commits wait for it.
     undurable: VecDeque<(u64, u64)>,
+    durable_rows: u64,
 }
 
 impl Open {
@@ -232,6 +235,7 @@ impl Open {
     fn count_durable(&mut self) {
         let Outlet { sink, tally, .. } = &mut self.outlet;
         let mut durable = sink.durable_rows();
+        self.durable_rows += durable;
         tally.durable(durable);
         while let Some((_, rows)) = self.undurable.front_mut() {
             if *rows > durable {
@@ -274,8 +278,12 @@ pub struct Outlets {
 
 impl Outlets {
     pub fn new(outlets: Vec<Outlet>, run: &Run) -> Self {
-        let open =
-            |outlet| Open { outlet, unacknowledged: VecDeque::new(), undurable: VecDeque::new() };
+        let open = |outlet| Open {
+            outlet,
+            unacknowledged: VecDeque::new(),
+            undurable: VecDeque::new(),
+            durable_rows: 0,
+        };
         let open = outlets.into_iter().map(open).collect();
         let outlets = Outlets { open, complete_before: 0, durable: run.durable.worker() };
         outlets.tell();
@@ -331,15 +339,15 @@ impl Outlets {
     }
 
     /// The end, when nothing is unacknowledged: makes everything durable. Nothing more is written then,
-    /// nor is there anything left to do.
+    /// nor is there anything left to do. By output how many rows have become durable.
     ///
     /// # Errors
     /// As [`Outlets::write`].
-    pub fn finish(&mut self) -> Result<(), SinkError> {
+    pub fn finish(&mut self) -> Result<Vec<(Output, u64)>, SinkError> {
         self.open.iter_mut().try_for_each(Open::finish)?;
         self.tell();
-        self.open.clear();
-        Ok(())
+        let durable = self.open.drain(..);
+        Ok(durable.map(|open| (open.outlet.output, open.durable_rows)).collect())
     }
 
     /// Tells up to where offsets may be committed for this worker.

@@ -1,6 +1,7 @@
 //! How far event time has come: per partition, per stream, as of an epoch.
 
 mod epochs;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use epochs::{EpochClock, Progress, Tick};
+pub use state::clock_kind;
 
 /// The stream of the events; as-of table `t` of a job is stream `t + 1`.
 pub const EVENTS: usize = 0;

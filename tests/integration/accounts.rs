@@ -117,6 +117,7 @@ impl Rules {
             from,
             to,
             first_offsets: Vec::new(),
+            drift: None,
             inputs: ["value", "part"].map(str::to_owned).to_vec(),
             bounds: BatchBounds { max_rows, timeout: Duration::from_millis(5) },
             dependence: BatchDependence::Invariant,

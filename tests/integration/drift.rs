@@ -45,10 +45,10 @@ fn declared() -> Vec<FeatureDeclaration> {
 }
 
 /// A revision of a window of one column: what it holds and how many nulls beside it.
-type Revised = Issued<(Sample, u64)>;
+pub type Revised = Issued<(Sample, u64)>;
 
 /// Keeps what is issued.
-struct Keep(Arc<Mutex<Vec<Revised>>>);
+pub struct Keep(pub Arc<Mutex<Vec<Revised>>>);
 
 impl WindowOutput for Keep {
     type Figures = (Sample, u64);
@@ -102,7 +102,6 @@ impl Case {
                     Keep(kept.clone()),
                     Output::Drift,
                     None,
-                    scope.peers(),
                 );
                 let work = Box::new(Watch { watched, seen: Vec::new() });
                 let behind = Behind { work, drift: Some(drift), gathered: None };
@@ -124,7 +123,7 @@ impl Case {
     }
 }
 
-fn place(issued: &Revised) -> (WindowLength, i64, usize, i32) {
+pub fn place(issued: &Revised) -> (WindowLength, i64, usize, i32) {
     (issued.length, issued.start, issued.column, issued.revision)
 }
 

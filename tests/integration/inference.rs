@@ -85,6 +85,7 @@ fn job(habit: Habit, seed: u64, calls: &Calls) -> Job {
         from: i64::MIN,
         to: i64::MAX,
         first_offsets: Vec::new(),
+        drift: None,
         inputs: vec!["place".to_owned()],
         bounds,
         // A row alone is two for a model that refuses more than one.

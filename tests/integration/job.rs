@@ -1,18 +1,20 @@
 //! A whole job from memory: what came out of it, when and on which worker.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt64Type};
 use arrow::error::ArrowError;
 use driftline::FunctionSink;
-use driftline_jobs::graph::{Behind, Events, outputs};
+use driftline_jobs::graph::{Behind, Drift, Events, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::control::Turn;
 use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::dead_letter;
+use driftline_operators::drift::sample::Mode;
+use driftline_operators::drift::windows::Schedule;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::functions::Functions;
 use driftline_operators::features::sql::Expression;
@@ -30,6 +32,7 @@ use driftline_operators::watched::Watched;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::{ProbeHandle, Scope};
 
+use crate::drift::{Keep, Revised};
 use crate::input::Input;
 use crate::record::{Origin, Recorded, origins, record};
 use crate::support::{MakeChunk, Setting, layout};
@@ -46,6 +49,8 @@ pub struct Job {
     pub to: i64,
     /// By partition, where what is scored begins; what is before it feeds windows.
     pub first_offsets: Vec<u64>,
+    /// What drift makes of all inputs and the score.
+    pub drift: Option<(Schedule, Mode)>,
     pub inputs: Vec<String>,
     pub bounds: BatchBounds,
     pub dependence: BatchDependence,
@@ -73,6 +78,8 @@ pub struct Results {
     pub predictions: Recorded,
     pub watched: Recorded,
     pub letters: Recorded,
+    /// Windows of drift.
+    pub issued: Arc<Mutex<Vec<Revised>>>,
     pub counters: Counters,
 }
 
@@ -134,7 +141,7 @@ impl Job {
         (scoring, watched)
     }
 
-    /// The job's graph without drift, with what comes over its last edges recorded.
+    /// The job's graph, with what comes over its last edges recorded.
     fn build(
         &self,
         scope: Scope<'_, u64>,
@@ -147,9 +154,13 @@ impl Job {
         let worker = scope.index();
         let (scoring, columns) = self.scoring(worker);
         let predicted = scoring.model.format.schema.clone();
+        let drift = self.drift.clone().map(|(schedule, mode)| {
+            let keep = Keep(results.issued.clone());
+            Drift::new(schedule, mode, &columns, keep, Output::Drift, None)
+        });
         let scorer = Scorer::new(scoring, columns, worker);
         let work = Box::new(Watching { scorer, worker, watched: results.watched.clone() });
-        let behind = Behind { work, drift: None, gathered: None };
+        let behind = Behind { work, drift, gathered: None };
         let outputs = outputs(scope, self.events(source, way), behind, probe.clone()).unwrap();
         let recorded = outputs.into_iter().map(|rows| {
             let letters = dead_letter::SCHEMA.clone();
@@ -185,12 +196,23 @@ impl Job {
         make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
         name: &str,
     ) -> Results {
+        let results = self.run_until(way, make_source, name);
+        assert_eq!(self.setting.failure.message(), None, "{name}");
+        results
+    }
+
+    /// The same, until it has failed if it fails.
+    pub fn run_until(
+        &self,
+        way: Way,
+        make_source: impl Fn(usize, usize) -> Box<dyn Source> + Send + Sync + 'static,
+        name: &str,
+    ) -> Results {
         let counters = Counters::default();
         let setting = Setting { counters: counters.clone(), ..self.setting.clone() };
         let job = Job { setting, ..self.clone() };
         let results = Results { counters, ..Results::default() };
         let (shared, named) = (results.clone(), name.to_owned());
-        let failure = job.setting.failure.clone();
         let guards = timely::execute(config(way), move |worker| {
             let probe = ProbeHandle::new();
             let source = make_source(worker.index(), worker.peers());
@@ -199,7 +221,6 @@ impl Job {
         })
         .unwrap();
         guards.join().into_iter().for_each(|end| end.unwrap());
-        assert_eq!(failure.message(), None, "{name}");
         results
     }
 }

@@ -74,6 +74,7 @@ impl Case {
             from: i64::MIN,
             to: i64::MAX,
             first_offsets: Vec::new(),
+            drift: None,
             inputs: ["value", "place"].map(str::to_owned).to_vec(),
             bounds: BatchBounds { max_rows: self.max_rows, timeout: self.timeout },
             dependence: match self.pads_single_rows {

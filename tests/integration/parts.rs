@@ -140,7 +140,7 @@ impl Case {
                     Schedule { lengths: vec![WindowLength::All], revisions: Revisions::NONE };
                 let drift = case.outputs.contains(&Output::Drift).then(|| {
                     let output = Output::Drift;
-                    Drift::new(schedule, Mode::Exact, &watched, Unread, output, None, scope.peers())
+                    Drift::new(schedule, Mode::Exact, &watched, Unread, output, None)
                 });
                 let outlet = |&output: &Output| Outlet {
                     output,

@@ -31,6 +31,7 @@ use driftline_operators::model_bank::ModelShelf;
 use driftline_operators::run::Run;
 use driftline_operators::settled::Settled;
 use driftline_operators::sinks::{Sink, SinkError};
+use driftline_operators::state::StateParts;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watermark::EVENTS;
 use driftline_operators::watermark::{Progress, StreamBounds, Watermarks};
@@ -328,6 +329,7 @@ pub struct Setting {
     pub failure: Failure,
     pub clock: Arc<dyn Clock>,
     pub settled: Settled,
+    pub state: StateParts,
     pub declared: fn() -> Vec<FeatureDeclaration>,
     pub control: Control,
     /// Of models that take the place of a job's.
@@ -356,6 +358,7 @@ impl Setting {
             failure: Failure::default(),
             clock: Arc::new(Monotonic(Instant::now())),
             settled: Settled::default(),
+            state: StateParts::default(),
             declared,
             control: Control::default(),
             shelf: None,
@@ -479,6 +482,7 @@ impl Setting {
             counters: self.counters.clone(),
             failure: self.failure.clone(),
             settled: self.settled.clone(),
+            state: self.state.clone(),
             ..Run::new(self.clock.clone())
         }
     }

@@ -124,6 +124,7 @@ fn job(order: Order, seed: u64) -> (Job, Arc<Shelf>) {
         bounds,
         dependence: BatchDependence::PadSingleRow,
         make_model: Arc::new(|worker| model(0, worker)),
+        drift: None,
     };
     (job, shelf)
 }

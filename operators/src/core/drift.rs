@@ -1,6 +1,7 @@
 //! The owner of columns of drift: parts of panes become windows.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -8,9 +9,11 @@ use arrow::error::ArrowError;
 
 use super::finish::Out;
 use crate::alert::AlertRules;
+use crate::drift::columns::DriftColumns;
 use crate::drift::partials::Partial;
 use crate::drift::windows::{OpenWindows, Schedule, WindowOutput};
 use crate::sinks::Output;
+use crate::state::{Piece, StateError};
 use crate::watermark::{Span, Tick};
 
 /// Figures that are made before others have their turn: those of a month take some 0.2 ms a column.
@@ -25,6 +28,12 @@ trait Windows {
 
     /// Goes on with them.
     fn step(&mut self, seen: Span) -> Result<Step, ArrowError>;
+
+    fn export(&self, columns: &DriftColumns, groups: Range<u64>) -> Result<Vec<Piece>, StateError>;
+
+    fn import(&mut self, columns: &DriftColumns, piece: &Piece) -> Result<(), StateError>;
+
+    fn resume(&mut self, watermark: i64);
 }
 
 enum Step {
@@ -54,6 +63,18 @@ impl<O: WindowOutput> Windows for Formatted<O> {
             Some(issued) if issued.is_empty() => Step::Done(None),
             Some(issued) => Step::Done(Some(self.format.batch(&issued, seen)?)),
         })
+    }
+
+    fn export(&self, columns: &DriftColumns, groups: Range<u64>) -> Result<Vec<Piece>, StateError> {
+        self.windows.export(columns, groups)
+    }
+
+    fn import(&mut self, columns: &DriftColumns, piece: &Piece) -> Result<(), StateError> {
+        self.windows.import(columns, piece)
+    }
+
+    fn resume(&mut self, watermark: i64) {
+        self.windows.resume(watermark);
     }
 }
 
@@ -99,6 +120,34 @@ impl DriftOwner {
         }
         self.windows.begin(tick.watermark);
         self.closing = Some(*tick);
+    }
+
+    /// The pieces of the columns of some key groups, between epochs.
+    ///
+    /// # Errors
+    /// If an epoch is not closed.
+    pub fn export(
+        &self,
+        columns: &DriftColumns,
+        groups: Range<u64>,
+    ) -> Result<Vec<Piece>, StateError> {
+        if self.closing.is_some() || !self.arrived.is_empty() {
+            return Err(StateError::WithinEpoch { part: columns.parts()[1].to_owned() });
+        }
+        self.windows.export(columns, groups)
+    }
+
+    /// Adds what a piece holds of columns.
+    ///
+    /// # Errors
+    /// If it is one of other columns.
+    pub fn import(&mut self, columns: &DriftColumns, piece: &Piece) -> Result<(), StateError> {
+        self.windows.import(columns, piece)
+    }
+
+    /// Goes on from the watermark (ms) of the last epoch.
+    pub fn resume(&mut self, watermark: i64) {
+        self.windows.resume(watermark);
     }
 
     /// The epoch that is complete, and not closed.

@@ -8,11 +8,13 @@ use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
 use crate::control::Turn;
+use crate::drift::columns::DriftColumns;
 use crate::drift::panes::OpenPanes;
 use crate::drift::partials::Partial;
 use crate::fault::{LoseRow, LostBehind};
 use crate::run::Run;
 use crate::sinks::Output;
+use crate::state::{Piece, StateError};
 use crate::watermark::Tick;
 
 /// Rows of an output, and the epoch that they belong to.
@@ -133,6 +135,38 @@ impl Finish {
     /// The lowest epoch of which rows wait.
     pub fn waits_for(&self) -> Option<u64> {
         self.work.waits_for()
+    }
+
+    /// What has not been sent of panes, under a key group of this worker; between epochs.
+    ///
+    /// # Errors
+    /// If rows wait.
+    pub fn export_panes(
+        &mut self,
+        columns: &DriftColumns,
+        group: u64,
+    ) -> Result<Option<Piece>, StateError> {
+        if self.waits_for().is_some() || !self.watched.is_empty() {
+            return Err(StateError::WithinEpoch { part: columns.parts()[0].to_owned() });
+        }
+        self.panes.as_mut().map_or(Ok(None), |panes| panes.export(columns, group))
+    }
+
+    /// Adds what had not been sent of panes.
+    ///
+    /// # Errors
+    /// If it is a piece of other panes.
+    pub fn import_panes(
+        &mut self,
+        columns: &DriftColumns,
+        piece: &Piece,
+    ) -> Result<(), StateError> {
+        self.panes.as_mut().map_or(Ok(()), |panes| panes.import(columns, piece))
+    }
+
+    /// Goes on from the watermark (ms) of the last epoch.
+    pub fn resume(&mut self, watermark: i64) {
+        self.panes.iter_mut().for_each(|panes| panes.resume(watermark));
     }
 
     /// All rows of an epoch have been worked off: the panes that its watermark closes.

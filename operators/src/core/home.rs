@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::gate::{Order, OrderGate};
+use crate::clock::Clock;
+use crate::gate::{GatePieces, Order, OrderGate};
 use crate::holding::Holding;
 use crate::layout::EventLayout;
 use crate::run::Run;
+use crate::state::{Piece, StateError};
 use crate::warm_up::WarmUp;
 use crate::watermark::{EpochClock, Tick};
 
@@ -27,6 +30,7 @@ pub struct Home {
     gate_bytes: usize,
     counters: Counters,
     holding: Holding,
+    clock: Arc<dyn Clock>,
 }
 
 impl Home {
@@ -40,6 +44,7 @@ impl Home {
             gate_bytes: 0,
             counters: run.counters.clone(),
             holding: run.holding.clone(),
+            clock: run.clock.clone(),
         }
     }
 
@@ -89,6 +94,34 @@ impl Home {
         }
         self.holding.note(tick.epoch, &clock.watermarks(), self.counters.gate_rows());
         Ok(parts)
+    }
+
+    /// The rows that wait, of the homes of some key groups; between epochs.
+    ///
+    /// # Errors
+    /// If rows have come of an epoch that is not complete.
+    pub fn export(
+        &self,
+        pieces: &GatePieces,
+        groups: Range<u64>,
+    ) -> Result<Vec<Piece>, StateError> {
+        if !self.arrived.is_empty() {
+            return Err(StateError::WithinEpoch { part: pieces.part().to_owned() });
+        }
+        self.gate.export(pieces, groups)
+    }
+
+    /// Has the rows of a piece wait here, and counts them.
+    ///
+    /// # Errors
+    /// If it is no piece of a gate of this job.
+    pub fn import(&mut self, pieces: &GatePieces, piece: &Piece) -> Result<(), StateError> {
+        let now = self.clock.now().as_micros() as i64;
+        let rows = self.gate.import(pieces, piece, now)?;
+        let counted = self.warm_up.counted(&piece.rows, &self.layout);
+        self.counters.rows_held(counted);
+        self.counters.gate_rows_added(rows as i64, counted);
+        Ok(())
     }
 
     fn note_event_time(&self, rows: &RecordBatch) {

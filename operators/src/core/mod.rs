@@ -21,6 +21,7 @@ pub mod home;
 pub mod owner;
 pub mod parts;
 pub mod requests;
+pub mod state;
 pub mod tables;
 mod values;
 mod versions;

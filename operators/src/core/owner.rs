@@ -1,5 +1,9 @@
 //! The owner of keys: their windows, and their versions in tables.
 
+mod state;
+
+pub use state::OwnerPieces;
+
 use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
@@ -13,7 +17,7 @@ use super::windows::{WindowOwner, WindowRows};
 use crate::accounting::{TableGauge, WindowGauge};
 use crate::as_of::table::AsOfTable;
 use crate::features::plan::FeaturePlan;
-use crate::features::trip::{Errand, Trip};
+use crate::features::trip::{Errand, KeyedWindow, Trip};
 use crate::fine_time::ns_within_ms;
 use crate::gate::Order;
 use crate::key_group::as_key_of;
@@ -57,9 +61,7 @@ impl Owner {
                 let is_limited = windows.first().is_some_and(|window| window.keys_max.is_some());
                 let ever = if is_limited { ", ever" } else { "" };
                 let gauge = run.counters.windows_gauge(&format!("{}{ever}", trip.key_sql), worker);
-                // Then only late rows could come behind others, and none is scored.
-                let in_order = order == Order::EventTime
-                    && windows.iter().all(|window| window.spec.history_ms == 0);
+                let in_order = rows_are_in_order(windows, order);
                 let owner = WindowOwner::new(windows).with_rows_in_order(in_order);
                 Some(GaugedWindows { gauge, owner })
             }
@@ -200,6 +202,12 @@ impl Owner {
             (Errand::Windows(_), None) => Ok(Vec::new()),
         }
     }
+}
+
+/// Whether rows come in order to their windows: then only late ones could come behind others, and none is
+/// scored.
+fn rows_are_in_order(windows: &[KeyedWindow], order: Order) -> bool {
+    order == Order::EventTime && windows.iter().all(|window| window.spec.history_ms == 0)
 }
 
 /// What a trip asks for some rows, `[rows]` each.

@@ -1,5 +1,9 @@
 //! The versions of an as-of table that one worker owns, and the lookups of them.
 
+mod state;
+
+pub use state::{VersionPieces, passed_kind};
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::key_map::KeyMap;
 const PLACES_KEPT: usize = 1_024;
 
 /// A key of a table. Strings and integers never meet: a table has one type of key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key<'a> {
     Number(i64),
     Text(&'a str),
@@ -36,7 +36,14 @@ pub struct Version {
     pub valid_from: FineTime,
     /// [`NOWHERE`] says that the key has no values from then on.
     pub values: Place,
-    sequence: Sequence,
+    pub sequence: Sequence,
+}
+
+/// A version that is held, and its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    pub key: Key<'a>,
+    pub version: Version,
 }
 
 /// The versions of the keys that one worker owns, as far as a lookup can still find them.
@@ -106,6 +113,17 @@ impl Versions {
         self.held
     }
 
+    /// All versions, those of a key in order of `valid_from`.
+    pub fn all(&self) -> impl Iterator<Item = Kept<'_>> {
+        self.kept.iter().flat_map(|of_key| {
+            let key = match &of_key.name {
+                Name::Text(key) => Key::Text(key),
+                Name::Number(key) => Key::Number(*key),
+            };
+            of_key.versions.iter().map(move |&version| Kept { key, version })
+        })
+    }
+
     /// Adds a version; returns where its values belong. Nowhere if it deletes its key, or does not
     /// count as the key has one of the same `valid_from` and a greater sequence.
     pub fn insert(
@@ -130,6 +148,10 @@ impl Versions {
             }
             places.give_back(present.values);
             let values = if deletes { NOWHERE } else { places.take() };
+            // What is held follows from the versions alone, not from when they were looked at.
+            if deletes {
+                due.push(Reverse((valid_from.ms_up(), at)));
+            }
             *present = Version { valid_from, values, sequence };
             return values;
         }

@@ -1,5 +1,6 @@
 //! The windows over one key that one worker owns.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt64Array};
@@ -7,7 +8,8 @@ use arrow::datatypes::{DataType, Int64Type, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 
 use crate::features::trip::KeyedWindow;
-use crate::features::window::{KeyedWindows, Place};
+use crate::features::window::{KeyedWindows, Place, WindowPieces};
+use crate::state::{Piece, StateError};
 
 /// Rows that ask windows, `[rows]` each, in order of (event time, id, origin).
 pub struct WindowRows<'a> {
@@ -68,6 +70,26 @@ impl WindowOwner {
     /// Forgets the keys whose rows no row at or after `watermark`, and no late one, can see.
     pub fn forget(&mut self, watermark: i64) {
         self.windows.forget(watermark);
+    }
+
+    /// The pieces of some key groups.
+    ///
+    /// # Errors
+    /// If they are pieces of other windows.
+    pub fn export(
+        &self,
+        pieces: &WindowPieces,
+        groups: Range<u64>,
+    ) -> Result<Vec<Piece>, StateError> {
+        self.windows.export(pieces, groups)
+    }
+
+    /// Adds the keys of a piece.
+    ///
+    /// # Errors
+    /// If it is a piece of other windows.
+    pub fn import(&mut self, pieces: &WindowPieces, piece: &Piece) -> Result<(), StateError> {
+        self.windows.import(pieces, piece)
     }
 
     /// How many keys are held.

@@ -92,14 +92,6 @@ impl Comparison {
         Comparison { moments: *moments, null_count: *null_count, limits, against }
     }
 
-    /// What figures cost, about: searches in the reference, for as many values as there are.
-    pub fn cost(&self) -> u32 {
-        match &self.against {
-            Against::Values(reference) => 1 + reference.distinct().max(1).ilog2(),
-            Against::Bins(_) => 1,
-        }
-    }
-
     /// How samples are kept for figures against `comparisons`, one a column.
     pub fn mode(comparisons: &[Arc<Comparison>]) -> Mode {
         let bins = comparisons.iter().filter_map(|comparison| match &comparison.against {

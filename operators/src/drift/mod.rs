@@ -3,6 +3,7 @@
 pub mod alarms;
 pub mod baseline;
 pub mod calendar;
+pub mod columns;
 pub mod coverage;
 mod dictionary;
 pub mod figures;

@@ -4,6 +4,8 @@
 //! columns when the watermark passes its end; a row that comes later opens it anew, and what is sent
 //! then is only that row.
 
+mod state;
+
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
@@ -32,17 +34,21 @@ pub struct OpenPanes {
 }
 
 /// What a worker has seen of one column in one pane.
+#[derive(Clone)]
 struct PaneColumn {
     null_count: u64,
     seen: Seen,
+    /// What others had not sent of it, from whom the worker has taken over.
+    moved: Option<Sample>,
 }
 
+#[derive(Clone)]
 enum Seen {
     Values(Values),
     Counts(Profile),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Values {
     /// As they came.
     listed: Vec<f64>,
@@ -134,7 +140,7 @@ impl PaneColumn {
             Mode::Exact => Seen::Values(Values::default()),
             Mode::Profile(_) => Seen::Counts(Profile::default()),
         };
-        PaneColumn { null_count: 0, seen }
+        PaneColumn { null_count: 0, seen, moved: None }
     }
 
     /// NaN counts as null.
@@ -155,10 +161,12 @@ impl PaneColumn {
     }
 
     fn into_sample(self, dictionary: &mut Dictionary) -> Sample {
-        match self.seen {
+        let own = match self.seen {
             Seen::Values(values) => Sample::Exact(values.into_runs(dictionary)),
             Seen::Counts(profile) => Sample::Profile(profile),
-        }
+        };
+        let moved = self.moved.as_ref().and_then(|moved| Sample::merge([moved, &own]));
+        moved.unwrap_or(own)
     }
 }
 

@@ -1,6 +1,5 @@
 //! What workers tell the owner of a column: their parts of panes, as rows.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -30,20 +29,6 @@ pub struct Partial {
 
 /// The column that says which worker merges a row.
 pub const OWNER: usize = 0;
-
-/// The worker that merges each column, given what columns cost: the dearest first, each to whoever
-/// has the least so far.
-pub fn owners(costs: &[u32], workers: usize) -> Vec<u32> {
-    let mut columns: Vec<usize> = (0..costs.len()).collect();
-    columns.sort_by_key(|&column| Reverse(costs[column]));
-    let (mut owners, mut owed) = (vec![0; costs.len()], vec![0; workers]);
-    for column in columns {
-        let worker = (0..workers).min_by_key(|&worker| owed[worker]).unwrap_or(0);
-        owed[worker] += u64::from(costs[column]);
-        owners[column] = worker as u32;
-    }
-    owners
-}
 
 /// Partials as rows, in the form that fits the mode.
 #[derive(Clone)]
@@ -236,13 +221,6 @@ fn list<T: ArrowPrimitiveType>(column: &ArrayRef, row: usize) -> Vec<T::Native> 
 mod tests {
     use super::*;
     use crate::drift::profile::Bins;
-
-    #[test]
-    fn dear_columns_are_shared_out() {
-        assert_eq!(owners(&[1, 9, 1, 8, 2, 1], 2), [0, 0, 0, 1, 1, 1]);
-        assert_eq!(owners(&[1, 9, 5], 1), [0, 0, 0]);
-        assert_eq!(owners(&[3], 4), [0]);
-    }
 
     #[test]
     fn partials_survive_their_rows() {

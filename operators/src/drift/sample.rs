@@ -77,6 +77,11 @@ impl GrowingSample {
         }
     }
 
+    /// The parts as one sample; `None` if there was none.
+    pub fn merged(&self) -> Option<Sample> {
+        Sample::merge(&self.parts)
+    }
+
     /// Merges all parts into one.
     pub fn consolidate(&mut self) {
         if self.parts.len() > 1 {

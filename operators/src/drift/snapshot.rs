@@ -159,10 +159,6 @@ impl SnapshotFormat {
 impl WindowOutput for SnapshotFormat {
     type Figures = Figures;
 
-    fn cost(&self, column: usize) -> u32 {
-        self.comparisons[column].cost()
-    }
-
     fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Figures {
         self.comparisons[column].figures(sample, null_count)
     }

@@ -7,6 +7,8 @@
 //! follows from the rows and the watermark of each epoch alone, so all owners agree on it, and so do
 //! the workers, which count the rows that came too late.
 
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
@@ -84,11 +86,6 @@ pub trait WindowOutput: 'static {
     /// What is kept of an issued window, to be repeated if no row revises it.
     type Figures: Clone + 'static;
 
-    /// What a window of a column costs, compared with those of others.
-    fn cost(&self, _column: usize) -> u32 {
-        1
-    }
-
     /// The figures of a window of one column: of its values, and how many were null.
     fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Self::Figures;
 
@@ -140,8 +137,8 @@ struct OpenWindow<F> {
 struct Revision<F> {
     number: i32,
     watermark: i64,
-    /// By column.
-    figures: Vec<(usize, F)>,
+    /// By column; none where they were made elsewhere, of the same samples.
+    figures: Option<Vec<(usize, F)>>,
 }
 
 impl<F: Clone> OpenWindows<F> {
@@ -246,10 +243,8 @@ impl<F: Clone> OpenWindows<F> {
         let number = window.last.as_ref().map_or(0, |last| last.number + 1);
         self.issuing.columns = None;
         let made = std::mem::take(&mut self.issuing.figures);
-        let figures = match window.last {
-            Some(last) if !window.changed => last.figures,
-            _ => made,
-        };
+        let repeated = window.last.filter(|_| !window.changed).and_then(|last| last.figures);
+        let figures = repeated.unwrap_or(made);
         self.issuing.issued.extend(figures.iter().map(|(column, figures)| Issued {
             length,
             start,
@@ -260,7 +255,7 @@ impl<F: Clone> OpenWindows<F> {
             figures: figures.clone(),
         }));
         if !is_final {
-            let last = Revision { number, watermark: self.watermark, figures };
+            let last = Revision { number, watermark: self.watermark, figures: Some(figures) };
             let window = OpenWindow { changed: false, last: Some(last) };
             self.open.insert((length, start), window);
         }
@@ -334,9 +329,9 @@ impl<F: Clone> OpenWindows<F> {
 }
 
 impl<F> OpenWindow<F> {
-    /// Whether its figures are not those of its last revision.
+    /// Whether figures are to be made of it: they are not those of its last revision, or not known.
     fn is_new(&self) -> bool {
-        self.changed || self.last.is_none()
+        self.changed || self.last.as_ref().is_none_or(|last| last.figures.is_none())
     }
 }
 

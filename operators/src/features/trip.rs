@@ -34,6 +34,8 @@ pub struct KeyedWindow {
     pub feature: String,
     /// Float64; a window without a value is over rows.
     pub value: Option<Expression>,
+    /// As the job has it.
+    pub value_sql: Option<String>,
     pub spec: WindowSpec,
     /// Keys that are held at most, where nothing of them expires.
     pub keys_max: Option<u64>,
@@ -145,6 +147,7 @@ impl Trips<'_> {
         spec: WindowSpec,
         keys_max: Option<u64>,
     ) -> Result<Place, Problem> {
+        let value_sql = value.map(str::to_owned);
         let value = value.map(|value| self.event.number(value)).transpose()?;
         let trip = self.trip(
             key,
@@ -155,7 +158,8 @@ impl Trips<'_> {
         let Errand::Windows(windows) = &mut self.trips[trip].errand else {
             unreachable!("found as a trip of windows")
         };
-        windows.push(KeyedWindow { feature: feature.to_owned(), value, spec, keys_max });
+        let feature = feature.to_owned();
+        windows.push(KeyedWindow { feature, value, value_sql, spec, keys_max });
         self.trips[trip].answers.push(DataType::Float64);
         Ok(Place { trip, answer: Answer::Number(self.trips[trip].answers.len() - 1) })
     }

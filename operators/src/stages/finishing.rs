@@ -9,6 +9,7 @@ use arrow::error::ArrowError;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 
+use super::moving::Leaving;
 use super::split::{Edges, Ticks, next_tick};
 use super::{RowsOut, Standing, batch_of, build, builder, lower, lowest};
 use crate::control::Turn;
@@ -35,6 +36,7 @@ pub(super) struct Finishing {
     pub trips: Rc<[TripSchemas]>,
     pub drift: Option<(PartialCodec, Vec<u32>)>,
     pub ticks: Ticks,
+    pub leaving: Leaving,
     pub run: Run,
 }
 
@@ -58,6 +60,7 @@ impl Finishing {
         let mut out = RowsOut(OutputBuilder::from(out));
         let mut parts_out = RowsOut(OutputBuilder::from(parts_out));
         let turns = self.run.turns.clone();
+        let mut leaving = self.leaving.clone();
         build(builder, (Operator::Finish, turns), move |capabilities| {
             let mut standing = Standing::new(capabilities);
             let mut under_way = UnderWay::new(self, worker);
@@ -85,6 +88,7 @@ impl Finishing {
                         parts_out.send(&at, Rows::new(closed));
                     }
                 }
+                leaving.at(reached, |moving| moving.finish(&mut under_way.parts.finish));
                 standing.go_on(reached);
                 if enriched == Enriched::Some || under_way.parts.finish.waits_for().is_some() {
                     activator.activate();

@@ -7,12 +7,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream};
 
+use super::moving::{Leaving, begin};
 use super::reader::{Next, Reader};
 use super::{Parts, RowsOut, build, builder};
 use crate::control::ControlFeed;
 use crate::core::ROWS_PER_TURN;
-use crate::core::home::Home;
-use crate::core::owner::Owner;
 use crate::core::parts::Operator;
 use crate::core::{Features, Taken, WorkerCore};
 use crate::ingest::Intake;
@@ -31,7 +30,7 @@ pub fn fused<'scope>(
     probe: ProbeHandle<u64>,
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
     let run = parts.run.clone();
-    let (core, intake) = core_of(parts)?;
+    let (core, intake, leaving) = leaving_core_of(parts)?;
     let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
     let feed = intake.control.feed.clone();
@@ -41,7 +40,8 @@ pub fn fused<'scope>(
     build(builder, (Operator::Fused, run.turns.clone()), move |capabilities| {
         let timer = run.stages.timer(&run.clock);
         let at = capabilities.into_iter().next();
-        let mut fused = Fused { reader, core, feed, out, at, taken: None, next: None, timer, run };
+        let mut fused =
+            Fused { reader, core, feed, out, at, taken: None, next: None, leaving, timer, run };
         move |_frontiers| fused.work()
     });
     Ok(outputs)
@@ -52,14 +52,19 @@ pub fn fused<'scope>(
 /// # Errors
 /// As [`fused`].
 pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
-    let Parts { intake, layout, plan, order, tables, retention, finish, drift, run, .. } = parts;
+    leaving_core_of(parts).map(|(core, intake, _)| (core, intake))
+}
+
+/// As [`core_of`], with what it leaves at its end.
+fn leaving_core_of(mut parts: Parts) -> Result<(WorkerCore, Intake, Leaving), ArrowError> {
+    let (home, owner, leaving) = begin(&mut parts, (0, 1))?;
+    let Parts { intake, layout, plan, order, finish, drift, run, .. } = parts;
     let clock = EpochClock::new(intake.gate.clone(), intake.controls(order));
-    let home = Home::new(order, &layout, &intake.events.warm_up, &run);
-    let owner = Owner::new(&plan, &tables, retention, order, 0, &run)?;
     let enriched = plan.enriched_schema(&layout);
     let features = Features { plan, layout, order, enriched };
     let drift = drift.map(|drift| drift.owner);
-    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, &run), intake))
+    let core = WorkerCore::new(clock, home, owner, finish, drift, features, &run);
+    Ok((core, intake, leaving))
 }
 
 struct Fused {
@@ -74,6 +79,7 @@ struct Fused {
     taken: Option<(u64, Taken)>,
     /// When to read on, while what was read is not worked off.
     next: Option<Next>,
+    leaving: Leaving,
     timer: StageTimer,
     run: Run,
 }
@@ -94,7 +100,10 @@ impl Fused {
         }
         match next {
             None => self.reader.come_back(Duration::ZERO),
-            Some(Next::End) => self.at = None,
+            Some(Next::End) => {
+                self.leave();
+                self.at = None;
+            }
             Some(Next::Later(delay)) => {
                 self.stand_at(self.reader.next_epoch());
                 self.reader.come_back(delay);
@@ -131,6 +140,20 @@ impl Fused {
             return Ok(None);
         }
         Ok(Some(next))
+    }
+
+    /// Everything that was read is worked off.
+    fn leave(&mut self) {
+        let WorkerCore { home, owner, finish, drift, .. } = &mut self.core;
+        self.leaving.at(None, |moving| {
+            let mut pieces = moving.home(home)?;
+            pieces.extend(moving.owner(owner)?);
+            pieces.extend(moving.finish(finish)?);
+            if let Some(drift) = drift {
+                pieces.extend(moving.drift(drift)?);
+            }
+            Ok(pieces)
+        });
     }
 
     /// Everything before an epoch is worked off.

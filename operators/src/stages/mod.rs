@@ -18,6 +18,7 @@ mod alarm;
 mod finishing;
 pub mod fused;
 pub mod gather;
+mod moving;
 mod reader;
 pub mod sinks;
 pub mod split;
@@ -36,7 +37,7 @@ use crate::core::drift::DriftOwner;
 use crate::core::finish::{Finish, Out};
 use crate::core::parts::{Operator, Shape};
 use crate::core::tables::Retention;
-use crate::drift::partials::PartialCodec;
+use crate::drift::columns::DriftColumns;
 use crate::exchange::Route;
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
@@ -66,9 +67,7 @@ pub struct Parts {
 
 /// Both ends of drift between workers.
 pub struct DriftParts {
-    pub codec: PartialCodec,
-    /// The worker that merges each column.
-    pub owners: Vec<u32>,
+    pub columns: DriftColumns,
     pub owner: DriftOwner,
 }
 

@@ -11,10 +11,12 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
 use super::alarm::Alarm;
+use super::moving::own_group;
 use super::{build, builder, lowest};
 use crate::core::parts::Operator;
 use crate::rows::Rows;
 use crate::run::Run;
+use crate::sinks::state::{Durable, export};
 use crate::sinks::{Outlets, Output, SinkError};
 use crate::stage_clock::Stage;
 
@@ -32,6 +34,7 @@ pub fn sinks<'scope>(
     run: &Run,
 ) -> StreamVec<'scope, u64, ()> {
     let (failure, timer) = (run.failure.clone(), run.stages.timer(&run.clock));
+    let (save, group) = (run.state.save.clone(), own_group(scope.index(), scope.peers()));
     let mut builder = builder(Operator::Sinks, scope);
     let address = builder.operator_info().address;
     let activator = scope.worker().sync_activator_for(address.to_vec());
@@ -72,7 +75,13 @@ pub fn sinks<'scope>(
                 None => BTreeMap::new(),
             };
             if complete.is_none() && held.is_empty() && !failure.is_set() {
-                failure.check(outlets.finish());
+                let durable = failure.check(outlets.finish()).unwrap_or_default();
+                let stopped = save.as_ref().and_then(|save| Some((save, save.last_epoch()?)));
+                if let Some((save, up_to_epoch)) = stopped.filter(|_| !durable.is_empty()) {
+                    let of = |(output, rows)| Durable { output, rows, up_to_epoch };
+                    let durable: Vec<Durable> = durable.into_iter().map(of).collect();
+                    failure.check(export(&durable, group).and_then(|piece| save.add([piece])));
+                }
             }
         }
     });

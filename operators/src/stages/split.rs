@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
+use super::moving::{Leaving, begin};
 use super::reader::{Next, Reader};
 use super::{DriftParts, Parts, RowsOut, Standing, batch_of, build, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
@@ -55,11 +56,13 @@ pub(super) type Edges<'scope> = Stream<'scope, u64, Rows>;
 /// If a table has values that cannot be kept.
 pub fn split<'scope>(
     scope: Scope<'scope, u64>,
-    parts: Parts,
+    mut parts: Parts,
     probe: ProbeHandle<u64>,
 ) -> Result<Vec<Edges<'scope>>, ArrowError> {
-    let Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run } =
-        parts;
+    let (home, owner, leaving) = begin(&mut parts, (scope.index(), scope.peers()))?;
+    let Parts {
+        shape, intake, layout, plan, order, home: route, tables, finish, drift, run, ..
+    } = parts;
     let operators = shape.operators(Form::Split { workers: scope.peers() });
     let has_owner = operators.contains(&Operator::Owner);
     let drift = drift.filter(|_| operators.contains(&Operator::DriftOwner));
@@ -72,18 +75,18 @@ pub fn split<'scope>(
     let mut follow = vec![to_finish.clone()];
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
-    let owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
-        home: Home::new(order, &layout, &warm_up, &run),
+        home,
         clock: EpochClock::new(progress, controls),
         feed: (scope.index() == 0).then_some(feed),
         follow,
-        to_home: Edge { route: home, schema: layout.schema.clone() },
+        to_home: Edge { route, schema: layout.schema.clone() },
         plan: plan.clone(),
         layout: layout.clone(),
         trips: trips.clone(),
+        leaving: leaving.clone(),
         run: run.clone(),
     };
     let (rows, requests) = at_home.build(rows, marks);
@@ -95,13 +98,15 @@ pub fn split<'scope>(
             trips: trips.clone(),
             tables,
             ticks: to_owner,
+            leaving: leaving.clone(),
             run: run.clone(),
         };
         at_owner.build(requests, versions)
     });
     let (drift, drift_home) = match drift {
-        Some(DriftParts { codec, owners, owner }) => {
-            (Some((codec.clone(), owner)), Some((codec, owners)))
+        Some(DriftParts { columns, owner }) => {
+            let owners = columns.owners(scope.peers());
+            (Some((columns.codec.clone(), owner)), Some((columns.codec, owners)))
         }
         None => (None, None),
     };
@@ -113,12 +118,13 @@ pub fn split<'scope>(
         trips,
         drift: drift_home,
         ticks: to_finish,
+        leaving: leaving.clone(),
         run: run.clone(),
     };
     let (outputs, parts) = finishing.build(rows, answers);
     let mut all = vec![dead_letters, outputs];
     if let Some((codec, owner)) = drift {
-        all.push(drift_owner(parts, codec, owner, to_drift, &run));
+        all.push(drift_owner(parts, codec, owner, (to_drift, leaving), &run));
     }
     Ok(all)
 }
@@ -206,6 +212,7 @@ struct AtHome {
     plan: std::sync::Arc<FeaturePlan>,
     layout: EventLayout,
     trips: Rc<[TripSchemas]>,
+    leaving: Leaving,
     run: Run,
 }
 
@@ -216,7 +223,8 @@ impl AtHome {
         rows: Edges<'scope>,
         marks: StreamVec<'scope, u64, TidingFor>,
     ) -> (Edges<'scope>, Edges<'scope>) {
-        let AtHome { mut home, mut clock, feed, follow, to_home, plan, layout, trips, run } = self;
+        let AtHome { mut home, mut clock, feed, follow, to_home, plan, layout, trips, .. } = self;
+        let (mut leaving, run) = (self.leaving, self.run);
         let worker = rows.scope().index();
         let mut builder = builder(Operator::Home, rows.scope());
         let mut rows_in =
@@ -286,6 +294,7 @@ impl AtHome {
                     let rows = Rows::of_kind(control as usize, batch).with_number(first_row);
                     rows_out.send(&at_rows, rows);
                 }
+                leaving.at(reached, |moving| moving.home(&home));
                 standing.go_on(reached);
             }
         });
@@ -304,6 +313,7 @@ struct AtOwner {
     trips: Rc<[TripSchemas]>,
     tables: Vec<AsOfTable>,
     ticks: Ticks,
+    leaving: Leaving,
     run: Run,
 }
 
@@ -311,7 +321,7 @@ impl AtOwner {
     /// Answers by trip. In `arrival` order requests are answered as they come; otherwise an epoch's in
     /// order of (event time, id) once it is complete here.
     fn build<'scope>(self, requests: Edges<'scope>, versions: Edges<'scope>) -> Edges<'scope> {
-        let AtOwner { mut owner, plan, order, trips, tables, ticks, run } = self;
+        let AtOwner { mut owner, plan, order, trips, tables, ticks, mut leaving, run } = self;
         let worker = requests.scope().index();
         let mut builder = builder(Operator::Owner, requests.scope());
         let activator = requests.scope().activator_for(builder.operator_info().address);
@@ -386,7 +396,9 @@ impl AtOwner {
                     }
                     owner.end(&tick);
                 }
-                standing.go_on(lower(reached, begun.map(|tick| tick.epoch)));
+                let stands_at = lower(reached, begun.map(|tick| tick.epoch));
+                leaving.at(stands_at, |moving| moving.owner(&owner));
+                standing.go_on(stands_at);
                 if begun.is_some() {
                     activator.activate();
                 }
@@ -412,7 +424,7 @@ fn drift_owner<'scope>(
     parts: Edges<'scope>,
     codec: crate::drift::partials::PartialCodec,
     mut owner: crate::core::drift::DriftOwner,
-    ticks: Ticks,
+    (ticks, mut leaving): (Ticks, Leaving),
     run: &Run,
 ) -> Edges<'scope> {
     let (run, scope) = (run.clone(), parts.scope());
@@ -449,6 +461,7 @@ fn drift_owner<'scope>(
             if let Some(at) = standing.at.first() {
                 out.send_out(at, made.drain(..));
             }
+            leaving.at(lower(reached, owner.closing()), |moving| moving.drift(&owner));
             standing.go_on(lower(reached, owner.closing()));
             if owner.closing().is_some() {
                 activator.activate();

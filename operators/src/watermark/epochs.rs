@@ -24,6 +24,12 @@ impl Progress {
         self.epoch.get()
     }
 
+    /// Goes on from the end of an epoch.
+    pub(super) fn restore(&self, epoch: u64, watermarks: Watermarks) {
+        self.epoch.set(epoch);
+        *self.watermarks.borrow_mut() = watermarks;
+    }
+
     /// The watermarks as of [`Progress::epoch`].
     pub fn watermarks(&self) -> Ref<'_, Watermarks> {
         self.watermarks.borrow()

@@ -1,4 +1,6 @@
 use super::*;
+use crate::control::Controls;
+use crate::gate::Order;
 
 fn events(floors: &[i64]) -> StreamBounds {
     StreamBounds { allowed_lateness_ms: 10, holds_events: true, floors: floors.to_vec() }
@@ -248,4 +250,57 @@ fn a_partition_that_joins_holds_the_watermark_where_it_is() {
     marks.apply(finished(0));
     marks.apply(idle(7));
     assert_eq!(marks.of_job(), 201);
+}
+
+/// A clock that moved says what one says that stayed, whatever comes.
+#[test]
+fn a_clock_goes_on_where_it_was() {
+    use crate::features::window::naive::Random;
+    use crate::state::Piece;
+
+    for seed in 1..=40 {
+        let mut random = Random::new(seed);
+        let streams = [events(&[0, 30, 10]), table(seed % 2 == 0), table(true)];
+        let make = || Progress::new(Watermarks::new(&streams));
+        let (stayed, mut moved) = (make(), make());
+        let kind = clock_kind("watermark".to_owned(), &stayed.watermarks());
+        let mut clock = EpochClock::new(stayed.clone(), Controls::new(Order::EventTime, 1));
+        for epoch in 1..60u64 {
+            let partition = random.below(7) as u32;
+            let time = epoch as i64 * 7 - random.below(60) as i64;
+            let what = match random.below(14) {
+                0 => Reached::Idle,
+                1 if epoch > 40 => Reached::Finished,
+                2 => Reached::Joined { stream: random.below(3) as u32 },
+                3 | 4 => Reached::From(time),
+                _ => Reached::Time(time),
+            };
+            let mark = Mark { partition, reached: what };
+            let mut clock_of_moved =
+                EpochClock::new(moved.clone(), Controls::new(Order::EventTime, 1));
+            clock.mark(epoch, [mark]);
+            clock_of_moved.mark(epoch, [mark]);
+            let ticks = [clock.next(|_| true), clock_of_moved.next(|_| true)];
+            assert_eq!(ticks[0], ticks[1], "seed {seed}, {mark:?}");
+            if random.below(3) == 0 {
+                let piece = moved.export(&kind).unwrap();
+                moved = make();
+                moved.import(&kind, &Piece::decode(&piece.encode().unwrap()).unwrap()).unwrap();
+            }
+            let (found, wanted) = (moved.watermarks(), stayed.watermarks());
+            assert_eq!(moved.epoch(), epoch);
+            assert_eq!(found.holding(), wanted.holding(), "seed {seed}, {mark:?}");
+            assert_eq!((found.ahead(5), found.active()), (wanted.ahead(5), wanted.active()));
+            for stream in 0..3 {
+                assert_eq!(found.of_stream(stream), wanted.of_stream(stream), "seed {seed}");
+                assert_eq!(found.seen(stream), wanted.seen(stream), "seed {seed}");
+            }
+        }
+    }
+    let other = Watermarks::new(&[events(&[0])]);
+    let kind = clock_kind("watermark".to_owned(), &other);
+    let piece = Progress::new(other).export(&kind).unwrap();
+    let two = Watermarks::new(&[events(&[0]), table(true)]);
+    let kind = clock_kind("watermark".to_owned(), &two);
+    assert!(Progress::new(two).import(&kind, &piece).is_err());
 }

@@ -9,8 +9,8 @@ use crate::features::window::naive::Random;
 
 /// A row of a table, as it came.
 #[derive(Clone, Debug)]
-struct Came {
-    key: Option<u64>,
+pub(super) struct Came {
+    pub key: Option<u64>,
     valid_from: (i64, u32),
     /// Sequence, its low part, partition and offset.
     sequence: (i64, u32, u32, u64),
@@ -26,7 +26,7 @@ struct Asks {
     time: (i64, u32),
 }
 
-fn table(key_type: &DataType, max_age_ms: Option<i64>, fine: bool) -> AsOfTable {
+pub(super) fn table(key_type: &DataType, max_age_ms: Option<i64>, fine: bool) -> AsOfTable {
     let values = vec![
         Field::new("number", DataType::Float64, true),
         Field::new("unread", DataType::Boolean, true),
@@ -37,7 +37,7 @@ fn table(key_type: &DataType, max_age_ms: Option<i64>, fine: bool) -> AsOfTable 
 }
 
 /// Keys with long equal beginnings, or at both ends of their range.
-fn key_column(keys: impl Iterator<Item = Option<u64>>, key_type: &DataType) -> ArrayRef {
+pub(super) fn key_column(keys: impl Iterator<Item = Option<u64>>, key_type: &DataType) -> ArrayRef {
     match key_type {
         DataType::Utf8 => {
             let keys = keys.map(|key| key.map(|key| format!("an airport of number {key}")));
@@ -50,7 +50,7 @@ fn key_column(keys: impl Iterator<Item = Option<u64>>, key_type: &DataType) -> A
     }
 }
 
-fn batch(table: &AsOfTable, rows: &[Came]) -> RecordBatch {
+pub(super) fn batch(table: &AsOfTable, rows: &[Came]) -> RecordBatch {
     let mut columns: Vec<ArrayRef> = vec![
         key_column(rows.iter().map(|row| row.key), &table.key_type),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.valid_from.0))),
@@ -94,7 +94,13 @@ fn without_gone(held: &Held, horizon: i64, max_age_ms: Option<i64>) -> Held {
 }
 
 /// Rows of an epoch, from `from` on, some of them at times of others.
-fn random_rows(random: &mut Random, epoch: u64, from: i64, deletes: bool, fine: bool) -> Vec<Came> {
+pub(super) fn random_rows(
+    random: &mut Random,
+    epoch: u64,
+    from: i64,
+    deletes: bool,
+    fine: bool,
+) -> Vec<Came> {
     let rows = random.below(12);
     let row = |offset: u64| {
         let ns = if fine { random.below(3) as u32 * 499_999 } else { 0 };

@@ -59,6 +59,7 @@ fn windows(history_ms: i64) -> Vec<KeyedWindow> {
     let window = |aggregate, length_ms, value| KeyedWindow {
         feature: "f".to_owned(),
         value,
+        value_sql: None,
         spec: WindowSpec { aggregate, length_ms, history_ms },
         keys_max: None,
     };

@@ -1,5 +1,10 @@
 //! The windows of all keys of a worker.
 
+mod state;
+
+pub(super) use state::Kept;
+pub use state::WindowPieces;
+
 use std::rc::Rc;
 
 use arrow::array::{
@@ -48,7 +53,7 @@ pub struct KeyedWindows {
 }
 
 /// The key in a slot.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Text(Rc<str>),
     Number(i64),

@@ -24,6 +24,8 @@ pub(super) struct KeyLimit {
 #[derive(Default)]
 struct Group {
     keys: usize,
+    /// Keys that were forgotten.
+    forgotten: u64,
     /// Places of keys and when they were seen, the oldest first; those seen again later are stale.
     seen: VecDeque<(usize, u64)>,
 }
@@ -44,6 +46,22 @@ impl KeyLimit {
         self.forgotten
     }
 
+    /// Of one key group.
+    pub(super) fn forgotten_of(&self, group: u64) -> u64 {
+        self.groups[group as usize].forgotten
+    }
+
+    /// Others have forgotten keys of a group before.
+    pub(super) fn forgot(&mut self, group: u64, keys: u64) {
+        self.groups[group as usize].forgotten += keys;
+        self.forgotten += keys;
+    }
+
+    /// When the key in a place was seen: a number that rises.
+    pub(super) fn last_seen(&self, place: usize) -> u64 {
+        self.last_seen.get(place).copied().unwrap_or(0)
+    }
+
     /// The key in a place was seen. The place of the key to forget for it, if there is one.
     pub(super) fn see(&mut self, place: usize, group: u64, is_new: bool) -> Option<usize> {
         let KeyLimit { of_group, groups, last_seen, seen, forgotten } = self;
@@ -62,6 +80,7 @@ impl KeyLimit {
                 oldest = Some(place);
                 last_seen[place] = 0;
                 group.keys -= 1;
+                group.forgotten += 1;
                 *forgotten += 1;
             }
         }

@@ -21,7 +21,7 @@
 //! | `previous` | the time since the previous row |
 //! | `room` | memory given back |
 //! | `limit` | how many keys are held where none expires |
-//! | `keyed` | the windows of all keys of a worker, and when they are forgotten |
+//! | `keyed` | the windows of all keys of a worker, and when they are forgotten; `keyed/state`: those of a key group, as they move |
 
 mod deviation;
 mod extreme;
@@ -39,6 +39,6 @@ mod values;
 #[cfg(test)]
 pub(crate) mod naive;
 
-pub use keyed::KeyedWindows;
+pub use keyed::{KeyedWindows, WindowPieces};
 pub use places::Place;
 pub use spec::{Aggregate, OwnAggregate, WindowFunction, WindowSpec};

@@ -54,6 +54,20 @@ impl Places {
         }
     }
 
+    pub(super) fn get(&self, at: usize) -> Place<'_> {
+        let (kind, place) = self.bytes(at);
+        match kind {
+            NUMBER => Place::Number(eight(place).cast_signed()),
+            COUNT => Place::Count(eight(place)),
+            // What was written was text.
+            TEXT => Place::Text(std::str::from_utf8(place).unwrap_or_default()),
+            _ => {
+                let (partition, offset) = place.split_at(4);
+                Place::Origin(u32::from_le_bytes(fixed(partition)), eight(offset))
+            }
+        }
+    }
+
     /// The kind of the place at `at`, and the place itself.
     fn bytes(&self, at: usize) -> (u8, &[u8]) {
         let at = self.gone + at;
@@ -192,6 +206,7 @@ mod tests {
                     _ => {}
                 }
                 assert_eq!(places.len(), wanted.len());
+                assert!((0..places.len()).map(|at| places.get(at)).eq(wanted.iter().copied()));
                 let found = (0..places.len()).map(|at| places.is_up_to(at, place));
                 let expected = wanted.iter().map(|&other| other <= place);
                 assert!(found.eq(expected), "seed {seed}, step {step}: {place:?} in {wanted:?}");

@@ -13,6 +13,10 @@ pub(super) struct PreviousRow {
 }
 
 impl PreviousRow {
+    pub(super) fn of(seen: usize) -> Self {
+        PreviousRow { seen }
+    }
+
     pub(super) fn seen(&self) -> usize {
         self.seen
     }

@@ -29,6 +29,11 @@ impl KeyRows {
         self.times.range(range).copied()
     }
 
+    /// Of each row, from the first on; of none where they are not kept.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        (0..self.places.len()).map(|at| self.places.get(at))
+    }
+
     pub(super) fn newest(&self) -> Option<i64> {
         self.times.back().copied()
     }

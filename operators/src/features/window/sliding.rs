@@ -1,6 +1,7 @@
 //! One window of one key.
 
 use super::WindowSpec;
+use super::keyed::Kept;
 use super::previous::PreviousRow;
 use super::rows::KeyRows;
 use super::running::Running;
@@ -17,6 +18,20 @@ impl Window {
         match Running::new(spec.aggregate) {
             Some(running) => Window::Values(ValueWindow::new(running)),
             None => Window::Previous(PreviousRow::default()),
+        }
+    }
+
+    /// As it was when it kept this of `rows`; `None` if that is more than there are.
+    pub(super) fn restored(spec: &WindowSpec, rows: &KeyRows, kept: Kept) -> Option<Self> {
+        match (Window::new(spec), kept) {
+            (Window::Values(mut window), Kept::Values(values)) => {
+                (values.len() <= rows.len()).then(|| window.restore(spec, rows, values))?;
+                Some(Window::Values(window))
+            }
+            (Window::Previous(_), Kept::Seen(seen)) => {
+                (seen <= rows.len()).then(|| Window::Previous(PreviousRow::of(seen)))
+            }
+            _ => None,
         }
     }
 

@@ -24,6 +24,25 @@ impl ValueWindow {
         ValueWindow { values: VecDeque::new(), expired: 0, held: 0, running }
     }
 
+    /// Takes the values of the last of `rows`, NaN of those without one.
+    pub(super) fn restore(&mut self, spec: &WindowSpec, rows: &KeyRows, values: VecDeque<f64>) {
+        let Some(newest) = rows.newest() else { return };
+        let first = rows.len() - values.len();
+        self.expired =
+            rows.times(first..rows.len()).take_while(|&t| !spec.is_inside(t, newest)).count();
+        self.held = values.iter().filter(|value| !value.is_nan()).count();
+        let inside = rows.times(first..rows.len()).zip(&values).skip(self.expired);
+        for (time, &value) in inside.filter(|(_, value)| !value.is_nan()) {
+            self.running.add(time, value);
+        }
+        self.values = values;
+    }
+
+    /// Of the last of the key's rows, NaN of those without one.
+    pub(super) fn values(&self) -> impl Iterator<Item = f64> {
+        self.values.iter().copied()
+    }
+
     /// Values held.
     pub(super) fn held(&self) -> usize {
         self.held

@@ -8,9 +8,9 @@ use crate::features::window::Aggregate;
 use crate::features::window::naive::{Random, Row, assert_same, naive};
 
 /// Rows of several keys; a row without a key has none.
-type Keyed = (Option<i64>, Row);
+pub(super) type Keyed = (Option<i64>, Row);
 
-fn specs(history_ms: i64) -> Vec<WindowSpec> {
+pub(super) fn specs(history_ms: i64) -> Vec<WindowSpec> {
     let spec = |aggregate, length_ms| WindowSpec { aggregate, length_ms, history_ms };
     vec![
         spec(Aggregate::Count, 30),
@@ -33,7 +33,11 @@ fn key_column(rows: &[Keyed], as_text: bool) -> ArrayRef {
 }
 
 /// The first window counts rows, the others have the row's value.
-fn apply(windows: &mut KeyedWindows, rows: &[Keyed], as_text: bool) -> Vec<Vec<Option<f64>>> {
+pub(super) fn apply(
+    windows: &mut KeyedWindows,
+    rows: &[Keyed],
+    as_text: bool,
+) -> Vec<Vec<Option<f64>>> {
     let column: ArrayRef = Arc::new(Float64Array::from_iter(rows.iter().map(|(_, r)| r.value)));
     let mut values = vec![Some(&column); windows.specs.len()];
     values[0] = None;
@@ -51,7 +55,7 @@ fn apply(windows: &mut KeyedWindows, rows: &[Keyed], as_text: bool) -> Vec<Vec<O
 
 /// Batches of rows and the watermark after each: rows that are not late at or after the watermark
 /// before them, late ones up to the history behind it. Most keys are used for some time only.
-fn random_batches(seed: u64, history_ms: i64) -> Vec<(Vec<Keyed>, i64)> {
+pub(super) fn random_batches(seed: u64, history_ms: i64) -> Vec<(Vec<Keyed>, i64)> {
     let mut random = Random::new(seed);
     let mut watermark = 0;
     (0..150)
