@@ -252,3 +252,39 @@ fn a_bound_on_keys_counts_those_that_are_forgotten() {
     assert!(owner.keys() <= crate::key_group::KEY_GROUPS as usize, "one a key group");
     assert_eq!(owner.keys() as u64 + owner.forgotten(), 2_000);
 }
+
+/// Whatever keys and ids are, and whether a row has one: an owner that moves answers as one that stays.
+#[test]
+fn owners_of_keys_of_every_type_go_on_where_they_were() {
+    let types = [DataType::Utf8, DataType::Int64, DataType::UInt64];
+    let bits = |found: Vec<Vec<Option<f64>>>| -> Vec<Option<u64>> {
+        found.into_iter().flatten().map(|answer| answer.map(f64::to_bits)).collect()
+    };
+    for seed in 1..=48 {
+        let key_type = &types[seed as usize % 3];
+        let id_type = types.get(seed as usize / 3 % 4);
+        let history_ms = [0, 100, 0, 15][seed as usize % 4];
+        let windows = windows(history_ms);
+        let specs: Vec<WindowSpec> = windows.iter().map(|window| window.spec).collect();
+        let pieces = WindowPieces::new("windows_0".to_owned(), key_type, id_type, &specs, &[]);
+        let in_order = history_ms == 0 && seed % 8 < 4;
+        let make = || WindowOwner::new(&windows).with_rows_in_order(in_order);
+        let (mut stayed, mut moved) = (make(), make());
+        let epochs = epochs(seed, history_ms, id_type).into_iter().enumerate();
+        for (epoch, (rows, watermark)) in epochs {
+            let wanted = bits(answer(&mut stayed, &rows, key_type, id_type));
+            let found = bits(answer(&mut moved, &rows, key_type, id_type));
+            assert_eq!(found, wanted, "seed {seed}, epoch {epoch}");
+            stayed.forget(watermark);
+            moved.forget(watermark);
+            if epoch % 3 == 1 {
+                let left = moved.export(&pieces, 0..crate::key_group::KEY_GROUPS).unwrap();
+                moved = make();
+                for piece in left {
+                    let piece = Piece::decode(&piece.encode().unwrap()).unwrap();
+                    moved.import(&pieces, &piece).unwrap();
+                }
+            }
+        }
+    }
+}
