@@ -28,13 +28,16 @@ use driftline_operators::exchange::Route;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::Intake;
+use driftline_operators::known::Known;
 use driftline_operators::layout::EventLayout;
+use driftline_operators::reports::Reporter;
 use driftline_operators::rows::Rows;
 use driftline_operators::run::Run;
 use driftline_operators::sinks::{Outlet, Outlets, Output};
 use driftline_operators::sort::OrderColumns;
 use driftline_operators::stages::gather::gather;
-use driftline_operators::stages::sinks::sinks;
+use driftline_operators::stages::post::post;
+use driftline_operators::stages::sinks::{Written, sinks};
 use driftline_operators::stages::{DriftParts, Parts, fused::fused, split::split};
 use driftline_operators::watched::Watched;
 use timely::dataflow::operators::Probe;
@@ -191,8 +194,32 @@ pub fn graph(
 ) {
     let run = events.run.clone();
     let wanted = outlets.iter().map(|outlet| outlet.output).collect();
+    let form = Form::of(scope.peers(), events.is_split);
+    let known = events.intake.known.clone();
     let outputs = outputs_of(scope, events, behind, wanted, probe.clone());
     if let Some(outputs) = run.failure.check(outputs) {
-        sinks(scope, outputs, Outlets::new(outlets, &run), &run).probe_with(probe);
+        let outlets = Outlets::new(outlets, &run);
+        write(scope, form, outputs, outlets, known, &run, probe);
     }
+}
+
+/// The end of a graph: what becomes of its outputs, and who hears of it. An epoch is over when `probe`
+/// has passed it.
+pub fn write<'scope>(
+    scope: Scope<'scope, u64>,
+    form: Form,
+    outputs: Vec<Stream<'scope, u64, Rows>>,
+    outlets: Outlets,
+    known: Known,
+    run: &Run,
+    probe: &ProbeHandle<u64>,
+) {
+    let (reports, settled) = (run.reports.clone(), known.settled().clone());
+    let reporter = Reporter::new(reports, scope.index(), settled, outlets.hold_epochs());
+    if form == Form::Fused {
+        sinks(scope, outputs, outlets, Some((known, reporter)), run).notices.probe_with(probe);
+        return;
+    }
+    let Written { notices, durable } = sinks(scope, outputs, outlets, None, run);
+    post(scope, vec![notices], durable, known, reporter).probe_with(probe);
 }

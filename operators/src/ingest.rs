@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::admit::Admission;
 use crate::as_of::table::TableAdmission;
 use crate::chunk::Chunk;
+use crate::known::Known;
 use crate::watermark::Progress;
 
 /// One worker's share of all inputs of a job. Kafka, Parquet and JSON lines are each one of these.
@@ -86,8 +87,8 @@ pub struct SourceError {
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBounds {
     pub epochs_in_flight_max: u64,
-    /// Rows of the events that were read and are neither settled nor in an order gate; it counts where
-    /// epochs are small.
+    /// Rows of the events that were read by the worker and are neither settled nor in an order gate; it
+    /// counts where epochs are small.
     pub rows_in_flight_max: u64,
     /// Rows that wait in the order gates of this process.
     pub gate_rows_max: u64,
@@ -100,6 +101,16 @@ pub struct FlowBounds {
     pub gather_for: Option<Duration>,
 }
 
+impl FlowBounds {
+    /// The same for one of `readers` workers that read events: each has its share of the rows that may
+    /// be in flight, and knows its own alone.
+    #[must_use]
+    pub fn of_one(self, readers: usize) -> Self {
+        let readers = readers.max(1) as u64;
+        FlowBounds { rows_in_flight_max: self.rows_in_flight_max.div_ceil(readers), ..self }
+    }
+}
+
 /// One worker's source, and what its chunks go through.
 pub struct Intake {
     pub source: Box<dyn Source>,
@@ -109,4 +120,5 @@ pub struct Intake {
     pub bounds: FlowBounds,
     /// How far the order gate of this worker is.
     pub gate: Progress,
+    pub known: Known,
 }

@@ -277,7 +277,7 @@ impl Scorer {
         out: &mut Vec<Out>,
         watched: &mut Vec<(u64, RecordBatch)>,
     ) -> Result<(), ArrowError> {
-        let Scoring { format, model, layout, alerts, run, .. } = &mut self.scoring;
+        let Scoring { format, model, layout, alerts, .. } = &mut self.scoring;
         let rows = format.batch(events, columns, model.task(), self.worker as u32)?;
         let seen = (self.is_watched || alerts.is_some())
             .then(|| self.watched.batch(events, layout, rows.column(prediction::SCORE)))
@@ -285,7 +285,6 @@ impl Scorer {
         let raised = alerts.as_ref().zip(seen.as_ref());
         let raised = raised.map(|(rules, seen)| rules.of_rows(&rows, seen));
         if let Some(rows) = raised.transpose()?.flatten() {
-            run.settled.hold_rows(&rows);
             out.push(Out { epoch, output: Output::Alerts, rows });
         }
         out.push(Out { epoch, output: Output::Predictions, rows });

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
+use driftline_operators::settled::reader_of;
 use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::watermark::{EVENTS, Span};
 use indexmap::IndexMap;
@@ -220,6 +221,11 @@ impl Inputs {
         self.streams.iter().flat_map(Stream::partitions).cloned().collect()
     }
 
+    /// How many partitions of the events are known.
+    pub fn event_partitions(&self) -> usize {
+        self.streams[EVENTS].partitions().len()
+    }
+
     /// Rows of the events in all, where that is known beforehand.
     pub fn total_rows(&self) -> Option<u64> {
         let Kind::Parquet(_) = self.streams[EVENTS].kind else { return None };
@@ -367,7 +373,7 @@ impl Inputs {
             }
         }
         let is_mine = |stream: &Stream, number: u32| match stream.kind {
-            Kind::Kafka(_) => number as usize % workers == worker,
+            Kind::Kafka(_) => reader_of(number, workers) == worker,
             _ => worker == 0,
         };
         let progress = self.streams.iter().map(|s| s.progress(|number| is_mine(s, number)));
@@ -396,7 +402,7 @@ impl Inputs {
             _ => None,
         };
         Box::new(move |number, place| {
-            let mine = number as usize % workers == worker;
+            let mine = reader_of(number, workers) == worker;
             let Some(form) = form.as_ref().filter(|_| mine) else { return Ok(None) };
             let client = Rc::new(Client::new(topics.cluster.consumer(&topics.group)?));
             let feed = form.feed(place, number, &client, &topics.live, rows_max)?.joining();
@@ -419,7 +425,7 @@ impl Inputs {
         let all = streams.flat_map(|(first, kafka)| {
             (first..).zip(0..kafka.places.len()).map(move |(number, at)| (number, kafka, at))
         });
-        let mine = all.filter(|(number, ..)| *number as usize % workers == worker);
+        let mine = all.filter(|(number, ..)| reader_of(*number, workers) == worker);
         let mine: Vec<(u32, &KafkaStream, usize)> = mine.collect();
         if mine.is_empty() {
             return Ok(Vec::new());

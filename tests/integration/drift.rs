@@ -105,7 +105,7 @@ impl Case {
                 );
                 let work = Box::new(Watch { watched, seen: Vec::new() });
                 let behind = Behind { work, drift: Some(drift), gathered: None };
-                let events = shared.events(source, way);
+                let events = shared.events(source, way, scope.index());
                 for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
                     rows.probe_with(&probe);
                 }

@@ -4,6 +4,7 @@
 //! accounts` runs these tests with that seed alone, which need not be one of theirs.
 
 mod accounts;
+mod commits;
 mod decoding;
 mod drift;
 mod features;

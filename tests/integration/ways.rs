@@ -31,6 +31,13 @@ impl Way {
     pub fn is_split(self) -> bool {
         self != Way::Fused
     }
+
+    pub fn workers(self) -> usize {
+        match self {
+            Way::Fused => 1,
+            Way::Threads(workers) | Way::Bytes(workers) => workers,
+        }
+    }
 }
 
 /// Every way to run a job that must give the same.
@@ -82,7 +89,7 @@ pub fn run_features(
         worker.dataflow::<u64, _, _>(|scope| {
             let schema = setting.plan().enriched_schema(&layout());
             let behind = Behind { work: Box::new(PassOn), drift: None, gathered: None };
-            let events = setting.events(source, way);
+            let events = setting.events(source, way, scope.index());
             for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
                 let wanted = vec![(Output::Features, schema.clone(), recorded.clone())];
                 record(rows, wanted).probe_with(&probe);

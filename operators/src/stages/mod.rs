@@ -4,7 +4,7 @@
 //! ```text
 //! one worker       Fused ─────────────────────────────────────────────────▶ Sinks
 //!
-//! several          Ingest ─rows──▶ Home ─rows──────────▶ Finish ─outputs───▶ Sinks
+//! several          Ingest ─rows──▶ Home ─rows──────────▶ Finish ─outputs───▶ Sinks ──▶ Post
 //!                    │ │ └marks──▶  │                    ▲   │                ▲ ▲
 //!                    │ │            └requests──▶ Owner ──┘   └─▶ DriftOwner ──┘ │
 //!                    │ └versions────────────────▶  answers    parts             │
@@ -18,6 +18,7 @@ mod alarm;
 mod finishing;
 pub mod fused;
 pub mod gather;
+pub mod post;
 mod reader;
 pub mod sinks;
 pub mod split;

@@ -149,7 +149,7 @@ impl Reader {
             next = self.rest(rest(gather_for, rows), was_resting, next);
         }
         if let Some((first, last)) = epochs.filter(|(first, last)| first < last) {
-            self.run.settled.together(first, last);
+            self.intake.known.settled().together(first, last);
         }
         let taken = epochs.map(|(_, last)| Ok::<_, ArrowError>((last, taken.joined()?)));
         Ok((taken.transpose()?, next))
@@ -206,8 +206,10 @@ impl Reader {
 
     fn is_full(&self, epoch: u64) -> bool {
         let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
-        let Run { settled, counters, .. } = &self.run;
-        let in_flight = || settled.unsettled().saturating_sub(counters.gate_rows_pending());
+        let in_flight = || {
+            let unsettled = self.intake.known.settled().unsettled();
+            unsettled.saturating_sub(self.run.counters.gate_rows_pending())
+        };
         self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
             || in_flight() > rows_in_flight_max
     }
