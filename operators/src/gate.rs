@@ -1,9 +1,12 @@
 //! The order gate: rows wait at their home until their turn has come.
 
+mod tally;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
+pub use self::tally::{GateRows, GateTally};
 use crate::sort::{OrderColumns, RowOrder, sorted};
 
 /// The order in which events reach stateful features; the job's `job.order`.

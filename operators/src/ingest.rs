@@ -90,7 +90,9 @@ pub struct FlowBounds {
     /// Rows of the events that were read by the worker and are neither settled nor in an order gate; it
     /// counts where epochs are small.
     pub rows_in_flight_max: u64,
-    /// Rows that wait in the order gates of this process.
+    /// Rows that wait in the order gates of all workers. A source hears of them an epoch or so late, and
+    /// right to within an eighth ([`GateTally`](crate::gate::GateTally)): there may be more by an eighth and by the rows in flight
+    /// to the gates, of up to `epochs_in_flight_max` epochs of each worker.
     pub gate_rows_max: u64,
     /// How far (ms of event time) a partition may be ahead of the others of its stream.
     pub partition_skew_max_ms: Option<i64>,

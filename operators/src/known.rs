@@ -1,10 +1,12 @@
 //! What a worker knows of itself and of the others, for its own source to look at, and the messages by
 //! which it comes to know it.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gate::GateRows;
 use crate::settled::{Runs, Settled};
 
 /// What an operator of one worker tells another worker.
@@ -12,6 +14,14 @@ use crate::settled::{Runs, Settled};
 pub enum Notice {
     /// Records that the other reads are acknowledged, with all that there is of them.
     Acknowledged(Runs),
+    /// What waits in the order gate of a home.
+    Gate { home: u32, rows: GateRows },
+}
+
+impl Notice {
+    pub fn of_gate(home: usize, rows: GateRows) -> Self {
+        Notice::Gate { home: home as u32, rows }
+    }
 }
 
 /// The state of one worker, shared by its operators alone. It is behind what goes on by what is under
@@ -22,12 +32,15 @@ pub struct Known(Rc<Inner>);
 #[derive(Default)]
 struct Inner {
     settled: Settled,
+    /// By home, and of all of them.
+    gates: RefCell<Vec<GateRows>>,
+    gate_rows: Cell<GateRows>,
 }
 
 impl Known {
     /// `settled`: the account of the records that the worker reads.
     pub fn new(settled: Settled) -> Self {
-        Known(Rc::new(Inner { settled }))
+        Known(Rc::new(Inner { settled, ..Inner::default() }))
     }
 
     /// The records that this worker reads.
@@ -35,9 +48,50 @@ impl Known {
         &self.0.settled
     }
 
+    /// What waits in the order gates of all homes, as far as they have told.
+    pub fn gate_rows(&self) -> GateRows {
+        self.0.gate_rows.get()
+    }
+
     pub fn hear(&self, notice: Notice) {
         match notice {
             Notice::Acknowledged(records) => self.0.settled.settle_runs(&records),
+            Notice::Gate { home, rows } => self.gate(home as usize, rows),
         }
+    }
+
+    fn gate(&self, home: usize, rows: GateRows) {
+        let mut gates = self.0.gates.borrow_mut();
+        if gates.len() <= home {
+            gates.resize(home + 1, GateRows::default());
+        }
+        gates[home] = rows;
+        self.0.gate_rows.set(GateRows {
+            rows: gates.iter().map(|gate| gate.rows).sum(),
+            yours: gates.iter().map(|gate| gate.yours).sum(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_each_home_counts() {
+        let known = Known::default();
+        let gate = |home, rows, yours| known.hear(Notice::of_gate(home, GateRows { rows, yours }));
+        gate(2, 10, 4);
+        gate(0, 5, 1);
+        gate(2, 7, 3);
+        assert_eq!(known.gate_rows(), GateRows { rows: 12, yours: 4 });
+    }
+
+    #[test]
+    fn records_are_settled_as_they_are_heard_of() {
+        let settled = Settled::of([(0, 3)]);
+        let known = Known::new(settled.clone());
+        known.hear(Notice::Acknowledged([(0, 3), (0, 4)].into_iter().collect()));
+        assert_eq!((known.settled().unsettled(), settled.offsets()), (0, vec![(0, 3)]));
     }
 }

@@ -10,9 +10,8 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::UInt64Type;
 use arrow::error::ArrowError;
-use driftline_jobs::graph::{Behind, outputs, write};
+use driftline_jobs::graph::{Behind, Outputs, outputs};
 use driftline_operators::core::finish::{Out, Work};
-use driftline_operators::core::parts::Form;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Allowance, FlowBounds, Polled, Source, SourceError};
@@ -355,11 +354,10 @@ impl Case {
                 let results = Results { truth: truth.clone(), drifted: BTreeSet::new() };
                 let behind = Behind { work: Box::new(results), drift: None, gathered: None };
                 let events = setting.events(source, way, index);
-                let (known, run) = (events.intake.known.clone(), events.run.clone());
-                let form = Form::of(workers, way.is_split());
-                let rows = outputs(scope, events, behind, probe.clone()).unwrap();
+                let run = events.run.clone();
+                let Outputs { rows, end } = outputs(scope, events, behind, probe.clone()).unwrap();
                 let outlets = Self::outlets(&truth, seed * 10 + index as u64);
-                write(scope, form, rows, Outlets::new(outlets, &run), known, &run, &probe);
+                end.write(rows, Outlets::new(outlets, &run), &probe);
             });
             work(worker, &probe, &setting.failure, &name);
         })

@@ -7,11 +7,10 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt64Type};
 use arrow::error::ArrowError;
 use driftline::FunctionSink;
-use driftline_jobs::graph::{Behind, Events, outputs, write};
+use driftline_jobs::graph::{Behind, Events, Outputs, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::core::finish::{Out, Work};
-use driftline_operators::core::parts::Form;
 use driftline_operators::dead_letter;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::features::functions::Functions;
@@ -147,9 +146,8 @@ impl Job {
         let work = Box::new(Watching { scorer, worker, watched: results.watched.clone() });
         let behind = Behind { work, drift: None, gathered: None };
         let events = self.events(source, way, worker);
-        let (known, form) = (events.intake.known.clone(), Form::of(scope.peers(), way.is_split()));
-        let outputs = outputs(scope, events, behind, probe.clone()).unwrap();
-        let recorded = outputs.into_iter().map(|rows| {
+        let Outputs { rows, end } = outputs(scope, events, behind, probe.clone()).unwrap();
+        let recorded = rows.into_iter().map(|rows| {
             let letters = dead_letter::SCHEMA.clone();
             let wanted = vec![
                 (Output::Predictions, predicted.clone(), results.predictions.clone()),
@@ -166,7 +164,7 @@ impl Job {
         };
         let outlets = vec![predictions, Outlet::dead_letters(nowhere(), &run)];
         let outlets = Outlets::new(outlets, &run);
-        write(scope, form, recorded, outlets, known, &run, probe);
+        end.write(recorded, outlets, probe);
     }
 
     /// Runs the job over chunks of [`Input`].

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use driftline_jobs::graph::{Behind, outputs};
+use driftline_jobs::graph::{Behind, Outputs, outputs};
 use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::failure::Failure;
 use driftline_operators::ingest::Source;
@@ -90,7 +90,9 @@ pub fn run_features(
             let schema = setting.plan().enriched_schema(&layout());
             let behind = Behind { work: Box::new(PassOn), drift: None, gathered: None };
             let events = setting.events(source, way, scope.index());
-            for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
+            let Outputs { rows, end } = outputs(scope, events, behind, probe.clone()).unwrap();
+            end.without_sinks(&probe);
+            for rows in rows {
                 let wanted = vec![(Output::Features, schema.clone(), recorded.clone())];
                 record(rows, wanted).probe_with(&probe);
             }

@@ -6,8 +6,9 @@ use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
-use crate::gate::{Order, OrderGate};
+use crate::gate::{GateRows, GateTally, Order, OrderGate};
 use crate::holding::Holding;
+use crate::ingest::FlowBounds;
 use crate::layout::EventLayout;
 use crate::run::Run;
 use crate::warm_up::WarmUp;
@@ -22,18 +23,27 @@ pub struct Home {
     /// Of epochs that are not complete.
     arrived: BTreeMap<u64, Vec<RecordBatch>>,
     gate: OrderGate,
+    tally: GateTally,
     counters: Counters,
     holding: Holding,
 }
 
 impl Home {
-    pub fn new(order: Order, layout: &EventLayout, warm_up: &WarmUp, run: &Run) -> Self {
+    /// That of one of `workers`, each of which has `bounds`.
+    pub fn new(
+        order: Order,
+        layout: &EventLayout,
+        warm_up: &WarmUp,
+        (workers, bounds): (usize, &FlowBounds),
+        run: &Run,
+    ) -> Self {
         Home {
             order,
             layout: layout.clone(),
             warm_up: warm_up.clone(),
             arrived: BTreeMap::new(),
             gate: OrderGate::new(order, layout.order_columns(), layout.schema.clone()),
+            tally: GateTally::new(workers, bounds),
             counters: run.counters.clone(),
             holding: run.holding.clone(),
         }
@@ -63,6 +73,7 @@ impl Home {
             let rows: usize = arrived.iter().map(RecordBatch::num_rows).sum();
             let counted = arrived.iter().map(|batch| self.warm_up.counted(batch, &self.layout));
             self.counters.gate_rows_added(rows as i64, counted.sum());
+            arrived.iter().for_each(|batch| self.tally.add(batch, &self.warm_up, &self.layout));
             self.gate.insert(&arrived)?;
         }
         let released = self.gate.release(tick.watermark)?;
@@ -70,10 +81,16 @@ impl Home {
             let counted = self.warm_up.counted(rows, &self.layout);
             self.counters.rows_held(-counted);
             self.counters.gate_rows_added(-(rows.num_rows() as i64), -counted);
+            self.tally.remove(rows, &self.warm_up, &self.layout);
             self.note_event_time(rows);
         }
         self.holding.note(tick.epoch, watermarks, self.counters.gate_rows());
         Ok(released)
+    }
+
+    /// By worker, what it is to hear of the rows that wait here.
+    pub fn news(&mut self) -> impl Iterator<Item = (usize, GateRows)> {
+        self.tally.news()
     }
 
     fn note_event_time(&self, rows: &RecordBatch) {

@@ -51,12 +51,13 @@ pub fn fused<'scope>(
 pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
     let Parts { intake, layout, plan, order, tables, retention, finish, drift, run, .. } = parts;
     let clock = EpochClock::new(intake.gate.clone());
-    let home = Home::new(order, &layout, &intake.events.warm_up, &run);
+    let home = Home::new(order, &layout, &intake.events.warm_up, (1, &intake.bounds), &run);
     let owner = Owner::new(&plan, &tables, retention, order, 0, &run)?;
     let enriched = plan.enriched_schema(&layout);
     let features = Features { plan, layout, order, enriched };
     let drift = drift.map(|drift| drift.owner);
-    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, &run), intake))
+    let known = intake.known.clone();
+    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, known, &run), intake))
 }
 
 struct Fused {

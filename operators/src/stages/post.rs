@@ -26,13 +26,13 @@ const LATER: u64 = 1 << 63;
 /// Takes in what others tell this worker, and hands on what it knows to whoever is outside of the
 /// graph.
 ///
-/// The frontier of `durable` says of which epochs all results are durable that are of no record. The
-/// stream that is returned carries nothing; its frontier is that of `notices`, and there is none once
-/// everything has been delivered and is durable.
+/// The frontier of `durable`, if there is one, says of which epochs all results are durable that are of
+/// no record. The stream that is returned carries nothing; its frontier is that of `notices`, and there
+/// is none once everything has been delivered and is durable.
 pub fn post<'scope>(
     scope: Scope<'scope, u64>,
     notices: Vec<StreamVec<'scope, u64, NoticeFor>>,
-    durable: StreamVec<'scope, u64, ()>,
+    durable: Option<StreamVec<'scope, u64, ()>>,
     known: Known,
     mut reporter: Reporter,
 ) -> StreamVec<'scope, u64, ()> {
@@ -40,8 +40,9 @@ pub fn post<'scope>(
     let mut alarm = Alarm::new(scope.activator_for(builder.operator_info().address));
     let (out, delivered) = builder.new_output();
     let _out = OutputBuilder::<_, CapacityContainerBuilder<Vec<()>>>::from(out);
-    let later = [(0, Antichain::from_elem(LATER))];
-    let _durable_in = builder.new_input_connection(durable, Pipeline, later);
+    let later = || [(0, Antichain::from_elem(LATER))];
+    let durable_in =
+        durable.map(|durable| builder.new_input_connection(durable, Pipeline, later()));
     let notices = notices.into_iter().map(|notices| {
         builder.new_input(notices, Exchange::new(|(worker, _): &NoticeFor| *worker))
     });
@@ -53,7 +54,9 @@ pub fn post<'scope>(
                     container.drain(..).for_each(|(_, notice)| known.hear(notice));
                 });
             }
-            reporter.durable_before(frontiers[0].frontier().first().copied());
+            if durable_in.is_some() {
+                reporter.durable_before(frontiers[0].frontier().first().copied());
+            }
             if let Some(rest) = reporter.tell() {
                 alarm.set(rest);
             }

@@ -208,7 +208,7 @@ impl Reader {
         let FlowBounds { epochs_in_flight_max, rows_in_flight_max, .. } = self.intake.bounds;
         let in_flight = || {
             let unsettled = self.intake.known.settled().unsettled();
-            unsettled.saturating_sub(self.run.counters.gate_rows_pending())
+            unsettled.saturating_sub(self.intake.known.gate_rows().yours)
         };
         self.probe.less_than(&epoch.saturating_sub(epochs_in_flight_max))
             || in_flight() > rows_in_flight_max
@@ -229,7 +229,7 @@ impl Reader {
     fn allowance(&self) -> Allowance {
         let FlowBounds { gate_rows_max, partition_skew_max_ms, .. } = self.intake.bounds;
         let watermarks = self.intake.gate.watermarks();
-        let is_full = self.run.counters.gate_rows() > gate_rows_max;
+        let is_full = self.intake.known.gate_rows().rows > gate_rows_max;
         let ahead = partition_skew_max_ms.map(|skew| watermarks.ahead(skew));
         Allowance {
             only: is_full.then(|| watermarks.holding()),
@@ -253,7 +253,7 @@ impl Reader {
         let holding = allowance.only.iter().flatten().map(name).collect::<Vec<_>>().join(", ");
         self.run.failure.report(format!(
             "the order gate holds {} rows, more than job.gate_rows_max = {}, and they wait for {holding}, but the next rows to read are of {}; raise job.gate_rows_max, or give the files smaller row groups",
-            self.run.counters.gate_rows(),
+            self.intake.known.gate_rows().rows,
             self.intake.bounds.gate_rows_max,
             name(&partition),
         ));

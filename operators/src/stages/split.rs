@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
+use super::post::NoticeFor;
 use super::reader::{Next, Reader};
 use super::{DriftParts, Parts, RowsOut, Standing, batch_of, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
@@ -25,6 +26,7 @@ use crate::fault::LostBehind;
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
 use crate::ingest::Intake;
+use crate::known::Notice;
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
@@ -38,8 +40,16 @@ type MarkFor = (u64, Mark);
 
 pub(super) type Edges<'scope> = Stream<'scope, u64, Rows>;
 
-/// Rows of all outputs, by [`Output`](crate::sinks::Output): what was refused on the way in, what
-/// became of rows, and drift.
+/// What comes out of a split core.
+pub struct Split<'scope> {
+    /// Rows of all outputs, by [`Output`](crate::sinks::Output): what was refused on the way in, what
+    /// became of rows, and drift.
+    pub outputs: Vec<Edges<'scope>>,
+    /// What workers are to hear of homes.
+    pub notices: StreamVec<'scope, u64, NoticeFor>,
+}
+
+/// The core of a worker that is one of several.
 ///
 /// # Errors
 /// If a table has values that cannot be kept.
@@ -47,7 +57,7 @@ pub fn split<'scope>(
     scope: Scope<'scope, u64>,
     parts: Parts,
     probe: ProbeHandle<u64>,
-) -> Result<Vec<Edges<'scope>>, ArrowError> {
+) -> Result<Split<'scope>, ArrowError> {
     let Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run } =
         parts;
     let operators = shape.operators(Form::Split { workers: scope.peers() });
@@ -62,10 +72,11 @@ pub fn split<'scope>(
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
     let owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
+    let bounds = intake.bounds;
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
-        home: Home::new(order, &layout, &warm_up, &run),
+        home: Home::new(order, &layout, &warm_up, (scope.peers(), &bounds), &run),
         clock: EpochClock::new(progress),
         follow,
         to_home: Edge { route: home, schema: layout.schema.clone() },
@@ -74,7 +85,7 @@ pub fn split<'scope>(
         trips: trips.clone(),
         run: run.clone(),
     };
-    let (rows, requests) = at_home.build(rows, marks);
+    let Homes { rows, requests, notices } = at_home.build(rows, marks);
     let answers = has_owner.then(|| {
         let at_owner = AtOwner {
             owner,
@@ -108,7 +119,7 @@ pub fn split<'scope>(
     if let Some((codec, owner)) = drift {
         all.push(drift_owner(parts, codec, owner, to_drift, &run));
     }
-    Ok(all)
+    Ok(Split { outputs: all, notices })
 }
 
 struct Ingested<'scope> {
@@ -193,13 +204,21 @@ struct AtHome {
     run: Run,
 }
 
+/// What comes from homes.
+struct Homes<'scope> {
+    /// Numbered.
+    rows: Edges<'scope>,
+    /// By trip.
+    requests: Edges<'scope>,
+    notices: StreamVec<'scope, u64, NoticeFor>,
+}
+
 impl AtHome {
-    /// Rows, numbered, and requests by trip.
     fn build<'scope>(
         self,
         rows: Edges<'scope>,
         marks: StreamVec<'scope, u64, MarkFor>,
-    ) -> (Edges<'scope>, Edges<'scope>) {
+    ) -> Homes<'scope> {
         let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, run } = self;
         let worker = rows.scope().index();
         let mut builder = builder(Operator::Home, rows.scope());
@@ -208,6 +227,9 @@ impl AtHome {
         let mut marks_in = builder.new_input(marks, Exchange::new(|(worker, _): &MarkFor| *worker));
         let (rows_out, numbered) = builder.new_output();
         let (requests_out, requests) = builder.new_output();
+        let (notices_out, notices) = builder.new_output();
+        let mut notices_out =
+            OutputBuilder::<_, CapacityContainerBuilder<Vec<NoticeFor>>>::from(notices_out);
         let mut rows_out = RowsOut(OutputBuilder::from(rows_out));
         let mut requests_out = RowsOut(OutputBuilder::from(requests_out));
         let mut faults = run.faults.on(worker);
@@ -232,6 +254,12 @@ impl AtHome {
                     let released = home.complete(&tick, &clock.watermarks());
                     let released = run.failure.check(released).flatten();
                     free.extend(released.map(|batch| (tick.epoch, batch)));
+                    let mut news = home.news().peekable();
+                    if let Some(at) = news.peek().and_then(|_| standing.of(2, tick.epoch)) {
+                        let news =
+                            news.map(|(to, rows)| (to as u64, Notice::of_gate(worker, rows)));
+                        notices_out.activate().session(&at).give_iterator(news);
+                    }
                     follow.iter().for_each(|ticks| ticks.borrow_mut().push_back(tick));
                 }
                 for (epoch, batch) in free {
@@ -259,7 +287,7 @@ impl AtHome {
                 standing.go_on(reached);
             }
         });
-        (numbered, requests)
+        Homes { rows: numbered, requests, notices }
     }
 }
 
