@@ -10,7 +10,8 @@ use crate::watermark::Progress;
 
 /// One worker's share of all inputs of a job. Kafka, Parquet and JSON lines are each one of these.
 ///
-/// Epochs start at 1 and each chunk's is higher than the one before on the same worker.
+/// Epochs start at 1 and each chunk's is higher than the one before on the same worker; two workers may
+/// have the same.
 pub trait Source {
     /// The epoch of the next chunk, as far as it is known; `None` at the end of the input.
     fn next_epoch(&self) -> Option<u64>;
@@ -20,6 +21,15 @@ pub trait Source {
     /// # Errors
     /// Whatever keeps the input from being read on; it ends the run.
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError>;
+
+    /// Whether epochs are counted by the source, as they come, and not fixed beforehand: it then goes on
+    /// behind those that it is told others have read under.
+    fn counts_epochs(&self) -> bool {
+        false
+    }
+
+    /// Another worker has read under `epoch`: from now on the next one is later.
+    fn epoch_seen(&mut self, _epoch: u64) {}
 
     /// `wake` has the source polled at once, from any thread, in place of after its wait.
     fn wake_with(&mut self, _wake: Wake) {}

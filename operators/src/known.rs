@@ -35,6 +35,16 @@ struct Inner {
     /// By home, and of all of them.
     gates: RefCell<Vec<GateRows>>,
     gate_rows: Cell<GateRows>,
+    /// The highest epoch that any worker has read under, as far as is known.
+    epoch_seen: Cell<u64>,
+    reader: RefCell<Option<WaitingReader>>,
+}
+
+/// The source of the worker, where it goes by the epochs of others.
+struct WaitingReader {
+    wake: Box<dyn Fn()>,
+    /// The epoch that it is to read under next.
+    stands_at: u64,
 }
 
 impl Known {
@@ -51,6 +61,35 @@ impl Known {
     /// What waits in the order gates of all homes, as far as they have told.
     pub fn gate_rows(&self) -> GateRows {
         self.0.gate_rows.get()
+    }
+
+    /// From now on the operator that reads has a turn when others have come to where it stands.
+    pub fn follow_with(&self, wake: Box<dyn Fn()>) {
+        *self.0.reader.borrow_mut() = Some(WaitingReader { wake, stands_at: 0 });
+    }
+
+    /// The operator that reads has come to `epoch`.
+    pub fn stand_at(&self, epoch: u64) {
+        if let Some(reader) = self.0.reader.borrow_mut().as_mut() {
+            reader.stands_at = epoch;
+        }
+    }
+
+    /// Some worker, maybe this one, has read under `epoch`. Whoever stands there holds up what is behind:
+    /// it has a turn, and goes on.
+    pub fn epoch_seen(&self, epoch: u64) {
+        if epoch <= self.0.epoch_seen.get() {
+            return;
+        }
+        self.0.epoch_seen.set(epoch);
+        if let Some(reader) = self.0.reader.borrow().as_ref().filter(|r| r.stands_at <= epoch) {
+            (reader.wake)();
+        }
+    }
+
+    /// The highest epoch that any worker has read under, as far as is known.
+    pub fn highest_epoch(&self) -> u64 {
+        self.0.epoch_seen.get()
     }
 
     pub fn hear(&self, notice: Notice) {
@@ -85,6 +124,20 @@ mod tests {
         gate(0, 5, 1);
         gate(2, 7, 3);
         assert_eq!(known.gate_rows(), GateRows { rows: 12, yours: 4 });
+    }
+
+    #[test]
+    fn a_reader_has_a_turn_when_others_have_come_to_where_it_stands() {
+        let (known, turns) = (Known::default(), Rc::new(Cell::new(0)));
+        known.epoch_seen(1);
+        let counted = turns.clone();
+        known.follow_with(Box::new(move || counted.set(counted.get() + 1)));
+        known.stand_at(3);
+        // What this worker has read itself, an old story, and where it stands.
+        for (epoch, highest, wanted) in [(2, 2, 0), (1, 2, 0), (3, 3, 1), (3, 3, 1), (5, 5, 2)] {
+            known.epoch_seen(epoch);
+            assert_eq!((known.highest_epoch(), turns.get()), (highest, wanted), "{epoch}");
+        }
     }
 
     #[test]

@@ -14,7 +14,6 @@ use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::watermark::{EVENTS, Span};
 use indexmap::IndexMap;
 
-use super::epochs::Epochs;
 use super::feed::Feed;
 use super::files;
 use super::json::JsonLines;
@@ -75,7 +74,6 @@ pub struct Topics {
     pub cluster: Cluster,
     pub group: String,
     pub live: Arc<Live>,
-    pub epochs: Epochs,
     pub joins: Joins,
     pub stop: Interrupt,
 }
@@ -388,10 +386,10 @@ impl Inputs {
             Kind::Kafka(kafka) => kafka.form.is_eager(),
             _ => false,
         });
-        let Topics { stop, live, epochs, joins, .. } = topics.clone();
+        let Topics { stop, live, joins, .. } = topics.clone();
         let join = self.joining(topics, worker, workers);
         let live = LiveInput { stop, live, eager: eager.collect(), joins, join };
-        Ok(Box::new(Merge::live(feeds, progress, epochs, live)))
+        Ok(Box::new(Merge::live(feeds, progress, live)))
     }
 
     /// What reads a partition of the events that has come since, if it falls to the worker.

@@ -50,7 +50,7 @@ fn has_drift(epoch: u64) -> bool {
 /// What is true of a run, as those know it who make it so.
 #[derive(Default)]
 struct Truth {
-    /// Of each record the epoch that it was read in.
+    /// Of each record the epoch that it was read in, once it was.
     epochs: BTreeMap<Origin, u64>,
     /// Of each record how many results are not acknowledged.
     left: BTreeMap<Origin, u64>,
@@ -69,7 +69,7 @@ impl Shared {
         for chunk in chunks.iter().map(|make| make()) {
             for &offset in chunk.offsets.values() {
                 let origin = (chunk.partition, offset);
-                truth.epochs.insert(origin, chunk.epoch);
+                truth.epochs.insert(origin, u64::MAX);
                 truth.left.insert(origin, 1 + alerts_of(origin));
             }
         }
@@ -209,21 +209,42 @@ struct Bounded {
     truth: Shared,
     worker: usize,
     rows_in_flight_max: u64,
+    /// Of one that counts its epochs itself, the last one taken or seen.
+    counted: Option<u64>,
+    random: Random,
 }
 
 impl Source for Bounded {
     fn next_epoch(&self) -> Option<u64> {
-        self.source.next_epoch()
+        let next = self.source.next_epoch()?;
+        Some(self.counted.map_or(next, |last| last + 1))
+    }
+
+    fn counts_epochs(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    fn epoch_seen(&mut self, epoch: u64) {
+        self.counted = self.counted.map(|last| last.max(epoch));
     }
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
-        let polled = self.source.poll(allowance)?;
+        if self.counts_epochs() && self.random.below(3) == 0 {
+            return Ok(Polled::Wait(Duration::from_millis(self.random.below(4))));
+        }
+        let mut polled = self.source.poll(allowance)?;
+        if let (Polled::Chunk(chunk), Some(last)) = (&mut polled, &mut self.counted) {
+            *last += 1;
+            chunk.epoch = *last;
+        }
         let mut truth = self.truth.truth();
         let in_flight = truth.in_flight[self.worker].len() as u64;
         assert!(in_flight <= self.rows_in_flight_max, "{in_flight} records are in flight");
         if let Polled::Chunk(chunk) = &polled {
-            let read = chunk.offsets.values().iter().map(|&offset| (chunk.partition, offset));
-            truth.in_flight[self.worker].extend(read);
+            for &offset in chunk.offsets.values() {
+                truth.epochs.insert((chunk.partition, offset), chunk.epoch);
+                truth.in_flight[self.worker].insert((chunk.partition, offset));
+            }
         }
         Ok(polled)
     }
@@ -338,6 +359,7 @@ impl Case {
     fn work(&self, way: Way, setting: &Setting, truth: &Shared, name: &str) {
         let (setting, truth, name) = (setting.clone(), truth.clone(), name.to_owned());
         let (chunks, seed) = (self.chunks.clone(), self.seed);
+        let counted = seed.is_multiple_of(2).then_some(0);
         // Of a chunk that was read on top of what is just allowed.
         let rows_in_flight_max = self.rows_in_flight_max;
         let guards = timely::execute(config(way), move |worker| {
@@ -348,6 +370,8 @@ impl Case {
                 truth: truth.clone(),
                 worker: index,
                 rows_in_flight_max,
+                counted,
+                random: Random::new(seed * 10 + index as u64),
             });
             let probe = ProbeHandle::new();
             worker.dataflow::<u64, _, _>(|scope| {

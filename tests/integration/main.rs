@@ -7,6 +7,7 @@ mod accounts;
 mod commits;
 mod decoding;
 mod drift;
+mod epochs;
 mod features;
 mod flow;
 mod inference;

@@ -93,6 +93,10 @@ impl Reader {
                 let _ = wake.activate();
             }
         }));
+        if intake.source.counts_epochs() {
+            let activator = scope.activator_for(address.clone());
+            intake.known.follow_with(Box::new(move || activator.activate()));
+        }
         let alarm = Alarm::new(scope.activator_for(address));
         Reader {
             intake,
@@ -109,6 +113,7 @@ impl Reader {
     pub fn next_epoch(&self) -> Option<u64> {
         let waiting = self.returning.as_ref().map(|read| read.chunk.epoch);
         let epoch = waiting.or_else(|| self.intake.source.next_epoch());
+        epoch.into_iter().for_each(|epoch| self.intake.known.stand_at(epoch));
         epoch.filter(|_| !self.run.failure.is_set())
     }
 
@@ -122,6 +127,8 @@ impl Reader {
     /// # Errors
     /// If rows of a stream do not go together.
     pub fn gather(&mut self) -> Result<(Option<(u64, Taken)>, Next), ArrowError> {
+        // Also while it rests, and where there is nothing to read: others wait for it to go on.
+        self.intake.source.epoch_seen(self.intake.known.highest_epoch());
         if let Some(until) = self.rests_until {
             let rest = until.saturating_duration_since(Instant::now());
             if !rest.is_zero() {

@@ -26,7 +26,7 @@ use crate::fault::LostBehind;
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
 use crate::ingest::Intake;
-use crate::known::Notice;
+use crate::known::{Known, Notice};
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
@@ -72,7 +72,7 @@ pub fn split<'scope>(
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
     let owner = Owner::new(&plan, &tables, retention, order, scope.index(), &run)?;
-    let bounds = intake.bounds;
+    let (bounds, known) = (intake.bounds, intake.known.clone());
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
@@ -83,6 +83,7 @@ pub fn split<'scope>(
         plan: plan.clone(),
         layout: layout.clone(),
         trips: trips.clone(),
+        known,
         run: run.clone(),
     };
     let Homes { rows, requests, notices } = at_home.build(rows, marks);
@@ -201,6 +202,7 @@ struct AtHome {
     plan: std::sync::Arc<FeaturePlan>,
     layout: EventLayout,
     trips: Rc<[TripSchemas]>,
+    known: Known,
     run: Run,
 }
 
@@ -219,7 +221,7 @@ impl AtHome {
         rows: Edges<'scope>,
         marks: StreamVec<'scope, u64, MarkFor>,
     ) -> Homes<'scope> {
-        let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, run } = self;
+        let AtHome { mut home, mut clock, follow, to_home, plan, layout, trips, known, run } = self;
         let worker = rows.scope().index();
         let mut builder = builder(Operator::Home, rows.scope());
         let mut rows_in =
@@ -247,6 +249,7 @@ impl AtHome {
                 marks_in.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
                     clock.mark(epoch, container.drain(..).map(|(_, mark)| mark));
+                    known.epoch_seen(epoch);
                 });
                 let reached = lowest(frontiers);
                 let complete = |epoch| reached.is_none_or(|reached| epoch < reached);
