@@ -40,7 +40,6 @@ use self::owner::Owner;
 use crate::fault::{LoseRow, LostBehind};
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
-use crate::known::{Known, Notice};
 use crate::layout::EventLayout;
 use crate::run::Run;
 use crate::sinks::Output;
@@ -71,7 +70,6 @@ pub struct WorkerCore {
     timer: StageTimer,
     /// The epoch that is under way, in order that what it leads to comes in its turn.
     under_way: Option<Tick>,
-    known: Known,
     out: Vec<Out>,
 }
 
@@ -91,24 +89,11 @@ impl WorkerCore {
         finish: Finish,
         drift: Option<DriftOwner>,
         features: Features,
-        known: Known,
         run: &Run,
     ) -> Self {
         let (faults, timer) = (run.faults.on(0), run.stages.timer(&run.clock));
         let (under_way, out) = (None, Vec::new());
-        WorkerCore {
-            clock,
-            home,
-            owner,
-            finish,
-            drift,
-            features,
-            faults,
-            timer,
-            under_way,
-            known,
-            out,
-        }
+        WorkerCore { clock, home, owner, finish, drift, features, faults, timer, under_way, out }
     }
 
     /// Takes all of an epoch, which is complete with it; the one before must be worked off.
@@ -145,7 +130,6 @@ impl WorkerCore {
         self.timer.stop(Stage::Owner, started);
         let started = self.timer.start();
         let released = self.home.complete(&tick, &self.clock.watermarks())?;
-        self.home.news().for_each(|(worker, rows)| self.known.hear(Notice::of_gate(worker, rows)));
         self.timer.stop(Stage::Order, started);
         if let Some(rows) = released {
             self.enrich(tick.epoch, rows)?;

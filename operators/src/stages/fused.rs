@@ -14,6 +14,7 @@ use crate::core::owner::Owner;
 use crate::core::parts::Operator;
 use crate::core::{Features, WorkerCore};
 use crate::ingest::Intake;
+use crate::known::{Known, Notice};
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::stage_clock::{Stage, StageTimer};
@@ -30,6 +31,7 @@ pub fn fused<'scope>(
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
     let run = parts.run.clone();
     let (core, intake) = core_of(parts)?;
+    let known = intake.known.clone();
     let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
     let reader = Reader::new(intake, scope, address, probe, &run);
@@ -38,7 +40,7 @@ pub fn fused<'scope>(
     builder.build(move |capabilities| {
         let timer = run.stages.timer(&run.clock);
         let at = capabilities.into_iter().next();
-        let mut fused = Fused { reader, core, out, at, next: None, timer, run };
+        let mut fused = Fused { reader, core, known, out, at, next: None, timer, run };
         move |_frontiers| fused.work()
     });
     Ok(outputs)
@@ -56,13 +58,13 @@ pub fn core_of(parts: Parts) -> Result<(WorkerCore, Intake), ArrowError> {
     let enriched = plan.enriched_schema(&layout);
     let features = Features { plan, layout, order, enriched };
     let drift = drift.map(|drift| drift.owner);
-    let known = intake.known.clone();
-    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, known, &run), intake))
+    Ok((WorkerCore::new(clock, home, owner, finish, drift, features, &run), intake))
 }
 
 struct Fused {
     reader: Reader,
     core: WorkerCore,
+    known: Known,
     out: RowsOut,
     /// None at the end of the input.
     at: Option<Capability<u64>>,
@@ -107,6 +109,8 @@ impl Fused {
                 let Some((epoch, taken)) = taken else { return Ok(Some(next)) };
                 self.stand_at(Some(epoch));
                 self.core.take(epoch, taken)?;
+                let news = self.core.home.news();
+                news.for_each(|(home, rows)| self.known.hear(Notice::of_gate(home, rows)));
                 next
             }
         };

@@ -89,7 +89,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     engine.run.holding.watch();
     let producer = Producer::new(&reading.cluster)?;
     let lags = Lags::default();
-    let known = Places::new(places.iter().cloned());
+    let known = Places::new(places.iter().cloned(), prepared.inputs.partitions().len());
     let (interval, commit_failures) = (job.kafka.commit_interval, CommitFailures::default());
     let failures = commit_failures.clone();
     let committer = Committer::start(&reading, interval, &known, &engine.run.reports, failures)?;

@@ -111,10 +111,10 @@ impl Watching {
 
     /// Has a partition that has come since read from its beginning.
     fn join(&self, place: Place) {
+        let Some(number) = self.places.join(place.clone()) else { return };
         say!("{}: a new partition, read from its beginning", place.name());
-        let number = self.names.joined(place.name());
+        self.names.joined(number, place.name());
         self.topics.live.joined();
-        self.places.add(number, place.clone());
         self.topics.joins.add(number, place);
     }
 }
