@@ -72,10 +72,14 @@ pub fn sinks<'scope>(
             timer.stop(Stage::Write, started);
             let complete = lowest(frontiers);
             at.outlets.complete_before(complete);
-            let is_told = at.tell(complete.is_none(), |capability, notices| {
+            let (lowest, is_end) = (at.outlets.unacknowledged(), complete.is_none());
+            let is_told = at.tell(is_end || lowest.is_none(), |capability, notices| {
                 notices_out.activate().session(capability).give_iterator(notices);
             });
-            at.go_on(is_told, complete.is_none());
+            if is_told {
+                at.unacknowledged.go_on(lowest);
+            }
+            at.end(is_end);
             if let Some(delay) = at.next_look() {
                 alarm.set(delay);
             }
@@ -123,14 +127,13 @@ impl AtSinks {
         }
     }
 
-    /// Tells the readers of records which of them are acknowledged, by `send` where these are others;
-    /// not each time, unless it `is_end`. Whether there is nothing that is yet to be told.
+    /// Tells the readers of records which of them are acknowledged, by `send` where these are others; not
+    /// each time, unless that `is_all` for now. Whether there is nothing that is yet to be told.
     fn tell(
         &mut self,
-        is_end: bool,
+        is_all: bool,
         send: impl FnOnce(&Capability<u64>, &mut dyn Iterator<Item = NoticeFor>),
     ) -> bool {
-        let is_all = is_end || self.outlets.unacknowledged().is_none();
         let Some(acknowledged) = self.outlets.acknowledged() else { return true };
         if let Some((known, _)) = &self.alone {
             acknowledged.take(1).for_each(|(_, runs)| known.settled().settle_runs(&runs));
@@ -147,11 +150,8 @@ impl AtSinks {
         true
     }
 
-    /// Lets go of the epochs that are over.
-    fn go_on(&mut self, is_told: bool, is_end: bool) {
-        if is_told {
-            self.unacknowledged.go_on(self.outlets.unacknowledged());
-        }
+    /// Makes everything durable where it `is_end`, and lets go of the epochs of which all is.
+    fn end(&mut self, is_end: bool) {
         if is_end && self.unacknowledged.0.is_none() && !self.run.failure.is_set() {
             self.run.failure.check(self.outlets.finish());
         }
