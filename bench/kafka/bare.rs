@@ -12,7 +12,6 @@ use driftline::sinks::kafka::producer::{Batch, Outgoing};
 use driftline::sources::kafka;
 use driftline::sources::kafka::begin::Place;
 use driftline::sources::kafka::queue::{Item, Queue};
-use driftline_operators::settled::Settled;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
@@ -63,7 +62,7 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
     while ended < queues.len() {
         let mut none = true;
         for queue in &mut queues {
-            let batch = Batch::new(None, None, Settled::default());
+            let batch = Batch::new(None, None);
             taken.clear();
             queue.take(MOST, |item| {
                 match item {
@@ -133,7 +132,7 @@ pub fn run_for_ever(broker: &Broker, from: &str, to: &str) -> Result<()> {
             let payload = message.payload().unwrap_or(b"{}");
             value.extend(payload.iter().cycle().take(VALUE_BYTES));
             let (key, value) = (message.key(), Some(value.as_slice()));
-            let batch = Batch::new(None, None, Settled::default());
+            let batch = Batch::new(None, None);
             let message = Outgoing { topic: to, key, value, headers: headers(), time_ms: None };
             producer.send(message, &batch, 0)?;
             batch.done();

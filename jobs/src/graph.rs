@@ -28,17 +28,21 @@ use driftline_operators::exchange::Route;
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::Intake;
+use driftline_operators::known::Known;
 use driftline_operators::layout::EventLayout;
+use driftline_operators::reports::{Reporter, Reports};
 use driftline_operators::rows::Rows;
 use driftline_operators::run::Run;
 use driftline_operators::sinks::{Outlet, Outlets, Output};
 use driftline_operators::sort::OrderColumns;
 use driftline_operators::stages::gather::gather;
-use driftline_operators::stages::sinks::sinks;
-use driftline_operators::stages::{DriftParts, Parts, fused::fused, split::split};
+use driftline_operators::stages::post::{NoticeFor, post};
+use driftline_operators::stages::sinks::{Written, sinks};
+use driftline_operators::stages::split::{Split, split};
+use driftline_operators::stages::{DriftParts, Parts, fused::fused};
 use driftline_operators::watched::Watched;
 use timely::dataflow::operators::Probe;
-use timely::dataflow::{ProbeHandle, Scope, Stream};
+use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 /// One worker's parts up to the features.
 pub struct Events {
@@ -132,7 +136,54 @@ fn parts_of(events: Events, behind: Behind, wanted: Vec<Output>, worker: usize) 
     Parts { shape, intake, layout, plan, order, home, tables, retention, finish, drift, run }
 }
 
-/// The outputs of a job, by [`Output`]; `probe` must be behind what becomes of them.
+/// What a job puts out, and what is behind it.
+pub struct Outputs<'scope> {
+    /// By [`Output`].
+    pub rows: Vec<Stream<'scope, u64, Rows>>,
+    pub end: End<'scope>,
+}
+
+/// The end of the graph of a worker: who writes its outputs, and who hears of it.
+pub struct End<'scope> {
+    scope: Scope<'scope, u64>,
+    known: Known,
+    /// What workers are to hear of each other; none of a worker that is alone.
+    notices: Option<StreamVec<'scope, u64, NoticeFor>>,
+    run: Run,
+}
+
+impl<'scope> End<'scope> {
+    /// Has rows of outputs written. An epoch is over when `probe` has passed it.
+    pub fn write(
+        self,
+        rows: Vec<Stream<'scope, u64, Rows>>,
+        outlets: Outlets,
+        probe: &ProbeHandle<u64>,
+    ) {
+        let End { scope, known, notices, run } = self;
+        let (reports, settled) = (run.reports.clone(), known.settled().clone());
+        let reporter = Reporter::new(reports, scope.index(), settled, outlets.hold_epochs());
+        let Some(of_homes) = notices else {
+            let alone = Some((known, reporter));
+            sinks(scope, rows, outlets, alone, &run).notices.probe_with(probe);
+            return;
+        };
+        let Written { notices, durable } = sinks(scope, rows, outlets, None, &run);
+        post(scope, vec![of_homes, notices], Some(durable), known, reporter).probe_with(probe);
+    }
+
+    /// The same where nothing is written: somebody else has the rows, and has `probe` behind them.
+    pub fn without_sinks(self, probe: &ProbeHandle<u64>) {
+        let End { scope, known, notices, .. } = self;
+        let settled = known.settled().clone();
+        let reporter = Reporter::new(Reports::default(), scope.index(), settled, false);
+        if let Some(notices) = notices {
+            post(scope, vec![notices], None, known, reporter).probe_with(probe);
+        }
+    }
+}
+
+/// The outputs of a job; `probe` must be behind what becomes of them.
 ///
 /// # Errors
 /// If a table has values that cannot be kept.
@@ -141,7 +192,7 @@ pub fn outputs<'scope>(
     events: Events,
     behind: Behind,
     probe: ProbeHandle<u64>,
-) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
+) -> Result<Outputs<'scope>, ArrowError> {
     let wanted = behind.outputs();
     outputs_of(scope, events, behind, wanted, probe)
 }
@@ -153,22 +204,23 @@ fn outputs_of<'scope>(
     behind: Behind,
     wanted: Vec<Output>,
     probe: ProbeHandle<u64>,
-) -> Result<Vec<Stream<'scope, u64, Rows>>, ArrowError> {
+) -> Result<Outputs<'scope>, ArrowError> {
     let form = Form::of(scope.peers(), events.is_split);
-    let failure = events.run.failure.clone();
+    let (run, known) = (events.run.clone(), events.intake.known.clone());
     let gathered = behind.gathered.clone();
     let parts = parts_of(events, behind, wanted, scope.index());
     let operators = parts.shape.operators(form);
     if form == Form::Fused {
-        return Ok(vec![fused(scope, parts, probe)?]);
+        let rows = vec![fused(scope, parts, probe)?];
+        return Ok(Outputs { rows, end: End { scope, known, notices: None, run } });
     }
-    let mut outputs = split(scope, parts, probe)?;
+    let Split { mut outputs, notices } = split(scope, parts, probe)?;
     let gathered = gathered.filter(|_| operators.contains(&Operator::Gather));
     if let Some(Gathered { output, schema, by }) = gathered {
         let rows = outputs.remove(FROM_HOMES);
-        outputs.push(gather(rows, output, schema, by, failure));
+        outputs.push(gather(rows, output, schema, by, run.failure.clone()));
     }
-    Ok(outputs)
+    Ok(Outputs { rows: outputs, end: End { scope, known, notices: Some(notices), run } })
 }
 
 /// Where the outputs of homes are among those of [`split`].
@@ -185,7 +237,7 @@ pub fn graph(
     let run = events.run.clone();
     let wanted = outlets.iter().map(|outlet| outlet.output).collect();
     let outputs = outputs_of(scope, events, behind, wanted, probe.clone());
-    if let Some(outputs) = run.failure.check(outputs) {
-        sinks(scope, outputs, Outlets::new(outlets, &run), &run).probe_with(probe);
+    if let Some(Outputs { rows, end }) = run.failure.check(outputs) {
+        end.write(rows, Outlets::new(outlets, &run), probe);
     }
 }

@@ -1,6 +1,7 @@
 //! The order gate: rows wait at their home until their turn has come.
 
 mod state;
+mod tally;
 
 pub use state::GatePieces;
 
@@ -9,6 +10,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
+pub use self::tally::{GateRows, GateTally};
 use crate::sort::{OrderColumns, RowOrder, sorted};
 
 /// The order in which events reach stateful features; the job's `job.order`.

@@ -7,11 +7,13 @@ use crate::as_of::table::TableAdmission;
 use crate::chunk::Chunk;
 use crate::control::{ControlFeed, Controls};
 use crate::gate::Order;
+use crate::known::Known;
 use crate::watermark::Progress;
 
 /// One worker's share of all inputs of a job. Kafka, Parquet and JSON lines are each one of these.
 ///
-/// Epochs start at 1 and each chunk's is higher than the one before on the same worker.
+/// Epochs start at 1 and each chunk's is higher than the one before on the same worker; two workers may
+/// have the same.
 pub trait Source {
     /// The epoch of the next chunk, as far as it is known; `None` at the end of the input.
     fn next_epoch(&self) -> Option<u64>;
@@ -21,6 +23,15 @@ pub trait Source {
     /// # Errors
     /// Whatever keeps the input from being read on; it ends the run.
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError>;
+
+    /// Whether epochs are counted by the source, as they come, and not fixed beforehand: it then goes on
+    /// behind those that it is told others have read under.
+    fn counts_epochs(&self) -> bool {
+        false
+    }
+
+    /// Another worker has read under `epoch`: from now on the next one is later.
+    fn epoch_seen(&mut self, _epoch: u64) {}
 
     /// `wake` has the source polled at once, from any thread, in place of after its wait.
     fn wake_with(&mut self, _wake: Wake) {}
@@ -88,10 +99,12 @@ pub struct SourceError {
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBounds {
     pub epochs_in_flight_max: u64,
-    /// Rows of the events that were read and are neither settled nor in an order gate; it counts where
-    /// epochs are small.
+    /// Rows of the events that were read by the worker and are neither settled nor in an order gate; it
+    /// counts where epochs are small.
     pub rows_in_flight_max: u64,
-    /// Rows that wait in the order gates of this process.
+    /// Rows that wait in the order gates of all workers. A source hears of them an epoch or so late, and
+    /// right to within an eighth ([`GateTally`](crate::gate::GateTally)): there may be more by an eighth and by the rows in flight
+    /// to the gates, of up to `epochs_in_flight_max` epochs of each worker.
     pub gate_rows_max: u64,
     /// Bytes of memory that these hold on to.
     pub gate_bytes_max: u64,
@@ -107,6 +120,16 @@ pub struct FlowBounds {
     pub gather_for: Option<Duration>,
 }
 
+impl FlowBounds {
+    /// The same for one of `readers` workers that read events: each has its share of the rows that may
+    /// be in flight, and knows its own alone.
+    #[must_use]
+    pub fn of_one(self, readers: usize) -> Self {
+        let readers = readers.max(1) as u64;
+        FlowBounds { rows_in_flight_max: self.rows_in_flight_max.div_ceil(readers), ..self }
+    }
+}
+
 /// One worker's source, and what its chunks go through.
 pub struct Intake {
     pub source: Box<dyn Source>,
@@ -116,6 +139,7 @@ pub struct Intake {
     pub bounds: FlowBounds,
     /// How far the order gate of this worker is.
     pub gate: Progress,
+    pub known: Known,
     pub control: Control,
 }
 

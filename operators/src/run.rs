@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::accounting::Counters;
 use crate::clock::Clock;
-use crate::durable::DurableEpochs;
 use crate::failure::Failure;
 use crate::fault::Faults;
 use crate::holding::Holding;
-use crate::settled::Settled;
+use crate::reports::Reports;
+use crate::settled::Beginning;
 use crate::stage_clock::StageClock;
 use crate::state::StateParts;
 use crate::turns::Turns;
@@ -20,9 +20,8 @@ pub struct Run {
     pub faults: Faults,
     pub clock: Arc<dyn Clock>,
     /// Of a live run; nobody asks a replay.
-    pub settled: Settled,
-    /// Of a live run, too.
-    pub durable: DurableEpochs,
+    pub reports: Reports,
+    pub beginning: Beginning,
     pub holding: Holding,
     pub stages: StageClock,
     pub turns: Turns,
@@ -38,8 +37,8 @@ impl Run {
             faults: Faults::default(),
             turns: Turns::of(clock.clone()),
             clock,
-            settled: Settled::default(),
-            durable: DurableEpochs::default(),
+            reports: Reports::default(),
+            beginning: Beginning::default(),
             holding: Holding::default(),
             stages: StageClock::default(),
             state: StateParts::default(),

@@ -252,7 +252,6 @@ impl Scorer {
         let raised = self.alerts.as_ref().zip(seen.as_ref());
         let raised = raised.map(|(rules, seen)| rules.of_rows(identity, &rows, seen));
         if let Some(rows) = raised.transpose()?.flatten() {
-            self.run.settled.hold_rows(&rows);
             out.push(Out { epoch, output: Output::Alerts, rows });
         }
         out.push(Out { epoch, output: Output::Predictions, rows });

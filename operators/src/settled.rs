@@ -3,22 +3,50 @@
 //! scored again; whether it need be read again depends on what else of its epoch is durable, too.
 
 mod positions;
+mod runs;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt64Array};
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::array::{Int64Array, UInt64Array};
 
 use self::positions::{Position, Positions};
+pub use self::runs::{Acknowledged, OffsetRun, Runs, origins};
 use crate::admit::END_OF_TIME;
 use crate::chunk::Chunk;
-use crate::layout::{OFFSET, PARTITION};
 
-/// The records of a run's partitions, shared by its workers. Of partitions that it does not know,
-/// and where it knows none, nothing is kept.
+/// The worker, of so many, that reads a partition and keeps account of its records.
+pub fn reader_of(partition: u32, workers: usize) -> usize {
+    partition as usize % workers
+}
+
+/// The records of the partitions that one worker reads. Of partitions that it does not know, and where
+/// it knows none, nothing is kept.
 #[derive(Clone, Default)]
-pub struct Settled(Option<Arc<Mutex<BTreeMap<u32, Records>>>>);
+pub struct Settled(Option<Rc<Inner>>);
+
+struct Inner {
+    records: RefCell<BTreeMap<u32, Records>>,
+    has_changed: Cell<bool>,
+}
+
+/// Where the partitions of a run begin, of which each worker keeps account of those it reads.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Event times of up to this (ms) have records before these.
+    pub highest: i64,
+    /// Partitions by number, and the offset of the first record that counts.
+    pub firsts: Vec<(u32, u64)>,
+}
+
+impl Beginning {
+    /// The account of `worker`, which is one of `workers`.
+    pub fn settled(&self, worker: usize, workers: usize) -> Settled {
+        let mine = self.firsts.iter().filter(|(of, _)| reader_of(*of, workers) == worker);
+        Settled::behind(self.highest, mine.copied())
+    }
+}
 
 /// How far the offsets of a partition may be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +60,7 @@ pub struct Committable {
 }
 
 impl Settled {
-    /// Keeps account of partitions, given by number and by the offset of the first record that
-    /// counts.
+    /// Keeps account of partitions, given by number and by the offset of the first record that counts.
     pub fn of(partitions: impl IntoIterator<Item = (u32, u64)>) -> Self {
         Self::behind(i64::MIN, partitions)
     }
@@ -42,97 +69,94 @@ impl Settled {
     pub fn behind(highest: i64, partitions: impl IntoIterator<Item = (u32, u64)>) -> Self {
         let records = partitions.into_iter();
         let records = records.map(|(partition, next)| (partition, Records::new(next, highest)));
-        Settled(Some(Arc::new(Mutex::new(records.collect()))))
+        let (records, has_changed) = (RefCell::new(records.collect()), Cell::new(true));
+        Settled(Some(Rc::new(Inner { records, has_changed })))
     }
 
-    fn records(&self) -> Option<MutexGuard<'_, BTreeMap<u32, Records>>> {
-        Some(self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Keeps account of one more partition, from its beginning.
-    pub fn joined(&self, partition: u32) {
-        if let Some(mut records) = self.records() {
-            records.entry(partition).or_insert_with(|| Records::new(0, i64::MIN));
+    /// Does something to the records, if account of any is kept.
+    fn change(&self, with: impl FnOnce(&mut BTreeMap<u32, Records>)) {
+        if let Some(inner) = &self.0 {
+            inner.has_changed.set(true);
+            with(&mut inner.records.borrow_mut());
         }
     }
 
-    /// The records of a chunk have been read; chunks of a partition come in order. `times`: the event
-    /// times (ms) of its rows, null where a row has none that counts.
-    pub fn read(&self, chunk: &Chunk, times: &Int64Array) {
-        let Some(mut records) = self.records() else { return };
-        let Some(records) = records.get_mut(&chunk.partition) else { return };
-        let offsets = if chunk.undecoded.is_empty() {
-            chunk.offsets.values().to_vec()
-        } else {
-            let undecoded = chunk.undecoded.iter().map(|record| record.offset);
-            let mut offsets: Vec<u64> =
-                chunk.offsets.values().iter().copied().chain(undecoded).collect();
-            offsets.sort_unstable();
-            offsets
-        };
-        let times = EventTimes { offsets: chunk.offsets.clone(), times: times.clone() };
-        records.read(chunk.epoch, offsets, times);
+    /// Whether anything has come to be settled or read since the last call.
+    pub fn has_changed(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.has_changed.take())
     }
 
-    /// What was read in the epochs from `from` on by whoever read that of `to` went on under `to`.
+    /// The records of a chunk have been read; chunks of a partition come in order. One that joins is
+    /// kept account of from its beginning. `times`: the event times (ms) of its rows, null where a row
+    /// has none that counts.
+    pub fn read(&self, chunk: &Chunk, times: &Int64Array) {
+        self.change(|records| {
+            if chunk.joined {
+                records.entry(chunk.partition).or_insert_with(|| Records::new(0, i64::MIN));
+            }
+            let Some(records) = records.get_mut(&chunk.partition) else { return };
+            let offsets = if chunk.undecoded.is_empty() {
+                chunk.offsets.values().to_vec()
+            } else {
+                let undecoded = chunk.undecoded.iter().map(|record| record.offset);
+                let mut offsets: Vec<u64> =
+                    chunk.offsets.values().iter().copied().chain(undecoded).collect();
+                offsets.sort_unstable();
+                offsets
+            };
+            let times = EventTimes { offsets: chunk.offsets.clone(), times: times.clone() };
+            records.read(chunk.epoch, offsets, times);
+        });
+    }
+
+    /// What was read in the epochs from `from` on went on under `to`.
     pub fn together(&self, from: u64, to: u64) {
-        let Some(mut records) = self.records() else { return };
-        records.values_mut().for_each(|records| records.positions.together(from, to));
+        self.change(|records| {
+            records.values_mut().for_each(|records| records.positions.together(from, to));
+        });
     }
 
     /// Records of a partition are settled.
     pub fn settle(&self, partition: u32, offsets: impl IntoIterator<Item = u64>) {
-        if let Some(mut records) = self.records()
-            && let Some(records) = records.get_mut(&partition)
-        {
-            offsets.into_iter().for_each(|offset| records.settle(offset));
-        }
-    }
-
-    /// The records that rows of a batch came from are settled; it has the columns [`PARTITION`] and
-    /// [`OFFSET`], null where a row is of no record.
-    pub fn settle_rows(&self, batch: &RecordBatch) {
-        self.of_rows(batch, Records::settle);
-    }
-
-    /// The records that rows of a batch came from are not settled before they have been called so once
-    /// more for each of these rows.
-    pub fn hold_rows(&self, batch: &RecordBatch) {
-        self.of_rows(batch, Records::hold);
-    }
-
-    fn of_rows(&self, batch: &RecordBatch, tell: fn(&mut Records, u64)) {
-        let Some(mut records) = self.records() else { return };
-        let columns = (batch.column_by_name(PARTITION), batch.column_by_name(OFFSET));
-        let (Some(partitions), Some(offsets)) = columns else { return };
-        let partitions = partitions.as_primitive::<UInt32Type>();
-        for (row, &offset) in offsets.as_primitive::<UInt64Type>().values().iter().enumerate() {
-            if partitions.is_valid(row)
-                && let Some(records) = records.get_mut(&partitions.value(row))
-            {
-                tell(records, offset);
+        self.change(|records| {
+            if let Some(records) = records.get_mut(&partition) {
+                offsets.into_iter().for_each(|offset| records.settle(offset));
             }
-        }
+        });
+    }
+
+    /// The records of runs of them are settled.
+    pub fn settle_runs(&self, runs: &Runs) {
+        self.change(|records| {
+            for run in runs.iter() {
+                if let Some(records) = records.get_mut(&run.partition) {
+                    run.offsets().for_each(|offset| records.settle(offset));
+                }
+            }
+        });
     }
 
     /// By partition, the offset before which all is settled.
     pub fn offsets(&self) -> Vec<(u32, u64)> {
-        let records = self.records();
-        let records = records.iter().flat_map(|records| records.iter());
-        records.map(|(&partition, records)| (partition, records.settled_to())).collect()
+        self.with(|records| {
+            records.iter().map(|(&partition, records)| (partition, records.settled_to())).collect()
+        })
     }
 
     /// How far offsets may be committed where all else is durable of the epochs before `durable`.
     pub fn committable(&self, durable: u64) -> Vec<Committable> {
-        let Some(mut records) = self.records() else { return Vec::new() };
-        let records = records.iter_mut();
-        records.map(|(&partition, records)| records.committable(partition, durable)).collect()
+        let of =
+            |(&partition, records): (&u32, &mut Records)| records.committable(partition, durable);
+        self.with(|records| records.iter_mut().map(of).collect())
     }
 
     /// Records that were read and are not settled.
     pub fn unsettled(&self) -> u64 {
-        let records = self.records();
-        records.iter().flat_map(|records| records.values()).map(|records| records.left).sum()
+        self.with(|records| records.values().map(|records| records.left).sum())
+    }
+
+    fn with<T: Default>(&self, look: impl FnOnce(&mut BTreeMap<u32, Records>) -> T) -> T {
+        self.0.as_ref().map_or_else(T::default, |inner| look(&mut inner.records.borrow_mut()))
     }
 }
 
@@ -146,8 +170,6 @@ struct Records {
     pieces: VecDeque<Piece>,
     /// Records of all pieces that are not settled.
     left: u64,
-    /// By offset, how many more times a record is called settled before it is.
-    held: HashMap<u64, u32>,
 }
 
 /// Records that were read together.
@@ -211,7 +233,6 @@ impl Records {
             positions: Positions::new(first),
             pieces: VecDeque::new(),
             left: 0,
-            held: HashMap::new(),
         }
     }
 
@@ -232,18 +253,7 @@ impl Records {
         self.pieces.push_back(Piece { offsets, settled, left, highest_before, times });
     }
 
-    fn hold(&mut self, offset: u64) {
-        *self.held.entry(offset).or_default() += 1;
-    }
-
     fn settle(&mut self, offset: u64) {
-        if let Some(more) = self.held.get_mut(&offset) {
-            *more -= 1;
-            if *more == 0 {
-                self.held.remove(&offset);
-            }
-            return;
-        }
         let at = self.pieces.partition_point(|piece| piece.offsets[0] <= offset);
         let Some(piece) = at.checked_sub(1).and_then(|at| self.pieces.get_mut(at)) else { return };
         let Some(position) = piece.position(offset) else { return };
@@ -283,8 +293,6 @@ impl Records {
 mod tests {
     use std::collections::BTreeSet;
 
-    use arrow::array::{ArrayRef, UInt32Array, UInt64Array};
-
     use super::*;
 
     /// Without event times, in one epoch.
@@ -317,32 +325,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_settled_once_more_for_each_time() {
-        let mut records = Records::new(0, i64::MIN);
-        read(&mut records, vec![0, 1, 2]);
-        records.hold(1);
-        records.hold(1);
-        for (offset, settled_to) in [(0, 1), (1, 1), (2, 1), (1, 1), (1, 3)] {
-            records.settle(offset);
-            assert_eq!(records.settled_to(), settled_to);
-        }
-        assert!(records.held.is_empty());
-    }
-
-    #[test]
-    fn rows_of_no_record_settle_nothing() {
-        let partitions: ArrayRef = Arc::new(UInt32Array::from(vec![None, Some(0)]));
-        let offsets: ArrayRef = Arc::new(UInt64Array::from(vec![None, Some(1)]));
-        let rows = RecordBatch::try_from_iter([(PARTITION, partitions), (OFFSET, offsets)]);
-        let (settled, rows) = (Settled::of([(0, 0)]), rows.unwrap());
-        read(settled.records().unwrap().get_mut(&0).unwrap(), vec![0, 1, 2]);
-        settled.hold_rows(&rows.slice(1, 1));
-        settled.settle(0, [1, 2]);
-        assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 0)], 2));
-        settled.settle_rows(&rows);
-        assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 0)], 1));
-        settled.settle(0, [0]);
-        assert_eq!((settled.offsets(), settled.unsettled()), (vec![(0, 3)], 0));
+    fn each_worker_keeps_account_of_what_it_reads_and_of_what_joins_it() {
+        let beginning = Beginning { highest: i64::MIN, firsts: vec![(0, 5), (1, 6), (2, 7)] };
+        let settled: Vec<Settled> = (0..2).map(|worker| beginning.settled(worker, 2)).collect();
+        assert_eq!(settled[0].offsets(), [(0, 5), (2, 7)]);
+        assert_eq!(settled[1].offsets(), [(1, 6)]);
+        let schema = std::sync::Arc::new(arrow::datatypes::Schema::empty());
+        let rows = arrow::array::RecordBatch::new_empty(schema);
+        let chunk = |epoch, offsets: Vec<u64>| {
+            Chunk::new(epoch, 0, 3, rows.clone(), UInt64Array::from(offsets))
+        };
+        let read = |chunk: &Chunk| {
+            settled[1].read(chunk, &Int64Array::new_null(chunk.offsets.len()));
+        };
+        read(&chunk(1, vec![0, 1]));
+        assert_eq!(settled[1].offsets(), [(1, 6)]);
+        read(&Chunk { joined: true, ..chunk(2, Vec::new()) });
+        read(&chunk(3, vec![0, 1]));
+        assert_eq!((settled[1].offsets(), settled[1].unsettled()), (vec![(1, 6), (3, 0)], 2));
+        assert!(settled[1].has_changed() && !settled[1].has_changed());
+        settled[1].settle_runs(&[(3, 0), (3, 1), (0, 9)].into_iter().collect());
+        assert_eq!((settled[1].offsets(), settled[1].unsettled()), (vec![(1, 6), (3, 2)], 0));
+        assert!(settled[1].has_changed());
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! Two things follow from what is not done yet. *Flow*: a batch that a sink has not acknowledged keeps
 //! its epoch from being over ([`Outlets::unacknowledged`]), which bounds what is read. *Commits*: what
 //! is of no single record keeps offsets from being committed until it is durable
-//! ([`DurableEpochs`](crate::durable::DurableEpochs)); it may take long and must not keep anything from
-//! being read. Results of records are followed record by record, by [`Settled`](crate::settled::Settled).
+//! ([`Outlets::holds_commits`]); it may take long and must not keep anything from being read. Results of
+//! records are followed record by record: whoever has read them hears which are acknowledged
+//! ([`Outlets::acknowledged`]).
 
 pub mod state;
 
@@ -16,11 +17,11 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 
 use crate::accounting::Counters;
 use crate::clock::Clock;
-use crate::durable::DurableEpoch;
 use crate::latency::Latencies;
 use crate::layout::READ_AT;
 use crate::reasons::{Reasons, Undurable};
 use crate::run::Run;
+use crate::settled::Acknowledged;
 use crate::wake::Wake;
 
 /// One worker's end of an output. Parquet, JSON lines and Kafka are each one of these.
@@ -45,6 +46,13 @@ pub trait Sink {
     /// ones can be taken. The epochs of those before them are over.
     fn unacknowledged(&mut self) -> usize {
         0
+    }
+
+    /// Rows that have been acknowledged since the last call, by their columns
+    /// [`PARTITION`](crate::layout::PARTITION) and [`OFFSET`](crate::layout::OFFSET), if they are of records
+    /// whose offsets somebody commits.
+    fn acknowledged(&mut self) -> Vec<RecordBatch> {
+        Vec::new()
     }
 
     /// Whatever is due, whenever the worker comes by.
@@ -273,7 +281,8 @@ pub struct Outlets {
     open: Vec<Open>,
     /// Everything of the epochs before it has been written here.
     complete_before: u64,
-    durable: Option<DurableEpoch>,
+    /// Of a run whose offsets somebody commits.
+    acknowledged: Option<Acknowledged>,
 }
 
 impl Outlets {
@@ -285,9 +294,8 @@ impl Outlets {
             durable_rows: 0,
         };
         let open = outlets.into_iter().map(open).collect();
-        let outlets = Outlets { open, complete_before: 0, durable: run.durable.worker() };
-        outlets.tell();
-        outlets
+        let acknowledged = run.reports.are_kept().then(Acknowledged::default);
+        Outlets { open, complete_before: 0, acknowledged }
     }
 
     /// Of the batches of an output; none if nobody wants it.
@@ -308,8 +316,13 @@ impl Outlets {
         batch: &RecordBatch,
     ) -> Result<(), SinkError> {
         let mut open = self.open.iter_mut();
-        let open = open.find(|open| open.outlet.output == output);
-        open.map_or(Ok(()), |open| open.write(epoch, batch))
+        let Some(open) = open.find(|open| open.outlet.output == output) else { return Ok(()) };
+        if let Some(acknowledged) = &mut self.acknowledged
+            && output == Output::Alerts
+        {
+            acknowledged.hold(batch);
+        }
+        open.write(epoch, batch)
     }
 
     /// Whatever is due, at each activation; counts what has become durable.
@@ -318,8 +331,17 @@ impl Outlets {
     /// As [`Outlets::write`].
     pub fn tick(&mut self) -> Result<(), SinkError> {
         let ticked: Vec<_> = self.open.iter_mut().map(Open::tick).collect();
-        self.tell();
+        if let Some(acknowledged) = &mut self.acknowledged {
+            let all = self.open.iter_mut().flat_map(|open| open.outlet.sink.acknowledged());
+            all.for_each(|rows| acknowledged.add(&rows));
+        }
         ticked.into_iter().collect()
+    }
+
+    /// The records that are acknowledged with all that there is of them, until somebody takes them; `None`
+    /// if nobody asks.
+    pub fn acknowledged(&mut self) -> Option<&mut Acknowledged> {
+        self.acknowledged.as_mut().filter(|acknowledged| acknowledged.rows() > 0)
     }
 
     /// The lowest epoch of which something is not acknowledged.
@@ -330,7 +352,6 @@ impl Outlets {
     /// Everything of the epochs before `complete` has been written here; `None` at the end of the input.
     pub fn complete_before(&mut self, complete: Option<u64>) {
         self.complete_before = self.complete_before.max(complete.unwrap_or(u64::MAX));
-        self.tell();
     }
 
     /// `wake` has [`Outlets::tick`] called at once, from any thread.
@@ -345,21 +366,26 @@ impl Outlets {
     /// As [`Outlets::write`].
     pub fn finish(&mut self) -> Result<Vec<(Output, u64)>, SinkError> {
         self.open.iter_mut().try_for_each(Open::finish)?;
-        self.tell();
         let durable = self.open.drain(..);
         Ok(durable.map(|open| (open.outlet.output, open.durable_rows)).collect())
     }
 
-    /// Tells up to where offsets may be committed for this worker.
-    fn tell(&self) {
-        let Some(durable) = &self.durable else { return };
-        let holds_any = self.open.iter().any(|open| open.outlet.output == Output::Drift);
-        let before = match holds_any {
-            true => self.open.iter().filter_map(Open::holds).fold(self.complete_before, u64::min),
-            // Everything that is written is of records, which are settled one by one.
-            false => u64::MAX,
-        };
-        durable.is_before(before);
+    /// Whether there are results of no record, so that commits wait for epochs of which these are
+    /// durable: otherwise everything that is written is of records, which are settled one by one.
+    pub fn hold_epochs(&self) -> bool {
+        self.open.iter().any(|open| open.outlet.output == Output::Drift)
+    }
+
+    /// The lowest epoch whose offsets cannot be committed for what was written here; there is none
+    /// unless [`Outlets::hold_epochs`].
+    pub fn holds_commits(&self) -> Option<u64> {
+        let holds = self.open.iter().filter_map(Open::holds).min();
+        holds.filter(|_| self.hold_epochs())
+    }
+
+    /// All is durable here of the epochs before this.
+    pub fn durable_before(&self) -> u64 {
+        self.holds_commits().unwrap_or(u64::MAX).min(self.complete_before)
     }
 }
 

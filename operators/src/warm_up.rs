@@ -88,7 +88,7 @@ impl WarmUp {
     }
 
     /// Which rows of a batch are not; `None` where all are not.
-    fn scored(&self, batch: &RecordBatch, layout: &EventLayout) -> Option<BooleanArray> {
+    pub(crate) fn scored(&self, batch: &RecordBatch, layout: &EventLayout) -> Option<BooleanArray> {
         let times = layout.times(batch).values();
         let (partitions, offsets) =
             (layout.partitions(batch).values(), layout.offsets(batch).values());

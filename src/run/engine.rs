@@ -207,7 +207,7 @@ impl Engine {
         if is_over {
             self.run.failure.report(format!(
                 "stopped with {} records not acknowledged within {} s (kafka.shutdown_timeout_ms); they will be read again",
-                self.run.settled.unsettled(),
+                self.run.reports.unsettled(),
                 drain.as_secs_f64()
             ));
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
 use driftline_operators::partition_names::PartitionNames;
-use driftline_operators::settled::Settled;
 use driftline_operators::sinks::Sink;
 
 use super::options::RunOptions;
@@ -151,7 +150,6 @@ pub struct LiveSinks {
     pub sender: Sender,
     /// Of files.
     pub writer: rolling::Writer,
-    pub settled: Settled,
     pub job: String,
     /// By number.
     pub partition_names: PartitionNames,
@@ -189,7 +187,7 @@ impl LiveSinks {
     }
 
     fn sink(&self, messages: impl Messages + 'static) -> Box<dyn Sink> {
-        Box::new(KafkaSink::new(Arc::new(messages), self.sender.clone(), self.settled.clone()))
+        Box::new(KafkaSink::new(Arc::new(messages), self.sender.clone()))
     }
 
     /// # Errors

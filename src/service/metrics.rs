@@ -226,7 +226,7 @@ impl Metrics {
                 "driftline_unsettled_records",
                 "Records that were read and are neither acknowledged nor skipped.",
                 &[],
-                alone(self.run.settled.unsettled() as f64),
+                alone(self.run.reports.unsettled() as f64),
             ),
             size(
                 "driftline_produce_queue_messages",

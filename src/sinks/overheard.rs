@@ -36,6 +36,10 @@ impl<L: Listener> Sink for Overheard<L> {
         self.sink.refused()
     }
 
+    fn acknowledged(&mut self) -> Vec<RecordBatch> {
+        self.sink.acknowledged()
+    }
+
     fn unacknowledged(&mut self) -> usize {
         self.sink.unacknowledged()
     }

@@ -9,11 +9,11 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use driftline_operators::ingest::Source;
 use driftline_operators::layout::CameAs;
+use driftline_operators::settled::reader_of;
 use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::watermark::{EVENTS, Span};
 use indexmap::IndexMap;
 
-use super::epochs::Epochs;
 use super::feed::Feed;
 use super::files;
 use super::json::JsonLines;
@@ -74,7 +74,6 @@ pub struct Topics {
     pub cluster: Cluster,
     pub group: String,
     pub live: Arc<Live>,
-    pub epochs: Epochs,
     pub joins: Joins,
     pub stop: Interrupt,
 }
@@ -218,6 +217,11 @@ impl Inputs {
     /// The partitions of all streams, in order of their numbers.
     pub fn partitions(&self) -> Vec<Partition> {
         self.streams.iter().flat_map(Stream::partitions).cloned().collect()
+    }
+
+    /// How many partitions of the events are known.
+    pub fn event_partitions(&self) -> usize {
+        self.streams[EVENTS].partitions().len()
     }
 
     /// Rows of the events in all, where that is known beforehand.
@@ -367,7 +371,7 @@ impl Inputs {
             }
         }
         let is_mine = |stream: &Stream, number: u32| match stream.kind {
-            Kind::Kafka(_) => number as usize % workers == worker,
+            Kind::Kafka(_) => reader_of(number, workers) == worker,
             _ => worker == 0,
         };
         let progress = self.streams.iter().map(|s| s.progress(|number| is_mine(s, number)));
@@ -382,10 +386,10 @@ impl Inputs {
             Kind::Kafka(kafka) => kafka.form.is_eager(),
             _ => false,
         });
-        let Topics { stop, live, epochs, joins, .. } = topics.clone();
+        let Topics { stop, live, joins, .. } = topics.clone();
         let join = self.joining(topics, worker, workers);
         let live = LiveInput { stop, live, eager: eager.collect(), joins, join };
-        Ok(Box::new(Merge::live(feeds, progress, epochs, live)))
+        Ok(Box::new(Merge::live(feeds, progress, live)))
     }
 
     /// What reads a partition of the events that has come since, if it falls to the worker.
@@ -396,7 +400,7 @@ impl Inputs {
             _ => None,
         };
         Box::new(move |number, place| {
-            let mine = number as usize % workers == worker;
+            let mine = reader_of(number, workers) == worker;
             let Some(form) = form.as_ref().filter(|_| mine) else { return Ok(None) };
             let client = Rc::new(Client::new(topics.cluster.consumer(&topics.group)?));
             let feed = form.feed(place, number, &client, &topics.live, rows_max)?.joining();
@@ -419,7 +423,7 @@ impl Inputs {
         let all = streams.flat_map(|(first, kafka)| {
             (first..).zip(0..kafka.places.len()).map(move |(number, at)| (number, kafka, at))
         });
-        let mine = all.filter(|(number, ..)| *number as usize % workers == worker);
+        let mine = all.filter(|(number, ..)| reader_of(*number, workers) == worker);
         let mine: Vec<(u32, &KafkaStream, usize)> = mine.collect();
         if mine.is_empty() {
             return Ok(Vec::new());

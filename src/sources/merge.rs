@@ -14,7 +14,7 @@ use driftline_operators::ingest::{Allowance, Polled, Source};
 use driftline_operators::wake::Wake;
 use driftline_operators::watermark::EVENTS;
 
-use super::epochs::{Epochs, WorkerEpochs};
+use super::epochs::WorkerEpochs;
 use super::feed::{Feed, Offer, Taken};
 use super::kafka::begin::Place;
 use super::kafka::joins::Joins;
@@ -127,7 +127,7 @@ impl Merge {
         Merge {
             feeds,
             progress,
-            epochs: WorkerEpochs::new(Epochs::default()),
+            epochs: WorkerEpochs::default(),
             highest_event: i64::MIN,
             without_rows,
             live: None,
@@ -138,20 +138,18 @@ impl Merge {
         }
     }
 
-    /// A merge of live input, with the epochs of all workers of the process.
-    pub fn live(
-        feeds: Vec<MergedFeed>,
-        progress: Vec<Progress>,
-        epochs: Epochs,
-        live: LiveInput,
-    ) -> Self {
-        let epochs = WorkerEpochs::new(epochs);
-        Merge { epochs, live: Some(live), ..Merge::new(feeds, progress, Vec::new()) }
+    /// A merge of live input.
+    pub fn live(feeds: Vec<MergedFeed>, progress: Vec<Progress>, live: LiveInput) -> Self {
+        Merge { live: Some(live), ..Merge::new(feeds, progress, Vec::new()) }
     }
 
     fn take(&mut self, number: usize) -> Result<Polled, SourceError> {
         let MergedFeed { stream, feed, .. } = &mut self.feeds[number];
-        let Taken { mut chunk, highest } = feed.take(self.epochs.take())?;
+        let epoch = self.epochs.take();
+        if let Some(live) = self.live.as_ref().filter(|live| live.eager[*stream]) {
+            live.live.eager_table_read_by(epoch);
+        }
+        let Taken { mut chunk, highest } = feed.take(epoch)?;
         let progress = &mut self.progress[*stream];
         progress.reached(chunk.partition, highest);
         chunk.finished.iter().for_each(|&partition| progress.finished(partition));
@@ -163,7 +161,6 @@ impl Merge {
     }
 
     fn end(&mut self) -> Polled {
-        self.epochs.tell();
         self.feeds.clear();
         self.has_ended = true;
         Polled::End
@@ -204,14 +201,14 @@ impl Merge {
         if live.live.is_loading() {
             return true;
         }
-        let loaded_by = *self.loaded_by.get_or_insert_with(|| self.epochs.next());
+        let read_by = live.live.eager_tables_read_by();
+        let loaded_by = *self.loaded_by.get_or_insert_with(|| self.epochs.next().max(read_by + 1));
         allowance.complete_before < loaded_by
     }
 
     /// How long nobody has to ask again: until something is due of partitions of which nothing has
     /// come, if that is all there is, as those wake whoever asks.
     fn wait(&self, offers: &[Offered], now: Instant) -> Duration {
-        self.epochs.tell();
         let mut wait = SLEEP_MAX;
         for (offered, merged) in offers.iter().zip(&self.feeds) {
             wait = match offered.offer {
@@ -223,23 +220,29 @@ impl Merge {
                 _ => POLL_INTERVAL,
             };
         }
-        if wait <= POLL_INTERVAL || !self.epochs.may_sleep() { POLL_INTERVAL } else { wait }
+        wait.max(POLL_INTERVAL)
     }
 }
 
 impl Source for Merge {
     fn next_epoch(&self) -> Option<u64> {
-        (!self.is_over()).then(|| self.epochs.stand())
+        (!self.is_over()).then(|| self.epochs.next())
+    }
+
+    fn counts_epochs(&self) -> bool {
+        self.live.is_some()
+    }
+
+    fn epoch_seen(&mut self, epoch: u64) {
+        self.epochs.seen(epoch);
     }
 
     fn wake_with(&mut self, wake: Wake) {
         self.feeds.iter_mut().for_each(|merged| merged.feed.wake_with(wake.clone()));
-        self.epochs.wake_with(wake.clone());
         self.wake = Some(wake);
     }
 
     fn poll(&mut self, allowance: &Allowance) -> Result<Polled, SourceError> {
-        self.epochs.awake();
         if self.is_stopped() {
             return Ok(self.end());
         }
@@ -338,7 +341,6 @@ fn choose(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
     use arrow::datatypes::Int64Type;
@@ -470,7 +472,7 @@ mod tests {
     }
 
     /// A merge of live events of two partitions, of which nothing comes, or a row of the second.
-    fn idle(epochs: &Epochs, due_in: [Duration; 2], row: Option<i64>) -> (Merge, Arc<AtomicU64>) {
+    fn idle(due_in: [Duration; 2], row: Option<i64>) -> Merge {
         let feeds =
             due_in.into_iter().zip([None, row]).enumerate().map(|(number, (due_in, row))| {
                 let times = row.map_or(vec![None; 100], |row| vec![Some(row)]).into();
@@ -485,15 +487,7 @@ mod tests {
             join: Box::new(|_, _| Ok(None)),
         };
         let progress = Progress::new(std::iter::empty(), 0);
-        let mut merge = Merge::live(feeds.collect(), vec![progress], epochs.clone(), live);
-        let woken = Arc::new(AtomicU64::new(0));
-        merge.wake_with(Arc::new({
-            let woken = woken.clone();
-            move || {
-                woken.fetch_add(1, Relaxed);
-            }
-        }));
-        (merge, woken)
+        Merge::live(feeds.collect(), vec![progress], live)
     }
 
     /// All that was read is through the graph: tables are loaded.
@@ -518,11 +512,11 @@ mod tests {
             ([ms(30), hour], ms(30)),
             ([hour, ms(0)], POLL_INTERVAL),
         ] {
-            let (mut merge, _) = idle(&Epochs::default(), due_in, None);
+            let mut merge = idle(due_in, None);
             assert_eq!(waits(&mut merge), wait, "{due_in:?}");
         }
         // Rows that are there and may not be read yet become so without a word.
-        let (mut merge, _) = idle(&Epochs::default(), [hour, hour], Some(5));
+        let mut merge = idle([hour, hour], Some(5));
         merge.next_epoch();
         let nothing = Allowance { only: Some(Vec::new()), ..through() };
         let polled = merge.poll(&nothing).unwrap();
@@ -530,21 +524,19 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_that_another_worker_takes_wakes_those_who_stand_at_it() {
-        let (epochs, hour) = (Epochs::default(), Duration::from_secs(3_600));
-        let (mut sleeper, woken) = idle(&epochs, [hour; 2], None);
-        let (mut taker, woken_too) = idle(&epochs, [hour; 2], Some(5));
-        // It is taken before the other goes to sleep.
-        assert_eq!(sleeper.next_epoch(), Some(1));
-        assert_eq!(waits(&mut taker), Duration::ZERO);
-        let polled = sleeper.poll(&through()).unwrap();
-        assert!(matches!(polled, Polled::Wait(wait) if wait == POLL_INTERVAL));
-        assert_eq!((sleeper.next_epoch(), waits(&mut sleeper)), (Some(2), SLEEP_MAX));
-        // The taker has nothing more.
-        assert_eq!(waits(&mut taker), SLEEP_MAX);
-        assert_eq!((woken.load(Relaxed), woken_too.load(Relaxed)), (1, 0));
-        assert_eq!(waits(&mut taker), SLEEP_MAX);
-        assert_eq!(woken.load(Relaxed), 1);
+    fn a_live_worker_goes_on_behind_the_epochs_of_others_and_does_not_wait_for_them() {
+        let hour = Duration::from_secs(3_600);
+        let mut merge = idle([hour; 2], Some(5));
+        assert!(merge.counts_epochs());
+        merge.epoch_seen(6);
+        assert_eq!(merge.next_epoch(), Some(7));
+        let polled = merge.poll(&through()).unwrap();
+        assert!(matches!(polled, Polled::Chunk(chunk) if chunk.epoch == 7));
+        // The same one as this worker's own.
+        merge.epoch_seen(7);
+        assert_eq!((merge.next_epoch(), waits(&mut merge)), (Some(8), SLEEP_MAX));
+        merge.epoch_seen(9);
+        assert_eq!((merge.next_epoch(), waits(&mut merge)), (Some(10), SLEEP_MAX));
     }
 
     #[test]

@@ -139,6 +139,14 @@ impl Source for Watched {
         Ok(polled)
     }
 
+    fn counts_epochs(&self) -> bool {
+        self.source.counts_epochs()
+    }
+
+    fn epoch_seen(&mut self, epoch: u64) {
+        self.source.epoch_seen(epoch);
+    }
+
     fn wake_with(&mut self, wake: Wake) {
         self.source.wake_with(wake);
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
-use driftline_jobs::graph::{Behind, Drift, outputs};
+use driftline_jobs::graph::{Behind, Drift, Outputs, outputs};
 use driftline_operators::accounting::LateForDrift;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::control::Turn;
@@ -105,10 +105,12 @@ impl Case {
                 );
                 let work = Box::new(Watch { watched, seen: Vec::new() });
                 let behind = Behind { work, drift: Some(drift), gathered: None };
-                let events = shared.events(source, way);
-                for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
+                let events = shared.events(source, way, scope.index());
+                let Outputs { rows, end } = outputs(scope, events, behind, probe.clone()).unwrap();
+                for rows in rows {
                     rows.probe_with(&probe);
                 }
+                end.without_sinks(&probe);
             });
             while !probe.done() {
                 worker.step_or_park(Some(std::time::Duration::from_millis(1)));

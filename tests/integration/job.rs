@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, TimestampMillisecondType, UInt64Type};
 use arrow::error::ArrowError;
 use driftline::FunctionSink;
-use driftline_jobs::graph::{Behind, Drift, Events, outputs};
+use driftline_jobs::graph::{Behind, Drift, Events, Outputs, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::control::Turn;
@@ -26,16 +26,14 @@ use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scorer, Scoring};
 use driftline_operators::sinks::{Outlet, Outlets, Output, Sink, Tally};
-use driftline_operators::stages::sinks::sinks;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
-use timely::dataflow::operators::Probe;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use crate::drift::{Keep, Revised};
 use crate::input::Input;
 use crate::record::{Origin, Recorded, origins, record};
-use crate::support::{MakeChunk, Setting, layout};
+use crate::support::{Acknowledging, MakeChunk, Setting, layout};
 use crate::ways::{Way, config, work};
 
 /// A job of the tests: its rules, and the model of each worker.
@@ -100,8 +98,8 @@ pub struct Told {
 }
 
 impl Job {
-    fn events(&self, source: Box<dyn Source>, way: Way) -> Events {
-        let mut events = self.setting.events(source, way);
+    fn events(&self, source: Box<dyn Source>, way: Way, worker: usize) -> Events {
+        let mut events = self.setting.events(source, way, worker);
         let admission = &mut events.intake.events;
         let columns = layout().schema.fields()[..layout().event_columns].to_vec();
         let columns = columns.iter().map(|field| (field.name().clone(), field.data_type().clone()));
@@ -161,8 +159,9 @@ impl Job {
         let scorer = Scorer::new(scoring, columns, worker);
         let work = Box::new(Watching { scorer, worker, watched: results.watched.clone() });
         let behind = Behind { work, drift, gathered: None };
-        let outputs = outputs(scope, self.events(source, way), behind, probe.clone()).unwrap();
-        let recorded = outputs.into_iter().map(|rows| {
+        let events = self.events(source, way, worker);
+        let Outputs { rows, end } = outputs(scope, events, behind, probe.clone()).unwrap();
+        let recorded = rows.into_iter().map(|rows| {
             let letters = dead_letter::SCHEMA.clone();
             let wanted = vec![
                 (Output::Predictions, predicted.clone(), results.predictions.clone()),
@@ -179,7 +178,7 @@ impl Job {
         };
         let outlets = vec![predictions, Outlet::dead_letters(nowhere(), &run)];
         let outlets = Outlets::new(outlets, &run);
-        sinks(scope, recorded, outlets, &run).probe_with(probe);
+        end.write(recorded, outlets, probe);
     }
 
     /// Runs the job over chunks of [`Input`].
@@ -283,7 +282,7 @@ impl Work for Watching {
 }
 
 fn nowhere() -> Box<dyn Sink> {
-    Box::new(FunctionSink::new("nowhere", |_| Ok(())))
+    Box::new(Acknowledging::new(Box::new(FunctionSink::new("nowhere", |_| Ok(())))))
 }
 
 impl Results {

@@ -14,13 +14,14 @@ use driftline_operators::model::ModelIdentity;
 use driftline_operators::model_bank::ReadyModel;
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
+use driftline_operators::reports::Reports;
 use driftline_operators::score::Scoring;
-use driftline_operators::settled::Settled;
+use driftline_operators::settled::Beginning;
 use driftline_operators::warm_up::WarmUp;
 use driftline_operators::watched::Watched;
 use timely::dataflow::ProbeHandle;
 
-use crate::support::{FirstFeature, Memory, Setting, Ticking, layout};
+use crate::support::{Acknowledging, FirstFeature, Memory, Setting, Ticking, layout};
 use crate::ways::{Way, config};
 
 fn declared() -> Vec<FeatureDeclaration> {
@@ -40,10 +41,11 @@ struct Ran {
     latencies: Latencies,
 }
 
-fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
-    let settled = Settled::of([(0, 0)]);
+fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: bool) -> Ran {
+    let beginning = Beginning { highest: i64::MIN, firsts: vec![(0, 0)] };
+    let setting = Setting { beginning, reports: Reports::of(1), ..Setting::new(declared) };
     let ran = Ran {
-        setting: Setting { order: Order::Arrival, settled, ..Setting::new(declared) },
+        setting: Setting { order: Order::Arrival, ..setting },
         predictions: Memory::default(),
         alerts: Memory::default(),
         latencies: Latencies::new(timeout),
@@ -86,15 +88,18 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
                 partition_names: ["p".to_owned()].into(),
                 run: setting.run(),
             };
-            let events =
-                setting.events(Box::new(Ticking::new(Duration::from_millis(10), rows)), Way::Fused);
+            let source = Box::new(Ticking::new(Duration::from_millis(10), rows));
+            let events = setting.events(source, Way::Fused, 0);
             let outputs = Outputs {
                 scoring: scoring_part,
                 watched,
                 drift: None,
-                predictions: Box::new(predictions.clone()),
+                predictions: Box::new(Acknowledging::new(Box::new(predictions.clone()))),
                 dead_letters: Box::new(Memory::default()),
-                alerts: Some(Box::new(alerts.clone())),
+                alerts: Some(match alerts_are_told {
+                    true => Box::new(Acknowledging::new(Box::new(alerts.clone()))),
+                    false => Box::new(alerts.clone()),
+                }),
                 latencies: latencies.clone(),
             };
             scoring(scope, events, outputs, &probe);
@@ -114,7 +119,7 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>) -> Ran {
 #[test]
 fn no_row_waits_longer_than_the_timeout() {
     let (rows, timeout) = (150, Duration::from_millis(20));
-    let Ran { setting, latencies, .. } = run(rows, timeout, None);
+    let Ran { setting, latencies, .. } = run(rows, timeout, None, false);
     let longest = setting.counters.longest_wait();
     assert!(longest <= timeout + Duration::from_millis(5), "a row waited {longest:?}");
     let figures = latencies.figures();
@@ -125,13 +130,11 @@ fn no_row_waits_longer_than_the_timeout() {
 #[test]
 fn a_record_is_settled_with_its_prediction_and_its_alerts() {
     let rows = 10;
-    for (score_over, alerted) in [(1.0, 0), (0.5, rows)] {
-        let ran = run(rows, Duration::from_millis(20), Some(score_over));
-        let settled = &ran.setting.settled;
-        assert_eq!(settled.unsettled(), rows);
-        ran.predictions.batches().iter().for_each(|batch| settled.settle_rows(batch));
-        assert_eq!(settled.unsettled(), alerted);
-        ran.alerts.batches().iter().for_each(|batch| settled.settle_rows(batch));
-        assert_eq!(settled.offsets(), [(0, rows)]);
+    for (score_over, alerts_are_told, left) in [(1.0, false, 0), (0.5, false, rows), (0.5, true, 0)]
+    {
+        let ran = run(rows, Duration::from_millis(20), Some(score_over), alerts_are_told);
+        let reports = &ran.setting.reports;
+        assert_eq!(reports.unsettled(), left);
+        assert_eq!(reports.settled(), [(0, rows - left)]);
     }
 }

@@ -4,8 +4,10 @@
 //! accounts` runs these tests with that seed alone, which need not be one of theirs.
 
 mod accounts;
+mod commits;
 mod decoding;
 mod drift;
+mod epochs;
 mod features;
 mod flow;
 mod inference;

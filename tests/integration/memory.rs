@@ -7,17 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, UInt64Array};
-use driftline_jobs::graph::{Behind, outputs};
+use driftline_jobs::graph::{Behind, Outputs, outputs};
 use driftline_operators::accounting::Counters;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::features::declaration::FeatureDeclaration;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Allowance, FlowBounds, Polled, Source, SourceError};
 use driftline_operators::sinks::{Outlet, Outlets, Output, Sink, SinkError, Tally};
-use driftline_operators::stages::sinks::sinks;
 use driftline_operators::watermark::EVENTS;
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::Probe;
 
 use crate::job::place;
 use crate::support::{Row, Setting, events, layout};
@@ -158,17 +156,16 @@ fn what_is_read_behind_a_sink_that_stands_still_is_bounded_in_bytes() {
                     Standing { written: 0, may_go_on: Arc::clone(&may_go_on), rows: rows.clone() };
                 worker.dataflow::<u64, _, _>(|scope| {
                     let behind = Behind { work: Box::new(PassOn), drift: None, gathered: None };
-                    let events = setting.events(source, way);
-                    let streams = outputs(scope, events, behind, probe.clone()).unwrap();
+                    let events = setting.events(source, way, scope.index());
+                    let Outputs { rows, end } =
+                        outputs(scope, events, behind, probe.clone()).unwrap();
                     let outlet = Outlet {
                         output: Output::Features,
                         schema: setting.plan().enriched_schema(&layout()),
                         sink: Box::new(sink),
                         tally: Tally::Nothing,
                     };
-                    let run = setting.run();
-                    let outlets = Outlets::new(vec![outlet], &run);
-                    sinks(scope, streams, outlets, &run).probe_with(&probe);
+                    end.write(rows, Outlets::new(vec![outlet], &setting.run()), &probe);
                 });
                 work(worker, &probe, &setting.failure, &name);
             }

@@ -126,7 +126,7 @@ impl Case {
                 &(1..=case.setting.tables.len() as u32).collect::<Vec<_>>(),
             );
             worker.dataflow::<u64, _, _>(|scope| {
-                let events = case.setting.events(source, way);
+                let events = case.setting.events(source, way, scope.index());
                 let run = events.run.clone();
                 let schema = case.setting.plan().enriched_schema(&layout());
                 let gathered = case.is_gathered.then(|| Gathered {
@@ -211,6 +211,9 @@ fn the_operators_of_a_job_are_those_of_its_shape() {
             };
             if case.is_gathered && workers > 1 {
                 expected.insert(expected.len() - 1, "Gather");
+            }
+            if is_split {
+                expected.push("Post");
             }
             let operators = case.shape.operators(Form::of(workers, is_split));
             let told: Vec<&str> = operators.iter().map(|operator| operator.name()).collect();

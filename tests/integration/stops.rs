@@ -7,7 +7,8 @@ use std::sync::Arc;
 use driftline_operators::accounting::Account;
 use driftline_operators::chunk::Chunk;
 use driftline_operators::gate::Order;
-use driftline_operators::settled::Settled;
+use driftline_operators::reports::Reports;
+use driftline_operators::settled::Beginning;
 
 use crate::accounts::{Fate, LATENESS_MS, Rules, fates, outcome};
 use crate::input::{Input, Record, Shape};
@@ -108,8 +109,10 @@ struct Campaign<'a> {
 impl Campaign<'_> {
     fn run(&mut self, job: &Job, way: Way, shares: Vec<Vec<MakeChunk>>, name: &str) {
         let stopped = Stopped::new(self.input, &shares);
-        let settled = Settled::of((0..).zip(self.first.iter().copied()));
-        let setting = Setting { settled: settled.clone(), ..job.setting.clone() };
+        let firsts = (0..).zip(self.first.iter().copied()).collect();
+        let beginning = Beginning { highest: i64::MIN, firsts };
+        let reports = Reports::of(way.workers());
+        let setting = Setting { beginning, reports: reports.clone(), ..job.setting.clone() };
         let job = Job { setting, first_offsets: self.first.clone(), ..job.clone() };
         let results = job.run_on(way, move |worker, _| Scripted::of(&shares[worker]), name);
 
@@ -147,10 +150,8 @@ impl Campaign<'_> {
             let before = self.found.insert(origin, told.outcome.clone());
             assert!(before.is_none_or(|before| before == told.outcome), "{name}: {origin:?}");
         }
-        let delivered = results.predictions.batches().into_iter().chain(results.letters.batches());
-        delivered.for_each(|batch| settled.settle_rows(&batch));
-        assert_eq!(settled.unsettled(), left.len() as u64, "{name}");
-        for (partition, offset) in settled.offsets() {
+        assert_eq!(reports.unsettled(), left.len() as u64, "{name}");
+        for (partition, offset) in reports.settled() {
             let of = |origins: &mut dyn Iterator<Item = &Origin>| {
                 origins.filter(|(from, _)| *from == partition).map(|(_, offset)| *offset).min()
             };

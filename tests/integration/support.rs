@@ -25,11 +25,13 @@ use driftline_operators::gate::Order;
 use driftline_operators::ingest::{
     Allowance, Control, FlowBounds, Intake, Polled, Source, SourceError,
 };
+use driftline_operators::known::Known;
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
 use driftline_operators::model_bank::ModelShelf;
+use driftline_operators::reports::Reports;
 use driftline_operators::run::Run;
-use driftline_operators::settled::Settled;
+use driftline_operators::settled::Beginning;
 use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::state::StateParts;
 use driftline_operators::warm_up::WarmUp;
@@ -328,7 +330,9 @@ pub struct Setting {
     pub counters: Counters,
     pub failure: Failure,
     pub clock: Arc<dyn Clock>,
-    pub settled: Settled,
+    /// Where the records begin of which account is kept.
+    pub beginning: Beginning,
+    pub reports: Reports,
     pub state: StateParts,
     pub declared: fn() -> Vec<FeatureDeclaration>,
     pub control: Control,
@@ -357,7 +361,8 @@ impl Setting {
             counters: Counters::default(),
             failure: Failure::default(),
             clock: Arc::new(Monotonic(Instant::now())),
-            settled: Settled::default(),
+            beginning: Beginning::default(),
+            reports: Reports::default(),
             state: StateParts::default(),
             declared,
             control: Control::default(),
@@ -435,8 +440,9 @@ impl Setting {
         events.chain(tables).collect()
     }
 
-    pub fn events(&self, source: Box<dyn Source>, way: Way) -> Events {
+    pub fn events(&self, source: Box<dyn Source>, way: Way, worker: usize) -> Events {
         let layout = layout();
+        let known = Known::new(self.beginning.settled(worker, way.workers()));
         let admission = Admission {
             layout: layout.clone(),
             time_column: 0,
@@ -450,7 +456,7 @@ impl Setting {
             warm_up_from: i64::MIN,
             partition_names: self.partition_names().to_vec().into(),
             counters: self.counters.clone(),
-            settled: self.settled.clone(),
+            settled: known.settled().clone(),
         };
         let late_are_scored = self.late == LatePolicy::Score;
         Events {
@@ -461,6 +467,7 @@ impl Setting {
                 bounds: self.bounds,
                 gate: Progress::new(self.watermarks()),
                 control: self.control.clone(),
+                known,
             },
             plan: Arc::new(self.plan()),
             order: self.order,
@@ -481,7 +488,8 @@ impl Setting {
         Run {
             counters: self.counters.clone(),
             failure: self.failure.clone(),
-            settled: self.settled.clone(),
+            beginning: self.beginning.clone(),
+            reports: self.reports.clone(),
             state: self.state.clone(),
             ..Run::new(self.clock.clone())
         }
@@ -554,5 +562,36 @@ struct Monotonic(Instant);
 impl Clock for Monotonic {
     fn now(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+/// A sink that acknowledges what it takes at once.
+pub struct Acknowledging {
+    sink: Box<dyn Sink>,
+    acknowledged: Vec<RecordBatch>,
+}
+
+impl Acknowledging {
+    pub fn new(sink: Box<dyn Sink>) -> Self {
+        Acknowledging { sink, acknowledged: Vec::new() }
+    }
+}
+
+impl Sink for Acknowledging {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+        self.acknowledged.push(batch.clone());
+        self.sink.write(batch)
+    }
+
+    fn durable_rows(&mut self) -> u64 {
+        self.sink.durable_rows()
+    }
+
+    fn acknowledged(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.acknowledged)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.sink.finish()
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
-use driftline_jobs::graph::{Behind, outputs};
+use driftline_jobs::graph::{Behind, Outputs, outputs};
 use driftline_operators::control::Turn;
 use driftline_operators::core::finish::{Out, Work};
 use driftline_operators::failure::Failure;
@@ -31,6 +31,13 @@ pub enum Way {
 impl Way {
     pub fn is_split(self) -> bool {
         self != Way::Fused
+    }
+
+    pub fn workers(self) -> usize {
+        match self {
+            Way::Fused => 1,
+            Way::Threads(workers) | Way::Bytes(workers) => workers,
+        }
     }
 }
 
@@ -84,8 +91,10 @@ pub fn run_features(
         worker.dataflow::<u64, _, _>(|scope| {
             let schema = setting.plan().enriched_schema(&layout());
             let behind = Behind { work: Box::new(PassOn), drift: None, gathered: None };
-            let events = setting.events(source, way);
-            for rows in outputs(scope, events, behind, probe.clone()).unwrap() {
+            let events = setting.events(source, way, scope.index());
+            let Outputs { rows, end } = outputs(scope, events, behind, probe.clone()).unwrap();
+            end.without_sinks(&probe);
+            for rows in rows {
                 let wanted = vec![(Output::Features, schema.clone(), recorded.clone())];
                 record(rows, wanted).probe_with(&probe);
             }

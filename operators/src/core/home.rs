@@ -9,8 +9,9 @@ use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
 use crate::clock::Clock;
-use crate::gate::{GatePieces, Order, OrderGate};
+use crate::gate::{GatePieces, GateRows, GateTally, Order, OrderGate};
 use crate::holding::Holding;
+use crate::ingest::FlowBounds;
 use crate::layout::EventLayout;
 use crate::run::Run;
 use crate::state::{Piece, StateError};
@@ -26,15 +27,23 @@ pub struct Home {
     /// Of epochs that are not complete.
     arrived: BTreeMap<u64, Vec<RecordBatch>>,
     gate: OrderGate,
-    /// Bytes that are counted of the gate.
+    /// Bytes of the gate, as they have been told.
     gate_bytes: usize,
+    tally: GateTally,
     counters: Counters,
     holding: Holding,
     clock: Arc<dyn Clock>,
 }
 
 impl Home {
-    pub fn new(order: Order, layout: &EventLayout, warm_up: &WarmUp, run: &Run) -> Self {
+    /// That of one of `workers`, each of which has `bounds`.
+    pub fn new(
+        order: Order,
+        layout: &EventLayout,
+        warm_up: &WarmUp,
+        (workers, bounds): (usize, &FlowBounds),
+        run: &Run,
+    ) -> Self {
         Home {
             order,
             layout: layout.clone(),
@@ -42,6 +51,7 @@ impl Home {
             arrived: BTreeMap::new(),
             gate: OrderGate::new(order, layout.order_columns(), layout.schema.clone()),
             gate_bytes: 0,
+            tally: GateTally::new(workers, bounds),
             counters: run.counters.clone(),
             holding: run.holding.clone(),
             clock: run.clock.clone(),
@@ -73,6 +83,7 @@ impl Home {
             let rows: usize = arrived.iter().map(RecordBatch::num_rows).sum();
             let counted = arrived.iter().map(|batch| self.warm_up.counted(batch, &self.layout));
             self.counters.gate_rows_added(rows as i64, counted.sum());
+            arrived.iter().for_each(|batch| self.tally.add(batch, &self.warm_up, &self.layout));
             self.gate.insert(&arrived)?;
         }
         let mut parts = Vec::new();
@@ -80,6 +91,7 @@ impl Home {
             let counted = self.warm_up.counted(rows, &self.layout);
             self.counters.rows_held(-counted);
             self.counters.gate_rows_added(-(rows.num_rows() as i64), -counted);
+            self.tally.remove(rows, &self.warm_up, &self.layout);
             self.note_event_time(rows);
             let of_part = |(control, part): (u64, Range<usize>)| {
                 (control, rows.slice(part.start, part.len()))
@@ -90,6 +102,7 @@ impl Home {
         let bytes = self.gate.bytes();
         if bytes != self.gate_bytes {
             self.counters.gate_bytes_added(bytes as i64 - self.gate_bytes as i64);
+            self.tally.set_bytes(bytes as u64);
             self.gate_bytes = bytes;
         }
         self.holding.note(tick.epoch, &clock.watermarks(), self.counters.gate_rows());
@@ -118,10 +131,16 @@ impl Home {
     pub fn import(&mut self, pieces: &GatePieces, piece: &Piece) -> Result<(), StateError> {
         let now = self.clock.now().as_micros() as i64;
         let rows = self.gate.import(pieces, piece, now)?;
+        self.tally.add(&piece.rows, &self.warm_up, &self.layout);
         let counted = self.warm_up.counted(&piece.rows, &self.layout);
         self.counters.rows_held(counted);
         self.counters.gate_rows_added(rows as i64, counted);
         Ok(())
+    }
+
+    /// By worker, what it is to hear of the rows that wait here.
+    pub fn news(&mut self) -> impl Iterator<Item = (usize, GateRows)> {
+        self.tally.news()
     }
 
     fn note_event_time(&self, rows: &RecordBatch) {

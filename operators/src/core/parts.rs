@@ -80,6 +80,7 @@ pub enum Operator {
     DriftOwner,
     Gather,
     Sinks,
+    Post,
 }
 
 /// How the parts of a worker are put into operators.
@@ -255,6 +256,7 @@ impl Operator {
             Operator::DriftOwner => "DriftOwner",
             Operator::Gather => "Gather",
             Operator::Sinks => "Sinks",
+            Operator::Post => "Post",
         }
     }
 }
@@ -315,15 +317,16 @@ impl Shape {
 
     /// The operators of each worker.
     pub fn operators(&self, form: Form) -> Vec<Operator> {
-        use Operator::{DriftOwner, Finish, Gather, Home, Ingest, Owner, Sinks};
+        use Operator::{DriftOwner, Finish, Gather, Home, Ingest, Owner, Post, Sinks};
         let Form::Split { workers } = form else { return vec![Operator::Fused, Operator::Sinks] };
         let of_parts = |operator| match operator {
             Operator::Fused => false,
+            Operator::Post => true,
             // Where there is one worker, it would only make epochs wait for their end.
             Operator::Gather => self.gathered.is_some() && workers > 1,
             operator => self.parts().iter().any(|part| part.operator() == Some(operator)),
         };
-        let all = [Ingest, Home, Owner, Finish, DriftOwner, Gather, Sinks];
+        let all = [Ingest, Home, Owner, Finish, DriftOwner, Gather, Sinks, Post];
         all.into_iter().filter(|&operator| of_parts(operator)).collect()
     }
 

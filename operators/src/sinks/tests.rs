@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int64Array};
 
 use super::*;
-use crate::durable::DurableEpochs;
+use crate::reports::Reports;
 
 /// A sink that acknowledges and makes durable what it is told to.
 #[derive(Clone, Default)]
@@ -77,7 +77,7 @@ fn rows(count: u64) -> RecordBatch {
 }
 
 fn run() -> Run {
-    Run { durable: DurableEpochs::of(1), ..Run::new(Arc::new(Still)) }
+    Run { reports: Reports::of(1), ..Run::new(Arc::new(Still)) }
 }
 
 fn outlets(outputs: &[Output], run: &Run) -> (Outlets, Vec<Late>) {
@@ -121,13 +121,13 @@ fn what_is_not_acknowledged_keeps_its_epoch_from_being_over_and_drift_does_not()
     outlets.tick().unwrap();
     assert_eq!((outlets.unacknowledged(), run.counters.account().predictions), (None, 5));
     outlets.complete_before(Some(8));
-    assert_eq!(run.durable.before(), 4);
+    assert_eq!(outlets.durable_before(), 4);
     sinks[1].make_durable(8);
     outlets.tick().unwrap();
-    assert_eq!(run.durable.before(), 4);
+    assert_eq!(outlets.durable_before(), 4);
     sinks[1].make_durable(1);
     outlets.tick().unwrap();
-    assert_eq!(run.durable.before(), 8);
+    assert_eq!(outlets.durable_before(), 8);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn commits_of_a_job_without_drift_wait_for_no_epoch() {
     let run = run();
     let (mut outlets, _sinks) = outlets(&[Output::Predictions, Output::Alerts], &run);
     outlets.write(3, Output::Alerts, &rows(1)).unwrap();
-    assert_eq!(run.durable.before(), u64::MAX);
+    assert!(!outlets.hold_epochs() && outlets.holds_commits().is_none());
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn the_end_makes_everything_durable_once() {
     sinks.iter().for_each(|sink| sink.acknowledge(1));
     outlets.tick().unwrap();
     outlets.complete_before(None);
-    assert_eq!((run.durable.before(), run.counters.account().predictions), (3, 0));
+    assert_eq!((outlets.durable_before(), run.counters.account().predictions), (3, 0));
     outlets.finish().unwrap();
     assert!(sinks.iter().all(|sink| sink.0.borrow().is_finished));
-    assert_eq!((run.durable.before(), run.counters.account().predictions), (u64::MAX, 5));
+    assert_eq!((outlets.durable_before(), run.counters.account().predictions), (u64::MAX, 5));
     outlets.finish().unwrap();
     outlets.tick().unwrap();
     assert_eq!(run.counters.account().predictions, 5);
@@ -226,7 +226,7 @@ fn as_a_list_of_all_batches_would_have_it() {
                 output => output == Output::Alerts && !w.is_acknowledged,
             });
             let before = holds.map(|w| w.epoch).fold(complete, u64::min);
-            assert_eq!(run.durable.before(), before, "seed {seed}, step {step}");
+            assert_eq!(outlets.durable_before(), before, "seed {seed}, step {step}");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::core::ROWS_PER_TURN;
 use crate::core::parts::Operator;
 use crate::core::{Features, Taken, WorkerCore};
 use crate::ingest::Intake;
+use crate::known::{Known, Notice};
 use crate::rows::Rows;
 use crate::run::Run;
 use crate::stage_clock::{Stage, StageTimer};
@@ -31,6 +32,7 @@ pub fn fused<'scope>(
 ) -> Result<Stream<'scope, u64, Rows>, ArrowError> {
     let run = parts.run.clone();
     let (core, intake, leaving) = leaving_core_of(parts)?;
+    let known = intake.known.clone();
     let mut builder = builder(Operator::Fused, scope);
     let address = builder.operator_info().address;
     let feed = intake.control.feed.clone();
@@ -40,8 +42,9 @@ pub fn fused<'scope>(
     build(builder, (Operator::Fused, run.turns.clone()), move |capabilities| {
         let timer = run.stages.timer(&run.clock);
         let at = capabilities.into_iter().next();
+        let (taken, next) = (None, None);
         let mut fused =
-            Fused { reader, core, feed, out, at, taken: None, next: None, leaving, timer, run };
+            Fused { reader, core, feed, known, out, at, taken, next, leaving, timer, run };
         move |_frontiers| fused.work()
     });
     Ok(outputs)
@@ -72,6 +75,7 @@ struct Fused {
     core: WorkerCore,
     /// Who wants to know what has been decided of switches.
     feed: ControlFeed,
+    known: Known,
     out: RowsOut,
     /// None at the end of the input.
     at: Option<Capability<u64>>,
@@ -134,6 +138,8 @@ impl Fused {
         if let Some((epoch, taken)) = self.taken.take() {
             self.core.take(epoch, taken)?;
             self.feed.note(self.core.clock.controls.decided());
+            let news = self.core.home.news();
+            news.for_each(|(home, rows)| self.known.hear(Notice::of_gate(home, rows)));
         }
         if self.core.step()? {
             self.next = Some(next);

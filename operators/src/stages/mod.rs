@@ -4,12 +4,14 @@
 //! ```text
 //! one worker       Fused ─────────────────────────────────────────────────▶ Sinks
 //!
-//! several          Ingest ─rows──▶ Home ─rows──────────▶ Finish ─outputs───▶ Sinks
+//! several          Ingest ─rows──▶ Home ─rows──────────▶ Finish ─outputs───▶ Sinks ─notices─▶ Post
 //!                    │ │ └marks──▶  │                    ▲   │                ▲ ▲
 //!                    │ │            └requests──▶ Owner ──┘   └─▶ DriftOwner ──┘ │
 //!                    │ └versions────────────────▶  answers    parts             │
 //!                    └dead letters──────────────────────────────────────────────┘
 //! ```
+//!
+//! `Post` hears of the sinks and homes of all workers what the source of its own goes by.
 //!
 //! Timestamps are epochs. An operator stands at the lowest epoch that it has not worked off, with one
 //! capability for each output, and sends under later ones as they are due.
@@ -19,6 +21,7 @@ mod finishing;
 pub mod fused;
 pub mod gather;
 mod moving;
+pub mod post;
 mod reader;
 pub mod sinks;
 pub mod split;

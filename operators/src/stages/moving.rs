@@ -28,7 +28,8 @@ pub(super) fn begin(
     (worker, workers): (usize, usize),
 ) -> Result<(Home, Owner, Leaving), ArrowError> {
     let Parts { intake, layout, plan, tables, retention, order, run, .. } = &*parts;
-    let mut home = Home::new(*order, layout, &intake.events.warm_up, run);
+    let bounds = (workers, &intake.bounds);
+    let mut home = Home::new(*order, layout, &intake.events.warm_up, bounds, run);
     let mut owner = Owner::new(plan, tables, *retention, *order, worker, run)?;
     let run = run.clone();
     if run.state.restore.is_none() && run.state.save.is_none() {

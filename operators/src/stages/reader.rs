@@ -16,6 +16,7 @@ use super::alarm::Alarm;
 use crate::admit::Admitted;
 use crate::chunk::Chunk;
 use crate::core::Taken;
+use crate::gate::GateRows;
 use crate::ingest::{Allowance, FlowBounds, Intake, Polled};
 use crate::run::Run;
 use crate::watermark::EVENTS;
@@ -98,6 +99,10 @@ impl Reader {
                 let _ = wake.activate();
             }
         }));
+        if intake.source.counts_epochs() {
+            let activator = scope.activator_for(address.clone());
+            intake.known.follow_with(Box::new(move || activator.activate()));
+        }
         let alarm = Alarm::new(scope.activator_for(address));
         let bytes_max = intake.bounds.bytes_in_flight_max as usize / scope.peers().max(1);
         Reader {
@@ -118,6 +123,7 @@ impl Reader {
     pub fn next_epoch(&self) -> Option<u64> {
         let waiting = self.waiting.as_ref().map(|read| read.chunk.epoch);
         let epoch = waiting.or_else(|| self.intake.source.next_epoch());
+        epoch.into_iter().for_each(|epoch| self.intake.known.stand_at(epoch));
         epoch.filter(|_| !self.run.failure.is_set())
     }
 
@@ -131,6 +137,8 @@ impl Reader {
     /// # Errors
     /// If rows of a stream do not go together.
     pub fn gather(&mut self) -> Result<(Option<(u64, Taken)>, Next), ArrowError> {
+        // Also while it rests, and where there is nothing to read: others wait for it to go on.
+        self.intake.source.epoch_seen(self.intake.known.highest_epoch());
         if let Some(until) = self.rests_until {
             let rest = until.saturating_duration_since(Instant::now());
             if !rest.is_zero() {
@@ -158,7 +166,7 @@ impl Reader {
             next = self.rest(rest(gather_for, rows), was_resting, next);
         }
         if let Some((first, last)) = epochs.filter(|(first, last)| first < last) {
-            self.run.settled.together(first, last);
+            self.intake.known.settled().together(first, last);
         }
         if epochs.is_some() {
             taken.switches = self.intake.control.feed.take();
@@ -220,8 +228,8 @@ impl Reader {
     }
 
     fn is_full(&mut self, epoch: u64) -> bool {
-        let Run { settled, counters, .. } = &self.run;
-        let in_flight = || settled.unsettled().saturating_sub(counters.gate_rows_pending());
+        let known = &self.intake.known;
+        let in_flight = || known.settled().unsettled().saturating_sub(known.gate_rows().yours);
         self.is_far_ahead(epoch)
             || in_flight() > self.intake.bounds.rows_in_flight_max
             || self.bytes_in_flight() > self.bytes_max
@@ -276,9 +284,9 @@ impl Reader {
     fn allowance(&self) -> Allowance {
         let FlowBounds { gate_rows_max, gate_bytes_max, partition_skew_max_ms, .. } =
             self.intake.bounds;
-        let (watermarks, counters) = (self.intake.gate.watermarks(), &self.run.counters);
-        let is_full =
-            counters.gate_rows() > gate_rows_max || counters.gate_bytes() > gate_bytes_max;
+        let watermarks = self.intake.gate.watermarks();
+        let held = self.intake.known.gate_rows();
+        let is_full = held.rows > gate_rows_max || held.bytes > gate_bytes_max;
         let ahead = partition_skew_max_ms.map(|skew| watermarks.ahead(skew));
         Allowance {
             only: is_full.then(|| watermarks.holding()),
@@ -301,22 +309,16 @@ impl Reader {
         };
         let holding = allowance.only.iter().flatten().map(name).collect::<Vec<_>>().join(", ");
         let FlowBounds { gate_rows_max, gate_bytes_max, .. } = self.intake.bounds;
-        let counters = &self.run.counters;
-        let (held, key) = match counters.gate_rows() > gate_rows_max {
-            true => {
-                let rows = counters.gate_rows();
-                (
-                    format!("{rows} rows, more than job.gate_rows_max = {gate_rows_max}"),
-                    "gate_rows_max",
-                )
-            }
-            false => {
-                let bytes = counters.gate_bytes();
-                (
-                    format!("{bytes} bytes, more than job.gate_bytes_max = {gate_bytes_max}"),
-                    "gate_bytes_max",
-                )
-            }
+        let GateRows { rows, bytes, .. } = self.intake.known.gate_rows();
+        let (held, key) = match rows > gate_rows_max {
+            true => (
+                format!("{rows} rows, more than job.gate_rows_max = {gate_rows_max}"),
+                "gate_rows_max",
+            ),
+            false => (
+                format!("{bytes} bytes, more than job.gate_bytes_max = {gate_bytes_max}"),
+                "gate_bytes_max",
+            ),
         };
         self.run.failure.report(format!(
             "the order gate holds {held}, and they wait for {holding}, but the next rows to read are of {}; raise job.{key}, or give the files smaller row groups",

@@ -15,6 +15,7 @@ use timely::dataflow::{ProbeHandle, Scope, Stream, StreamVec};
 
 use super::finishing::Finishing;
 use super::moving::{Leaving, begin};
+use super::post::NoticeFor;
 use super::reader::{Next, Reader};
 use super::{DriftParts, Parts, RowsOut, Standing, batch_of, build, builder, lower, lowest};
 use crate::as_of::table::{self, AsOfTable};
@@ -28,6 +29,7 @@ use crate::fault::LostBehind;
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
 use crate::ingest::Intake;
+use crate::known::{Known, Notice};
 use crate::layout::EventLayout;
 use crate::rows::Rows;
 use crate::run::Run;
@@ -49,8 +51,16 @@ enum Tiding {
 
 pub(super) type Edges<'scope> = Stream<'scope, u64, Rows>;
 
-/// Rows of all outputs, by [`Output`](crate::sinks::Output): what was refused on the way in, what
-/// became of rows, and drift.
+/// What comes out of a split core.
+pub struct Split<'scope> {
+    /// Rows of all outputs, by [`Output`](crate::sinks::Output): what was refused on the way in, what
+    /// became of rows, and drift.
+    pub outputs: Vec<Edges<'scope>>,
+    /// What workers are to hear of homes.
+    pub notices: StreamVec<'scope, u64, NoticeFor>,
+}
+
+/// The core of a worker that is one of several.
 ///
 /// # Errors
 /// If a table has values that cannot be kept.
@@ -58,7 +68,7 @@ pub fn split<'scope>(
     scope: Scope<'scope, u64>,
     mut parts: Parts,
     probe: ProbeHandle<u64>,
-) -> Result<Vec<Edges<'scope>>, ArrowError> {
+) -> Result<Split<'scope>, ArrowError> {
     let (home, owner, leaving) = begin(&mut parts, (scope.index(), scope.peers()))?;
     let Parts {
         shape, intake, layout, plan, order, home: route, tables, finish, drift, run, ..
@@ -75,6 +85,7 @@ pub fn split<'scope>(
     let mut follow = vec![to_finish.clone()];
     follow.extend(has_owner.then(|| to_owner.clone()));
     follow.extend(drift.is_some().then(|| to_drift.clone()));
+    let known = intake.known.clone();
 
     let Ingested { dead_letters, rows, versions, marks } = ingest(scope, intake, probe, &run);
     let at_home = AtHome {
@@ -87,9 +98,10 @@ pub fn split<'scope>(
         layout: layout.clone(),
         trips: trips.clone(),
         leaving: leaving.clone(),
+        known,
         run: run.clone(),
     };
-    let (rows, requests) = at_home.build(rows, marks);
+    let Homes { rows, requests, notices } = at_home.build(rows, marks);
     let answers = has_owner.then(|| {
         let at_owner = AtOwner {
             owner,
@@ -126,7 +138,7 @@ pub fn split<'scope>(
     if let Some((codec, owner)) = drift {
         all.push(drift_owner(parts, codec, owner, (to_drift, leaving), &run));
     }
-    Ok(all)
+    Ok(Split { outputs: all, notices })
 }
 
 struct Ingested<'scope> {
@@ -213,18 +225,27 @@ struct AtHome {
     layout: EventLayout,
     trips: Rc<[TripSchemas]>,
     leaving: Leaving,
+    known: Known,
     run: Run,
 }
 
+/// What comes from homes.
+struct Homes<'scope> {
+    /// Numbered.
+    rows: Edges<'scope>,
+    /// By trip.
+    requests: Edges<'scope>,
+    notices: StreamVec<'scope, u64, NoticeFor>,
+}
+
 impl AtHome {
-    /// Rows, numbered, and requests by trip.
     fn build<'scope>(
         self,
         rows: Edges<'scope>,
         marks: StreamVec<'scope, u64, TidingFor>,
-    ) -> (Edges<'scope>, Edges<'scope>) {
+    ) -> Homes<'scope> {
         let AtHome { mut home, mut clock, feed, follow, to_home, plan, layout, trips, .. } = self;
-        let (mut leaving, run) = (self.leaving, self.run);
+        let (mut leaving, known, run) = (self.leaving, self.known, self.run);
         let worker = rows.scope().index();
         let mut builder = builder(Operator::Home, rows.scope());
         let mut rows_in =
@@ -233,6 +254,9 @@ impl AtHome {
             builder.new_input(marks, Exchange::new(|(worker, _): &TidingFor| *worker));
         let (rows_out, numbered) = builder.new_output();
         let (requests_out, requests) = builder.new_output();
+        let (notices_out, notices) = builder.new_output();
+        let mut notices_out =
+            OutputBuilder::<_, CapacityContainerBuilder<Vec<NoticeFor>>>::from(notices_out);
         let mut rows_out = RowsOut(OutputBuilder::from(rows_out));
         let mut requests_out = RowsOut(OutputBuilder::from(requests_out));
         let mut faults = run.faults.on(worker);
@@ -257,6 +281,7 @@ impl AtHome {
                             Tiding::Switch(control) => clock.switch(epoch, [control]),
                         }
                     }
+                    known.epoch_seen(epoch);
                 });
                 let reached = lowest(frontiers);
                 let complete = |epoch| reached.is_none_or(|reached| epoch < reached);
@@ -265,6 +290,12 @@ impl AtHome {
                     let released = run.failure.check(released).unwrap_or_default();
                     let turn = |control| Turn { epoch: tick.epoch, control };
                     free.extend(released.into_iter().map(|(control, rows)| (turn(control), rows)));
+                    let mut news = home.news().peekable();
+                    if let Some(at) = news.peek().and_then(|_| standing.of(2, tick.epoch)) {
+                        let news =
+                            news.map(|(to, rows)| (to as u64, Notice::of_gate(worker, rows)));
+                        notices_out.activate().session(&at).give_iterator(news);
+                    }
                     follow.iter().for_each(|ticks| ticks.borrow_mut().push_back(tick));
                 }
                 if let Some(feed) = &feed {
@@ -298,7 +329,7 @@ impl AtHome {
                 standing.go_on(reached);
             }
         });
-        (numbered, requests)
+        Homes { rows: numbered, requests, notices }
     }
 }
 

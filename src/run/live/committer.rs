@@ -7,9 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use driftline_operators::durable::DurableEpochs;
-use driftline_operators::run::Run;
-use driftline_operators::settled::{Committable, Settled};
+use driftline_operators::reports::Reports;
+use driftline_operators::settled::Committable;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -30,8 +29,7 @@ pub struct Committer {
 struct Committing {
     client: BaseConsumer<Told>,
     places: Places,
-    settled: Settled,
-    durable: DurableEpochs,
+    reports: Reports,
     passed: Passed,
     committed: BTreeMap<u32, u64>,
 }
@@ -61,14 +59,13 @@ impl Committer {
         topics: &Topics,
         interval: Duration,
         places: &Places,
-        run: &Run,
+        reports: &Reports,
         failures: CommitFailures,
     ) -> Result<Self, SourceError> {
         let mut committing = Committing {
             client: topics.cluster.consumer(&topics.group)?,
             places: places.clone(),
-            settled: run.settled.clone(),
-            durable: run.durable.clone(),
+            reports: reports.clone(),
             passed: topics.live.passed.clone(),
             committed: BTreeMap::new(),
         };
@@ -135,7 +132,7 @@ impl Committing {
     /// Commits what is settled and durable and was not committed before; whether there was any.
     fn commit(&mut self) -> Result<bool> {
         serve(&self.client);
-        let mut new = self.settled.committable(self.durable.before());
+        let mut new = self.reports.committable();
         for Committable { partition, offset, is_settled_to, .. } in &mut new {
             if *is_settled_to {
                 *offset = self.passed.over(*partition, *offset);

@@ -18,11 +18,11 @@ use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::snapshot;
-use driftline_operators::durable::DurableEpochs;
 use driftline_operators::gate::Order;
+use driftline_operators::reports::Reports;
 use driftline_operators::run::Run;
 use driftline_operators::score::Scoring;
-use driftline_operators::settled::Settled;
+use driftline_operators::settled::Beginning;
 use driftline_operators::watermark::Span;
 use timely::dataflow::{ProbeHandle, Scope};
 
@@ -83,22 +83,21 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
 
     let mut engine = Engine::new(prepared.clone(), &options);
     let places = prepared.inputs.event_places();
-    let firsts = places.iter().map(|(number, place)| (*number, place.first));
-    engine.run.settled = Settled::behind(complete_from.saturating_sub(1), firsts);
-    engine.run.durable = DurableEpochs::of(options.workers.max(1));
+    let firsts = places.iter().map(|(number, place)| (*number, place.first)).collect();
+    engine.run.beginning = Beginning { highest: complete_from.saturating_sub(1), firsts };
+    engine.run.reports = Reports::of(options.workers.max(1));
     engine.run.holding.watch();
     let producer = Producer::new(&reading.cluster)?;
     let lags = Lags::default();
-    let known = Places::new(places.iter().cloned());
-    let settled = &engine.run.settled;
+    let known = Places::new(places.iter().cloned(), prepared.inputs.partitions().len());
     let (interval, commit_failures) = (job.kafka.commit_interval, CommitFailures::default());
     let failures = commit_failures.clone();
-    let committer = Committer::start(&reading, interval, &known, &engine.run, failures)?;
+    let committer = Committer::start(&reading, interval, &known, &engine.run.reports, failures)?;
     let _watcher = Watcher::start(Watching {
         topics: reading.clone(),
         places: known.clone(),
         names: prepared.partition_names.clone(),
-        settled: settled.clone(),
+        reports: engine.run.reports.clone(),
         lags: lags.clone(),
         refresh_interval: job.kafka.refresh_interval,
     })?;
@@ -132,7 +131,6 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let sinks = LiveSinks {
         sender: Sender::start(producer),
         writer: rolling::Writer::start(),
-        settled: engine.run.settled.clone(),
         job: job.name.clone(),
         partition_names: prepared.partition_names.clone(),
         metadata: file_metadata(&prepared, Some(&parts)),

@@ -14,7 +14,6 @@ use crate::kafka::health::Told;
 use crate::run::options::{OpenTopics, RunOptions};
 use crate::run::prepare::inputs::as_of_tables;
 use crate::sources::columns::declared_type;
-use crate::sources::epochs::Epochs;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::back::{self, Reach};
 use crate::sources::kafka::begin::{self, Place};
@@ -64,7 +63,6 @@ pub fn topics(job: &Job, options: &RunOptions, live: LiveOptions) -> Result<Open
         cluster,
         group: topics.group.clone(),
         live: Arc::new(live),
-        epochs: Epochs::default(),
         joins: Joins::default(),
         stop: options.interrupt.clone(),
     };

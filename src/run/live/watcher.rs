@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use driftline_operators::partition_names::PartitionNames;
-use driftline_operators::settled::Settled;
+use driftline_operators::reports::Reports;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::places::Places;
@@ -33,7 +33,7 @@ pub struct Watching {
     pub topics: Topics,
     pub places: Places,
     pub names: PartitionNames,
-    pub settled: Settled,
+    pub reports: Reports,
     pub lags: Lags,
     pub refresh_interval: Duration,
 }
@@ -85,7 +85,7 @@ impl Watching {
             }
         }
         let passed = &self.topics.live.passed;
-        let settled = self.settled.offsets().into_iter();
+        let settled = self.reports.settled().into_iter();
         let settled = settled.map(|(number, offset)| (number, passed.over(number, offset)));
         let settled: BTreeMap<u32, u64> = settled.collect();
         let places = settled.keys().filter_map(|&number| Some((number, self.places.get(number)?)));
@@ -111,11 +111,10 @@ impl Watching {
 
     /// Has a partition that has come since read from its beginning.
     fn join(&self, place: Place) {
+        let Some(number) = self.places.join(place.clone()) else { return };
         say!("{}: a new partition, read from its beginning", place.name());
-        let number = self.names.joined(place.name());
-        self.settled.joined(number);
+        self.names.joined(number, place.name());
         self.topics.live.joined();
-        self.places.add(number, place.clone());
         self.topics.joins.add(number, place);
     }
 }

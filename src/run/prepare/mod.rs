@@ -19,6 +19,7 @@ use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{FlowBounds, Intake};
 use driftline_operators::key_group::key_type;
+use driftline_operators::known::Known;
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::run::Run;
@@ -149,17 +150,19 @@ impl Prepared {
         run: &Run,
     ) -> Result<Events> {
         let job = &self.job;
-        let bounds = bounds(job, options);
+        let bounds = bounds(job, options).of_one(workers.min(self.inputs.event_partitions()));
         let tables = (EVENTS + 1..).zip(&self.tables).zip(&self.bounds[1..]);
+        let known = Known::new(run.beginning.settled(worker, workers));
         let intake = Intake {
             source: self.inputs.open_worker(worker, workers)?,
-            events: self.admission(options, run),
+            events: self.admission(options, run, &known),
             tables: tables
                 .map(|((stream, table), bounds)| self.table_admission(stream, table, bounds, run))
                 .collect(),
             bounds,
             gate: Progress::new(Watermarks::new(&self.bounds)),
             control: options.models.control(),
+            known,
         };
         let late_are_scored = job.event.late == LatePolicy::Score;
         let retention = Retention {
@@ -191,7 +194,7 @@ impl Prepared {
         sorted.filter(|(_, files)| !files.is_empty())
     }
 
-    fn admission(&self, options: &RunOptions, run: &Run) -> Admission {
+    fn admission(&self, options: &RunOptions, run: &Run, known: &Known) -> Admission {
         let event = &self.job.event;
         Admission {
             layout: self.layout.clone(),
@@ -206,7 +209,7 @@ impl Prepared {
             warm_up_from: inputs::warm_up_from(&self.job, options),
             partition_names: self.partition_names.clone(),
             counters: run.counters.clone(),
-            settled: run.settled.clone(),
+            settled: known.settled().clone(),
         }
     }
 

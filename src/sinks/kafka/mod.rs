@@ -22,7 +22,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION, Published};
 use driftline_operators::reasons::Reasons;
-use driftline_operators::settled::Settled;
 use driftline_operators::sinks::{Sink, SinkError};
 use rdkafka::message::{Header, OwnedHeaders};
 
@@ -69,23 +68,23 @@ impl Values {
 pub struct KafkaSink {
     messages: Arc<dyn Messages>,
     sender: Sender,
-    settled: Settled,
     /// With how many rows they have, the oldest first; those in front are not acknowledged.
     waiting: VecDeque<(Arc<Batch>, u64)>,
     durable: u64,
     refused: Reasons,
+    /// Where rows came from that are acknowledged.
+    acknowledged: Vec<RecordBatch>,
 }
 
 impl KafkaSink {
-    /// `settled` hears of the records whose messages are acknowledged.
-    pub fn new(messages: Arc<dyn Messages>, sender: Sender, settled: Settled) -> Self {
+    pub fn new(messages: Arc<dyn Messages>, sender: Sender) -> Self {
         KafkaSink {
             messages,
             sender,
-            settled,
             waiting: VecDeque::new(),
             durable: 0,
             refused: Reasons::default(),
+            acknowledged: Vec::new(),
         }
     }
 }
@@ -93,8 +92,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
         let messages = self.messages.clone();
-        let settled = self.settled.clone();
-        let batch = Batch::new(Some(messages.clone()), origins(rows), settled);
+        let batch = Batch::new(Some(messages.clone()), origins(rows));
         self.sender.send(Unsent { messages, rows: rows.clone(), batch: batch.clone() })?;
         self.waiting.push_back((batch, rows.num_rows() as u64));
         Ok(())
@@ -105,6 +103,7 @@ impl Sink for KafkaSink {
             let refused = batch.refused();
             self.durable += rows - refused.rows();
             self.refused.merge(&refused);
+            self.acknowledged.extend(batch.records().cloned());
         }
         std::mem::take(&mut self.durable)
     }
@@ -117,6 +116,10 @@ impl Sink for KafkaSink {
         std::mem::take(&mut self.refused)
     }
 
+    fn acknowledged(&mut self) -> Vec<RecordBatch> {
+        std::mem::take(&mut self.acknowledged)
+    }
+
     fn unacknowledged(&mut self) -> usize {
         self.waiting.len()
     }
@@ -127,7 +130,7 @@ impl Sink for KafkaSink {
 }
 
 /// Where rows came from, if they are rows of records: what is kept of them until they are acknowledged,
-/// to settle the records, and to tell of one whose message is refused.
+/// to tell that the records are, and to tell of one whose message is refused.
 fn origins(rows: &RecordBatch) -> Option<RecordBatch> {
     let place = |name| rows.schema_ref().index_of(name).ok();
     let mut columns = vec![place(PARTITION)?, place(OFFSET)?];

@@ -9,7 +9,6 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::reasons::{First, Reasons};
-use driftline_operators::settled::Settled;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::OwnedHeaders;
@@ -51,9 +50,8 @@ pub struct Batch {
     refused: Mutex<Reasons>,
     /// What the messages are, and what may be sent in their place.
     messages: Option<Arc<dyn Messages>>,
-    /// Rows with the places of the records that are settled with it.
+    /// Rows with the places of the records that are acknowledged with it.
     records: Option<RecordBatch>,
-    settled: Settled,
 }
 
 /// Which message of which batch one is.
@@ -66,13 +64,9 @@ pub struct Ticket {
 
 impl Batch {
     /// One to which messages are handed over until [`Batch::done`] says that these are all.
-    pub fn new(
-        messages: Option<Arc<dyn Messages>>,
-        records: Option<RecordBatch>,
-        settled: Settled,
-    ) -> Arc<Self> {
+    pub fn new(messages: Option<Arc<dyn Messages>>, records: Option<RecordBatch>) -> Arc<Self> {
         let (left, refused) = (AtomicUsize::new(1), Mutex::default());
-        Arc::new(Batch { left, refused, messages, records, settled })
+        Arc::new(Batch { left, refused, messages, records })
     }
 
     pub fn messages(&self) -> Option<&dyn Messages> {
@@ -96,11 +90,7 @@ impl Batch {
 
     /// One message is acknowledged, or all have been handed over.
     pub fn done(&self) {
-        if self.left.fetch_sub(1, AcqRel) == 1
-            && let Some(records) = &self.records
-        {
-            self.settled.settle_rows(records);
-        }
+        self.left.fetch_sub(1, AcqRel);
     }
 
     pub fn is_acknowledged(&self) -> bool {

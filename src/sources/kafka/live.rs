@@ -1,7 +1,8 @@
 //! What the sources of a live run share over all workers of the process.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct Live {
     behind: AtomicUsize,
     /// Partitions of eager tables that have not been read to their end once.
     loading: AtomicUsize,
+    /// The last epoch under which any worker has read of an eager table before they were.
+    eager_read_by: AtomicU64,
     last_came: Mutex<Instant>,
     caught_up: AtomicBool,
     /// When the first event came of any partition.
@@ -56,6 +59,7 @@ impl Live {
             until_quiet_for,
             behind: AtomicUsize::new(events),
             loading: AtomicUsize::new(eager),
+            eager_read_by: AtomicU64::new(0),
             last_came: Mutex::new(Instant::now()),
             caught_up: AtomicBool::new(false),
             began: OnceLock::new(),
@@ -94,7 +98,19 @@ impl Live {
 
     /// Whether events have to wait for eager tables.
     pub fn is_loading(&self) -> bool {
-        self.loading.load(Relaxed) > 0
+        self.loading.load(Acquire) > 0
+    }
+
+    /// A worker reads of an eager table under `epoch`.
+    pub fn eager_table_read_by(&self, epoch: u64) {
+        if self.is_loading() {
+            self.eager_read_by.fetch_max(epoch, Relaxed);
+        }
+    }
+
+    /// The last epoch under which any worker has read of one before all were loaded.
+    pub fn eager_tables_read_by(&self) -> u64 {
+        self.eager_read_by.load(Relaxed)
     }
 
     pub fn has_caught_up(&self) -> bool {
@@ -237,7 +253,7 @@ impl Reach {
             // Events wait for the first time only.
             Of::EagerTable => {
                 self.of = Of::Table;
-                self.live.loading.fetch_sub(1, Relaxed);
+                self.live.loading.fetch_sub(1, Release);
             }
         }
     }

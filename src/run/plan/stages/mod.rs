@@ -106,13 +106,13 @@ pub fn shape(prepared: &Prepared) -> Shape {
     }
 }
 
-/// Each operator, and the parts that are in it.
+/// Each operator with parts of the job, and these; not what workers tell each other by.
 fn operators_of(shape: &Shape, form: Form, name: impl Fn(Part) -> String) -> Vec<Line> {
     let operators = shape.operators(form).into_iter().map(|operator| {
         let parts: Vec<String> = shape.parts_of(operator).into_iter().map(&name).collect();
-        Line::new(operator.name(), parts.join(", "))
+        (!parts.is_empty()).then(|| Line::new(operator.name(), parts.join(", ")))
     });
-    operators.collect()
+    operators.flatten().collect()
 }
 
 /// What the job calls a part.
