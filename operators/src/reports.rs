@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::settled::{Committable, Settled};
 
 /// A worker tells no more often: nobody asks more often, and it takes a look at each partition.
-const TELL_INTERVAL: Duration = Duration::from_millis(20);
+const TELL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What each worker of this process has last told. Of a run whose offsets nobody commits nothing is
 /// kept.

@@ -185,8 +185,8 @@ impl AtSinks {
             reporter.durable_before(Some(self.outlets.durable_before()));
             reporter.tell()
         });
-        let look = self.unacknowledged.0.is_some().then_some(LOOK_AGAIN);
-        [report, look].into_iter().flatten().min()
+        // Who looks again tells then, too: one alarm is enough.
+        self.unacknowledged.0.is_some().then_some(LOOK_AGAIN).or(report)
     }
 }
 
