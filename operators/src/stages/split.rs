@@ -405,14 +405,11 @@ impl AtOwner {
                 });
                 let reached = lowest(frontiers);
                 let mut rows = 0;
-                loop {
-                    let Some(tick) = begun.take().or_else(|| {
-                        let tick = next_tick(&ticks, reached)?;
-                        run.failure.check(owner.begin(&tick));
-                        Some(tick)
-                    }) else {
-                        break;
-                    };
+                while let Some(tick) = begun.take().or_else(|| {
+                    let tick = next_tick(&ticks, reached)?;
+                    run.failure.check(owner.begin(&tick));
+                    Some(tick)
+                }) {
                     while let Some(entry) = asked
                         .first_entry()
                         .filter(|entry| entry.key().0 <= tick.epoch && rows < REQUESTS_PER_TURN)

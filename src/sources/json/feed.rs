@@ -28,7 +28,7 @@ pub struct JsonReader {
 /// Where records come from.
 enum Lines {
     /// Live input: what comes is decoded as it comes.
-    Live(Receiver<LineChunk>, LineDecoding),
+    Live(Receiver<LineChunk>, Box<LineDecoding>),
     /// Files are decoded by a thread of their own, a chunk ahead: it takes longer than others of the
     /// worker may wait.
     Ahead(Receiver<Result<Records, SourceError>>),
@@ -63,7 +63,7 @@ pub fn json_feed(
     let schema = decoder.schema().clone();
     let decoding = LineDecoding { name, decoder };
     let lines = match lines {
-        Some(lines) if json.live => Some(Lines::Live(lines, decoding)),
+        Some(lines) if json.live => Some(Lines::Live(lines, Box::new(decoding))),
         Some(lines) => Some(Lines::Ahead(decoding.ahead(lines)?)),
         None => None,
     };
