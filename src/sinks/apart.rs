@@ -5,13 +5,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use driftline_operators::guarded::guarded;
 use driftline_operators::sinks::{Sink, SinkError};
-use driftline_operators::wake::Wake;
 
-/// Bytes of batches that wait for the thread; with more of them no more is read.
-const QUEUED_BYTES_MAX: usize = 8 << 20;
+/// Bytes of batches that wait for the thread; with more of them the worker waits, too.
+const QUEUED_BYTES_MAX: usize = 4 << 20;
 
 /// A sink on a thread of its own, which starts with the first batch, or at the end.
 pub struct Apart<S> {
@@ -28,15 +27,13 @@ struct Shared<S> {
 #[derive(Default)]
 struct State {
     queue: VecDeque<(RecordBatch, usize)>,
+    /// Of these, and of the batch that is being written.
     bytes: usize,
-    /// Whether the thread is at a batch that is not in the queue any more.
-    is_writing: bool,
     /// Nothing more comes: everything is to be durable, or else what there is is of no use.
     end: Option<End>,
     /// Rows of which the worker has not heard.
     durable: u64,
     failure: Option<SinkError>,
-    wake: Option<Wake>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,21 +100,15 @@ impl<S: Sink> Shared<S> {
             let durable = sink.durable_rows();
             drop((sink, batch));
             let mut state = lock(&self.state);
-            let was_full = state.bytes > QUEUED_BYTES_MAX;
             state.bytes -= bytes;
-            state.is_writing = false;
             state.durable += durable;
             if let Err(error) = written {
                 state.failure = Some(error);
                 state.queue.clear();
                 state.bytes = 0;
             }
-            let is_news = state.failure.is_some() || was_full && state.bytes <= QUEUED_BYTES_MAX;
-            let wake = state.wake.clone().filter(|_| is_news);
             drop(state);
-            if let Some(wake) = wake {
-                wake();
-            }
+            self.changed.notify_all();
         }
         let is_whole = |state: &State| state.end == Some(End::Finish) && state.failure.is_none();
         if is_whole(&lock(&self.state)) {
@@ -146,7 +137,6 @@ impl<S: Sink> Shared<S> {
                 return None;
             }
             if let Some(next) = state.queue.pop_front() {
-                state.is_writing = true;
                 return Some(next);
             }
             if state.end.is_some() {
@@ -157,16 +147,31 @@ impl<S: Sink> Shared<S> {
     }
 }
 
+/// Bytes of the values of rows, without those of others in the same memory.
+fn own_bytes(rows: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| {
+        let data = column.to_data();
+        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    rows.columns().iter().map(of_column).sum()
+}
+
 impl<S: Sink + Send + 'static> Sink for Apart<S> {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
         self.check()?;
         self.start()?;
-        let bytes = batch.get_array_memory_size();
-        let mut state = lock(&self.shared.state);
-        state.queue.push_back((batch.clone(), bytes));
-        state.bytes += bytes;
+        let Shared { state, changed, .. } = &*self.shared;
+        let mut state = lock(state);
+        while state.bytes > QUEUED_BYTES_MAX {
+            state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.failure.is_none() {
+            let bytes = own_bytes(batch);
+            state.queue.push_back((batch.clone(), bytes));
+            state.bytes += bytes;
+        }
         drop(state);
-        self.shared.changed.notify_all();
+        changed.notify_all();
         Ok(())
     }
 
@@ -174,20 +179,8 @@ impl<S: Sink + Send + 'static> Sink for Apart<S> {
         std::mem::take(&mut lock(&self.shared.state).durable)
     }
 
-    fn unacknowledged(&mut self) -> usize {
-        let state = lock(&self.shared.state);
-        match state.bytes > QUEUED_BYTES_MAX {
-            true => state.queue.len() + usize::from(state.is_writing),
-            false => 0,
-        }
-    }
-
     fn tick(&mut self) -> Result<(), SinkError> {
         self.check()
-    }
-
-    fn wake_with(&mut self, wake: Wake) {
-        lock(&self.shared.state).wake = Some(wake);
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -209,7 +202,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
-    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
 
     use super::*;
@@ -254,9 +247,9 @@ mod tests {
         (Apart::new(Slow { let_go, wrote, durable: 0 }), go, written)
     }
 
-    /// A batch of 4 MiB that begins with a number.
+    /// A batch of 3 MiB that begins with a number.
     fn batch(number: i64) -> RecordBatch {
-        let numbers: ArrayRef = Arc::new(Int64Array::from_value(number, 1 << 19));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_value(number, 3 << 17));
         RecordBatch::try_from_iter([("number", numbers)]).unwrap()
     }
 
@@ -275,22 +268,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_than_may_wait_holds_up_the_flow_and_its_end_is_told() {
+    fn what_is_more_than_may_wait_has_the_worker_wait() {
         let (mut sink, go, written) = slow();
-        let (woken, wakes) = channel();
-        let woken = Mutex::new(woken);
-        sink.wake_with(Arc::new(move || woken.lock().unwrap().send(()).unwrap()));
-        sink.write(&batch(0)).unwrap();
-        assert_eq!(sink.unacknowledged(), 0);
-        sink.write(&batch(1)).unwrap();
-        sink.write(&batch(2)).unwrap();
-        assert_eq!(sink.unacknowledged(), 3);
-        for number in 0..3 {
-            go.send(()).unwrap();
-            assert_eq!(written.recv_timeout(PATIENCE).unwrap(), number);
+        for number in 0..2 {
+            sink.write(&batch(number)).unwrap();
         }
-        wakes.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(sink.unacknowledged(), 0);
+        // The first is being written, and with the second more wait than may.
+        let (done, third) = channel();
+        let waiting = std::thread::spawn(move || {
+            sink.write(&batch(2)).unwrap();
+            done.send(()).unwrap();
+            sink
+        });
+        assert!(third.recv_timeout(Duration::from_millis(50)).is_err());
+        go.send(()).unwrap();
+        third.recv_timeout(PATIENCE).unwrap();
+        (0..2).for_each(|_| go.send(()).unwrap());
+        waiting.join().unwrap().finish().unwrap();
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), [0, 1, 2, 100]);
     }
 
     #[test]
