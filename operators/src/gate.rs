@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 pub use self::tally::{GateRows, GateTally};
+use crate::rows::own_bytes;
 use crate::sort::{OrderColumns, RowOrder, sorted};
 
 /// The order in which events reach stateful features; the job's `job.order`.
@@ -76,18 +77,13 @@ impl Run {
             return Ok(());
         }
         let mut bytes = self.rows.get_array_memory_size();
-        if bytes > SMALL_BYTES && 2 * own_bytes(&self.rows)? < bytes {
+        if bytes > SMALL_BYTES && 2 * own_bytes(&self.rows) < bytes {
             self.rows = copied(&self.rows)?;
             bytes = self.rows.get_array_memory_size();
         }
         self.bytes = Some(bytes);
         Ok(())
     }
-}
-
-/// Bytes of the values of rows, without those of others in the same memory.
-fn own_bytes(rows: &RecordBatch) -> Result<usize, ArrowError> {
-    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size()).sum()
 }
 
 /// The same rows in memory of their own.

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io::Write;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -36,6 +36,16 @@ enum Payload {
         rows: u64,
         bytes: Bytes,
     },
+}
+
+/// Bytes of the values of rows, without those of others in the same memory.
+pub fn own_bytes(rows: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| {
+        let data = column.to_data();
+        // Of some types it is not known.
+        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    rows.columns().iter().map(of_column).sum()
 }
 
 const WORD: usize = 8;

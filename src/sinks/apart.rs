@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use driftline_operators::guarded::guarded;
+use driftline_operators::rows::own_bytes;
 use driftline_operators::sinks::{Sink, SinkError};
 
 /// Bytes of batches that wait for the thread; with more of them the worker waits, too.
@@ -147,15 +148,6 @@ impl<S: Sink> Shared<S> {
     }
 }
 
-/// Bytes of the values of rows, without those of others in the same memory.
-fn own_bytes(rows: &RecordBatch) -> usize {
-    let of_column = |column: &ArrayRef| {
-        let data = column.to_data();
-        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-    };
-    rows.columns().iter().map(of_column).sum()
-}
-
 impl<S: Sink + Send + 'static> Sink for Apart<S> {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
         self.check()?;
@@ -202,7 +194,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
-    use arrow::array::{AsArray, Int64Array};
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
 
     use super::*;
