@@ -164,8 +164,8 @@ impl WorkerCore {
         Ok(())
     }
 
-    /// Does some of what is to be done, up to [`ROWS_PER_TURN`] rows of it.
-    fn go_on(&mut self) -> Result<(), ArrowError> {
+    /// Does some of what is to be done, up to [`ROWS_PER_TURN`] rows of it; whether it was so many.
+    fn go_on(&mut self) -> Result<bool, ArrowError> {
         let mut room = ROWS_PER_TURN;
         while let Some(next) = self.to_do.pop_front() {
             match next {
@@ -197,7 +197,7 @@ impl WorkerCore {
                 }
             }
         }
-        Ok(())
+        Ok(room == 0)
     }
 
     fn enrich(&mut self, turn: Turn, rows: RecordBatch) -> Result<(), ArrowError> {
@@ -235,12 +235,16 @@ impl WorkerCore {
     /// # Errors
     /// If rows are not what the job makes of its input.
     pub fn step(&mut self) -> Result<bool, ArrowError> {
-        self.go_on()?;
+        let were_many = self.go_on()?;
         let is_enriched = self.to_do.is_empty();
         let started = self.timer.start();
         self.finish.step(is_enriched, &mut self.out)?;
         self.timer.stop(Stage::Work, started);
         if !is_enriched || self.finish.waits_for().is_some() {
+            return Ok(true);
+        }
+        if were_many {
+            // Drift has a turn of its own.
             return Ok(true);
         }
         let started = self.timer.start();
