@@ -42,7 +42,7 @@ const RUN_ROWS_MAX: usize = 8_192;
 /// The rows that wait, and which of them may go.
 ///
 /// Rows wait in sorted runs. A run is merged with the one before while that is not twice as long, up to
-/// [`RUN_ROWS_MAX`]: a row is sorted once and merged a few times, and no merge takes long, however many
+/// 8,192 rows: a row is sorted once and merged a few times, and no merge takes long, however many
 /// rows wait. What goes on waiting is copied when it is less than half of what it holds on to in memory,
 /// be it rows of a chunk that others are the home of, or some that have left.
 pub struct OrderGate {
