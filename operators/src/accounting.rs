@@ -50,7 +50,6 @@ struct Inner {
 struct GateRows {
     now: AtomicI64,
     most: AtomicI64,
-    pending: AtomicI64,
     bytes: AtomicI64,
 }
 
@@ -167,10 +166,8 @@ impl Counters {
         lock(&self.0.batches).entry(worker).or_default().clone()
     }
 
-    /// `rows` more (or, negative, fewer) wait in an order gate of this process, of which `pending` are
-    /// in the account.
-    pub fn gate_rows_added(&self, rows: i64, pending: i64) {
-        self.0.gate.pending.fetch_add(pending, Relaxed);
+    /// `rows` more (or, negative, fewer) wait in an order gate of this process.
+    pub fn gate_rows_added(&self, rows: i64) {
         let now = self.0.gate.now.fetch_add(rows, Relaxed) + rows;
         self.0.gate.most.fetch_max(now, Relaxed);
     }
@@ -282,11 +279,6 @@ impl Counters {
     /// Rows that wait in the order gates of this process.
     pub fn gate_rows(&self) -> u64 {
         self.0.gate.now.load(Relaxed).max(0) as u64
-    }
-
-    /// Those of them that are in the account: rows read back for windows are not.
-    pub fn gate_rows_pending(&self) -> u64 {
-        self.0.gate.pending.load(Relaxed).max(0) as u64
     }
 
     /// Bytes of memory held by the rows that wait in the order gates of this process.

@@ -81,8 +81,7 @@ impl Home {
     ) -> Result<Vec<(u64, RecordBatch)>, ArrowError> {
         if let Some(arrived) = self.arrived.remove(&tick.epoch) {
             let rows: usize = arrived.iter().map(RecordBatch::num_rows).sum();
-            let counted = arrived.iter().map(|batch| self.warm_up.counted(batch, &self.layout));
-            self.counters.gate_rows_added(rows as i64, counted.sum());
+            self.counters.gate_rows_added(rows as i64);
             arrived.iter().for_each(|batch| self.tally.add(batch, &self.warm_up, &self.layout));
             self.gate.insert(&arrived)?;
         }
@@ -90,7 +89,7 @@ impl Home {
         if let Some(rows) = &self.gate.release(tick.watermark)? {
             let counted = self.warm_up.counted(rows, &self.layout);
             self.counters.rows_held(-counted);
-            self.counters.gate_rows_added(-(rows.num_rows() as i64), -counted);
+            self.counters.gate_rows_added(-(rows.num_rows() as i64));
             self.tally.remove(rows, &self.warm_up, &self.layout);
             self.note_event_time(rows);
             let of_part = |(control, part): (u64, Range<usize>)| {
@@ -134,7 +133,7 @@ impl Home {
         self.tally.add(&piece.rows, &self.warm_up, &self.layout);
         let counted = self.warm_up.counted(&piece.rows, &self.layout);
         self.counters.rows_held(counted);
-        self.counters.gate_rows_added(rows as i64, counted);
+        self.counters.gate_rows_added(rows as i64);
         Ok(())
     }
 
