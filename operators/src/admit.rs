@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::accounting::Counters;
+use crate::beside::views_of;
 use crate::chunk::{Chunk, Undecoded};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::sql::Expression;
@@ -265,8 +266,8 @@ impl Admission {
         columns.push(Arc::new(UInt32Array::from_value(chunk.partition, times.len())));
         columns.push(Arc::new(chunk.offsets.clone()));
         columns.push(Arc::new(Int64Array::from_value(read_at.as_micros() as i64, times.len())));
-        columns.extend(chunk.raw.clone());
-        columns.extend(chunk.envelopes.clone());
+        columns.extend(chunk.raw.as_ref().map(views_of));
+        columns.extend(chunk.envelopes.as_ref().map(views_of));
         RecordBatch::try_new(layout.schema.clone(), columns)
     }
 

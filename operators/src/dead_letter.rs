@@ -3,13 +3,14 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringBuilder,
-    TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
+    ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringBuilder, TimestampMillisecondBuilder,
+    UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 
+use crate::beside::bytes_at;
 use crate::chunk::{Chunk, Undecoded};
 use crate::layout::{ENVELOPE, EventLayout, OFFSET, PARTITION};
 use crate::partition_names::PartitionNames;
@@ -227,7 +228,7 @@ impl DeadLetters {
             (layout.partitions(batch).value(row), layout.offsets(batch).value(row));
         let json;
         let payload = match layout.raw {
-            Some(raw) => batch.column(raw).as_binary::<i32>().value(row),
+            Some(raw) => bytes_at(batch.column(raw), row).unwrap_or_default(),
             None => {
                 json = row_as_json(&batch.slice(row, 1), layout.event_columns)?;
                 &json
@@ -292,11 +293,6 @@ impl DeadLetters {
     pub fn finish_some(&mut self) -> Option<RecordBatch> {
         self.columns.take().map(|columns| columns.finish())
     }
-}
-
-fn bytes_at(column: &ArrayRef, row: usize) -> Option<&[u8]> {
-    let column = column.as_binary::<i32>();
-    column.is_valid(row).then(|| column.value(row))
 }
 
 /// The first `columns` columns of a one-row batch as a JSON object, nulls included.

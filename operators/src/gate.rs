@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 pub use self::tally::{GateRows, GateTally};
+use crate::beside;
 use crate::rows::own_bytes;
 use crate::sort::{OrderColumns, RowOrder, sorted};
 
@@ -88,7 +89,8 @@ impl Run {
 
 /// The same rows in memory of their own.
 fn copied(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    take_record_batch(rows, &UInt32Array::from_iter_values(0..rows.num_rows() as u32))
+    let rows = take_record_batch(rows, &UInt32Array::from_iter_values(0..rows.num_rows() as u32))?;
+    Ok(beside::copied(rows))
 }
 
 impl OrderGate {
@@ -106,7 +108,7 @@ impl OrderGate {
             rows = self.sorted(&[last.rows, rows])?;
         }
         if rows.num_rows() > 0 {
-            self.runs.push(Run { rows, bytes: None });
+            self.runs.push(Run { rows: beside::packed(rows), bytes: None });
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 
+use crate::beside::BESIDE;
 use crate::fine_time::is_fine;
 use crate::sort::OrderColumns;
 
@@ -22,9 +23,9 @@ pub const PARTITION: &str = "__partition";
 pub const OFFSET: &str = "__offset";
 /// When the row was read, in µs of the run's clock, Int64.
 pub const READ_AT: &str = "__read_at";
-/// The bytes the event came as, Binary; absent where events come as columns.
+/// The bytes the event came as, views ([`crate::beside`]); absent where events come as columns.
 pub const RAW: &str = "__raw";
-/// What came around those bytes (key, headers, time of a message), Binary, for sinks; absent where
+/// What came around those bytes (key, headers, time of a message), views, for sinks; absent where
 /// events are no messages.
 pub const ENVELOPE: &str = "__envelope";
 
@@ -120,10 +121,10 @@ impl EventLayout {
             Field::new(READ_AT, DataType::Int64, false),
         ]);
         if came_as.is_bytes() {
-            fields.push(Field::new(RAW, DataType::Binary, false));
+            fields.push(Field::new(RAW, BESIDE, false));
         }
         if came_as == CameAs::Messages {
-            fields.push(Field::new(ENVELOPE, DataType::Binary, false));
+            fields.push(Field::new(ENVELOPE, BESIDE, false));
         }
         EventLayout {
             schema: Arc::new(Schema::new(fields)),

@@ -10,6 +10,7 @@ pub mod admit;
 pub mod alert;
 pub mod as_of;
 pub mod batch_probe;
+pub mod beside;
 pub mod chunk;
 pub mod clock;
 pub mod control;

@@ -13,6 +13,8 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 use timely::bytes::arc::Bytes;
 use timely::dataflow::channels::ContainerBytes;
 
+use crate::beside::{bytes_beside, packed};
+
 /// One batch of rows, of one of the kinds that an edge carries ([`Rows::kind`]), and the number its
 /// sender gave it ([`Rows::number`]).
 ///
@@ -38,12 +40,14 @@ enum Payload {
     },
 }
 
-/// Bytes of the values of rows, without those of others in the same memory.
+/// Bytes of the values of rows, and of those that lie beside them, without those of others in the same
+/// memory.
 pub fn own_bytes(rows: &RecordBatch) -> usize {
     let of_column = |column: &ArrayRef| {
         let data = column.to_data();
         // Of some types it is not known.
-        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+        let bytes = data.get_slice_memory_size();
+        bytes.map_or_else(|_| column.get_array_memory_size(), |bytes| bytes + bytes_beside(column))
     };
     rows.columns().iter().map(of_column).sum()
 }
@@ -103,7 +107,7 @@ impl Rows {
 
     fn encoded(&self) -> &[u8] {
         self.encoded.get_or_init(|| match &self.payload {
-            Payload::Batch(batch) => encode(batch, self.kind, self.number),
+            Payload::Batch(batch) => encode(&packed(batch.clone()), self.kind, self.number),
             Payload::Empty => vec![0; HEADER],
             Payload::Bytes { bytes, .. } => bytes.to_vec(),
         })

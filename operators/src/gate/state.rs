@@ -10,6 +10,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::error::ArrowError;
 
 use super::OrderGate;
+use crate::beside::copied;
 use crate::exchange::Route;
 use crate::layout::EventLayout;
 use crate::state::groups::{by_group, rows_at};
@@ -64,7 +65,9 @@ impl OrderGate {
         let mut rows = Vec::with_capacity(waiting.num_rows());
         pieces.home.for_each_group(&waiting, |row, group| rows.push((group, row as u32)))?;
         let by_group = by_group(rows, &groups).into_iter();
-        by_group.map(|(group, rows)| pieces.kind.piece(group, rows_at(&waiting, rows)?)).collect()
+        by_group
+            .map(|(group, rows)| pieces.kind.piece(group, copied(rows_at(&waiting, rows)?)))
+            .collect()
     }
 
     /// Has the rows of a piece wait, which is taken over at an instant (µs) of the run's clock; returns

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
+use driftline_operators::beside::bytes_at;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
 use driftline_operators::partition_names::PartitionNames;
@@ -171,9 +172,8 @@ pub(super) fn of_prediction(
     let row = ticket.row as usize;
     let partition = column(records, PARTITION)?.as_primitive::<UInt32Type>().value(row);
     let offset = column(records, OFFSET)?.as_primitive::<UInt64Type>().value(row);
-    let envelope = records.column_by_name(ENVELOPE).map(|column| column.as_binary::<i32>());
-    let envelope = envelope.filter(|column| column.is_valid(row));
-    let envelope = envelope.and_then(|column| Envelope::of(column.value(row)));
+    let envelope = records.column_by_name(ENVELOPE).and_then(|column| bytes_at(column, row));
+    let envelope = envelope.and_then(Envelope::of);
     let (reason, detail) = match is_too_large(*code) {
         true => (Reason::MessageTooLarge, format!("the prediction is larger than {topic} takes")),
         false => {

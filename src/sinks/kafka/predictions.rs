@@ -43,7 +43,7 @@ impl Messages for Predictions {
         let (versions, statuses) = (text("model_version")?, text("status")?);
         let keys = column(rows, "key")?;
         let times = column(rows, "event_time")?.as_primitive::<TimestampMillisecondType>();
-        let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary::<i32>());
+        let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary_view());
         for row in 0..rows.num_rows() {
             let id = ids.value(row).as_bytes();
             let mut headers = cloud_event(TYPE, &self.source, id, 7);
