@@ -13,6 +13,7 @@ mod say;
 
 pub mod cli;
 pub mod config;
+mod instant;
 pub mod interrupt;
 pub mod kafka;
 pub mod models;

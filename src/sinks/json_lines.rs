@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
-use arrow::json::LineDelimitedWriter;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use driftline_operators::layout::Published;
 use driftline_operators::sinks::{Sink, SinkError};
 
+use super::json_rows::JsonRows;
 use super::text_file::TextFile;
 use crate::config::job::Compression;
 
@@ -15,6 +14,10 @@ use crate::config::job::Compression;
 pub struct JsonLinesSink {
     file: TextFile,
     published: Published,
+    rows: JsonRows,
+    /// What was last written, and where its lines end.
+    lines: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl JsonLinesSink {
@@ -25,7 +28,8 @@ impl JsonLinesSink {
     }
 
     pub fn to(file: TextFile) -> Self {
-        JsonLinesSink { file, published: Published::default() }
+        let (published, rows) = Default::default();
+        JsonLinesSink { file, published, rows, lines: Vec::new(), ends: Vec::new() }
     }
 
     pub fn standard_error() -> Self {
@@ -33,19 +37,14 @@ impl JsonLinesSink {
     }
 }
 
-/// The rows of a batch, all of whose columns are published, as JSON lines.
-pub(super) fn to_lines(batch: &RecordBatch) -> Result<Vec<u8>, arrow::error::ArrowError> {
-    let mut writer: LineDelimitedWriter<Vec<u8>> =
-        WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(batch)?;
-    writer.finish()?;
-    Ok(writer.into_inner())
-}
-
 impl Sink for JsonLinesSink {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
-        let lines = to_lines(&self.published.of(batch)).map_err(|error| self.file.error(error))?;
-        self.file.write(&lines, batch.num_rows() as u64)
+        let JsonLinesSink { file, published, rows, lines, ends } = self;
+        lines.clear();
+        ends.clear();
+        let written = rows.write(&published.of(batch), lines, ends);
+        written.map_err(|error| file.error(error))?;
+        file.write(lines, batch.num_rows() as u64)
     }
 
     fn durable_rows(&mut self) -> u64 {

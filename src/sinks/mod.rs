@@ -5,6 +5,7 @@ pub mod csv;
 pub mod folder;
 pub mod function;
 pub mod json_lines;
+mod json_rows;
 pub mod kafka;
 pub mod overheard;
 pub mod own;

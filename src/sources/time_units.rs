@@ -8,7 +8,7 @@ use driftline_operators::admit::{END_OF_TIME, event_times};
 use driftline_operators::ingest::{Allowance, Polled, Source, SourceError};
 use driftline_operators::wake::Wake;
 
-use crate::kafka::instant;
+use crate::instant::instant;
 
 /// 2001 and 2100, in s since 1970: where times of events are.
 const FROM: i64 = 978_307_200;

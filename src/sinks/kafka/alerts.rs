@@ -26,13 +26,11 @@ impl Messages for Alerts {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let lines = self.values.of(rows, &self.topic)?;
-        let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
         let (kinds, features, ids) = (text("kind")?, text("feature")?, text("event_id")?);
         let (keys, windows) = (text("key")?, text("window")?);
         let starts = column(rows, "window_start")?;
-        for row in 0..rows.num_rows() {
+        self.values.of(rows, &self.topic, |row, value| {
             // The same alert has the same id, however often it is told.
             let of = match ids.is_valid(row) {
                 true => ids.value(row).to_owned(),
@@ -48,13 +46,12 @@ impl Messages for Alerts {
             let message = Outgoing {
                 topic: &self.topic,
                 key: Some(key.as_bytes()),
-                value: values.next(),
+                value: Some(value),
                 headers,
                 time_ms: None,
             };
-            producer.send(message, batch, row)?;
-        }
-        Ok(())
+            producer.send(message, batch, row)
+        })
     }
 
     /// There is nothing to tell it with; what it is about is in predictions or in drift.

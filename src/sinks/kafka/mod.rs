@@ -17,9 +17,10 @@ pub mod producer;
 pub mod sender;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
+use arrow::error::ArrowError;
 use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION, Published};
 use driftline_operators::reasons::Reasons;
 use driftline_operators::sinks::{Sink, SinkError};
@@ -30,7 +31,7 @@ use self::producer::Batch;
 pub use self::producer::Producer;
 use self::sender::{Sender, Unsent};
 use super::failed;
-use super::json_lines::to_lines;
+use super::json_rows::JsonRows;
 
 /// What makes messages of the rows of a batch.
 pub trait Messages: Send + Sync {
@@ -52,15 +53,49 @@ pub trait Messages: Send + Sync {
     fn instead(&self, refused: &Refused) -> Result<Next, SinkError>;
 }
 
-/// The values of messages: what is published of rows, as JSON lines.
+/// What makes the values of messages: what is published of rows, as JSON. The sender's thread and those of
+/// workers each take one while they need it.
 #[derive(Default)]
-pub struct Values(Mutex<Published>);
+pub struct Values(Mutex<Vec<Writer>>);
+
+/// Writes values, into memory that it keeps.
+#[derive(Default)]
+struct Writer {
+    published: Published,
+    rows: JsonRows,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
 
 impl Values {
-    fn of(&self, rows: &RecordBatch, topic: &str) -> Result<Vec<u8>, SinkError> {
-        // The sender's thread and the worker's share it; a panic leaves at worst no last schema.
-        let published = self.0.lock().unwrap_or_else(PoisonError::into_inner).of(rows);
-        to_lines(&published).map_err(|error| failed(topic, error))
+    /// Has `send` send the value of each row.
+    fn of(
+        &self,
+        rows: &RecordBatch,
+        topic: &str,
+        mut send: impl FnMut(usize, &[u8]) -> Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
+        let mut writer = self.writers().pop().unwrap_or_default();
+        writer.write(rows).map_err(|error| failed(topic, error))?;
+        let mut begin = 0;
+        for (row, &end) in writer.ends.iter().enumerate() {
+            send(row, &writer.text[begin..end - 1])?;
+            begin = end;
+        }
+        self.writers().push(writer);
+        Ok(())
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Vec<Writer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
+        self.text.clear();
+        self.ends.clear();
+        self.rows.write(&self.published.of(rows), &mut self.text, &mut self.ends)
     }
 }
 
@@ -176,7 +211,16 @@ mod tests {
         let column = |values: [i64; 2]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
         let rows = [("score", column([1, 2])), (PARTITION, column([3, 4]))];
         let rows = RecordBatch::try_from_iter(rows).unwrap();
-        let lines = Values::default().of(&rows, "topic").unwrap();
-        assert_eq!(String::from_utf8(lines).unwrap(), "{\"score\":1}\n{\"score\":2}\n");
+        let (values, mut lines) = (Values::default(), Vec::new());
+        for _ in 0..2 {
+            let mut keep = |row, value: &[u8]| {
+                lines.push((row, String::from_utf8(value.to_vec()).unwrap()));
+                Ok(())
+            };
+            values.of(&rows, "topic", &mut keep).unwrap();
+        }
+        let value = |row, text: &str| (row, text.to_owned());
+        let once = [value(0, "{\"score\":1}"), value(1, "{\"score\":2}")];
+        assert_eq!(lines, [once.clone(), once].concat());
     }
 }

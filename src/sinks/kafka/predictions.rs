@@ -1,6 +1,7 @@
 //! Predictions as CloudEvents in binary mode: the value is the prediction as one JSON object, the key
 //! that of the event.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -12,8 +13,8 @@ use driftline_operators::sinks::SinkError;
 use super::message::{Next, Refused};
 use super::producer::{Batch, Outgoing, Producer};
 use super::{Messages, Values, cloud_event, column, dead_letters, texts, with_header};
+use crate::instant::{Fraction, write_instant};
 use crate::kafka::envelope::Envelope;
-use crate::kafka::instant;
 
 /// The type of a prediction as an event.
 const TYPE: &[u8] = b"driftline.prediction";
@@ -36,19 +37,20 @@ impl Messages for Predictions {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let lines = self.values.of(rows, &self.topic)?;
-        let mut values = lines.split(|&byte| byte == b'\n');
         let text = |name| texts(rows, name);
         let (ids, models) = (text("event_id")?, text("model_name")?);
         let (versions, statuses) = (text("model_version")?, text("status")?);
         let keys = column(rows, "key")?;
         let times = column(rows, "event_time")?.as_primitive::<TimestampMillisecondType>();
         let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary_view());
-        for row in 0..rows.num_rows() {
+        let mut time = Vec::new();
+        self.values.of(rows, &self.topic, |row, value| {
             let id = ids.value(row).as_bytes();
             let mut headers = cloud_event(TYPE, &self.source, id, 7);
+            time.clear();
+            write_instant(times.value(row), Fraction::Millis, &mut time);
             for (name, value) in [
-                ("ce_time", instant(times.value(row)).as_bytes()),
+                ("ce_time", time.as_slice()),
                 ("id", id),
                 ("model", models.value(row).as_bytes()),
                 ("version", versions.value(row).as_bytes()),
@@ -63,12 +65,10 @@ impl Messages for Predictions {
                 }
             }
             let key = key(keys, row);
-            let value = values.next().unwrap_or_default();
             let (topic, key) = (self.topic.as_str(), key.as_deref());
             let message = Outgoing { topic, key, value: Some(value), headers, time_ms: None };
-            producer.send(message, batch, row)?;
-        }
-        Ok(())
+            producer.send(message, batch, row)
+        })
     }
 
     /// The prediction is a dead letter.
@@ -80,13 +80,14 @@ impl Messages for Predictions {
 }
 
 /// The key of a row as text.
-fn key(keys: &ArrayRef, row: usize) -> Option<Vec<u8>> {
+fn key(keys: &ArrayRef, row: usize) -> Option<Cow<'_, [u8]>> {
     if keys.is_null(row) {
         return None;
     }
+    let of_number = |number: String| Cow::Owned(number.into_bytes());
     Some(match keys.data_type() {
-        DataType::Int64 => keys.as_primitive::<Int64Type>().value(row).to_string().into_bytes(),
-        DataType::UInt64 => keys.as_primitive::<UInt64Type>().value(row).to_string().into_bytes(),
-        _ => keys.as_string::<i32>().value(row).as_bytes().to_vec(),
+        DataType::Int64 => of_number(keys.as_primitive::<Int64Type>().value(row).to_string()),
+        DataType::UInt64 => of_number(keys.as_primitive::<UInt64Type>().value(row).to_string()),
+        _ => Cow::Borrowed(keys.as_string::<i32>().value(row).as_bytes()),
     })
 }

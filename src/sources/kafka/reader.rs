@@ -18,9 +18,9 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::live::Reach;
 use super::queue::{Item, Message, Queue};
+use crate::instant::instant;
 use crate::kafka::envelope::encode;
 use crate::kafka::health::{Told, note};
-use crate::kafka::instant;
 use crate::sources::columns::{ColumnUses, normalise};
 use crate::sources::json::columns::JsonColumns;
 use crate::sources::one_partition::{Came, Reader, Records};
