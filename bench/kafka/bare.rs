@@ -80,8 +80,8 @@ pub fn run(broker: &Broker, from: &str, to: &str, written: Option<Written>) -> R
             });
             for (key, value) in taken.messages() {
                 let headers = match written {
-                    Some(Written::WithHeaders) => headers(),
-                    _ => OwnedHeaders::new(),
+                    Some(Written::WithHeaders) => Some(headers()),
+                    _ => None,
                 };
                 let value = Some(value);
                 let message = Outgoing { topic: to, key, value, headers, time_ms: None };
@@ -133,7 +133,8 @@ pub fn run_for_ever(broker: &Broker, from: &str, to: &str) -> Result<()> {
             value.extend(payload.iter().cycle().take(VALUE_BYTES));
             let (key, value) = (message.key(), Some(value.as_slice()));
             let batch = Batch::new(None, None);
-            let message = Outgoing { topic: to, key, value, headers: headers(), time_ms: None };
+            let message =
+                Outgoing { topic: to, key, value, headers: Some(headers()), time_ms: None };
             producer.send(message, &batch, 0)?;
             batch.done();
             sent.push_back(batch);

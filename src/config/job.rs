@@ -150,6 +150,8 @@ pub struct Kafka {
     /// Properties of librdkafka; there may be secrets among them.
     pub properties: IndexMap<String, String>,
     pub predictions: Option<String>,
+    /// Whether messages of predictions have headers.
+    pub prediction_headers: bool,
     pub dead_letters: Option<String>,
     pub alerts: Option<String>,
 }

@@ -151,6 +151,8 @@ pub struct LiveSinks {
     /// Of files.
     pub writer: rolling::Writer,
     pub job: String,
+    /// Whether messages of predictions have headers.
+    pub prediction_headers: bool,
     /// By number.
     pub partition_names: PartitionNames,
     pub metadata: Vec<(String, String)>,
@@ -166,6 +168,7 @@ impl LiveSinks {
             topic: topic(&targets.predictions)?,
             dead_letters: topic(&targets.dead_letters)?,
             source: self.job.clone(),
+            has_headers: self.prediction_headers,
             partition_names: self.partition_names.clone(),
             values: Values::default(),
         }))

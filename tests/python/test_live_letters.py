@@ -229,9 +229,13 @@ def plain(record: bytes) -> bool:
 
 
 def test_what_is_too_large_is_a_letter(broker, tmp_path):
-    """A prediction that has its key twice, and a damaged message with the bytes of a whole one."""
+    """A prediction that has its key twice, and a damaged message with the bytes of a whole one; of a job
+    whose predictions have no headers."""
     topics = Topics.new(broker, partitions=1, outputs=1)
     job = topics.job(tmp_path / "numbered.toml", order="arrival")
+    table = "[sinks.predictions]\n"
+    assert table in job.read_text()
+    job.write_text(job.read_text().replace(table, table + "headers = false\n"))
     good = Sent(b"1", event(number=1), None, SENT_MS, 0)
     wide = Sent(b"2", event(number=2, key="k" * 600_000), TRACE, SENT_MS + 1, 0)
     broken = Sent(b"3", b"{" + b"x" * 1_030_000, TRACE, SENT_MS + 2, 0)
@@ -241,8 +245,9 @@ def test_what_is_too_large_is_a_letter(broker, tmp_path):
         code, words = live.wait()
     assert code == 0, words
     assert account(words) == (4, 2, 0, 2, 0)
-    ids = [message.json()["event_id"] for message in broker.consume(topics.predictions)]
-    assert ids == ["1", "4"]
+    predictions = broker.consume(topics.predictions)
+    assert [message.json()["event_id"] for message in predictions] == ["1", "4"]
+    assert [(message.key, message.headers) for message in predictions] == [(b"k1", {})] * 2
     letters = broker.consume(topics.dead_letters)
     letters = {message.header(ERRORS + "offset"): message for message in letters}
     assert set(letters) == {"1", "2"}

@@ -136,6 +136,8 @@ CASES = [
     Case("an unknown key that is like none", change=(BATCH, "colour = 1024")),
     Case("an unknown section", change=("[event]\n", "[events]\n")),
     Case("an unknown output", change=("[sinks.drift]", "[sinks.drifts]")),
+    Case("headers of files", change=("[sinks.predictions]\n", "[sinks.predictions]\nheaders = false\n")),
+    Case("headers of drift", change=("[sinks.drift]\n", "[sinks.drift]\nheaders = false\n")),
     Case("an unknown key in a table in line", change=('length = "1h" }\ndefault', 'len = "1h" }\ndefault')),
     Case("a missing key", change=('name = "flights"\n', "")),
     Case("text for a number", change=(BATCH, 'max_batch_size = "many"')),

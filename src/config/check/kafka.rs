@@ -133,6 +133,20 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
     if sinks.alerts.as_ref().is_some_and(|sink| sink.path.is_some()) {
         return Err(Problem::at("sinks.alerts.path", "alerts go to a topic; set topic"));
     }
+    let others =
+        [("drift", &sinks.drift), ("dead_letters", &sinks.dead_letters), ("alerts", &sinks.alerts)];
+    for (name, sink) in others {
+        if sink.as_ref().is_some_and(|sink| sink.headers.is_some()) {
+            let message = "only messages of predictions can do without headers";
+            return Err(Problem::at(format!("sinks.{name}.headers"), message));
+        }
+    }
+    let headers = sinks.predictions.as_ref().and_then(|sink| sink.headers);
+    let has_topic = sinks.predictions.as_ref().is_some_and(|sink| sink.topic.is_some());
+    if headers.is_some() && !has_topic {
+        let message = "files have no headers; it goes with topic";
+        return Err(Problem::at("sinks.predictions.headers", message));
+    }
     Ok(Kafka {
         bootstrap_servers: raw.bootstrap_servers,
         poll_interval: Duration::from_millis(raw.poll_interval_ms),
@@ -141,6 +155,7 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
         shutdown_timeout: Duration::from_millis(raw.shutdown_timeout_ms),
         properties: raw.properties,
         predictions: topic("predictions", &sinks.predictions)?,
+        prediction_headers: headers.unwrap_or(true),
         dead_letters: topic("dead_letters", &sinks.dead_letters)?,
         alerts: topic("alerts", &sinks.alerts)?,
     })

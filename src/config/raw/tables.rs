@@ -120,6 +120,9 @@ pub struct SinkSection {
     pub path: Option<String>,
     /// The Kafka topic that a live run writes to. Drift goes to files.
     pub topic: Option<String>,
+    /// Of predictions that go to a topic: whether messages have headers, those of a CloudEvent. They take
+    /// about as much of CPU as all else of a message; all but the event's own trace is in the value, too.
+    pub headers: Option<bool>,
     /// How the files are written.
     #[serde(default)]
     pub format: FileFormat,

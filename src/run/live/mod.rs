@@ -132,6 +132,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         sender: Sender::start(producer),
         writer: rolling::Writer::start(),
         job: job.name.clone(),
+        prediction_headers: job.kafka.prediction_headers,
         partition_names: prepared.partition_names.clone(),
         metadata: file_metadata(&prepared, Some(&parts)),
         file_name: format!("part-{}", started_ms()),

@@ -47,7 +47,7 @@ impl Messages for Alerts {
                 topic: &self.topic,
                 key: Some(key.as_bytes()),
                 value: Some(value),
-                headers,
+                headers: Some(headers),
                 time_ms: None,
             };
             producer.send(message, batch, row)

@@ -54,7 +54,7 @@ impl Fault<'_> {
             topic,
             key: envelope.and_then(|envelope| envelope.key),
             value,
-            headers: self.headers(envelope),
+            headers: Some(self.headers(envelope)),
             time_ms: envelope.map(|envelope| envelope.time_ms).filter(|&time| time > 0),
         }
     }

@@ -118,7 +118,7 @@ impl From<Outgoing<'_>> for Message {
             topic: message.topic.to_owned(),
             key: message.key.map(<[u8]>::to_vec),
             value: message.value.map(<[u8]>::to_vec),
-            headers: message.headers,
+            headers: message.headers.unwrap_or_default(),
             time_ms: message.time_ms,
             is_letter: false,
         }

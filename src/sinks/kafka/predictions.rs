@@ -4,11 +4,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType, UInt64Type};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, StringArray, TimestampMillisecondArray,
+};
+use arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use driftline_operators::layout::ENVELOPE;
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::sinks::SinkError;
+use rdkafka::message::OwnedHeaders;
 
 use super::message::{Next, Refused};
 use super::producer::{Batch, Outgoing, Producer};
@@ -25,6 +28,8 @@ pub struct Predictions {
     pub dead_letters: String,
     /// What the events are said to come from.
     pub source: String,
+    /// Whether messages have headers; without them they are no CloudEvents.
+    pub has_headers: bool,
     /// What partitions are called, by number.
     pub partition_names: PartitionNames,
     pub values: Values,
@@ -37,33 +42,10 @@ impl Messages for Predictions {
         producer: &Producer,
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
-        let text = |name| texts(rows, name);
-        let (ids, models) = (text("event_id")?, text("model_name")?);
-        let (versions, statuses) = (text("model_version")?, text("status")?);
         let keys = column(rows, "key")?;
-        let times = column(rows, "event_time")?.as_primitive::<TimestampMillisecondType>();
-        let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary_view());
-        let mut time = Vec::new();
+        let mut headers = self.has_headers.then(|| Headers::of(rows, &self.source)).transpose()?;
         self.values.of(rows, &self.topic, |row, value| {
-            let id = ids.value(row).as_bytes();
-            let mut headers = cloud_event(TYPE, &self.source, id, 7);
-            time.clear();
-            write_instant(times.value(row), Fraction::Millis, &mut time);
-            for (name, value) in [
-                ("ce_time", time.as_slice()),
-                ("id", id),
-                ("model", models.value(row).as_bytes()),
-                ("version", versions.value(row).as_bytes()),
-                ("status", statuses.value(row).as_bytes()),
-            ] {
-                headers = with_header(headers, name, value);
-            }
-            let envelope = envelopes.and_then(|column| Envelope::of(column.value(row)));
-            for name in ["traceparent", "tracestate"] {
-                if let Some(value) = envelope.and_then(|envelope| envelope.header(name)) {
-                    headers = with_header(headers, name, value);
-                }
-            }
+            let headers = headers.as_mut().map(|headers| headers.of_row(row));
             let key = key(keys, row);
             let (topic, key) = (self.topic.as_str(), key.as_deref());
             let message = Outgoing { topic, key, value: Some(value), headers, time_ms: None };
@@ -76,6 +58,51 @@ impl Messages for Predictions {
         let (letters, names) = (&self.dead_letters, &self.partition_names);
         let message = dead_letters::of_prediction(letters, &self.topic, refused, names)?;
         Ok(Next::Message { message, says: "dead letter" })
+    }
+}
+
+/// What headers are made of.
+struct Headers<'a> {
+    source: &'a str,
+    ids: &'a StringArray,
+    times: &'a TimestampMillisecondArray,
+    /// Header by header.
+    texts: [(&'static str, &'a StringArray); 3],
+    envelopes: Option<&'a BinaryViewArray>,
+    /// The text of a time.
+    time: Vec<u8>,
+}
+
+impl<'a> Headers<'a> {
+    fn of(rows: &'a RecordBatch, source: &'a str) -> Result<Self, SinkError> {
+        let text = |name| texts(rows, name);
+        let texts = [
+            ("model", text("model_name")?),
+            ("version", text("model_version")?),
+            ("status", text("status")?),
+        ];
+        let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary_view());
+        let times = column(rows, "event_time")?.as_primitive();
+        Ok(Headers { source, ids: text("event_id")?, times, texts, envelopes, time: Vec::new() })
+    }
+
+    fn of_row(&mut self, row: usize) -> OwnedHeaders {
+        let id = self.ids.value(row).as_bytes();
+        self.time.clear();
+        write_instant(self.times.value(row), Fraction::Millis, &mut self.time);
+        let mut headers = cloud_event(TYPE, self.source, id, 7);
+        headers = with_header(headers, "ce_time", &self.time);
+        headers = with_header(headers, "id", id);
+        for (name, texts) in self.texts {
+            headers = with_header(headers, name, texts.value(row).as_bytes());
+        }
+        let envelope = self.envelopes.and_then(|column| Envelope::of(column.value(row)));
+        for name in ["traceparent", "tracestate"] {
+            if let Some(value) = envelope.and_then(|envelope| envelope.header(name)) {
+                headers = with_header(headers, name, value);
+            }
+        }
+        headers
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Outgoing<'a> {
     pub topic: &'a str,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    pub headers: OwnedHeaders,
+    pub headers: Option<OwnedHeaders>,
     /// In ms since 1970; now, if nothing is said.
     pub time_ms: Option<i64>,
 }
@@ -184,8 +184,9 @@ impl Producer {
     pub fn send(&self, message: Outgoing, batch: &Arc<Batch>, row: usize) -> Result<(), SinkError> {
         let Outgoing { topic, key, value, headers, time_ms } = message;
         let ticket = Ticket { batch: batch.clone(), row: row as u32, time_ms };
-        let mut record = BaseRecord::with_opaque_to(topic, Box::new(ticket)).headers(headers);
+        let mut record = BaseRecord::with_opaque_to(topic, Box::new(ticket));
         (record.key, record.payload, record.timestamp) = (key, value, time_ms);
+        record.headers = headers;
         batch.left.fetch_add(1, AcqRel);
         loop {
             let Err((error, given_back)) = self.inner.send(record) else { return Ok(()) };
