@@ -1,12 +1,13 @@
 """Compares the scores of a peer with ours, by event.
 
-    bench/peers/compare.py OURS THEIRS [--within DIFFERENCE]
+    bench/peers/compare.py OURS THEIRS [--within DIFFERENCE] [--broker ADDRESS]
 
-Both are files of JSON lines, or folders of them, with `event_id` and `score`. Scores are float32, as the
-model gives them. It fails if an event is missing, unknown or scored twice, or if scores are further apart
+Both are files of JSON lines, or folders of them, with `event_id` and `score`; with a broker, THEIRS is a
+topic of such messages. Scores are float32, as the model gives them. It fails if an event is missing, unknown or scored twice, or if scores are further apart
 than told (0: the same float32)."""
 
 import argparse
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +35,26 @@ class Compared:
 
 def read(place: Path) -> pl.DataFrame:
     """Ids and scores of a file, or of all files of a folder."""
-    files = sorted(file for file in place.iterdir() if file.stat().st_size) if place.is_dir() else [place]
-    if not files or not files[0].stat().st_size:
-        raise Unequal(f"{place} has no scores")
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return parsed(str(place), [file for file in files if file.stat().st_size])
+
+
+def read_topic(broker: str, topic: str) -> pl.DataFrame:
+    """Ids and scores of all messages of a topic."""
+    from topics import Broker
+
+    return parsed(topic, map(io.BytesIO, Broker(broker).values(topic)))
+
+
+def parsed(place: str, lines) -> pl.DataFrame:
+    """Ids and scores of parts, each of JSON lines."""
     try:
-        rows = pl.concat(pl.read_ndjson(file, schema=SCORES) for file in files)
+        frames = [pl.read_ndjson(part, schema=SCORES) for part in lines]
     except pl.exceptions.PolarsError as error:
         raise Unequal(f"{place} is no JSON lines of scores: {error}") from error
+    if not frames:
+        raise Unequal(f"{place} has no scores")
+    rows = pl.concat(frames)
     if nulls := rows.select(pl.any_horizontal(pl.all().is_null()).sum()).item():
         raise Unequal(f"{place} has {nulls:,} rows without id or score")
     return rows
@@ -68,11 +82,13 @@ def compare(ours: pl.DataFrame, theirs: pl.DataFrame, within: float = 0.0) -> Co
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("ours", type=Path)
-    parser.add_argument("theirs", type=Path)
+    parser.add_argument("theirs")
     parser.add_argument("--within", type=float, default=0.0, metavar="DIFFERENCE")
+    parser.add_argument("--broker", metavar="ADDRESS")
     given = parser.parse_args()
     try:
-        print(compare(read(given.ours), read(given.theirs), given.within))
+        theirs = read_topic(given.broker, given.theirs) if given.broker else read(Path(given.theirs))
+        print(compare(read(given.ours), theirs, given.within))
     except (Unequal, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -10,9 +10,11 @@ scripts/produce.py.
     first.jsonl, first.parquet     the first year alone
     weather.parquet, weather.tsv   hourly weather over these years; a value that is not known is empty
     planes.tsv                     the planes: tailnum, year, seats
+    events.json                    how many events there are in each file
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -46,7 +48,9 @@ def events_of(years: int) -> pl.DataFrame:
 
 def write(folder: Path, years: int):
     folder.mkdir(parents=True, exist_ok=True)
+    counts = {}
     for name, rows in ("first", events_of(1)), ("events", events_of(years)):
+        counts[name] = rows.height
         rows.write_ndjson(folder / f"{name}.jsonl")
         rows.write_parquet(folder / f"{name}.parquet")
     weather = years_of("weather", ("valid_from",), years).sort("valid_from", "origin").select(WEATHER)
@@ -54,6 +58,7 @@ def write(folder: Path, years: int):
     planes = pl.read_parquet(FLIGHTS / "planes.parquet").select(PLANES)
     for name, rows in ("weather", weather), ("planes", planes):
         rows.write_csv(folder / f"{name}.tsv", separator="\t", include_header=False)
+    (folder / "events.json").write_text(json.dumps(counts))
 
 
 def main():
