@@ -2,7 +2,7 @@
 
     bench/peers/compare.py OURS THEIRS [--within DIFFERENCE] [--broker ADDRESS]
 
-Both are files of JSON lines, or folders of them, with `event_id` and `score`; with a broker, THEIRS is a
+Both are files of JSON lines or Parquet, or folders of them, with `event_id` and `score`; with a broker, THEIRS is a
 topic of such messages. Scores are float32, as the model gives them. It fails if an event is missing, unknown or scored twice, or if scores are further apart
 than told (0: the same float32)."""
 
@@ -46,12 +46,18 @@ def read_topic(broker: str, topic: str) -> pl.DataFrame:
     return parsed(topic, map(io.BytesIO, Broker(broker).values(topic)))
 
 
-def parsed(place: str, lines) -> pl.DataFrame:
-    """Ids and scores of parts, each of JSON lines."""
+def read_part(part) -> pl.DataFrame:
+    if isinstance(part, Path) and part.suffix == ".parquet":
+        return pl.read_parquet(part, columns=list(SCORES))
+    return pl.read_ndjson(part, schema=SCORES)
+
+
+def parsed(place: str, parts) -> pl.DataFrame:
+    """Ids and scores of all parts."""
     try:
-        frames = [pl.read_ndjson(part, schema=SCORES) for part in lines]
+        frames = [read_part(part) for part in parts]
     except pl.exceptions.PolarsError as error:
-        raise Unequal(f"{place} is no JSON lines of scores: {error}") from error
+        raise Unequal(f"{place} has no readable scores: {error}") from error
     if not frames:
         raise Unequal(f"{place} has no scores")
     rows = pl.concat(frames)

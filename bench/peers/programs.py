@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,10 @@ class Case:
     def model_path(self) -> Path:
         return FLIGHTS / "models" / f"{self.model}.onnx"
 
+    @property
+    def baseline(self) -> Path:
+        return FLIGHTS / f"baseline-{self.model}.parquet"
+
     def file(self, suffix: str) -> Path:
         return self.tables / f"{self.events}.{suffix}"
 
@@ -42,10 +47,10 @@ class Case:
 class Command:
     arguments: list
     environment: dict
-    scores: Path | None = None  # a file or folder of JSON lines; None for topics, and where there is nothing to compare
+    scores: Path | None = None  # a file or folder of them; None where they are in a topic
 
 
-def driftline(case: Case, job: Path, settings: dict, suffix: str = "jsonl", compared: bool = True) -> Command:
+def driftline(case: Case, job: Path, settings: dict, suffix: str = "jsonl") -> Command:
     settings = settings | {"MODEL__PATH": case.model_path}
     program = os.environ["DRIFTLINE"]
     if case.broker:
@@ -62,17 +67,17 @@ def driftline(case: Case, job: Path, settings: dict, suffix: str = "jsonl", comp
         arguments = [program, "replay", job, "--input", case.file(suffix), "--out", case.output, "--overwrite"]
         settings |= {"TABLES__WEATHER__PATH": case.tables / "weather.parquet"}
     environment = {f"STREAMING_{key}": str(value) for key, value in settings.items()}
-    scores = Path(case.output) / "predictions" if compared and not case.broker else None
+    scores = None if case.broker else Path(case.output) / "predictions"
     return Command([*arguments, "--workers", case.workers], environment, scores)
 
 
 def whole(case: Case) -> Command:
     """The flights job as it is shipped."""
-    settings = {"DRIFT__BASELINE": FLIGHTS / f"baseline-{case.model}.parquet"}
+    settings = {"DRIFT__BASELINE": case.baseline}
     if not case.broker:
-        return driftline(case, ROOT / "jobs" / "flights.toml", settings, compared=False)
+        return driftline(case, ROOT / "jobs" / "flights.toml", settings)
     settings |= {"SINKS__ALERTS__TOPIC": ALERTS, "SINKS__DRIFT__PATH": case.folder / "drift"}
-    return driftline(case, ROOT / "jobs" / "flights-live.toml", settings, compared=False)
+    return driftline(case, ROOT / "jobs" / "flights-live.toml", settings)
 
 
 def lean(case: Case, suffix: str = "jsonl", engine: str = "auto") -> Command:
@@ -108,39 +113,55 @@ def streams(case: Case) -> Command:
     return Command(java("streams", "StreamsPeer", case, settings), {})
 
 
-def polars(case: Case, suffix: str = "jsonl") -> Command:
+def polars(case: Case, suffix: str = "jsonl", whole_job: bool = False) -> Command:
     arguments = [sys.executable, PEERS / "polars_peer.py", "--input", case.file(suffix), "--tables", case.tables]
     arguments += ["--model", case.model_path, "--output", case.output, "--threads", case.workers]
+    if whole_job:
+        arguments += ["--baseline", case.baseline]
     return Command(arguments, {}, Path(case.output))
 
 
 @dataclass(frozen=True)
 class Program:
     what: str
-    command: object  # makes a Command of a Case
+    command: Callable[[Case], Command]
+    base: str  # ours that does the same, with the same input
     sources: tuple = ("file", "kafka")
     models: tuple = MODELS
     java: bool = False
-    ours: bool = False
+
+    @property
+    def ours(self) -> bool:
+        return self.what.startswith("driftline")
 
 
 # In the order in which they take turns.
 PROGRAMS = {
-    "driftline-whole": Program("driftline, the whole job", whole, ours=True),
-    "driftline": Program("driftline, what the peers do", lean, ours=True),
+    "driftline-whole": Program("driftline, the whole job", whole, "driftline-whole"),
+    "driftline": Program("driftline, what the peers do", lean, "driftline"),
     "driftline-onnxruntime": Program(
-        "driftline, what the peers do, ONNX Runtime", lambda case: lean(case, engine="onnxruntime"), models=("trees",), ours=True
+        "driftline, what the peers do, trees run by ONNX Runtime",
+        lambda case: lean(case, engine="onnxruntime"), "driftline", models=("trees",),
     ),
-    "flink": Program("Apache Flink", flink, java=True),
-    "streams": Program("Kafka Streams", streams, ("kafka",), java=True),
-    "polars": Program("Polars script", polars, ("file",)),
+    "flink": Program("Apache Flink", flink, "driftline", java=True),
+    "streams": Program("Kafka Streams", streams, "driftline", ("kafka",), java=True),
+    "polars": Program("Polars script", polars, "driftline", ("file",)),
+    "polars-whole": Program(
+        "Polars script, the whole job", lambda case: polars(case, whole_job=True), "driftline-whole", ("file",)
+    ),
     "driftline-parquet": Program(
-        "driftline, what the peers do, from Parquet", lambda case: lean(case, "parquet"), ("file",), ours=True
+        "driftline, what the peers do, from Parquet",
+        lambda case: lean(case, "parquet"), "driftline-parquet", ("file",),
     ),
-    "polars-parquet": Program("Polars script, from Parquet", lambda case: polars(case, "parquet"), ("file",)),
-}
-# What the others are compared with.
-BASE = "driftline"
+    "polars-parquet": Program(
+        "Polars script, from Parquet", lambda case: polars(case, "parquet"), "driftline-parquet", ("file",)
+    ),
+}  # fmt: skip
+
+
+def reference(name: str) -> str:
+    """The program whose replay of files gives the scores that a program is to give."""
+    return "driftline-whole" if PROGRAMS[name].base == "driftline-whole" else "driftline"
 
 
 def said(*command) -> str:
@@ -161,5 +182,5 @@ def versions(names: list[str]) -> str:
         found += [f"Kafka Streams {pom['kafka']}"] if "streams" in names else []
         found += [f"ONNX Runtime {pom['onnxruntime']} in Java"]
     if any("polars" in name for name in names):
-        found += [f"Python {sys.version.split()[0]}, Polars {version('polars')}"]
+        found += [f"Python {sys.version.split()[0]}, Polars {version('polars')}, SciPy {version('scipy')}"]
     return ", ".join([*found, f"ONNX Runtime {version('onnxruntime')}"])

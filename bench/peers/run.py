@@ -2,8 +2,9 @@
 
     scripts/bench.sh peers [file|kafka] [--runs N] [--years N] [--workers N] [--model MODEL] [PEER …]
 
-Peers: flink, polars, polars-parquet of files; flink, streams from Kafka to Kafka; all of them unless some
-are named. Driftline runs in any case: the job of jobs/ as it is, and only what the peers do.
+Peers: flink, polars, polars-whole, polars-parquet of files; flink, streams from Kafka to Kafka; all of
+them unless some are named. Driftline runs in any case: the job of jobs/ as it is, and only what the peers
+do. A ratio is to Driftline doing the same.
 
 Scores come first: a program whose scores are not ours, event by event, is told of and has no figures.
 Then a start counts for nothing: figures are of the events behind the first year's. Of files, a run of the
@@ -26,7 +27,7 @@ from pathlib import Path
 
 # Nothing here that takes memory: what a process had at its peak begins, on Linux, with what its parent
 # had. Scores are looked at by processes of their own.
-from programs import BASE, MODELS, PEERS, PROGRAMS, Case, Program, versions
+from programs import MODELS, PEERS, PROGRAMS, Case, reference, versions
 
 RUN_LIMIT_S = 1800
 # A run that does nothing for so long does nothing any more.
@@ -161,8 +162,7 @@ class Files:
     def turn(self, name: str, judge) -> Round:
         first, _ = self.run(name, "first")
         whole, scores = self.run(name, "events")
-        if scores:
-            judge(name, scores)
+        judge(name, scores)
         shutil.rmtree(self.scratch / name)
         return Round(whole, whole.after(first))
 
@@ -194,8 +194,7 @@ class Topics:
             if (there := self.broker.messages(topic)) != self.events["events"]:
                 raise Failed(f"{there:,} results of {self.events['events']:,} events")
             whole = Figures(whole.events, whole.wall_s, whole.cpu_s, peak, whole.other_cores)
-            if name != "driftline-whole":
-                judge(name, topic)
+            judge(name, topic)
         shutil.rmtree(folder)
         return Round(whole, whole.after(first))
 
@@ -222,7 +221,7 @@ def say(text: str):
 class Judge:
     """Compares scores with ours, the first time that a program has some."""
 
-    def __init__(self, options, ours: Path):
+    def __init__(self, options, ours: dict[str, Path]):
         self.options, self.ours = options, ours
         self.verdicts = {}
 
@@ -230,7 +229,7 @@ class Judge:
         """`scores` is a path, or the name of a topic."""
         if name in self.verdicts:
             return
-        command = [sys.executable, PEERS / "compare.py", self.ours, scores, "--within", self.options.within]
+        command = [sys.executable, PEERS / "compare.py", self.ours[reference(name)], scores, "--within", self.options.within]
         if isinstance(scores, str):
             command += ["--broker", self.options.broker]
         done = subprocess.run([str(part) for part in command], text=True, capture_output=True)
@@ -258,24 +257,23 @@ def median(rounds: list[Round], part: str, figure: str) -> float:
     return statistics.median(getattr(getattr(each, part), figure) for each in rounds)
 
 
-def table(rounds: dict[str, list[Round]], programs: dict[str, Program]) -> str:
-    """Medians; each ratio is to our job of the same work."""
+def table(rounds: dict[str, list[Round]]) -> str:
+    """Medians of all programs."""
     rows = [
-        "| program | events/s | ratio | events per CPU-second | ratio | peak MiB | whole run: CPU-s | events/s "
-        "| events per CPU-second |",
+        "| program | events/s | ratio | events per CPU-second | ratio | peak MiB "
+        "| with the start: CPU-s | events/s | events per CPU-second |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    base = rounds.get(BASE)
 
-    def with_ratio(of: list[Round], figure: str) -> str:
-        value = median(of, "steady", figure)
+    def with_ratio(name: str, figure: str) -> str:
+        value, base = median(rounds[name], "steady", figure), rounds.get(PROGRAMS[name].base)
         ratio = f"{value / median(base, 'steady', figure):.2f}" if base else ""
         return f"{value:,.0f} | {ratio}"
 
     for name, of in rounds.items():
         whole = [median(of, "whole", figure) for figure in ("cpu_s", "rate", "per_cpu_s")]
         rows.append(
-            f"| {programs[name].what} | {with_ratio(of, 'rate')} | {with_ratio(of, 'per_cpu_s')} "
+            f"| {PROGRAMS[name].what} | {with_ratio(name, 'rate')} | {with_ratio(name, 'per_cpu_s')} "
             f"| {median(of, 'whole', 'peak_mib'):,.0f} | {whole[0]:.1f} | {whole[1]:,.0f} | {whole[2]:,.0f} |"
         )
     return "\n".join(rows)
@@ -293,7 +291,7 @@ def report(options, rounds: dict, verdicts: dict, failures: dict, events: int):
         f"{time.strftime('%Y-%m-%d')}: {events:,} departures in order of (time, id), {where}; "
         f"{options.model}; workers: {options.workers}; medians of {options.runs}\n"
     )
-    print(table(rounds, PROGRAMS))
+    print(table(rounds))
     print(f"\n- machine: {machine()}")
     others = [each.whole.other_cores for of in rounds.values() for each in of]
     if others:
@@ -359,9 +357,12 @@ def main():
         names = [name for name in names if not PROGRAMS[name].java]
     events = json.loads((options.input / "events.json").read_text())
     with tempfile.TemporaryDirectory(prefix="driftline-peers-") as scratch:
-        say("our own scores, by a replay in event_time order")
-        _, scores = Files(options, events, Path(scratch)).run(BASE, "events")
-        judge = Judge(options, scores.rename(Path(scratch) / "ours"))
+        ours = {}
+        for name in {reference(name): None for name in names}:
+            say(f"the scores of {name}, by a replay in event_time order")
+            _, scores = Files(options, events, Path(scratch)).run(name, "events")
+            ours[name] = scores.rename(Path(scratch) / f"scores-of-{name}")
+        judge = Judge(options, ours)
         turns = (Topics if options.source == "kafka" else Files)(options, events, Path(scratch))
         rounds, failures = measure(options, names, turns, judge)
         report(options, rounds, judge.verdicts, failures, events["events"])
