@@ -7,8 +7,8 @@ them unless some are named. Driftline runs in any case: the job of jobs/ as it i
 do. A ratio is to Driftline doing the same.
 
 Scores come first: a program whose scores are not ours, event by event, is told of and has no figures.
-Then a start counts for nothing: figures are of the events behind the first year's. Of files, a run of the
-first year alone is taken off; with Kafka, time and CPU are read once as many results are in the topic.
+Then a start counts for nothing: figures are of the second half of the years. Of files, a run of the first
+half alone is taken off; with Kafka, time and CPU are read once as many results are in the topic.
 What a whole run took, from the start of its process, stands beside. CPU is that of the process with all
 its threads, user and system; not that of the broker.
 """
@@ -32,6 +32,8 @@ from programs import MODELS, PEERS, PROGRAMS, Case, reference, versions
 RUN_LIMIT_S = 1800
 # A run that does nothing for so long does nothing any more.
 STALL_LIMIT_S = 120
+STOP_LIMIT_S = 30
+POLL_INTERVAL_S = 0.05
 
 
 class Failed(Exception):
@@ -128,7 +130,7 @@ class Process:
 
     def stop(self) -> float:
         """Asks it to end, and makes it after a while; gives its peak MiB."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + STOP_LIMIT_S
         if self.poll() is None:
             self.child.terminate()
         while self.poll() is None:
@@ -211,7 +213,7 @@ class Topics:
                 process.fail(f"it has ended with {there:,} results")
             if time.monotonic() - moved > STALL_LIMIT_S:
                 process.fail(f"it stands still with {there:,} results")
-            time.sleep(0.05)
+            time.sleep(POLL_INTERVAL_S)
 
 
 def say(text: str):
@@ -333,7 +335,7 @@ def arguments(given: list[str]):
     add("source", choices=("file", "kafka"), nargs="?", default="file")
     add("peers", nargs="*", metavar="PEER")
     add("--runs", type=at_least_one, default=3, metavar="N", help="rounds")
-    add("--years", type=at_least_one, default=8, metavar="N", help="of flights, two at least")
+    add("--years", type=at_least_one, default=8, metavar="N", help="of flights, two at least; half of them warm a program up")
     add("--workers", type=at_least_one, default=1, metavar="N", help="threads that score, of each program")
     add("--model", choices=MODELS, default="trees")
     add("--within", type=float, default=0.0, metavar="DIFFERENCE", help="how far scores may be from ours")
@@ -343,7 +345,7 @@ def arguments(given: list[str]):
     add("--broker", help=argparse.SUPPRESS)
     options = parser.parse_intermixed_args(given)
     if options.years < 2:
-        parser.error("--years is 2 at least: the first year is a program's start")
+        parser.error("--years is 2 at least: half of them warm a program up")
     return options
 
 

@@ -19,7 +19,6 @@ import programs  # noqa: E402
 import run  # noqa: E402
 
 LIMIT = 5_000
-EVENTS_A_YEAR = 40
 
 
 def scores(**rows) -> pl.DataFrame:
