@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from programs import ALERTS, DEAD_LETTERS, EVENTS, ROOT, WEATHER
 
 TIMEOUT_S = 30
+RETRY_INTERVAL_S = 0.1
 LOG_ERRORS = 3
 
 
@@ -25,7 +26,8 @@ class Broker:
         )
 
     def create(self, topic: str):
-        new = NewTopic(topic, num_partitions=1, replication_factor=1)
+        # Messages are as old as the flights.
+        new = NewTopic(topic, num_partitions=1, replication_factor=1, config={"retention.ms": "-1"})
         self.admin.create_topics([new])[topic].result(TIMEOUT_S)
 
     def delete(self, topic: str):
@@ -37,7 +39,7 @@ class Broker:
             return
         # It goes a while later.
         while topic in self.admin.list_topics(timeout=TIMEOUT_S).topics:
-            time.sleep(0.1)
+            time.sleep(RETRY_INTERVAL_S)
 
     def fill(self, tables: Path, events: int):
         """Sends the input, in its order, to topics of one partition."""
@@ -66,9 +68,16 @@ class Broker:
             self.delete(topic)
 
     def messages(self, topic: str) -> int:
-        partition = TopicPartition(topic, 0)
-        low, high = self.consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S, cached=False)
-        return high - low
+        partition, deadline = TopicPartition(topic, 0), time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                low, high = self.consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S, cached=False)
+                return high - low
+            except KafkaException:
+                # A topic that was just created is not known everywhere at once.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_INTERVAL_S)
 
     def values(self, topic: str):
         """The values of all messages, as lines; many at a time."""
