@@ -2,9 +2,9 @@
 
     bench/peers/compare.py OURS THEIRS [--within DIFFERENCE] [--broker ADDRESS]
 
-Both are files of JSON lines or Parquet, or folders of them, with `event_id` and `score`; with a broker, THEIRS is a
-topic of such messages. Scores are float32, as the model gives them. It fails if an event is missing, unknown or scored twice, or if scores are further apart
-than told (0: the same float32)."""
+Both are files of JSON lines or Parquet, or folders of them, with `event_id` and `score`; with a broker,
+THEIRS is a topic of such messages. Scores are float32, as the model gives them. It fails if an event is
+missing, unknown or scored twice, or if scores are further apart than told (0: the same float32)."""
 
 import argparse
 import io
@@ -76,7 +76,8 @@ def compare(ours: pl.DataFrame, theirs: pl.DataFrame, within: float = 0.0) -> Co
     both = ours.join(theirs, on="event_id", how="full", coalesce=True, suffix="_theirs")
     missing, unknown = both["score_theirs"].null_count(), both["score"].null_count()
     if missing or unknown:
-        raise Unequal(f"{missing:,} of our {ours.height:,} events are missing there, {unknown:,} are unknown here")
+        of_ours = f"{missing:,} of our {ours.height:,} events are missing there"
+        raise Unequal(f"{of_ours}, {unknown:,} are unknown here")
     # NaN is as far away as can be, from itself, too.
     apart = (both["score"].cast(pl.Float64) - both["score_theirs"]).abs().fill_nan(float("inf"))
     compared = Compared(both.height, int((apart > 0).sum()), apart.max() or 0.0)

@@ -64,7 +64,8 @@ def driftline(case: Case, job: Path, settings: dict, suffix: str = "jsonl") -> C
             "SINKS__DEAD_LETTERS__TOPIC": DEAD_LETTERS,
         }
     else:
-        arguments = [program, "replay", job, "--input", case.file(suffix), "--out", case.output, "--overwrite"]
+        arguments = [program, "replay", job, "--input", case.file(suffix)]
+        arguments += ["--out", case.output, "--overwrite"]
         settings |= {"TABLES__WEATHER__PATH": case.tables / "weather.parquet"}
     environment = {f"STREAMING_{key}": str(value) for key, value in settings.items()}
     scores = None if case.broker else Path(case.output) / "predictions"
@@ -114,8 +115,9 @@ def streams(case: Case) -> Command:
 
 
 def polars(case: Case, suffix: str = "jsonl", whole_job: bool = False) -> Command:
-    arguments = [sys.executable, PEERS / "polars_peer.py", "--input", case.file(suffix), "--tables", case.tables]
-    arguments += ["--model", case.model_path, "--output", case.output, "--threads", case.workers]
+    arguments = [sys.executable, PEERS / "polars_peer.py", "--input", case.file(suffix)]
+    arguments += ["--tables", case.tables, "--model", case.model_path]
+    arguments += ["--output", case.output, "--threads", case.workers]
     if whole_job:
         arguments += ["--baseline", case.baseline]
     return Command(arguments, {}, Path(case.output))
@@ -147,7 +149,8 @@ PROGRAMS = {
     "streams": Program("Kafka Streams", streams, "driftline", ("kafka",), java=True),
     "polars": Program("Polars script", polars, "driftline", ("file",)),
     "polars-whole": Program(
-        "Polars script, the whole job", lambda case: polars(case, whole_job=True), "driftline-whole", ("file",)
+        "Polars script, the whole job",
+        lambda case: polars(case, whole_job=True), "driftline-whole", ("file",),
     ),
     "driftline-parquet": Program(
         "driftline, what the peers do, from Parquet",

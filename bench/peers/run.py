@@ -89,8 +89,9 @@ class Process:
         arguments = [str(part) for part in command.arguments]
         self.busy, self.start = busy_s(), time.perf_counter()
         with log.open("w") as said:
+            environment = os.environ | command.environment
             self.child = subprocess.Popen(
-                arguments, env=os.environ | command.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                arguments, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
             )
         self.ended = None
 
@@ -184,8 +185,9 @@ class Topics:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         with self.broker.results(name) as topic:
+            options = self.options
             case = Case(
-                self.options.model, self.options.workers, self.options.input, folder, topic, broker=self.options.broker
+                options.model, options.workers, options.input, folder, topic, broker=options.broker
             )
             process = Process(name, PROGRAMS[name].command(case), folder / "log")
             try:
@@ -231,7 +233,8 @@ class Judge:
         """`scores` is a path, or the name of a topic."""
         if name in self.verdicts:
             return
-        command = [sys.executable, PEERS / "compare.py", self.ours[reference(name)], scores, "--within", self.options.within]
+        command = [sys.executable, PEERS / "compare.py", self.ours[reference(name)], scores]
+        command += ["--within", self.options.within]
         if isinstance(scores, str):
             command += ["--broker", self.options.broker]
         done = subprocess.run([str(part) for part in command], text=True, capture_output=True)
@@ -287,7 +290,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({model}), Linux {os.uname().release.split('-')[0]}"
 
 
-def report(options, rounds: dict, verdicts: dict, failures: dict, events: int):
+def report(options, of_what: str, rounds: dict, verdicts: dict, failures: dict, events: int):
     where = "from Kafka to Kafka, at least once, one partition" if options.source == "kafka" else "files"
     print(
         f"{time.strftime('%Y-%m-%d')}: {events:,} departures in order of (time, id), {where}; "
@@ -298,8 +301,9 @@ def report(options, rounds: dict, verdicts: dict, failures: dict, events: int):
     others = [each.whole.other_cores for of in rounds.values() for each in of]
     if others:
         what = "the broker, and all else" if options.source == "kafka" else "all else"
-        print(f"- cores taken by {what}, in the median of runs: {statistics.median(others):.2f}, at most {max(others):.2f}")
-    print(f"- versions: {versions(list(rounds))}")
+        middle, most = statistics.median(others), max(others)
+        print(f"- cores taken by {what}, in the median of runs: {middle:.2f}, at most {most:.2f}")
+    print(f"- versions: {of_what}")
     for name, verdict in verdicts.items():
         print(f"- scores of {name}: {verdict}")
     for name, why in failures.items():
@@ -329,13 +333,14 @@ def at_least_one(text: str) -> int:
 
 def arguments(given: list[str]):
     parser = argparse.ArgumentParser(
-        prog="scripts/bench.sh peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        prog="scripts/bench.sh peers", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     add = parser.add_argument
     add("source", choices=("file", "kafka"), nargs="?", default="file")
     add("peers", nargs="*", metavar="PEER")
     add("--runs", type=at_least_one, default=3, metavar="N", help="rounds")
-    add("--years", type=at_least_one, default=8, metavar="N", help="of flights, two at least; half of them warm a program up")
+    add("--years", type=at_least_one, default=8, metavar="N", help="two at least; half of them warm up")
     add("--workers", type=at_least_one, default=1, metavar="N", help="threads that score, of each program")
     add("--model", choices=MODELS, default="trees")
     add("--within", type=float, default=0.0, metavar="DIFFERENCE", help="how far scores may be from ours")
@@ -353,13 +358,14 @@ def main():
     options = arguments(sys.argv[1:])
     names = chosen(options)
     if options.list:
-        print(json.dumps({"source": options.source, "years": options.years, "java": any(PROGRAMS[n].java for n in names)}))
+        java = any(PROGRAMS[name].java for name in names)
+        print(json.dumps({"source": options.source, "years": options.years, "java": java}))
         return
     if not os.environ.get("PEERS_JAVA"):
         names = [name for name in names if not PROGRAMS[name].java]
     events = json.loads((options.input / "events.json").read_text())
     with tempfile.TemporaryDirectory(prefix="driftline-peers-") as scratch:
-        ours = {}
+        of_what, ours = versions(names), {}
         for name in {reference(name): None for name in names}:
             say(f"the scores of {name}, by a replay in event_time order")
             _, scores = Files(options, events, Path(scratch)).run(name, "events")
@@ -367,7 +373,7 @@ def main():
         judge = Judge(options, ours)
         turns = (Topics if options.source == "kafka" else Files)(options, events, Path(scratch))
         rounds, failures = measure(options, names, turns, judge)
-        report(options, rounds, judge.verdicts, failures, events["events"])
+        report(options, of_what, rounds, judge.verdicts, failures, events["events"])
     if failures:
         sys.exit(1)
 
