@@ -19,11 +19,13 @@ LOG_ERRORS = 3
 class Broker:
     def __init__(self, address: str):
         self.address = address
-        client = {"bootstrap.servers": address, "log_level": LOG_ERRORS}
-        self.admin = AdminClient(client)
-        self.consumer = Consumer(
-            client | {"group.id": "peers", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-        )
+        self.client = {"bootstrap.servers": address, "log_level": LOG_ERRORS}
+        self.admin = AdminClient(self.client)
+        self.consumer = self.new_consumer()
+
+    def new_consumer(self) -> Consumer:
+        reading = {"group.id": "peers", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        return Consumer(self.client | reading)
 
     def create(self, topic: str):
         # Messages are as old as the flights.
@@ -74,10 +76,13 @@ class Broker:
                 low, high = self.consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S, cached=False)
                 return high - low
             except KafkaException:
-                # A topic that was just created is not known everywhere at once.
+                # A topic that was just created is not known everywhere at once, and a client that has
+                # not found it does not look again for minutes.
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(RETRY_INTERVAL_S)
+                self.consumer.close()
+                self.consumer = self.new_consumer()
 
     def values(self, topic: str):
         """The values of all messages, as lines; many at a time."""
