@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -355,6 +356,8 @@ def arguments(given: list[str]):
 
 
 def main():
+    # Asked to stop, it stops the program under way, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments(sys.argv[1:])
     names = chosen(options)
     if options.list:
