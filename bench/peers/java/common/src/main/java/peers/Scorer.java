@@ -63,7 +63,10 @@ public final class Scorer implements AutoCloseable {
   public void flush(Scored scored) {
     if (rows == 0) return;
     try {
-      OnnxTensor tensor = rows == ids.length ? whole : tensor(rows);
+      // ONNX Runtime scores a row alone by other sums than one of several, in a logistic regression: it
+      // gets company, whatever is there, so that scores do not depend on when a batch went out.
+      int run = Math.max(rows, Math.min(2, ids.length));
+      OnnxTensor tensor = run == ids.length ? whole : tensor(run);
       try (OrtSession.Result result =
           session.run(Map.of(session.getInputNames().iterator().next(), tensor), Set.of(PROBABILITIES))) {
         FloatBuffer probabilities = ((OnnxTensor) result.get(0)).getFloatBuffer();
