@@ -10,11 +10,20 @@
 #                                            from Kafka to Kafka, beside a bare loop; all three unless one is named
 #     scripts/bench.sh kafka cpu RATE [PROGRAM…]
 #                                            CPU of an event at a rate, above that of a bare loop, beside other programs
+#     scripts/bench.sh peers [file|kafka] [--runs N] [--years N] [--workers N] [--model MODEL] [PEER…]
+#                                            Flink, Kafka Streams and a Polars script in the same rounds (bench/peers)
 #
 # Leave the machine alone meanwhile. Ratios within one run tell more than seconds.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 cd "$ROOT"
+
+# A broker of this run's own; sets KAFKA_BOOTSTRAP and its folder.
+start_kafka() {
+    folder=$(mktemp -d)
+    trap 'unset KAFKA_BOOTSTRAP; "$ROOT/scripts/kafka.sh" stop --wipe "$folder"; rm -rf "$folder"' EXIT
+    KAFKA_BOOTSTRAP=$("$ROOT/scripts/kafka.sh" start "$folder")
+}
 
 case ${1:-} in
 replay)
@@ -42,14 +51,24 @@ kafka)
     build_release
     shift
     if [ -z "${KAFKA_BOOTSTRAP:-}" ]; then
-        folder=$(mktemp -d)
-        trap 'unset KAFKA_BOOTSTRAP; "$ROOT/scripts/kafka.sh" stop --wipe "$folder"; rm -rf "$folder"' EXIT
-        KAFKA_BOOTSTRAP=$("$ROOT/scripts/kafka.sh" start "$folder")
+        start_kafka
         KAFKA_PID=$(cat "$folder/kafka.pid")
         export KAFKA_PID
     fi
     export KAFKA_BOOTSTRAP DRIFTLINE_BIN=$DRIFTLINE
     cargo bench --workspace --locked --bench kafka -- "$@"
     ;;
-*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | kafka [throughput | latency | cpu | memory]" ;;
+peers)
+    shift
+    setup_python
+    # What is wrong with the arguments is told before anything is built.
+    plan=$("$PYTHON" bench/peers/run.py --list "$@") || exit
+    case $plan in {*) ;; *) printf '%s\n' "$plan"; exit ;; esac
+    setup_onnxruntime
+    build_release
+    . bench/peers/setup.sh
+    setup_peers "$plan"
+    "$PYTHON" bench/peers/run.py --input "$INPUT" --broker "${KAFKA_BOOTSTRAP:-}" "$@"
+    ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | kafka [throughput | latency | cpu | memory] | peers [file|kafka] [PEER…]" ;;
 esac
