@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::nodes::{Attribute, GraphNode};
 use super::proto;
 use super::wire::Fields;
-use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Tree};
+use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Test, Tree};
 
 /// The ensemble between the model's input and its output, if the one is all that it reads and the
 /// other its prediction. None if there are no trees.
@@ -231,15 +231,13 @@ impl Attributes {
             }
             let value = self.values[node];
             let missing_goes_true = self.missing_goes_true.get(node).is_some_and(|&to| to == 1);
-            // All in the form "at most": below a number is at most the one before it.
-            let (is_low_true, threshold) = match self.modes[node].as_str() {
-                "BRANCH_LEQ" => (true, value),
-                "BRANCH_LT" | "BRANCH_GTE" if value == f32::NEG_INFINITY => {
-                    return Err("a branch is for what is below -inf".to_owned());
-                }
-                "BRANCH_LT" => (true, value.next_down()),
-                "BRANCH_GT" => (false, value),
-                "BRANCH_GTE" => (false, value.next_down()),
+            let (is_low_true, test) = match self.modes[node].as_str() {
+                "BRANCH_LEQ" => (true, Test::AtMost(value)),
+                "BRANCH_LT" => (true, Test::Below(value)),
+                "BRANCH_GT" => (false, Test::AtMost(value)),
+                "BRANCH_GTE" => (false, Test::Below(value)),
+                "BRANCH_EQ" => (true, Test::OneOf(vec![value])),
+                "BRANCH_NEQ" => (false, Test::OneOf(vec![value])),
                 other => return Err(format!("it has nodes of mode {other}")),
             };
             let on_true = position(self.true_ids[node])?;
@@ -249,7 +247,7 @@ impl Attributes {
                 .map_err(|_| format!("a branch reads feature {}", self.feature_ids[node]))?;
             Ok(Node::Branch(Branch {
                 feature,
-                threshold,
+                test,
                 nan_goes_low: missing_goes_true == is_low_true,
                 low,
                 high,

@@ -1,60 +1,109 @@
-//! Rows that trees are about to see, feature by feature.
+//! Rows that trees are about to see, column by column.
 
-/// What stands in the columns of a row: the features with NaN as infinity; where a branch sends NaN
-/// low, once more with NaN as minus infinity; where one parts NaN from all numbers, once more with NaN
-/// as infinity and numbers as minus infinity; and minus infinity, below which nothing is.
-#[derive(Clone, Copy)]
+use std::ops::Range;
+
+/// Rows of a block: what of an ensemble is at hand is of use to all of them.
+pub(super) const ROOM: usize = 64;
+
+/// A number as an integer that compares with others as the number does. Both zeros are one.
+pub(super) fn key(number: f32) -> i32 {
+    let bits = (number + 0.0).to_bits() as i32;
+    bits ^ (bits >> 31 & i32::MAX)
+}
+
+/// Above all keys of numbers, and below all.
+const ABOVE: i32 = i32::MAX;
+const BELOW: i32 = i32::MIN;
+
+/// What of a feature branches compare.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reading {
+    /// Its key; NaN is above all numbers, infinity too.
+    NanHigh,
+    /// Its key; NaN is below all numbers.
+    NanLow,
+    /// 0 where its key is one of these, or NaN counts as one, else 1.
+    OneOf { keys: Vec<i32>, is_nan_one: bool },
+}
+
+impl Reading {
+    #[inline(always)]
+    fn of(&self, value: f32) -> i32 {
+        match self {
+            Reading::NanHigh => {
+                if value.is_nan() {
+                    ABOVE
+                } else {
+                    key(value)
+                }
+            }
+            Reading::NanLow => {
+                if value.is_nan() {
+                    BELOW
+                } else {
+                    key(value)
+                }
+            }
+            Reading::OneOf { is_nan_one, .. } if value.is_nan() => i32::from(!is_nan_one),
+            Reading::OneOf { keys, .. } => i32::from(!keys.contains(&key(value))),
+        }
+    }
+}
+
+/// What stands in the columns of a row: the readings of each feature, those of the first before those of
+/// the next, and what is below everything.
+#[derive(Clone)]
 pub(super) struct Layout {
-    pub features: usize,
-    pub has_nan_low: bool,
-    pub has_nan_alone: bool,
+    /// By column.
+    readings: Vec<Reading>,
+    /// Where the columns of each feature begin, and where those of the last end.
+    starts: Vec<usize>,
 }
 
 impl Layout {
-    /// Where the columns begin that tell NaN from all numbers.
-    pub fn nan_alone(&self) -> usize {
-        self.features * (1 + usize::from(self.has_nan_low))
+    /// `readings` of features, each below `features`.
+    pub fn new(features: usize, mut readings: Vec<(usize, Reading)>) -> Self {
+        readings.sort_unstable();
+        readings.dedup();
+        let starts = (0..=features)
+            .map(|feature| readings.partition_point(|(other, _)| *other < feature))
+            .collect();
+        Layout { readings: readings.into_iter().map(|(_, reading)| reading).collect(), starts }
+    }
+
+    pub fn features(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The column of a reading that there is.
+    pub fn column(&self, feature: usize, reading: &Reading) -> usize {
+        let columns = self.columns_of(feature);
+        columns.start + self.readings[columns].partition_point(|other| other < reading)
+    }
+
+    fn columns_of(&self, feature: usize) -> Range<usize> {
+        self.starts[feature]..self.starts[feature + 1]
     }
 
     /// The column that is below everything.
     pub fn stop(&self) -> usize {
-        self.nan_alone() + self.features * usize::from(self.has_nan_alone)
+        self.readings.len()
     }
 
-    pub fn columns(&self) -> usize {
-        self.stop() + 1
-    }
-
-    /// An empty block in `cells`: one row after the other, or one column after the other with room for
-    /// `room` values.
-    pub fn block<'a>(
-        &self,
-        cells: &'a mut Vec<f32>,
-        rows: usize,
-        room: Option<usize>,
-    ) -> Block<'a> {
-        let columns = self.columns();
-        let (row_step, column_step) = room.map_or((columns, 1), |room| (1, room));
-        let count = room.unwrap_or(rows) * columns;
-        if cells.len() < count {
-            cells.resize(count, 0.0);
-        }
-        let stops = cells[self.stop() * column_step..].iter_mut().step_by(row_step);
-        stops.take(rows).for_each(|cell| *cell = f32::NEG_INFINITY);
-        let low = self.has_nan_low.then_some(self.features);
-        let alone = self.has_nan_alone.then_some(self.nan_alone());
-        Block { cells, row_step, column_step, low, alone }
+    /// An empty block in `cells`: one column after the other, with `room` for values.
+    pub fn block<'a>(&'a self, cells: &'a mut Vec<i32>, room: usize) -> Block<'a> {
+        let stop = self.stop() * room;
+        cells.resize(stop, 0);
+        cells.resize(stop + room, BELOW);
+        Block { layout: self, cells, room }
     }
 }
 
 /// Rows to be filled feature by feature.
 pub struct Block<'a> {
-    cells: &'a mut [f32],
-    row_step: usize,
-    column_step: usize,
-    /// Where the columns begin in which NaN goes low, and those that tell it from all numbers.
-    low: Option<usize>,
-    alone: Option<usize>,
+    layout: &'a Layout,
+    cells: &'a mut [i32],
+    room: usize,
 }
 
 impl Block<'_> {
@@ -71,26 +120,15 @@ impl Block<'_> {
 
     #[inline]
     fn set_from(&mut self, row: usize, feature: usize, values: impl Iterator<Item = f32> + Clone) {
-        let or = |nan: f32| move |value: f32| if value.is_nan() { nan } else { value };
-        self.write(row, feature, values.clone().map(or(f32::INFINITY)));
-        if let Some(low) = self.low {
-            self.write(row, low + feature, values.clone().map(or(f32::NEG_INFINITY)));
-        }
-        if let Some(alone) = self.alone {
-            let alone_is =
-                |value: f32| if value.is_nan() { f32::INFINITY } else { f32::NEG_INFINITY };
-            self.write(row, alone + feature, values.map(alone_is));
-        }
-    }
-
-    #[inline]
-    fn write(&mut self, row: usize, column: usize, values: impl Iterator<Item = f32>) {
-        let first = row * self.row_step + column * self.column_step;
-        let cells = self.cells[first..].iter_mut();
-        if self.row_step == 1 {
-            cells.zip(values).for_each(|(cell, value)| *cell = value);
-        } else {
-            cells.step_by(self.row_step).zip(values).for_each(|(cell, value)| *cell = value);
+        for column in self.layout.columns_of(feature) {
+            let cells = &mut self.cells[column * self.room..][row..self.room];
+            let cells = cells.iter_mut().zip(values.clone());
+            // The plain ones on their own: they are made for several rows at a time.
+            match &self.layout.readings[column] {
+                Reading::NanHigh => cells.for_each(|(cell, v)| *cell = Reading::NanHigh.of(v)),
+                Reading::NanLow => cells.for_each(|(cell, v)| *cell = Reading::NanLow.of(v)),
+                reading => cells.for_each(|(cell, value)| *cell = reading.of(value)),
+            }
         }
     }
 }
