@@ -90,6 +90,12 @@ fn telling_rows(ensemble: &Ensemble) -> RecordBatch {
             }
         }
     }
+    for before in ensemble.before.iter().rev() {
+        let steps = before.of_each(ensemble.features).unwrap_or_default();
+        for (thresholds, step) in thresholds.iter_mut().zip(steps) {
+            thresholds.iter_mut().for_each(|threshold| *threshold = step.undone(*threshold));
+        }
+    }
     let mut random = Rng::with_seed(SEED);
     let mut column = |thresholds: &Vec<f32>| -> ArrayRef {
         let mut value = |_| -> Option<f64> {
@@ -132,6 +138,7 @@ mod tests {
         let branch = Branch { feature: 0, test, nan_goes_low, low: 1, high: 2 };
         Ensemble {
             features: 1,
+            before: Vec::new(),
             trees: vec![Tree { nodes: vec![Node::Branch(branch), leaf(0.0), leaf(1.0)] }],
             sums: 1,
             is_average: false,

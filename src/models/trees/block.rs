@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::before::{Before, BeforeOne};
+
 /// Rows of a block: what of an ensemble is at hand is of use to all of them.
 pub(super) const ROOM: usize = 64;
 
@@ -26,30 +28,6 @@ pub(super) enum Reading {
     OneOf { keys: Vec<i32>, is_nan_one: bool },
 }
 
-impl Reading {
-    #[inline(always)]
-    fn of(&self, value: f32) -> i32 {
-        match self {
-            Reading::NanHigh => {
-                if value.is_nan() {
-                    ABOVE
-                } else {
-                    key(value)
-                }
-            }
-            Reading::NanLow => {
-                if value.is_nan() {
-                    BELOW
-                } else {
-                    key(value)
-                }
-            }
-            Reading::OneOf { is_nan_one, .. } if value.is_nan() => i32::from(!is_nan_one),
-            Reading::OneOf { keys, .. } => i32::from(!keys.contains(&key(value))),
-        }
-    }
-}
-
 /// What stands in the columns of a row: the readings of each feature, those of the first before those of
 /// the next, and what is below everything.
 #[derive(Clone)]
@@ -58,17 +36,32 @@ pub(super) struct Layout {
     readings: Vec<Reading>,
     /// Where the columns of each feature begin, and where those of the last end.
     starts: Vec<usize>,
+    /// What is done first to each feature.
+    before: Vec<Vec<BeforeOne>>,
 }
 
 impl Layout {
     /// `readings` of features, each below `features`.
-    pub fn new(features: usize, mut readings: Vec<(usize, Reading)>) -> Self {
+    ///
+    /// # Errors
+    /// If what is done `before` is for other features.
+    pub fn new(
+        features: usize,
+        before: &[Before],
+        mut readings: Vec<(usize, Reading)>,
+    ) -> Result<Self, String> {
+        let mut before_each = vec![Vec::new(); features];
+        for step in before {
+            let steps = step.of_each(features)?;
+            before_each.iter_mut().zip(steps).for_each(|(all, step)| all.push(step));
+        }
         readings.sort_unstable();
         readings.dedup();
         let starts = (0..=features)
             .map(|feature| readings.partition_point(|(other, _)| *other < feature))
             .collect();
-        Layout { readings: readings.into_iter().map(|(_, reading)| reading).collect(), starts }
+        let readings = readings.into_iter().map(|(_, reading)| reading).collect();
+        Ok(Layout { readings, starts, before: before_each })
     }
 
     pub fn features(&self) -> usize {
@@ -120,14 +113,31 @@ impl Block<'_> {
 
     #[inline]
     fn set_from(&mut self, row: usize, feature: usize, values: impl Iterator<Item = f32> + Clone) {
+        match self.layout.before[feature].as_slice() {
+            [] => self.write(row, feature, values),
+            before => {
+                let prepared =
+                    values.map(|value| before.iter().fold(value, |value, step| step.of(value)));
+                self.write(row, feature, prepared);
+            }
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, row: usize, feature: usize, values: impl Iterator<Item = f32> + Clone) {
+        let is_low = |value: f32| if value.is_nan() { BELOW } else { key(value) };
+        let is_high = |value: f32| if value.is_nan() { ABOVE } else { key(value) };
         for column in self.layout.columns_of(feature) {
             let cells = &mut self.cells[column * self.room..][row..self.room];
             let cells = cells.iter_mut().zip(values.clone());
-            // The plain ones on their own: they are made for several rows at a time.
             match &self.layout.readings[column] {
-                Reading::NanHigh => cells.for_each(|(cell, v)| *cell = Reading::NanHigh.of(v)),
-                Reading::NanLow => cells.for_each(|(cell, v)| *cell = Reading::NanLow.of(v)),
-                reading => cells.for_each(|(cell, value)| *cell = reading.of(value)),
+                Reading::NanHigh => cells.for_each(|(cell, value)| *cell = is_high(value)),
+                Reading::NanLow => cells.for_each(|(cell, value)| *cell = is_low(value)),
+                Reading::OneOf { keys, is_nan_one } => cells.for_each(|(cell, value)| {
+                    let value = is_high(value);
+                    let is_one = keys.binary_search(&value).is_ok();
+                    *cell = i32::from(!(is_one || *is_nan_one && value == ABOVE));
+                }),
             }
         }
     }

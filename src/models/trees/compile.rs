@@ -63,7 +63,7 @@ fn layout(ensemble: &Ensemble) -> Result<Layout, String> {
         }
         readings.push((branch.feature, branch.reads().0));
     }
-    let layout = Layout::new(features, readings);
+    let layout = Layout::new(features, &ensemble.before, readings)?;
     u16::try_from(layout.stop()).map_err(|_| "its branches ask too many things".to_owned())?;
     Ok(layout)
 }

@@ -26,6 +26,35 @@ pub(super) struct Masks {
     /// Kept for its memory, as are the largest values of columns.
     planes: Vec<u8>,
     most: Vec<i32>,
+    pub machine: Machine,
+}
+
+/// What the machine can do; only [`Machine::all`] makes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Machine {
+    Any,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Machine {
+    /// All that this one can do, the best last.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Machine::Any];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") {
+                all.push(Machine::Avx2);
+            }
+            if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512bitalg") {
+                all.push(Machine::Avx512);
+            }
+        }
+        all
+    }
 }
 
 /// Trees that are asked together.
@@ -56,8 +85,13 @@ impl Masks {
     /// None where a tree has too many leaves. The ensemble must be one that can be walked; `known_by` has
     /// the numbers of its leaves, tree by tree, those on the low side of a branch before the others.
     pub fn new(ensemble: &Ensemble, layout: &Layout, known_by: &[Vec<f32>]) -> Option<Self> {
-        let (groups, leaves) = (Vec::new(), Vec::new());
-        let mut masks = Masks { groups, leaves, planes: Vec::new(), most: Vec::new() };
+        let mut masks = Masks {
+            groups: Vec::new(),
+            leaves: Vec::new(),
+            planes: Vec::new(),
+            most: Vec::new(),
+            machine: Machine::all().pop()?,
+        };
         for (tree, known_by) in ensemble.trees.iter().zip(known_by) {
             let planes = known_by.len().div_ceil(PLANE);
             if known_by.len() > LEAVES_MAX {
@@ -96,19 +130,15 @@ impl Masks {
         leaves: &Leaves,
         totals: &mut Totals,
     ) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512bitalg") {
-                // SAFETY: the machine has all of these.
-                return unsafe { self.sum_up_avx512::<ROWS>(cells, leaves, totals) };
-            }
-            if has!("avx2") {
-                // SAFETY: the machine has AVX2.
-                return unsafe { self.sum_up_avx2::<ROWS>(cells, leaves, totals) };
-            }
+        match self.machine {
+            // SAFETY: the machine has what it is called by.
+            #[cfg(target_arch = "x86_64")]
+            Machine::Avx512 => unsafe { self.sum_up_avx512::<ROWS>(cells, leaves, totals) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Machine::Avx2 => unsafe { self.sum_up_avx2::<ROWS>(cells, leaves, totals) },
+            Machine::Any => self.sum_up_portable::<ROWS>(cells, leaves, totals),
         }
-        self.sum_up_portable::<ROWS>(cells, leaves, totals);
     }
 
     /// The same code, compiled for 64 bytes an instruction.

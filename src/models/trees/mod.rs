@@ -7,14 +7,17 @@
 //! are taken in the order of the trees, in single precision, as ONNX Runtime takes them, so that scores
 //! agree to the last bit.
 
+mod before;
 mod block;
 mod compile;
 mod compiled;
+mod join;
 mod leaves;
 mod link;
 mod masks;
 mod walk;
 
+pub use before::Before;
 pub use block::Block;
 use block::{Reading, key};
 pub use compiled::{CompiledTrees, Way};
@@ -25,6 +28,8 @@ pub use link::{Columns, Link};
 pub struct Ensemble {
     /// How many numbers a row has.
     pub features: usize,
+    /// What is done to them first.
+    pub before: Vec<Before>,
     pub trees: Vec<Tree>,
     /// How many sums a row has; leaves add to them.
     pub sums: usize,
@@ -182,6 +187,7 @@ mod tests {
         let sums = random.usize(1..4);
         let mut ensemble = Ensemble {
             features: random.usize(1..6),
+            before: Vec::new(),
             trees: Vec::new(),
             sums,
             is_average: random.f32() < 0.3,
@@ -229,8 +235,12 @@ mod tests {
                 let wanted: Vec<f32> = rows.flat_map(|row| naive(&ensemble, row)).collect();
                 for way in compiled.ways() {
                     compiled.go(way);
-                    let made = compiled.score(&cells);
-                    assert_eq!(bits(&made), bits(&wanted), "seed {seed}, {way:?}");
+                    for machine in masks::Machine::all() {
+                        compiled.masks.iter_mut().for_each(|masks| masks.machine = machine);
+                        let made = compiled.score(&cells);
+                        let which = format!("seed {seed}, {way:?}, {machine:?}");
+                        assert_eq!(bits(&made), bits(&wanted), "{which}");
+                    }
                 }
             }
             small += usize::from(compiled.ways().any(|way| way == Way::ByMasks));
@@ -267,6 +277,7 @@ mod tests {
     fn of_one_tree(nodes: Vec<Node>) -> Ensemble {
         Ensemble {
             features: 1,
+            before: Vec::new(),
             trees: vec![Tree { nodes }],
             sums: 1,
             is_average: false,
@@ -279,6 +290,54 @@ mod tests {
     fn branch(feature: usize, threshold: f32, low: usize, high: usize) -> Node {
         let test = Test::AtMost(threshold);
         Node::Branch(Branch { feature, test, nan_goes_low: false, low, high })
+    }
+
+    #[test]
+    fn features_are_prepared_before_branches_see_them() {
+        let leaf = |weight| Node::Leaf(vec![(0, weight)]);
+        let mut ensemble = of_one_tree(vec![branch(0, 1.0, 1, 2), leaf(0.0), leaf(1.0)]);
+        ensemble.before = vec![
+            Before::Replace { number: f32::NAN, by: vec![8.0] },
+            Before::Replace { number: -1.0, by: vec![10.0] },
+            Before::Subtract(vec![2.0]),
+            Before::Divide(vec![2.0]),
+            Before::Multiply(vec![0.5]),
+            Before::Add(vec![-0.25]),
+        ];
+        // (value − 2) / 4 − 1/4 is above 1 from 7 on.
+        let mut compiled = CompiledTrees::new(&ensemble).unwrap();
+        assert_eq!(compiled.score(&[7.0, 7.5, f32::NAN, -1.0]), [0.0, 1.0, 1.0, 1.0]);
+        ensemble.before = vec![Before::Add(vec![1.0, 2.0])];
+        let refusal = CompiledTrees::new(&ensemble).err().unwrap_or_default();
+        assert_eq!(refusal, "it prepares 2 of 1 features");
+    }
+
+    #[test]
+    fn chains_that_ask_for_one_number_each_become_a_set() {
+        let leaf = |weight| Node::Leaf(vec![(0, weight)]);
+        let is = |number, low, high, nan_goes_low| {
+            let test = Test::OneOf(vec![number]);
+            Node::Branch(Branch { feature: 0, test, nan_goes_low, low, high })
+        };
+        // 3, 5, 7 and NaN come to one leaf, 9 to another.
+        let nodes = vec![
+            is(3.0, 4, 1, false),
+            is(5.0, 4, 2, true),
+            is(7.0, 4, 3, false),
+            is(9.0, 5, 6, false),
+            leaf(1.0),
+            leaf(2.0),
+            leaf(3.0),
+        ];
+        let tree = Tree { nodes }.joined();
+        let Node::Branch(first) = &tree.nodes[0] else { panic!("a branch") };
+        assert_eq!(first.test, Test::OneOf(vec![3.0, 5.0, 7.0]));
+        let mut compiled = CompiledTrees::new(&of_one_tree(tree.nodes)).unwrap();
+        let made = compiled.score(&[3.0, 5.0, 7.0, f32::NAN, 9.0, 4.0, -0.0]);
+        assert_eq!(made, [1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 3.0]);
+        // Branches that go round.
+        let tree = Tree { nodes: vec![is(3.0, 2, 1, false), is(5.0, 2, 0, false), leaf(1.0)] };
+        assert!(CompiledTrees::new(&of_one_tree(tree.joined().nodes)).is_err());
     }
 
     #[test]
