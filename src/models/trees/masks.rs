@@ -118,8 +118,8 @@ impl Masks {
     /// Adds the leaves that the first `rows` of a block come to, in the order of the trees.
     pub fn sum_up(&mut self, cells: &[i32], rows: usize, leaves: &Leaves, totals: &mut Totals) {
         match rows {
-            ..=16 => self.sum_up_by_machine::<16>(cells, leaves, totals),
-            ..=32 => self.sum_up_by_machine::<32>(cells, leaves, totals),
+            0..=16 => self.sum_up_by_machine::<16>(cells, leaves, totals),
+            17..=32 => self.sum_up_by_machine::<32>(cells, leaves, totals),
             _ => self.sum_up_by_machine::<ROOM>(cells, leaves, totals),
         }
     }

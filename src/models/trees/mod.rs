@@ -297,7 +297,7 @@ mod tests {
         let leaf = |weight| Node::Leaf(vec![(0, weight)]);
         let mut ensemble = of_one_tree(vec![branch(0, 1.0, 1, 2), leaf(0.0), leaf(1.0)]);
         ensemble.before = vec![
-            Before::Replace { number: f32::NAN, by: vec![8.0] },
+            Before::Replace { number: f32::NAN, by: vec![4.0] },
             Before::Replace { number: -1.0, by: vec![10.0] },
             Before::Subtract(vec![2.0]),
             Before::Divide(vec![2.0]),
@@ -306,7 +306,7 @@ mod tests {
         ];
         // (value − 2) / 4 − 1/4 is above 1 from 7 on.
         let mut compiled = CompiledTrees::new(&ensemble).unwrap();
-        assert_eq!(compiled.score(&[7.0, 7.5, f32::NAN, -1.0]), [0.0, 1.0, 1.0, 1.0]);
+        assert_eq!(compiled.score(&[7.0, 7.5, f32::NAN, -1.0]), [0.0, 1.0, 0.0, 1.0]);
         ensemble.before = vec![Before::Add(vec![1.0, 2.0])];
         let refusal = CompiledTrees::new(&ensemble).err().unwrap_or_default();
         assert_eq!(refusal, "it prepares 2 of 1 features");

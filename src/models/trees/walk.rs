@@ -68,7 +68,8 @@ impl Walker {
     /// Adds the leaves that rows come to, tree by tree, each of which some of the first `rows` of a
     /// block walk at a time.
     pub fn by_tree(&self, cells: &[i32], rows: usize, leaves: &Leaves, totals: &mut Totals) {
-        assert!(cells.len() >= self.columns * ROOM && rows <= ROOM && ROOM % LANES == 0);
+        const { assert!(ROOM.is_multiple_of(LANES)) };
+        assert!(cells.len() >= self.columns * ROOM && rows <= ROOM);
         let trees = self
             .groups
             .iter()
