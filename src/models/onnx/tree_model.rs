@@ -14,7 +14,7 @@ use crate::models::trees::{CompiledTrees, Ensemble, Node, Test};
 /// Rows on which compiled trees must agree with ONNX Runtime before they take its place.
 const ROWS: usize = 2_048;
 /// Rows of the batches that they come in, in turn: each way has forms for some of these.
-const BATCHES: [usize; 4] = [64, 32, 16, 1];
+const BATCHES: [usize; 4] = [64, 16, 8, 1];
 const SEED: u64 = 1;
 
 /// A model of compiled trees.

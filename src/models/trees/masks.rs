@@ -119,7 +119,6 @@ impl Masks {
     pub fn sum_up(&mut self, cells: &[i32], rows: usize, leaves: &Leaves, totals: &mut Totals) {
         match rows {
             0..=16 => self.sum_up_by_machine::<16>(cells, leaves, totals),
-            17..=32 => self.sum_up_by_machine::<32>(cells, leaves, totals),
             _ => self.sum_up_by_machine::<ROOM>(cells, leaves, totals),
         }
     }
