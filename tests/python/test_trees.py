@@ -91,14 +91,17 @@ def test_the_operator_of_version_5(tmp_path, modes, sums, transform):
     assert_agrees(tmp_path, model, f'task = "{"multiclass" if sums > 1 else "regression"}"')
 
 
-def test_sets_of_version_5(tmp_path):
-    """ONNX Runtime does not take every set below another for what it says; then it runs the model."""
+@pytest.mark.parametrize("depth", [1, 5])
+@pytest.mark.parametrize("missing", [False, True])
+def test_sets_of_version_5(tmp_path, depth, missing):
+    """With a number in a set that is not positive ONNX Runtime cuts off fractions: it runs the model."""
     model = tmp_path / "model.onnx"
-    trees = Trees(seed=12, count=80, depth=1, modes=["BRANCH_MEMBER"], prefix="target", missing=False)
+    trees = Trees(
+        seed=12, count=60, depth=depth, modes=tree_models.MODES_5, prefix="target", missing=missing
+    )
     tree_models.model(model, ENSEMBLE, trees.attributes_5() | {"n_targets": 1})
     assert_agrees(tmp_path, model)
-    trees = Trees(seed=1, count=1, depth=3, modes=["BRANCH_MEMBER"], prefix="target", missing=False)
-    tree_models.model(model, ENSEMBLE, trees.attributes_5() | {"n_targets": 1})
+    tree_models.model(model, ENSEMBLE, trees.attributes_5(least=-5) | {"n_targets": 1})
     refused_as(tmp_path, model, "ONNX Runtime scores 2048 made-up rows otherwise")
 
 

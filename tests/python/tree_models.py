@@ -73,8 +73,9 @@ class Trees:
         leaves = {f"{self.prefix}_{name}": values for name, values in self.leaves.items()}
         return nodes | leaves
 
-    def attributes_5(self):
-        """As TreeEnsemble of ai.onnx.ml 5 has them: leaves apart from branches, each with one weight."""
+    def attributes_5(self, least=1):
+        """As TreeEnsemble of ai.onnx.ml 5 has them: leaves apart from branches, each with one weight. Sets
+        are of whole numbers from `least` on."""
         kinds, trees = self.nodes["modes"], self.nodes["treeids"]
         nodes = list(zip(trees, self.nodes["nodeids"], strict=True))
         branches = [node for node, kind in zip(nodes, kinds, strict=True) if kind != "LEAF"]
@@ -103,7 +104,7 @@ class Trees:
         for node in branches:
             if of["modes"][node] == "BRANCH_MEMBER":
                 # ONNX Runtime takes whole numbers.
-                own = self.random.choice(np.arange(-5, 25), self.random.integers(1, 12), replace=False)
+                own = self.random.choice(np.arange(least, 25), self.random.integers(1, 12), replace=False)
                 members += [*own, np.nan]
         return made | ({"membership_values": tensor_of(members)} if members else {})
 
