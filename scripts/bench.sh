@@ -6,6 +6,7 @@
 #     scripts/bench.sh core [--json]         each part of a worker's core alone, and a worker's pass
 #     scripts/bench.sh core --against COMMIT [--turns N] [replay | workers | memory | requests | core …]
 #                                            another commit built beside, and the ratios of one run
+#     scripts/bench.sh trees                 ensembles of trees, compiled and by ONNX Runtime, by batch size
 #     scripts/bench.sh kafka [throughput [--runs N] | latency [--partitions N] RATE… | memory SECONDS]
 #                                            from Kafka to Kafka, beside a bare loop; all three unless one is named
 #     scripts/bench.sh kafka cpu RATE [PROGRAM…]
@@ -45,6 +46,16 @@ core)
         cargo bench --workspace --locked --bench core -- "$@"
     fi
     ;;
+trees)
+    need_cargo
+    need_python
+    setup_onnxruntime
+    key=$(cat bench/trees/models.py bench/trees/requirements.txt | sha256sum | cut -c 1-12)
+    environment=$CACHE/trees-venv-$key models=$CACHE/trees-models-$key
+    fill_once "$environment" make_environment "$environment" --requirement bench/trees/requirements.txt
+    fill_once "$models" "$environment/bin/python" bench/trees/models.py "$models"
+    cargo bench --workspace --locked --bench trees -- "$models"
+    ;;
 kafka)
     # A broker on this machine, or that of KAFKA_BOOTSTRAP.
     setup_onnxruntime
@@ -70,5 +81,5 @@ peers)
     setup_peers "$plan"
     "$PYTHON" bench/peers/run.py --input "$INPUT" --broker "${KAFKA_BOOTSTRAP:-}" "$@"
     ;;
-*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | kafka [throughput | latency | cpu | memory] | peers [file|kafka] [PEER…]" ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | trees | kafka [throughput | latency | cpu | memory] | peers [file|kafka] [PEER…]" ;;
 esac

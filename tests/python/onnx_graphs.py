@@ -36,7 +36,8 @@ def save(path, nodes, inputs, outputs, **constants):
     """Writes a model; `constants` are arrays by name."""
     constants = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
     graph = helper.make_graph(nodes, "by_hand", inputs, outputs, constants)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 3)]
+    version = 5 if any(node.op_type == "TreeEnsemble" for node in nodes) else 3
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, version)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     onnx.save_model(model, path)
     return path

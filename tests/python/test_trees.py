@@ -11,11 +11,14 @@ from onnx import helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn import ensemble
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import tree_models
 from onnx_graphs import node
 from support import DEPARTURES, FLIGHTS, driftline, features_job, predictions, table, vectors
-from tree_models import CLASSIFIER, REGRESSOR, Trees
+from tree_models import CLASSIFIER, ENSEMBLE, EQUALS, REGRESSOR, Trees
 
 LIMIT = 4_000
 FEATURES = """
@@ -69,12 +72,84 @@ def assert_agrees(folder, model, keys="", labels=()):
     return made
 
 
-@pytest.mark.parametrize("mode", tree_models.MODES)
+@pytest.mark.parametrize("mode", tree_models.MODES + EQUALS)
 @pytest.mark.parametrize("missing", [False, True])
 def test_every_mode_of_branch(tmp_path, mode, missing):
     trees = Trees(seed=1, modes=[mode], missing=missing, prefix="target")
     model = tmp_path / "model.onnx"
     tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
+    assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize("modes", [["BRANCH_LEQ"], tree_models.MODES + EQUALS])
+@pytest.mark.parametrize("sums, transform", [(1, 0), (1, 1), (3, 0), (3, 1), (3, 2)])
+def test_the_operator_of_version_5(tmp_path, modes, sums, transform):
+    trees = Trees(seed=11, modes=modes, sums=range(sums), prefix="target")
+    attributes = trees.attributes_5() | {"n_targets": sums, "post_transform": transform}
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, ENSEMBLE, attributes | {"aggregate_function": sums % 2})
+    assert_agrees(tmp_path, model, f'task = "{"multiclass" if sums > 1 else "regression"}"')
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+@pytest.mark.parametrize("missing", [False, True])
+def test_sets_of_version_5(tmp_path, depth, missing):
+    """With a number in a set that is not positive ONNX Runtime cuts off fractions: it runs the model."""
+    model = tmp_path / "model.onnx"
+    trees = Trees(
+        seed=12, count=60, depth=depth, modes=tree_models.MODES_5, prefix="target", missing=missing
+    )
+    tree_models.model(model, ENSEMBLE, trees.attributes_5() | {"n_targets": 1})
+    assert_agrees(tmp_path, model)
+    tree_models.model(model, ENSEMBLE, trees.attributes_5(least=-5) | {"n_targets": 1})
+    refused_as(tmp_path, model, "ONNX Runtime scores 2048 made-up rows otherwise")
+
+
+def test_chains_of_equals_that_share_a_branch_as_lightgbm_has_them(tmp_path):
+    """`x == a`, else `x == b`, else ...: all come to one node. Categories beside halves and what is missing."""
+    random = np.random.default_rng(13)
+    trees = Trees(seed=13, count=0, prefix="target")
+    for tree in range(30):
+        numbers = random.choice(np.arange(-10, 40), random.integers(1, 9), replace=False)
+        inside, outside = len(numbers), len(numbers) + 1
+        for at, number in enumerate([*numbers, 0, 0]):
+            is_leaf = at >= inside
+            row = {
+                "treeids": tree, "nodeids": at, "featureids": tree % 2, "values": float(number),
+                "modes": "LEAF" if is_leaf else "BRANCH_EQ",
+                "truenodeids": 0 if is_leaf else inside,
+                "falsenodeids": 0 if is_leaf else at + 1 if at + 1 < inside else outside,
+                "missing_value_tracks_true": int(not is_leaf and tree % 3 == 0),
+            }  # fmt: skip
+            for name, value in row.items():
+                trees.nodes[name].append(value)
+        for leaf in (inside, outside):
+            row = {"treeids": tree, "nodeids": leaf, "ids": 0, "weights": float(random.normal())}
+            for name, value in row.items():
+                trees.leaves[name].append(value)
+    model = tmp_path / "model.onnx"
+    tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
+    assert_agrees(tmp_path, model)
+
+
+@pytest.mark.parametrize(
+    "before, constants",
+    [
+        ([helper.make_node("Scaler", ["X"], ["Z"], domain=graphs.ML, offset=[3.1, 4.7], scale=[0.7, 1.3])], {}),
+        ([helper.make_node("Imputer", ["X"], ["Z"], domain=graphs.ML, imputed_value_floats=[3.0, 4.5], replaced_value_float=float("nan"))], {}),
+        ([helper.make_node("Imputer", ["X"], ["Z"], domain=graphs.ML, imputed_value_floats=[30.0], replaced_value_float=-2.0)], {}),
+        ([node("Cast", "X", "c", to=graphs.FLOAT), node("Mul", "c by", "m"), node("Add", "m to", "Z")],
+         {"by": np.float32([0.7, 1.3]), "to": np.float32([[0.1, 0.2]])}),
+        ([node("Sub", "X by", "m"), node("Div", "m to", "n"), node("Identity", "n", "Z")],
+         {"by": np.float32([0.7, 1.3]), "to": np.float32(3.0)}),
+    ],
+    ids=["scaler", "imputer", "imputer_of_a_number", "min_max", "by_hand"],
+)  # fmt: skip
+def test_what_stands_before_the_trees(tmp_path, before, constants):
+    trees = Trees(seed=14, prefix="target")
+    model = tmp_path / "model.onnx"
+    attributes = trees.attributes() | {"n_targets": 1}
+    tree_models.model(model, REGRESSOR, attributes, before=before, constants=constants)
     assert_agrees(tmp_path, model)
 
 
@@ -90,8 +165,7 @@ def test_thresholds_of_infinity_as_lightgbm_has_them(tmp_path, share, modes):
         values[at] = np.inf
     assert {int(trees.nodes["missing_value_tracks_true"][at]) for at in made} == {0, 1}
     # Below minus infinity is nothing; at most it is minus infinity.
-    if modes == ["BRANCH_LEQ"]:
-        values[made[0]] = -np.inf
+    values[made[0]] = -np.inf
     model = tmp_path / "model.onnx"
     tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
     assert_agrees(tmp_path, model)
@@ -211,17 +285,12 @@ def test_what_is_not_compiled_is_run_by_onnx_runtime_and_says_why(tmp_path):
         attributes = trees.attributes() | {"n_targets": 1} | attributes
         return tree_models.model(model, REGRESSOR, attributes, before=before)
 
-    refused_as(tmp_path, regression(modes=["BRANCH_EQ"]), "it has nodes of mode BRANCH_EQ")
     refused_as(tmp_path, regression(aggregate_function="MIN"), "its aggregate_function is MIN")
     refused_as(
         tmp_path,
         regression(before=[node("Neg", "X", "Z")]),
         "Neg comes between the input and the trees",
     )
-    trees = Trees(seed=8, modes=["BRANCH_LT"], prefix="target")
-    trees.nodes["values"][0] = -np.inf
-    tree_models.model(model, REGRESSOR, trees.attributes() | {"n_targets": 1})
-    refused_as(tmp_path, model, "a branch is for what is below -inf")
     trees = Trees(seed=8, sums=range(3))
     attributes = {"classlabels_int64s": [0, 1, 2], "post_transform": "SOFTMAX_ZERO"}
     tree_models.model(model, CLASSIFIER, trees.attributes() | attributes)
@@ -270,6 +339,8 @@ CLASSIFIERS = [
     ensemble.RandomForestClassifier(20, max_depth=9, random_state=1),
     ensemble.ExtraTreesClassifier(20, max_depth=7, random_state=1),
     ensemble.GradientBoostingClassifier(n_estimators=10, random_state=1),
+    make_pipeline(MinMaxScaler(), ensemble.RandomForestClassifier(20, max_depth=9, random_state=1)),
+    make_pipeline(SimpleImputer(), StandardScaler(), ensemble.ExtraTreesClassifier(20, max_depth=9, random_state=1)),
 ]
 REGRESSORS = [
     ensemble.RandomForestRegressor(20, max_depth=9, random_state=1),

@@ -1,12 +1,16 @@
 """ONNX models that are ensembles of random trees."""
 
 import numpy as np
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnx_graphs import FLOAT, INT64, ML, ROWS, STRING, maps, node, save, tensor
 
 CLASSIFIER, REGRESSOR = "TreeEnsembleClassifier", "TreeEnsembleRegressor"
+ENSEMBLE = "TreeEnsemble"
 MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"]
+EQUALS = ["BRANCH_EQ", "BRANCH_NEQ"]
+# As ai.onnx.ml 5 numbers them.
+MODES_5 = [*MODES, *EQUALS, "BRANCH_MEMBER"]
 
 
 class Trees:
@@ -69,10 +73,45 @@ class Trees:
         leaves = {f"{self.prefix}_{name}": values for name, values in self.leaves.items()}
         return nodes | leaves
 
+    def attributes_5(self, least=1):
+        """As TreeEnsemble of ai.onnx.ml 5 has them: leaves apart from branches, each with one weight. Sets
+        are of whole numbers from `least` on."""
+        kinds, trees = self.nodes["modes"], self.nodes["treeids"]
+        nodes = list(zip(trees, self.nodes["nodeids"], strict=True))
+        branches = [node for node, kind in zip(nodes, kinds, strict=True) if kind != "LEAF"]
+        leaves = list(zip(self.leaves["treeids"], self.leaves["nodeids"], strict=True))
+        at = {node: at for at, node in enumerate(branches)} | {leaf: at for at, leaf in enumerate(leaves)}
+        of = {name: dict(zip(nodes, values, strict=True)) for name, values in self.nodes.items()}
 
-def model(path, operator, attributes, width=2, zipmap=None, before=(), factor=None):
+        def tensor_of(values, dtype=np.float32):
+            return numpy_helper.from_array(np.array(values, dtype))
+
+        made = {
+            # A tree of a leaf alone has no form that ONNX Runtime takes for any leaf.
+            "tree_roots": [at[node] for node in branches if node[1] == 0],
+            "nodes_modes": tensor_of([MODES_5.index(of["modes"][node]) for node in branches], np.uint8),
+            "nodes_splits": tensor_of([of["values"][node] for node in branches]),
+            "leaf_targetids": self.leaves["ids"],
+            "leaf_weights": tensor_of(self.leaves["weights"]),
+        }
+        for name in ("featureids", "missing_value_tracks_true"):
+            made[f"nodes_{name}"] = [of[name][node] for node in branches]
+        for side in ("true", "false"):
+            to = [(node[0], of[f"{side}nodeids"][node]) for node in branches]
+            made[f"nodes_{side}nodeids"] = [at[node] for node in to]
+            made[f"nodes_{side}leafs"] = [int(of["modes"][node] == "LEAF") for node in to]
+        members = []
+        for node in branches:
+            if of["modes"][node] == "BRANCH_MEMBER":
+                # ONNX Runtime takes whole numbers.
+                own = self.random.choice(np.arange(least, 25), self.random.integers(1, 12), replace=False)
+                members += [*own, np.nan]
+        return made | ({"membership_values": tensor_of(members)} if members else {})
+
+
+def model(path, operator, attributes, width=2, zipmap=None, before=(), factor=None, constants=()):
     """A model of one input X and of trees. `before` are nodes that make Z of X, `zipmap` the classes
-    of maps, `factor` what scores are multiplied by."""
+    of maps, `constants` what these nodes take beside X, `factor` what scores are multiplied by."""
     scores = "p" if zipmap is None and factor is None else "scores"
     outputs = f"label {scores}" if operator == CLASSIFIER else scores
     trees = helper.make_node(
@@ -84,7 +123,7 @@ def model(path, operator, attributes, width=2, zipmap=None, before=(), factor=No
         key = "classlabels_strings" if texts else "classlabels_int64s"
         nodes.append(node("ZipMap", "scores", "p", **{key: zipmap}))
         results = [maps("p", STRING if texts else INT64)]
-    constants = {}
+    constants = dict(constants)
     if factor is not None:
         nodes.append(node("Mul", "scores factor", "p"))
         constants["factor"] = np.float32(factor)

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::nodes::{Attribute, GraphNode};
-use super::proto;
+use super::nodes::{Attribute, GraphNode, TensorValues};
 use super::wire::Fields;
-use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Tree};
+use super::{before, ensemble_5, proto};
+use crate::models::trees::{Branch, Columns, Ensemble, Link, Node, Test, Tree};
 
 /// The ensemble between the model's input and its output, if the one is all that it reads and the
 /// other its prediction. None if there are no trees.
@@ -26,11 +26,15 @@ pub fn read(
     if !nodes.iter().any(|node| node.operator.starts_with("TreeEnsemble")) {
         return None;
     }
-    Some(between(&nodes, input, output, features))
+    let constants = Fields::new(graph).filter(|(field, _)| *field == proto::GRAPH_INITIALIZER);
+    let constants: Vec<TensorValues> =
+        constants.filter_map(|(_, value)| value.bytes().map(TensorValues::read)).collect();
+    Some(between(&nodes, &constants, input, output, features))
 }
 
 fn between(
     nodes: &[GraphNode],
+    constants: &[TensorValues],
     input: Result<&str, String>,
     output: &str,
     features: usize,
@@ -46,8 +50,7 @@ fn between(
             "Identity" | "ZipMap" | "Mul" => {
                 name = node.inputs.first().ok_or("a node of it has no input")?;
             }
-            "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => break node,
-            "TreeEnsemble" => return Err("it has a node TreeEnsemble (ai.onnx.ml 5)".to_owned()),
+            "TreeEnsembleClassifier" | "TreeEnsembleRegressor" | "TreeEnsemble" => break node,
             other => return Err(format!("its prediction is made by {other}, after its trees")),
         }
     };
@@ -59,11 +62,51 @@ fn between(
     }
     let input = input?;
     let read = trees.inputs.first().map_or("", String::as_str);
-    if read != input {
-        let between = maker(read).map_or("something", |node| &node.operator);
-        return Err(format!("{between} comes between the input and the trees"));
-    }
-    Attributes::read(&trees.attributes, is_classifier)?.ensemble(features)
+    let before = before::read(nodes, constants, input, read)?;
+    let ensemble = match trees.operator.as_str() {
+        "TreeEnsemble" => ensemble_5::read(&trees.attributes, features)?,
+        _ => Attributes::read(&trees.attributes, is_classifier)?.ensemble(features)?,
+    };
+    Ok(Ensemble { before, ..ensemble })
+}
+
+/// What is done to the sums, by the name of the transform.
+pub fn link(transform: &str, sums: usize, columns: Columns) -> Result<Link, String> {
+    Ok(match transform {
+        // ONNX Runtime does nothing to a single number.
+        _ if sums == 1 && columns == Columns::Sums && transform != "PROBIT" => Link::None,
+        "" | "NONE" => Link::None,
+        "LOGISTIC" => Link::Logistic,
+        "SOFTMAX" if sums == 1 => Link::None,
+        "SOFTMAX" => Link::Softmax,
+        other => return Err(format!("its post_transform is {other}")),
+    })
+}
+
+/// A branch with one number to compare with, or a set of them.
+pub fn branch(
+    mode: &str,
+    numbers: &[f32],
+    feature: i64,
+    missing_goes_true: bool,
+    [on_true, on_false]: [usize; 2],
+) -> Result<Branch, String> {
+    let number = numbers.first().copied().unwrap_or(f32::NAN);
+    let (is_low_true, test) = match mode {
+        "BRANCH_LEQ" => (true, Test::AtMost(number)),
+        "BRANCH_LT" => (true, Test::Below(number)),
+        "BRANCH_GT" => (false, Test::AtMost(number)),
+        "BRANCH_GTE" => (false, Test::Below(number)),
+        "BRANCH_EQ" | "BRANCH_MEMBER" => (true, Test::OneOf(numbers.to_vec())),
+        "BRANCH_NEQ" => (false, Test::OneOf(numbers.to_vec())),
+        other => return Err(format!("it has nodes of mode {other}")),
+    };
+    // NaN differs from every number.
+    let missing_goes_true = missing_goes_true || mode == "BRANCH_NEQ";
+    let (low, high) = if is_low_true { (on_true, on_false) } else { (on_false, on_true) };
+    let feature =
+        usize::try_from(feature).map_err(|_| format!("a branch reads feature {feature}"))?;
+    Ok(Branch { feature, test, nan_goes_low: missing_goes_true == is_low_true, low, high })
 }
 
 /// The attributes of TreeEnsembleClassifier and TreeEnsembleRegressor, as they stand in the file:
@@ -132,24 +175,15 @@ impl Attributes {
 
     fn ensemble(self, features: usize) -> Result<Ensemble, String> {
         let (sums, columns) = self.columns()?;
-        let link = match self.post_transform.as_str() {
-            // ONNX Runtime does nothing to a single number.
-            _ if sums == 1 && columns == Columns::Sums && self.post_transform != "PROBIT" => {
-                Link::None
-            }
-            "" | "NONE" => Link::None,
-            "LOGISTIC" => Link::Logistic,
-            "SOFTMAX" if sums == 1 => Link::None,
-            "SOFTMAX" => Link::Softmax,
-            other => return Err(format!("its post_transform is {other}")),
-        };
+        let link = link(&self.post_transform, sums, columns)?;
         let is_average = match self.aggregate.as_str() {
             "" | "SUM" => false,
             "AVERAGE" => true,
             other => return Err(format!("its aggregate_function is {other}")),
         };
         let trees = self.trees()?;
-        Ok(Ensemble { features, trees, sums, is_average, base: self.base, link, columns })
+        let (before, base) = (Vec::new(), self.base);
+        Ok(Ensemble { features, before, trees, sums, is_average, base, link, columns })
     }
 
     /// How many sums a row has, and what becomes of them.
@@ -229,33 +263,12 @@ impl Attributes {
                 let id = (self.tree_ids[node], self.node_ids[node]);
                 return Ok(Node::Leaf(leaf_weights.remove(&id).unwrap_or_default()));
             }
-            let value = self.values[node];
             let missing_goes_true = self.missing_goes_true.get(node).is_some_and(|&to| to == 1);
-            // All in the form "at most": below a number is at most the one before it.
-            let (is_low_true, threshold) = match self.modes[node].as_str() {
-                "BRANCH_LEQ" => (true, value),
-                "BRANCH_LT" | "BRANCH_GTE" if value == f32::NEG_INFINITY => {
-                    return Err("a branch is for what is below -inf".to_owned());
-                }
-                "BRANCH_LT" => (true, value.next_down()),
-                "BRANCH_GT" => (false, value),
-                "BRANCH_GTE" => (false, value.next_down()),
-                other => return Err(format!("it has nodes of mode {other}")),
-            };
-            let on_true = position(self.true_ids[node])?;
-            let on_false = position(self.false_ids[node])?;
-            let (low, high) = if is_low_true { (on_true, on_false) } else { (on_false, on_true) };
-            let feature = usize::try_from(self.feature_ids[node])
-                .map_err(|_| format!("a branch reads feature {}", self.feature_ids[node]))?;
-            Ok(Node::Branch(Branch {
-                feature,
-                threshold,
-                nan_goes_low: missing_goes_true == is_low_true,
-                low,
-                high,
-            }))
+            let to = [position(self.true_ids[node])?, position(self.false_ids[node])?];
+            let (numbers, feature) = ([self.values[node]], self.feature_ids[node]);
+            branch(&self.modes[node], &numbers, feature, missing_goes_true, to).map(Node::Branch)
         };
         let nodes = nodes.iter().map(node).collect::<Result<_, _>>()?;
-        Ok(Tree { nodes })
+        Ok(Tree { nodes }.joined())
     }
 }

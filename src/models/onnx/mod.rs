@@ -1,6 +1,8 @@
 //! A model in an ONNX file, run by ONNX Runtime on one thread, or compiled if it is made of trees.
 
+mod before;
 mod ensemble;
+mod ensemble_5;
 mod file;
 mod inputs;
 mod nodes;

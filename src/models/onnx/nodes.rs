@@ -32,7 +32,38 @@ impl<'a> GraphNode<'a> {
     }
 }
 
-/// An attribute; one that is a single number or text is a list of one.
+/// What a tensor of floats or bytes holds; nothing of one of other types.
+#[derive(Default)]
+pub struct TensorValues {
+    pub name: String,
+    pub floats: Vec<f32>,
+    pub integers: Vec<i64>,
+}
+
+impl TensorValues {
+    pub fn read(tensor: &[u8]) -> Self {
+        let of = |wanted| Fields::new(tensor).filter(move |(field, _)| *field == wanted);
+        let name = of(proto::TENSOR_NAME).find_map(|(_, value)| value.bytes().map(text));
+        let mut found = TensorValues { name: name.unwrap_or_default(), ..Self::default() };
+        let raw = || of(proto::TENSOR_RAW).filter_map(|(_, value)| value.bytes()).flatten();
+        match of(proto::TENSOR_TYPE).last() {
+            Some((_, Value::Number(proto::TYPE_FLOAT))) => {
+                let raw = of(proto::TENSOR_RAW).chain(of(proto::TENSOR_FLOATS));
+                found.floats = raw.flat_map(|(_, value)| floats(value)).collect();
+            }
+            Some((_, Value::Number(proto::TYPE_UINT8))) => {
+                let listed = of(proto::TENSOR_SMALL_INTEGERS);
+                found.integers = listed.flat_map(|(_, value)| integers(value)).collect();
+                found.integers.extend(raw().map(|byte| i64::from(*byte)));
+            }
+            _ => {}
+        }
+        found
+    }
+}
+
+/// An attribute; one that is a single number or text is a list of one, a tensor of floats or small
+/// numbers a list too.
 #[derive(Default)]
 pub struct Attribute {
     pub name: String,
@@ -50,9 +81,16 @@ impl Attribute {
                 (proto::ATTRIBUTE_INTEGER | proto::ATTRIBUTE_INTEGERS, value) => {
                     found.integers.extend(integers(value));
                 }
-                (proto::ATTRIBUTE_FLOATS, value) => found.floats.extend(floats(value)),
+                (proto::ATTRIBUTE_FLOAT | proto::ATTRIBUTE_FLOATS, value) => {
+                    found.floats.extend(floats(value))
+                }
                 (proto::ATTRIBUTE_TEXT | proto::ATTRIBUTE_TEXTS, Value::Bytes(bytes)) => {
                     found.texts.push(text(bytes));
+                }
+                (proto::ATTRIBUTE_TENSOR, Value::Bytes(bytes)) => {
+                    let tensor = TensorValues::read(bytes);
+                    found.floats.extend(tensor.floats);
+                    found.integers.extend(tensor.integers);
                 }
                 _ => {}
             }

@@ -9,10 +9,12 @@ use fastrand::Rng;
 
 use super::outputs::predictions;
 use super::tensors::{TensorInput, fill_block};
-use crate::models::trees::{CompiledTrees, Ensemble, Node};
+use crate::models::trees::{CompiledTrees, Ensemble, Node, Test};
 
 /// Rows on which compiled trees must agree with ONNX Runtime before they take its place.
 const ROWS: usize = 2_048;
+/// Rows of the batches that they come in, in turn: each way has forms for some of these.
+const BATCHES: [usize; 4] = [64, 16, 8, 1];
 const SEED: u64 = 1;
 
 /// A model of compiled trees.
@@ -49,7 +51,7 @@ impl Model for TreeModel {
     }
 }
 
-/// Scores made-up rows with both, by each way that trees have; of these the faster one is kept.
+/// Scores made-up rows with both, by each way that trees have; of these the fastest are kept.
 ///
 /// # Errors
 /// If one of them refuses the rows, or a bit differs.
@@ -62,19 +64,22 @@ pub fn compare(
     let theirs = model.score(&rows).map_err(|error| error.to_string())?.predictions;
     // What is not a number need not have the same bits.
     let agree = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-    for batch in CompiledTrees::BOTH_WAYS {
+    for way in trees.trees.ways() {
+        trees.trees.go(way);
         let mut ours = Vec::with_capacity(theirs.len());
-        for first in (0..ROWS).step_by(batch) {
-            let some = rows.slice(first, batch.min(ROWS - first));
+        let (mut first, mut sizes) = (0, BATCHES.into_iter().cycle());
+        while let Some(size) = sizes.next().filter(|_| first < ROWS) {
+            let some = rows.slice(first, size.min(ROWS - first));
             ours.extend(trees.score(&some).map_err(|error| error.to_string())?.predictions);
+            first += size;
         }
         if ours.len() != theirs.len() || !ours.iter().zip(&theirs).all(agree) {
             return Err(format!("ONNX Runtime scores {ROWS} made-up rows otherwise"));
         }
     }
     let TreeModel { input, trees, .. } = trees;
-    trees.keep_the_faster(|trees| {
-        trees.score_by_feature(ROWS, |some, block| fill_block(&input.bound, &rows, some, block));
+    trees.keep_the_fastest(|trees, count| {
+        trees.score_by_feature(count, |some, block| fill_block(&input.bound, &rows, some, block));
     });
     Ok(())
 }
@@ -85,7 +90,18 @@ fn telling_rows(ensemble: &Ensemble) -> RecordBatch {
     let mut thresholds: Vec<Vec<f32>> = vec![Vec::new(); ensemble.features];
     for node in ensemble.trees.iter().flat_map(|tree| &tree.nodes) {
         if let Node::Branch(branch) = node {
-            thresholds[branch.feature].push(branch.threshold);
+            match &branch.test {
+                Test::AtMost(threshold) | Test::Below(threshold) => {
+                    thresholds[branch.feature].push(*threshold);
+                }
+                Test::OneOf(numbers) => thresholds[branch.feature].extend(numbers),
+            }
+        }
+    }
+    for before in ensemble.before.iter().rev() {
+        let steps = before.of_each(ensemble.features).unwrap_or_default();
+        for (thresholds, step) in thresholds.iter_mut().zip(steps) {
+            thresholds.iter_mut().for_each(|threshold| *threshold = step.undone(*threshold));
         }
     }
     let mut random = Rng::with_seed(SEED);
@@ -126,9 +142,11 @@ mod tests {
     /// 1 for a feature above the threshold, else 0.
     fn step_at(threshold: f32, nan_goes_low: bool) -> Ensemble {
         let leaf = |weight| Node::Leaf(vec![(0, weight)]);
-        let branch = Branch { feature: 0, threshold, nan_goes_low, low: 1, high: 2 };
+        let test = Test::AtMost(threshold);
+        let branch = Branch { feature: 0, test, nan_goes_low, low: 1, high: 2 };
         Ensemble {
             features: 1,
+            before: Vec::new(),
             trees: vec![Tree { nodes: vec![Node::Branch(branch), leaf(0.0), leaf(1.0)] }],
             sums: 1,
             is_average: false,
@@ -157,7 +175,8 @@ mod tests {
             let leaf = |times: f32| Node::Leaf(vec![(0, times * 3f32.powi(feature as i32))]);
             let threshold = if random.u8(..4) == 0 { f32::INFINITY } else { 0.0 };
             let nan_goes_low = random.bool();
-            let branch = Branch { feature, threshold, nan_goes_low, low: 1, high: 2 };
+            let test = Test::AtMost(threshold);
+            let branch = Branch { feature, test, nan_goes_low, low: 1, high: 2 };
             Tree { nodes: vec![Node::Branch(branch), leaf(1.0), leaf(2.0)] }
         });
         Ensemble { features, trees: trees.collect(), ..step_at(0.0, false) }

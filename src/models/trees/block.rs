@@ -1,60 +1,102 @@
-//! Rows that trees are about to see, feature by feature.
+//! Rows that trees are about to see, column by column.
 
-/// What stands in the columns of a row: the features with NaN as infinity; where a branch sends NaN
-/// low, once more with NaN as minus infinity; where one parts NaN from all numbers, once more with NaN
-/// as infinity and numbers as minus infinity; and minus infinity, below which nothing is.
-#[derive(Clone, Copy)]
+use std::ops::Range;
+
+use super::before::{Before, BeforeOne};
+
+/// Rows of a block: what of an ensemble is at hand is of use to all of them.
+pub(super) const ROOM: usize = 64;
+
+/// A number as an integer that compares with others as the number does. Both zeros are one.
+pub(super) fn key(number: f32) -> i32 {
+    let bits = (number + 0.0).to_bits() as i32;
+    bits ^ (bits >> 31 & i32::MAX)
+}
+
+/// Above all keys of numbers, and below all.
+const ABOVE: i32 = i32::MAX;
+const BELOW: i32 = i32::MIN;
+
+/// What of a feature branches compare.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reading {
+    /// Its key; NaN is above all numbers, infinity too.
+    NanHigh,
+    /// Its key; NaN is below all numbers.
+    NanLow,
+    /// 0 where its key is one of these, or NaN counts as one, else 1.
+    OneOf { keys: Vec<i32>, is_nan_one: bool },
+}
+
+/// What stands in the columns of a row: the readings of each feature, those of the first before those of
+/// the next, and what is below everything.
+#[derive(Clone)]
 pub(super) struct Layout {
-    pub features: usize,
-    pub has_nan_low: bool,
-    pub has_nan_alone: bool,
+    /// By column.
+    readings: Vec<Reading>,
+    /// Where the columns of each feature begin, and where those of the last end.
+    starts: Vec<usize>,
+    /// What is done first to each feature.
+    before: Vec<Vec<BeforeOne>>,
 }
 
 impl Layout {
-    /// Where the columns begin that tell NaN from all numbers.
-    pub fn nan_alone(&self) -> usize {
-        self.features * (1 + usize::from(self.has_nan_low))
+    /// `readings` of features, each below `features`.
+    ///
+    /// # Errors
+    /// If what is done `before` is for other features.
+    pub fn new(
+        features: usize,
+        before: &[Before],
+        mut readings: Vec<(usize, Reading)>,
+    ) -> Result<Self, String> {
+        let mut before_each = vec![Vec::new(); features];
+        for step in before {
+            let steps = step.of_each(features)?;
+            before_each.iter_mut().zip(steps).for_each(|(all, step)| all.push(step));
+        }
+        readings.sort_unstable();
+        readings.dedup();
+        let starts = (0..=features)
+            .map(|feature| readings.partition_point(|(other, _)| *other < feature))
+            .collect();
+        let readings = readings.into_iter().map(|(_, reading)| reading).collect();
+        Ok(Layout { readings, starts, before: before_each })
+    }
+
+    pub fn features(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The column of a reading that there is.
+    pub fn column(&self, feature: usize, reading: &Reading) -> usize {
+        let columns = self.columns_of(feature);
+        columns.start + self.readings[columns].partition_point(|other| other < reading)
+    }
+
+    fn columns_of(&self, feature: usize) -> Range<usize> {
+        self.starts[feature]..self.starts[feature + 1]
     }
 
     /// The column that is below everything.
     pub fn stop(&self) -> usize {
-        self.nan_alone() + self.features * usize::from(self.has_nan_alone)
+        self.readings.len()
     }
 
-    pub fn columns(&self) -> usize {
-        self.stop() + 1
-    }
-
-    /// An empty block in `cells`: one row after the other, or one column after the other with room for
-    /// `room` values.
-    pub fn block<'a>(
-        &self,
-        cells: &'a mut Vec<f32>,
-        rows: usize,
-        room: Option<usize>,
-    ) -> Block<'a> {
-        let columns = self.columns();
-        let (row_step, column_step) = room.map_or((columns, 1), |room| (1, room));
-        let count = room.unwrap_or(rows) * columns;
-        if cells.len() < count {
-            cells.resize(count, 0.0);
-        }
-        let stops = cells[self.stop() * column_step..].iter_mut().step_by(row_step);
-        stops.take(rows).for_each(|cell| *cell = f32::NEG_INFINITY);
-        let low = self.has_nan_low.then_some(self.features);
-        let alone = self.has_nan_alone.then_some(self.nan_alone());
-        Block { cells, row_step, column_step, low, alone }
+    /// An empty block in `cells`: one column after the other, with `room` for values.
+    pub fn block<'a>(&'a self, cells: &'a mut Vec<i32>, room: usize) -> Block<'a> {
+        let stop = self.stop() * room;
+        cells.resize(stop, 0);
+        cells.resize(stop + room, BELOW);
+        Block { layout: self, cells, room }
     }
 }
 
 /// Rows to be filled feature by feature.
 pub struct Block<'a> {
-    cells: &'a mut [f32],
-    row_step: usize,
-    column_step: usize,
-    /// Where the columns begin in which NaN goes low, and those that tell it from all numbers.
-    low: Option<usize>,
-    alone: Option<usize>,
+    layout: &'a Layout,
+    cells: &'a mut [i32],
+    room: usize,
 }
 
 impl Block<'_> {
@@ -71,26 +113,32 @@ impl Block<'_> {
 
     #[inline]
     fn set_from(&mut self, row: usize, feature: usize, values: impl Iterator<Item = f32> + Clone) {
-        let or = |nan: f32| move |value: f32| if value.is_nan() { nan } else { value };
-        self.write(row, feature, values.clone().map(or(f32::INFINITY)));
-        if let Some(low) = self.low {
-            self.write(row, low + feature, values.clone().map(or(f32::NEG_INFINITY)));
-        }
-        if let Some(alone) = self.alone {
-            let alone_is =
-                |value: f32| if value.is_nan() { f32::INFINITY } else { f32::NEG_INFINITY };
-            self.write(row, alone + feature, values.map(alone_is));
+        match self.layout.before[feature].as_slice() {
+            [] => self.write(row, feature, values),
+            before => {
+                let prepared =
+                    values.map(|value| before.iter().fold(value, |value, step| step.of(value)));
+                self.write(row, feature, prepared);
+            }
         }
     }
 
     #[inline]
-    fn write(&mut self, row: usize, column: usize, values: impl Iterator<Item = f32>) {
-        let first = row * self.row_step + column * self.column_step;
-        let cells = self.cells[first..].iter_mut();
-        if self.row_step == 1 {
-            cells.zip(values).for_each(|(cell, value)| *cell = value);
-        } else {
-            cells.step_by(self.row_step).zip(values).for_each(|(cell, value)| *cell = value);
+    fn write(&mut self, row: usize, feature: usize, values: impl Iterator<Item = f32> + Clone) {
+        let is_low = |value: f32| if value.is_nan() { BELOW } else { key(value) };
+        let is_high = |value: f32| if value.is_nan() { ABOVE } else { key(value) };
+        for column in self.layout.columns_of(feature) {
+            let cells = &mut self.cells[column * self.room..][row..self.room];
+            let cells = cells.iter_mut().zip(values.clone());
+            match &self.layout.readings[column] {
+                Reading::NanHigh => cells.for_each(|(cell, value)| *cell = is_high(value)),
+                Reading::NanLow => cells.for_each(|(cell, value)| *cell = is_low(value)),
+                Reading::OneOf { keys, is_nan_one } => cells.for_each(|(cell, value)| {
+                    let value = is_high(value);
+                    let is_one = keys.binary_search(&value).is_ok();
+                    *cell = i32::from(!(is_one || *is_nan_one && value == ABOVE));
+                }),
+            }
         }
     }
 }

@@ -3,15 +3,28 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::block::{Block, Layout};
+use super::block::{Block, Layout, ROOM};
+use super::leaves::{Leaves, Totals};
 use super::link::{Columns, Link};
-use super::masks::{self, Masks};
+use super::masks::Masks;
 use super::walk::Walker;
 
-/// Rows that are scored together: the part of an ensemble that is at hand is of use to all of them.
-const BLOCK_ROWS: usize = 2 * masks::LANES;
-/// Rows of a batch from which on masks are worth their work, which is that of [`masks::LANES`] rows.
-const MASKS_FROM: usize = masks::LANES / 2;
+/// How the rows of a block find their leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Row by row, each walking some trees at a time.
+    #[default]
+    ByRow,
+    /// Tree by tree, each walked by some rows at a time.
+    ByTree,
+    /// All at once, by masks of leaves.
+    ByMasks,
+}
+
+/// Sizes of blocks that have a way of their own: 1, 2, 4 … rows and more.
+const SIZES: usize = ROOM.ilog2() as usize + 1;
+/// Times that a block is scored to tell how long it takes; the least counts.
+const TRIES: usize = 5;
 
 /// An ensemble, ready to score rows.
 #[derive(Clone)]
@@ -19,14 +32,17 @@ pub struct CompiledTrees {
     pub(super) layout: Layout,
     pub(super) walker: Walker,
     pub(super) masks: Option<Masks>,
+    pub(super) leaves: Leaves,
+    /// The way of blocks by their size.
+    pub(super) ways: [Way; SIZES],
     pub(super) sums: usize,
     pub(super) divide_by: Option<f32>,
     pub(super) base: Vec<f32>,
     pub(super) link: Link,
     pub(super) columns: Columns,
     /// The cells of a block; kept for its memory, as are the sums.
-    pub(super) cells: Vec<f32>,
-    pub(super) totals: Vec<f32>,
+    pub(super) cells: Vec<i32>,
+    pub(super) totals: Totals,
 }
 
 impl CompiledTrees {
@@ -37,34 +53,51 @@ impl CompiledTrees {
 
     /// Trees and nodes.
     pub fn size(&self) -> (usize, usize) {
-        let Walker { groups, steps, .. } = &self.walker;
-        (groups.iter().map(|group| group.trees).sum(), steps.len())
+        (self.walker.trees(), self.walker.steps.len())
     }
 
-    /// Batches of this many rows, and of one row, are scored in the two ways that there are.
-    pub const BOTH_WAYS: [usize; 2] = [BLOCK_ROWS, MASKS_FROM - 1];
+    /// The ways that there are, each of which gives the same scores.
+    pub fn ways(&self) -> impl Iterator<Item = Way> + use<> {
+        let masks = self.masks.as_ref().map(|_| Way::ByMasks);
+        [Way::ByRow, Way::ByTree].into_iter().chain(masks)
+    }
 
-    /// Keeps the faster way to score large batches, by the time that `score` takes.
-    pub fn keep_the_faster(&mut self, mut score: impl FnMut(&mut Self)) {
-        let mut time = |trees: &mut Self| {
-            let mut took = || {
-                let started = Instant::now();
-                score(trees);
-                started.elapsed()
-            };
-            // The least is what it takes when nothing else has a turn.
-            (0..3).map(|_| took()).min().unwrap_or(Duration::MAX)
-        };
-        let by_masks = time(self);
-        let masks = self.masks.take();
-        if masks.is_some() && by_masks < time(self) {
-            self.masks = masks;
+    /// The way of so many rows.
+    pub fn way(&self, rows: usize) -> Way {
+        self.ways[rows.clamp(1, ROOM).ilog2() as usize]
+    }
+
+    /// Scores in one way only.
+    pub fn go(&mut self, way: Way) {
+        self.ways = [way; SIZES];
+    }
+
+    /// Keeps the fastest way for each size of blocks, by the time that `score` takes for so many rows.
+    pub fn keep_the_fastest(&mut self, mut score: impl FnMut(&mut Self, usize)) {
+        let mut fastest = [(Duration::MAX, Way::default()); SIZES];
+        for way in self.ways() {
+            self.go(way);
+            for (size, fastest) in fastest.iter_mut().enumerate() {
+                let mut took = || {
+                    let started = Instant::now();
+                    score(self, 1 << size);
+                    started.elapsed()
+                };
+                let least = (0..TRIES).map(|_| took()).min().unwrap_or(Duration::MAX);
+                if least < fastest.0 {
+                    *fastest = (least, way);
+                }
+            }
+        }
+        self.ways = fastest.map(|(_, way)| way);
+        if !self.ways.contains(&Way::ByMasks) {
+            self.masks = None;
         }
     }
 
     /// The predictions of rows, `[rows, features]` to `[rows, width]`.
     pub fn score(&mut self, features: &[f32]) -> Vec<f32> {
-        let width = self.layout.features.max(1);
+        let width = self.layout.features().max(1);
         self.score_by_feature(features.len() / width, |rows, block| {
             let cells = &features[rows.start * width..rows.end * width];
             for feature in 0..width.min(cells.len()) {
@@ -80,25 +113,35 @@ impl CompiledTrees {
         mut fill: impl FnMut(Range<usize>, &mut Block),
     ) -> Vec<f32> {
         let mut answer = Vec::with_capacity(count * self.width());
-        let Self { layout, walker, masks, cells, totals, sums, .. } = self;
-        let mut masks = masks.as_mut().filter(|_| count >= MASKS_FROM);
-        let room = masks.is_some().then_some(BLOCK_ROWS);
-        for first in (0..count).step_by(BLOCK_ROWS) {
-            let rows = first..count.min(first + BLOCK_ROWS);
-            totals.clear();
-            totals.resize(rows.len() * *sums, 0.0);
-            let mut block = layout.block(cells, rows.len(), room);
-            fill(rows, &mut block);
-            match &mut masks {
-                Some(masks) => masks.sum_up(cells, BLOCK_ROWS, totals),
-                None => walker.sum_up(cells, layout.columns(), totals, *sums),
+        let mut sums = vec![0.0; self.sums];
+        let Self { layout, walker, masks, leaves, cells, totals, .. } = self;
+        for first in (0..count).step_by(ROOM) {
+            let rows = first..count.min(first + ROOM);
+            let count = rows.len();
+            totals.clear(self.sums);
+            match (self.ways[count.ilog2() as usize], &mut *masks) {
+                (Way::ByRow, _) => {
+                    for row in 0..count {
+                        fill(first + row..first + row + 1, &mut layout.block(cells, 1));
+                        walker.by_row(cells, row, leaves, totals);
+                    }
+                }
+                (Way::ByMasks, Some(masks)) => {
+                    fill(rows, &mut layout.block(cells, ROOM));
+                    masks.sum_up(cells, count, leaves, totals);
+                }
+                _ => {
+                    fill(rows, &mut layout.block(cells, ROOM));
+                    walker.by_tree(cells, count, leaves, totals);
+                }
             }
-            for sums in totals.chunks_exact_mut(*sums) {
+            for row in 0..count {
+                leaves.sums_of(totals, row, &mut sums);
                 if let Some(trees) = self.divide_by {
                     sums.iter_mut().for_each(|sum| *sum /= trees);
                 }
                 sums.iter_mut().zip(&self.base).for_each(|(sum, base)| *sum += base);
-                self.columns.write(self.link, sums, &mut answer);
+                self.columns.write(self.link, &sums, &mut answer);
             }
         }
         answer
