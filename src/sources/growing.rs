@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 
 use super::csv::values::{integer, is_missing, number, truth};
+use super::json::known_keys::KnownKeys;
 
 /// Of a text that does not fit.
 const TEXT_CHARS_MAX: usize = 60;
@@ -42,6 +43,7 @@ pub struct Columns {
     fields: Fields,
     columns: Vec<Column>,
     by_name: HashMap<String, usize>,
+    known: KnownKeys,
 }
 
 impl Columns {
@@ -60,11 +62,37 @@ impl Columns {
         };
         let columns = fields.iter().map(column).collect::<Result<_, ArrowError>>()?;
         let names = fields.iter().map(|field| field.name().clone());
-        Ok(Columns { fields: fields.clone(), columns, by_name: names.zip(0..).collect() })
+        let (by_name, known) = (names.zip(0..).collect(), KnownKeys::default());
+        Ok(Columns { fields: fields.clone(), columns, by_name, known })
     }
 
     pub fn position(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// The column of a key of an object, if it is read. `cursor`: where the object has got to among the
+    /// keys of those before it, from 0.
+    pub fn of_key(&mut self, key: &str, cursor: &mut usize) -> Option<usize> {
+        match self.known.find(key, cursor) {
+            Some(column) => column,
+            None => self.of_new_key(key, cursor),
+        }
+    }
+
+    /// The same of a key that is not expected; the next time it is.
+    pub fn of_new_key(&mut self, key: &str, cursor: &mut usize) -> Option<usize> {
+        let column = self.position(key);
+        self.known.remember(key, column, cursor);
+        column
+    }
+
+    /// Of an expected key in quotes that `json` begins with: its bytes, and its column if it is read.
+    pub fn of_expected_key(
+        &self,
+        json: &[u8],
+        cursor: &mut usize,
+    ) -> Option<(usize, Option<usize>)> {
+        self.known.expected(json, cursor)
     }
 
     pub fn get_mut(&mut self, column: usize) -> &mut Column {
@@ -145,7 +173,7 @@ impl Values {
 }
 
 impl Column {
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.valid.len()
     }
 

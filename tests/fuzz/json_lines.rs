@@ -1,5 +1,7 @@
 //! Lines to columns, against serde_json: it says which lines are objects of fitting types, and what
-//! is in them. What Python writes beyond JSON is put as numbers that nobody else writes before.
+//! is in them. What Python writes beyond JSON is put as numbers that nobody else writes before. The way
+//! that clean lines are read is also compared with that of all others: values to the bit, and what is
+//! told of bad ones.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
@@ -69,6 +71,45 @@ fn random_line(random: &mut Random) -> Vec<u8> {
     }
     bytes.retain(|byte| *byte != b'\n');
     bytes
+}
+
+/// Lines of one writer: the same keys in the same order, though some may be left out, and now and then
+/// a line that is damaged.
+fn lines_of_one_writer(random: &mut Random) -> Vec<Vec<u8>> {
+    let blanks = random.pick(&["", " "]);
+    let names =
+        ["t", "k", "x", "s", "b", "p", "q", "event_time", "a_name_of_many_letters", "a\\\"b"];
+    let mut keys: Vec<&str> = names.into_iter().filter(|_| !random.one_in(3)).collect();
+    for at in (1..keys.len()).rev() {
+        keys.swap(at, random.below(at + 1));
+    }
+    let leaves_out = random.one_in(2);
+    let mut line = |at: usize| {
+        let mut text = String::new();
+        for key in &keys {
+            if leaves_out && random.one_in(4) {
+                continue;
+            }
+            let between = if text.is_empty() { "{" } else { "," };
+            text.push_str(&format!("{between}{blanks}\"{key}\":{blanks}"));
+            match *key {
+                "t" => text.push_str(&at.to_string()),
+                "k" => text.push_str(&integer(random)),
+                "x" | "event_time" => text.push_str(&number(random)),
+                "b" => text.push_str(random.pick(&["true", "false", "null"])),
+                "p" | "q" => object(random, &mut text),
+                _ => string(random, &mut text),
+            }
+        }
+        text.push_str(if text.is_empty() { "{}" } else { "}" });
+        let mut bytes = text.into_bytes();
+        if random.one_in(8) {
+            mutate(random, &mut bytes);
+        }
+        bytes.retain(|byte| *byte != b'\n');
+        bytes
+    };
+    (0..LINES_MAX).map(&mut line).collect()
 }
 
 fn object(random: &mut Random, text: &mut String) {
@@ -439,9 +480,12 @@ fn check(lines: &[Line], columns: &[Field], decoded: &Decoded) -> Result<(), Str
 fn json_lines() {
     run("json_lines", 5_000, |random, given| {
         let mut columns = columns(random);
-        let lines: Vec<Line> = (0..1 + random.below(LINES_MAX))
-            .map(|position| line(random_line(random), position))
-            .collect();
+        let texts = match random.one_in(2) {
+            true => lines_of_one_writer(random),
+            false => (0..1 + random.below(LINES_MAX)).map(|_| random_line(random)).collect(),
+        };
+        let lines: Vec<Line> =
+            texts.into_iter().zip(0..).map(|(text, at)| line(text, at)).collect();
         for line in &lines {
             given.0.extend(&line.bytes);
             given.0.push(b'\n');
@@ -456,7 +500,13 @@ fn json_lines() {
         }
         let mut decoder = LineDecoder::new(Format::Json, &columns, uses()).unwrap();
         let decoded = decoder.decode(&lines).map_err(|error| error.to_string())?;
-        check(&lines, &columns, &decoded)
+        check(&lines, &columns, &decoded)?;
+        let mut decoder = LineDecoder::new(Format::Json, &columns, uses()).unwrap().by_serde();
+        let expected = decoder.decode(&lines).map_err(|error| error.to_string())?;
+        match expected == decoded {
+            true => Ok(()),
+            false => Err(format!("{decoded:?}, and by serde_json {expected:?}")),
+        }
     });
 }
 

@@ -32,6 +32,7 @@ enum Columns {
     Csv(Box<CsvColumns>),
 }
 
+#[derive(Debug, PartialEq)]
 pub struct Decoded {
     pub events: RecordBatch,
     /// The line of each row.
@@ -52,6 +53,16 @@ impl LineDecoder {
             Format::Json | Format::Parquet => Columns::Json(JsonColumns::new(columns)?),
         };
         Ok(LineDecoder { columns, schema: event_schema(read_as, &uses)?, uses })
+    }
+
+    /// The same, but serde_json reads all JSON, clean or not.
+    #[must_use]
+    pub fn by_serde(self) -> Self {
+        let columns = match self.columns {
+            Columns::Json(columns) => Columns::Json(columns.by_serde()),
+            csv @ Columns::Csv(_) => csv,
+        };
+        LineDecoder { columns, ..self }
     }
 
     /// Of the events that come out.

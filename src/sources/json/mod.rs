@@ -5,13 +5,17 @@
 //! | `lines` | lines and records, one after the other, whatever they are in |
 //! | `learn` | the columns of JSON, by its first lines |
 //! | `columns` | JSON objects to columns |
+//! | `clean` | those that are written as most are, faster |
+//! | `known_keys` | the keys that are expected next |
 //! | `tokens` | what others write that is no JSON |
 //! | `decoder` | lines of either format to columns; what is no event |
 //! | `feed` | chunks of a stream |
 
+mod clean;
 pub mod columns;
 pub mod decoder;
 pub mod feed;
+pub mod known_keys;
 pub mod learn;
 pub mod lines;
 pub mod tokens;

@@ -1,0 +1,264 @@
+//! Objects that are written as most are, read faster than serde_json does: keys in the order of the
+//! last object, texts without escapes, numbers of no more digits than count.
+//!
+//! It takes nothing that serde_json would refuse and finds what that would find, or gives up: then
+//! serde_json reads the object, and says what is wrong with it. `tests/fuzz` compares the two.
+
+use std::borrow::Cow;
+
+use serde::de::{Deserialize, IgnoredAny};
+
+use crate::sources::growing::{Column, Columns};
+
+/// Objects within each other that are read here.
+const LEVELS_MAX: usize = 16;
+/// Digits that always fit 64 bits.
+const DIGITS_MAX: usize = 19;
+/// The whole numbers up to it are floats, and so are the powers of ten: a quotient of one by the other
+/// is rounded once, to the nearest float (Clinger 1990, "How to read floating point numbers
+/// accurately").
+const EXACT_MAX: u64 = 1 << 53;
+const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
+/// Reads the one object that `text` is into the row behind `rows`; whether it did. Otherwise columns
+/// hold a part of it, which is to be taken back.
+#[must_use]
+pub fn read_clean(text: &str, columns: &mut Columns, rows: usize) -> bool {
+    let mut scanner = Scanner { text, at: 0 };
+    scanner.pass_blanks();
+    let read = scanner.object(columns, rows, LEVELS_MAX);
+    scanner.pass_blanks();
+    read.is_some() && scanner.at == text.len()
+}
+
+/// A text that has been read up to `at`. Whatever gives `None` has met something unusual.
+struct Scanner<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+/// The digits of a number.
+struct Digits {
+    negative: bool,
+    /// All digits before an exponent, of which there may be more than [`DIGITS_MAX`].
+    value: u64,
+    digits: usize,
+    /// Digits behind a point, if there is one.
+    fraction: Option<usize>,
+    has_exponent: bool,
+}
+
+impl<'t> Scanner<'t> {
+    fn bytes(&self) -> &'t [u8] {
+        self.text.as_bytes()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes().get(self.at).copied()
+    }
+
+    fn pass_blanks(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn pass(&mut self, expected: &[u8]) -> Option<()> {
+        let found = self.bytes().get(self.at..self.at + expected.len())?;
+        self.at += expected.len();
+        (found == expected).then_some(())
+    }
+
+    fn object(&mut self, columns: &mut Columns, rows: usize, levels: usize) -> Option<()> {
+        self.pass(b"{")?;
+        self.pass_blanks();
+        if self.peek() == Some(b'}') {
+            return self.pass(b"}");
+        }
+        let mut cursor = 0;
+        loop {
+            let column = self.key(columns, &mut cursor)?;
+            self.pass_blanks();
+            self.pass(b":")?;
+            self.pass_blanks();
+            match column {
+                Some(column) => self.value(columns.get_mut(column), rows, levels)?,
+                None => self.pass_value()?,
+            }
+            self.pass_blanks();
+            if self.peek()? != b',' {
+                return self.pass(b"}");
+            }
+            self.at += 1;
+            self.pass_blanks();
+        }
+    }
+
+    /// The column of a key, if it is read.
+    fn key(&mut self, columns: &mut Columns, cursor: &mut usize) -> Option<Option<usize>> {
+        if let Some((bytes, column)) = columns.of_expected_key(&self.bytes()[self.at..], cursor) {
+            self.at += bytes;
+            return Some(column);
+        }
+        let key = self.string()?;
+        Some(columns.of_new_key(&key, cursor))
+    }
+
+    fn value(&mut self, column: &mut Column, rows: usize, levels: usize) -> Option<()> {
+        // Of a key that comes twice the last value counts.
+        if column.rows() != rows {
+            return None;
+        }
+        match self.peek()? {
+            b'"' => column.push_text(&self.string()?).ok(),
+            b'-' | b'0'..=b'9' => self.number(column),
+            b't' => self.pass(b"true").and_then(|()| column.push_truth(true).ok()),
+            b'f' => self.pass(b"false").and_then(|()| column.push_truth(false).ok()),
+            b'n' => {
+                column.push_null();
+                self.pass(b"null")
+            }
+            b'{' if levels > 0 => {
+                let (members, row) = column.begin_members()?;
+                self.object(members, row, levels - 1)?;
+                column.end_members();
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// A value that is not read.
+    fn pass_value(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'"' => match self.plain_string() {
+                Some(_) => Some(()),
+                None => self.by_serde::<IgnoredAny>().map(|_| ()),
+            },
+            b'-' | b'0'..=b'9' => self.digits().map(|_| ()),
+            b't' => self.pass(b"true"),
+            b'f' => self.pass(b"false"),
+            b'n' => self.pass(b"null"),
+            b'{' | b'[' => self.by_serde::<IgnoredAny>().map(|_| ()),
+            _ => None,
+        }
+    }
+
+    fn string(&mut self) -> Option<Cow<'t, str>> {
+        match self.plain_string() {
+            Some(text) => Some(Cow::Borrowed(text)),
+            None => self.by_serde::<String>().map(Cow::Owned),
+        }
+    }
+
+    /// A string without escapes; it is not passed if it is another.
+    fn plain_string(&mut self) -> Option<&'t str> {
+        let from = self.at + 1;
+        let end = plain_end(self.bytes(), from);
+        if self.peek() != Some(b'"') || self.bytes().get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        self.text.get(from..end)
+    }
+
+    /// A string, an object or a list, whatever is in it.
+    fn by_serde<T: Deserialize<'t>>(&mut self) -> Option<T> {
+        let rest = &self.text[self.at..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<T>();
+        let value = values.next()?.ok()?;
+        self.at += values.byte_offset();
+        Some(value)
+    }
+
+    /// A number into its column, as serde_json would call it: an integer without a sign, one with, or
+    /// a float.
+    fn number(&mut self, column: &mut Column) -> Option<()> {
+        let from = self.at;
+        let Digits { negative, value, digits, fraction, has_exponent } = self.digits()?;
+        if digits > DIGITS_MAX {
+            return None;
+        }
+        let pushed = match (fraction, negative) {
+            (None, false) if !has_exponent => column.push_unsigned(value),
+            (None, true) if !has_exponent && value > 0 => {
+                column.push_integer(0_i64.checked_sub_unsigned(value)?)
+            }
+            _ => {
+                let power = POWERS.get(fraction.unwrap_or(0));
+                let power = power.filter(|_| !has_exponent && value <= EXACT_MAX);
+                let float = match power {
+                    Some(power) => value as f64 / power * if negative { -1.0 } else { 1.0 },
+                    None => self.text[from..self.at].parse().ok()?,
+                };
+                if f64::is_infinite(float) {
+                    return None;
+                }
+                column.push_float(float)
+            }
+        };
+        pushed.ok()
+    }
+
+    /// Passes what is a number by the grammar.
+    fn digits(&mut self) -> Option<Digits> {
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
+        let (from, mut value) = (self.at, 0);
+        let whole = self.pass_digits(&mut value);
+        if whole == 0 || whole > 1 && self.bytes()[from] == b'0' {
+            return None;
+        }
+        let fraction = match self.peek() {
+            Some(b'.') => {
+                self.at += 1;
+                Some(self.pass_digits(&mut value)).filter(|digits| *digits > 0).map(Some)?
+            }
+            _ => None,
+        };
+        let has_exponent = matches!(self.peek(), Some(b'e' | b'E'));
+        if has_exponent {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            if self.pass_digits(&mut 0) == 0 {
+                return None;
+            }
+        }
+        let digits = whole + fraction.unwrap_or(0);
+        Some(Digits { negative, value, digits, fraction, has_exponent })
+    }
+
+    /// Appends digits to `value`, as long as it has room for them; how many there are.
+    fn pass_digits(&mut self, value: &mut u64) -> usize {
+        let from = self.at;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            *value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            self.at += 1;
+        }
+        self.at - from
+    }
+}
+
+/// Where the first byte from `at` on is that a string does not hold as it is: a quote, a backslash or a
+/// control character. Eight bytes at a time: of these the lowest that is found is found rightly.
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let quotes = has_zero(word ^ (ONES * u64::from(b'"')));
+        let escapes = has_zero(word ^ (ONES * u64::from(b'\\')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word;
+        let found = (quotes | escapes | controls) & (ONES << 7);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(is_special).unwrap_or(rest.len())
+}
