@@ -73,38 +73,56 @@ impl<'t> Scanner<'t> {
     }
 
     fn object(&mut self, columns: &mut Columns, rows: usize, levels: usize) -> Option<()> {
-        self.pass(b"{")?;
-        self.pass_blanks();
-        if self.peek() == Some(b'}') {
-            return self.pass(b"}");
-        }
         let mut cursor = 0;
+        let mut sign = b"{";
+        if self.bytes().get(self.at..)?.starts_with(b"{}") {
+            return self.pass(b"{}");
+        }
         loop {
-            let column = self.key(columns, &mut cursor)?;
-            self.pass_blanks();
-            self.pass(b":")?;
-            self.pass_blanks();
+            let rest = self.bytes().get(self.at..)?;
+            let column = match columns.of_expected_key(rest, &mut cursor) {
+                Some((bytes, column)) => {
+                    self.at += bytes;
+                    column
+                }
+                None => self.new_key(sign, columns, &mut cursor)?,
+            };
             match column {
                 Some(column) => self.value(columns.get_mut(column), rows, levels)?,
                 None => self.pass_value()?,
             }
-            self.pass_blanks();
             if self.peek()? != b',' {
-                return self.pass(b"}");
+                self.pass_blanks();
+                if self.peek()? != b',' {
+                    return self.pass(b"}");
+                }
             }
-            self.at += 1;
-            self.pass_blanks();
+            sign = b",";
         }
     }
 
-    /// The column of a key, if it is read.
-    fn key(&mut self, columns: &mut Columns, cursor: &mut usize) -> Option<Option<usize>> {
-        if let Some((bytes, column)) = columns.of_expected_key(&self.bytes()[self.at..], cursor) {
-            self.at += bytes;
-            return Some(column);
-        }
+    /// The column of a key behind a brace or a comma, if it is read.
+    fn new_key(
+        &mut self,
+        sign: &[u8],
+        columns: &mut Columns,
+        cursor: &mut usize,
+    ) -> Option<Option<usize>> {
+        let from = self.at;
+        self.pass(sign)?;
+        self.pass_blanks();
+        let key_from = self.at + 1;
         let key = self.string()?;
-        Some(columns.of_new_key(&key, cursor))
+        let key_to = self.at - 1;
+        self.pass_blanks();
+        self.pass(b":")?;
+        self.pass_blanks();
+        let column = columns.position(&key);
+        if let Cow::Borrowed(_) = key {
+            let lead = &self.bytes()[from..self.at];
+            columns.expect_key(lead, key_from - from..key_to - from, column, cursor);
+        }
+        Some(column)
     }
 
     fn value(&mut self, column: &mut Column, rows: usize, levels: usize) -> Option<()> {
@@ -261,4 +279,147 @@ fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
     let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+
+    use super::*;
+    use crate::sources::json::columns::JsonColumns;
+
+    fn schema() -> Schema {
+        let field = |name: &str, to| Field::new(name, to, true);
+        let object = vec![field("x", DataType::Float64), field("s", DataType::Utf8)];
+        Schema::new(vec![
+            field("i", DataType::Int64),
+            field("u", DataType::UInt64),
+            field("x", DataType::Float64),
+            field("s", DataType::Utf8),
+            field("b", DataType::Boolean),
+            field("p", DataType::Struct(object.into())),
+        ])
+    }
+
+    const CLEAN: [&str; 6] = [
+        r#"{"i":-7,"u":18,"x":0.125,"s":"text","b":true,"p":{"x":1e3,"s":"é"},"more":[1,{}]}"#,
+        r#"{"i":8,"u":0,"x":-12.5E-1,"s":"","b":false,"p":null,"more":"no \"more\""}"#,
+        r#"{"i":9223372036854775807,"x":12345678.901234567,"s":"a longer text, in words","p":{}}"#,
+        r#" { "i" : -9223372036854775808 , "u" : 9999999999999999999 , "s" : "\u00e9\n" } "#,
+        r#"{"unread":-0.5e+9,"x":-0,"i":-0,"s":null,"more":{"x":[]},"b":null}"#,
+        "{}",
+    ];
+
+    fn is_clean(text: &str) -> bool {
+        let mut columns = Columns::new(schema().fields(), "").unwrap();
+        read_clean(text, &mut columns, 0)
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_alone() {
+        for text in CLEAN {
+            assert!(is_clean(text), "{text}");
+        }
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"i":1}}"#,
+            r#"{"i":1,}"#,
+            r#"{"i" 1}"#,
+            r#"{"i":1 "b":true}"#,
+            r#"{"i":01}"#,
+            r#"{"i":1.0}"#,
+            r#"{"i":9223372036854775808}"#,
+            r#"{"u":-1}"#,
+            r#"{"x":1.}"#,
+            r#"{"x":.5}"#,
+            r#"{"x":+1}"#,
+            r#"{"x":1e}"#,
+            r#"{"x":1e999}"#,
+            r#"{"x":12345678901234567890}"#,
+            r#"{"x":NaN}"#,
+            r#"{"x":-}"#,
+            r#"{"x":"1"}"#,
+            r#"{"s":1}"#,
+            r#"{"s":"a"#,
+            r#"{"s":"\ud800"}"#,
+            "{\"s\":\"a\tb\"}",
+            "{\"unread\":\"12345678\t\"}",
+            r#"{"b":tru}"#,
+            r#"{"b":null,"b":true}"#,
+            r#"{"p":[]}"#,
+            r#"{"p":{"x":1,"x":2}}"#,
+            r#"{"unread":[}"#,
+            r#"{"unread":01}"#,
+            r#"{unread:1}"#,
+        ] {
+            assert!(!is_clean(text), "{text}");
+        }
+    }
+
+    /// Pushes lines one by one: what is said of each, and all that is in the columns then.
+    fn check(lines: &[String]) {
+        let new = || JsonColumns::new(Arc::new(schema())).unwrap();
+        let (mut columns, mut by_serde) = (new(), new().by_serde());
+        for line in lines {
+            let (found, expected) = (columns.push(line.as_bytes()), by_serde.push(line.as_bytes()));
+            assert_eq!(found, expected, "{line}");
+        }
+        assert_eq!(columns.finish().unwrap(), by_serde.finish().unwrap(), "{lines:#?}");
+    }
+
+    #[test]
+    fn lines_that_are_damaged_are_read_as_serde_json_reads_them() {
+        const SIGNS: &str = "{}[]\",:\\ \t0123456789.eE+-tfnulé\u{0}";
+        let signs: Vec<char> = SIGNS.chars().collect();
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..2_000 {
+            let lines = (0..8).map(|_| {
+                let mut line: Vec<char> = CLEAN[random.usize(..CLEAN.len())].chars().collect();
+                for _ in 0..random.usize(..3) {
+                    let (at, sign) =
+                        (random.usize(..line.len()), signs[random.usize(..signs.len())]);
+                    match random.u8(..3) {
+                        0 => line[at] = sign,
+                        1 => line.insert(at, sign),
+                        _ if line.len() > 1 => drop(line.remove(at)),
+                        _ => {}
+                    }
+                }
+                line.into_iter().collect()
+            });
+            check(&lines.collect::<Vec<String>>());
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_serde_json_to_the_bit() {
+        let mut random = fastrand::Rng::with_seed(12);
+        let mut lines = Vec::new();
+        for _ in 0..20_000 {
+            let digits = random.usize(1..22);
+            let mut text: String = (0..digits).map(|_| random.digit(10)).collect();
+            if random.bool() {
+                text.insert(random.usize(..=digits), '.');
+            }
+            if random.u8(..3) == 0 {
+                text.push_str(&format!("e{}", random.i32(-330..330)));
+            }
+            let sign = if random.bool() { "-" } else { "" };
+            lines.push(format!("{{\"x\":{sign}{text}}}"));
+            lines.push(format!("{{\"x\":{:?}}}", f64::from_bits(random.u64(..))));
+        }
+        check(&lines);
+        let mut columns = JsonColumns::new(Arc::new(schema())).unwrap();
+        columns.push(br#"{"x":-0}"#).unwrap();
+        columns.push(br#"{"x":9007199254740993.0}"#).unwrap();
+        let batch = columns.finish().unwrap();
+        let floats = batch.column(2).as_primitive::<Float64Type>();
+        assert!(floats.value(0).is_sign_negative() && floats.null_count() == 0);
+        assert_eq!(floats.value(1).to_bits(), 9_007_199_254_740_992_f64.to_bits());
+    }
 }

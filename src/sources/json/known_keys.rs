@@ -1,8 +1,10 @@
 //! The keys that objects have had, in their order: the next object most likely has them too.
 
-/// Keys that are remembered, and the bytes of each.
+use std::ops::Range;
+
+/// Keys that are remembered, and the bytes of each with what is around it.
 const KEYS_MAX: usize = 16_384;
-const KEY_BYTES_MAX: usize = 128;
+const LEAD_BYTES_MAX: usize = 160;
 /// Keys that an object may leave out in a row and still be followed.
 const LEFT_OUT_MAX: usize = 8;
 
@@ -12,49 +14,67 @@ pub struct KnownKeys {
     keys: Vec<KnownKey>,
 }
 
+#[derive(Default)]
 struct KnownKey {
-    /// With its quotes, as it is written where nothing in it is escaped.
-    quoted: Vec<u8>,
+    /// All that stands before a value, such as `, "key": `; it begins with a comma or a brace.
+    lead: Vec<u8>,
+    /// Where the key is in it.
+    key: Range<usize>,
     column: Option<usize>,
 }
 
 impl KnownKeys {
-    /// The key that stands at the beginning of `json`, if it is one that may come next: its bytes with
-    /// quotes, and its column.
+    /// Of a key that may come next, if `json` begins with all that stands before its value: how many
+    /// bytes that are, and the column of the key if it is read.
     pub fn expected(&self, json: &[u8], cursor: &mut usize) -> Option<(usize, Option<usize>)> {
-        let nearest = self.keys.get(*cursor..)?.iter().take(LEFT_OUT_MAX + 1);
-        let (skipped, known) =
-            nearest.enumerate().find(|(_, known)| begins_with(json, &known.quoted))?;
+        let (skipped, known) = self.next(*cursor, |known| begins_with(json, &known.lead))?;
         *cursor += skipped + 1;
-        Some((known.quoted.len(), known.column))
+        Some((known.lead.len(), known.column))
     }
 
-    /// The same of a key without quotes.
+    /// The column of a key that may come next, if it is read.
     pub fn find(&self, key: &str, cursor: &mut usize) -> Option<Option<usize>> {
-        let nearest = self.keys.get(*cursor..)?.iter().take(LEFT_OUT_MAX + 1);
-        let is = |known: &KnownKey| &known.quoted[1..known.quoted.len() - 1] == key.as_bytes();
-        let (skipped, known) = nearest.enumerate().find(|(_, known)| is(known))?;
+        let is = |known: &KnownKey| known.lead[known.key.clone()] == *key.as_bytes();
+        let (skipped, known) = self.next(*cursor, is)?;
         *cursor += skipped + 1;
         Some(known.column)
     }
 
-    /// Expects the key where it came. A key that is not written as it reads is none of those that are
-    /// found in text.
-    pub fn remember(&mut self, key: &str, column: Option<usize>, cursor: &mut usize) {
-        let is_plain = !key.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-        if !is_plain || key.len() > KEY_BYTES_MAX || *cursor >= KEYS_MAX {
+    fn next(&self, cursor: usize, is: impl Fn(&KnownKey) -> bool) -> Option<(usize, &KnownKey)> {
+        let keys = self.keys.get(cursor..)?.iter().take(LEFT_OUT_MAX + 1);
+        keys.enumerate().find(|(_, known)| is(known))
+    }
+
+    /// Expects a key where it came. `lead`: what stood before its value, with the key, which has no
+    /// escapes, at `key`.
+    pub fn expect(
+        &mut self,
+        lead: &[u8],
+        key: Range<usize>,
+        column: Option<usize>,
+        cursor: &mut usize,
+    ) {
+        if lead.len() > LEAD_BYTES_MAX || *cursor >= KEYS_MAX {
             return;
         }
         if *cursor == self.keys.len() {
-            self.keys.push(KnownKey { quoted: Vec::new(), column });
+            self.keys.push(KnownKey::default());
         }
         let known = &mut self.keys[*cursor];
-        known.column = column;
-        known.quoted.clear();
-        known.quoted.push(b'"');
-        known.quoted.extend_from_slice(key.as_bytes());
-        known.quoted.push(b'"');
+        known.lead.clear();
+        known.lead.extend_from_slice(lead);
+        (known.key, known.column) = (key, column);
         *cursor += 1;
+    }
+
+    /// The same of a key of which nothing else is known. One that is not written as it reads is not
+    /// looked for in text.
+    pub fn remember(&mut self, key: &str, column: Option<usize>, cursor: &mut usize) {
+        let is_plain = !key.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        if is_plain && key.len() <= LEAD_BYTES_MAX {
+            let lead = [b",\"", key.as_bytes(), b"\":"].concat();
+            self.expect(&lead, 2..2 + key.len(), column, cursor);
+        }
     }
 
     #[cfg(test)]
@@ -91,22 +111,34 @@ mod tests {
     fn a_key_is_expected_where_it_came_or_a_little_before() {
         let known = known(&["a", "event_time", "a_name_of_many_letters", "d"]);
         for (cursor, json, expected) in [
-            (0, "\"a\":1", Some((3, 0, 1))),
-            (0, "\"event_time\":1", Some((12, 1, 2))),
-            (1, "\"a_name_of_many_letters\"", Some((24, 2, 3))),
-            (1, "\"a_name_of_many_letterz\"", None),
-            (1, "\"a_name_of_manx_letters\"", None),
-            (1, "\"event_timf\":1", None),
-            (1, "\"a\":1", None),
-            (0, "\"a", None),
-            (0, "\"ab\":1", None),
-            (9, "\"a\":1", None),
+            (0, ",\"a\":1", Some((5, 0, 1))),
+            (0, ",\"event_time\":1", Some((14, 1, 2))),
+            (1, ",\"a_name_of_many_letters\":", Some((26, 2, 3))),
+            (1, ",\"a_name_of_many_letterz\":", None),
+            (1, ",\"a_name_of_manx_letters\":", None),
+            (1, ",\"event_timf\":1", None),
+            (1, ",\"a\":1", None),
+            (0, ",\"a\"", None),
+            (0, "{\"a\":1", None),
+            (0, ",\"a\" :1", None),
+            (0, ",\"ab\":1", None),
+            (9, ",\"a\":1", None),
         ] {
             let mut after = cursor;
             let found = known.expected(json.as_bytes(), &mut after);
             let found = found.map(|(bytes, column)| (bytes, column.unwrap(), after));
             assert_eq!(found, expected, "{json} at {cursor}");
         }
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_name_whatever_is_around_it() {
+        let mut known = KnownKeys::default();
+        known.expect(b"{ \"key\" : ", 3..6, Some(7), &mut 0);
+        assert_eq!(known.find("key", &mut 0), Some(Some(7)));
+        assert_eq!(known.expected(b"{ \"key\" : 1", &mut 0), Some((10, Some(7))));
+        known.expect(b",\"key\":", 2..5, None, &mut 0);
+        assert_eq!((known.find("key", &mut 0), known.find("ke", &mut 0)), (Some(None), None));
     }
 
     #[test]
@@ -128,7 +160,7 @@ mod tests {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         assert_eq!(known(&keys[..3_000]).len(), 3_000);
         assert_eq!(known(&keys).len(), KEYS_MAX);
-        assert_eq!(known(&[&"k".repeat(KEY_BYTES_MAX + 1)]).len(), 0);
+        assert_eq!(known(&[&"k".repeat(LEAD_BYTES_MAX)]).len(), 0);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! several.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use memchr::memchr;
 
 use super::chunk::{Line, LineChunk, TextFile};
 use super::tokens::without_mark;
@@ -17,6 +19,8 @@ use crate::sources::{SourceError, failed};
 
 /// A longer line is no event.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
+/// What is read of a plain file at once: what fits a core's own cache, from where lines are copied on.
+const FILE_BUFFER_BYTES: usize = 256 << 10;
 
 /// The lines of several readers, one after the other, beginning with those that were looked at.
 pub struct Lines {
@@ -153,7 +157,7 @@ impl Reader {
     fn next(&mut self, format: Format, text: &mut Vec<u8>) -> Result<Option<RawLine>, SourceError> {
         let named = |error| failed(&self.file.name, error);
         let from = text.len();
-        let line = read_line(&mut self.text, text).map_err(named)?;
+        let line = read_line(self.text.as_mut(), text).map_err(named)?;
         let Some(mut line) = line else { return Ok(None) };
         let is_first = self.read == 0;
         if is_first && [b"\xff\xfe", b"\xfe\xff"].iter().any(|m| text[from..].starts_with(*m)) {
@@ -164,7 +168,7 @@ impl Reader {
             quotes.pass(if is_first { without_mark(&text[from..]) } else { &text[from..] });
             while quotes.are_open() && text.len() - from < LINE_BYTES_MAX {
                 let more_from = text.len();
-                let more = read_line(&mut self.text, text).map_err(named)?;
+                let more = read_line(self.text.as_mut(), text).map_err(named)?;
                 let Some(more) = more else { break };
                 quotes.pass(&text[more_from..]);
                 line.read += more.read;
@@ -225,7 +229,7 @@ fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>, SourceError> {
                 zstd::Decoder::new(file).map_err(|error| failed(path.display(), error))?;
             Box::new(BufReader::new(decoder))
         }
-        _ => Box::new(BufReader::with_capacity(1 << 20, file)),
+        _ => Box::new(BufReader::with_capacity(FILE_BUFFER_BYTES, file)),
     })
 }
 
@@ -240,25 +244,24 @@ struct RawLine {
 
 /// Appends one line of at most [`LINE_BYTES_MAX`] bytes, with its end; what goes beyond is read and
 /// left out.
-fn read_line(
-    reader: &mut Box<dyn BufRead + Send>,
-    text: &mut Vec<u8>,
-) -> std::io::Result<Option<RawLine>> {
-    let limit = LINE_BYTES_MAX as u64;
-    let mut read = reader.by_ref().take(limit).read_until(b'\n', text)?;
-    if read == 0 {
-        return Ok(None);
-    }
-    let mut whole = text.last() == Some(&b'\n') || read < LINE_BYTES_MAX;
-    let too_long = !whole;
-    let mut rest = Vec::new();
-    while !whole {
-        rest.clear();
-        let more = reader.by_ref().take(limit).read_until(b'\n', &mut rest)?;
+fn read_line(reader: &mut dyn BufRead, text: &mut Vec<u8>) -> std::io::Result<Option<RawLine>> {
+    let (mut read, mut ends) = (0, false);
+    while !ends {
+        let there = match reader.fill_buf() {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let end = memchr(b'\n', there);
+        let more = end.map_or(there.len(), |end| end + 1);
+        let room = LINE_BYTES_MAX.saturating_sub(read);
+        text.extend_from_slice(&there[..more.min(room)]);
+        reader.consume(more);
         read += more;
-        whole = rest.last() == Some(&b'\n') || more < LINE_BYTES_MAX;
+        ends = end.is_some() || more == 0;
     }
-    Ok(Some(RawLine { too_long, read, lines: 1 }))
+    let is_whole = read < LINE_BYTES_MAX || read == LINE_BYTES_MAX && text.ends_with(b"\n");
+    Ok((read > 0).then_some(RawLine { too_long: !is_whole, read, lines: 1 }))
 }
 
 #[cfg(test)]
@@ -304,6 +307,23 @@ mod tests {
             ("\"4\",\"", 9, 3),
         ];
         assert_eq!(read(&texts, Format::Csv), rows(expected));
+    }
+
+    #[test]
+    fn a_line_may_have_so_many_bytes_with_its_end() {
+        for (length, end, too_long) in [
+            (LINE_BYTES_MAX - 1, "\n", false),
+            (LINE_BYTES_MAX, "\n", true),
+            (LINE_BYTES_MAX - 1, "", false),
+            (LINE_BYTES_MAX, "", true),
+            (LINE_BYTES_MAX + 9, "\n", true),
+        ] {
+            let text = format!("{}{end}", "x".repeat(length));
+            let mut kept = Vec::new();
+            let line = read_line(&mut text.as_bytes(), &mut kept).unwrap().unwrap();
+            assert_eq!((line.too_long, line.read), (too_long, text.len()), "{length} {end:?}");
+            assert_eq!(kept.len(), text.len().min(LINE_BYTES_MAX));
+        }
     }
 
     #[test]
