@@ -80,7 +80,7 @@ pub struct JsonLines {
     schema: SchemaRef,
     uses: ColumnUses,
     future: Option<Future>,
-    lines: Mutex<Option<Lines>>,
+    lines: Mutex<Option<Box<Lines>>>,
     /// Times (ms) of the lines that were looked at.
     pub sampled_times: Vec<i64>,
 }
@@ -216,7 +216,7 @@ impl JsonLines {
             read_as: fields,
             uses,
             future: spec.future.clone(),
-            lines: Mutex::new(Some(lines)),
+            lines: Mutex::new(Some(Box::new(lines))),
         })
     }
 
@@ -265,7 +265,7 @@ impl JsonLines {
     /// the second time on.
     pub fn start(&self, limit: Option<u64>, epoch_rows_max: usize) -> Option<Receiver<ReadLines>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(spawn_reader(lines, limit.unwrap_or(u64::MAX), epoch_rows_max))
+        Some(spawn_reader(*lines, limit.unwrap_or(u64::MAX), epoch_rows_max))
     }
 }
 
