@@ -75,7 +75,11 @@ impl<'t> Scanner<'t> {
     fn object(&mut self, columns: &mut Columns, rows: usize, levels: usize) -> Option<()> {
         let mut cursor = 0;
         let mut sign = b"{";
-        if self.bytes().get(self.at..)?.starts_with(b"{}") {
+        // A key that is expected may stand behind a comma, and the object itself does not.
+        if self.peek() != Some(b'{') {
+            return None;
+        }
+        if self.bytes()[self.at..].starts_with(b"{}") {
             return self.pass(b"{}");
         }
         loop {
@@ -370,6 +374,12 @@ mod tests {
             assert_eq!(found, expected, "{line}");
         }
         assert_eq!(columns.finish().unwrap(), by_serde.finish().unwrap(), "{lines:#?}");
+    }
+
+    #[test]
+    fn an_object_does_not_begin_with_a_key_that_is_expected() {
+        let lines = [r#"{"i":1,"b":true}"#, r#","b":true}"#, r#"{,"b":true}"#, r#"{"i":1{"i":1}"#];
+        check(&lines.map(str::to_owned));
     }
 
     #[test]
