@@ -12,6 +12,7 @@
 //! refused.
 
 mod convert;
+mod texts;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -13,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 
 use super::csv::values::{integer, is_missing, number, truth};
+use super::json::known_keys::KnownKeys;
 
 /// Of a text that does not fit.
 const TEXT_CHARS_MAX: usize = 60;
@@ -22,6 +24,7 @@ pub struct Column {
     name: String,
     values: Values,
     valid: NullBufferBuilder,
+    rows: usize,
 }
 
 enum Values {
@@ -42,6 +45,7 @@ pub struct Columns {
     fields: Fields,
     columns: Vec<Column>,
     by_name: HashMap<String, usize>,
+    known: KnownKeys,
 }
 
 impl Columns {
@@ -56,15 +60,49 @@ impl Columns {
                 path => format!("{path}.{}", field.name()),
             };
             let values = Values::new(field.data_type(), &name)?;
-            Ok(Column { name, values, valid: NullBufferBuilder::new(0) })
+            Ok(Column { name, values, valid: NullBufferBuilder::new(0), rows: 0 })
         };
         let columns = fields.iter().map(column).collect::<Result<_, ArrowError>>()?;
         let names = fields.iter().map(|field| field.name().clone());
-        Ok(Columns { fields: fields.clone(), columns, by_name: names.zip(0..).collect() })
+        let (by_name, known) = (names.zip(0..).collect(), KnownKeys::default());
+        Ok(Columns { fields: fields.clone(), columns, by_name, known })
     }
 
     pub fn position(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// The column of a key of an object, if it is read. `cursor`: where the object has got to among the
+    /// keys of those before it, from 0.
+    pub fn of_key(&mut self, key: &str, cursor: &mut usize) -> Option<usize> {
+        match self.known.find(key, cursor) {
+            Some(column) => column,
+            None => {
+                let column = self.position(key);
+                self.known.remember(key, column, cursor);
+                column
+            }
+        }
+    }
+
+    /// See [`KnownKeys::expected`].
+    pub fn of_expected_key(
+        &self,
+        json: &[u8],
+        cursor: &mut usize,
+    ) -> Option<(usize, Option<usize>)> {
+        self.known.expected(json, cursor)
+    }
+
+    /// See [`KnownKeys::expect`].
+    pub fn expect_key(
+        &mut self,
+        lead: &[u8],
+        key: Range<usize>,
+        column: Option<usize>,
+        cursor: &mut usize,
+    ) {
+        self.known.expect(lead, key, column, cursor);
     }
 
     pub fn get_mut(&mut self, column: usize) -> &mut Column {
@@ -145,8 +183,14 @@ impl Values {
 }
 
 impl Column {
-    fn rows(&self) -> usize {
-        self.valid.len()
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// What was appended to the values is the value of the next row.
+    fn end_row(&mut self) {
+        self.valid.append_non_null();
+        self.rows += 1;
     }
 
     pub fn described(&self) -> &'static str {
@@ -171,9 +215,10 @@ impl Column {
             Values::Floats(values) => values.push(0.0),
             Values::Truths(values) => values.push(false),
             Values::Texts { ends, .. } => ends.push(ends[ends.len() - 1]),
-            Values::Members(members) => members.fill(self.valid.len()),
+            Values::Members(members) => members.fill(self.rows),
         }
         self.valid.append_null();
+        self.rows += 1;
     }
 
     /// # Errors
@@ -181,7 +226,7 @@ impl Column {
     pub fn push_truth(&mut self, value: bool) -> Result<(), String> {
         let Values::Truths(truths) = &mut self.values else { return Err(self.refusal(value)) };
         truths.push(value);
-        self.valid.append_non_null();
+        self.end_row();
         Ok(())
     }
 
@@ -194,7 +239,7 @@ impl Column {
             (Values::Floats(values), _) => values.push(value as f64),
             _ => return Err(self.refusal(value)),
         }
-        self.valid.append_non_null();
+        self.end_row();
         Ok(())
     }
 
@@ -209,7 +254,7 @@ impl Column {
             (_, Values::Floats(values)) => values.push(value as f64),
             _ => return Err(self.refusal(value)),
         }
-        self.valid.append_non_null();
+        self.end_row();
         Ok(())
     }
 
@@ -223,7 +268,7 @@ impl Column {
             Values::Counts(values) if value == 0.0 && value.is_sign_negative() => values.push(0),
             _ => return Err(self.refusal(format_args!("{value:?}"))),
         }
-        self.valid.append_non_null();
+        self.end_row();
         Ok(())
     }
 
@@ -246,7 +291,7 @@ impl Column {
         let end = i32::try_from(bytes.len() + value.len());
         ends.push(end.map_err(|_| "too much text in one chunk".to_owned())?);
         bytes.extend_from_slice(value.as_bytes());
-        self.valid.append_non_null();
+        self.end_row();
         Ok(())
     }
 
@@ -274,20 +319,21 @@ impl Column {
     /// [`Column::end_members`] ends it.
     pub fn begin_members(&mut self) -> Option<(&mut Columns, usize)> {
         let Values::Members(members) = &mut self.values else { return None };
-        let row = self.valid.len();
+        let row = self.rows;
         self.valid.append_non_null();
+        self.rows += 1;
         Some((members, row))
     }
 
     pub fn end_members(&mut self) {
         if let Values::Members(members) = &mut self.values {
-            members.fill(self.valid.len() - 1);
+            members.fill(self.rows - 1);
         }
     }
 
     /// Takes back what is behind the first `rows`.
     pub fn truncate(&mut self, rows: usize) {
-        if self.valid.len() <= rows {
+        if self.rows <= rows {
             return;
         }
         match &mut self.values {
@@ -302,11 +348,12 @@ impl Column {
             Values::Members(members) => members.truncate(rows),
         }
         self.valid.truncate(rows);
+        self.rows = rows;
     }
 
     /// Leaves the column empty, with room for as many rows again.
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        let rows = self.valid.len();
+        let rows = std::mem::take(&mut self.rows);
         let nulls = self.valid.finish();
         Ok(match &mut self.values {
             Values::Integers(values) => {

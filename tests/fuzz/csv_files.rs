@@ -8,8 +8,9 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use driftline::config::job::Format;
 use driftline::sources::columns::ColumnUses;
 use driftline::sources::files::InputFile;
+use driftline::sources::json::chunk::LineChunk;
 use driftline::sources::json::decoder::LineDecoder;
-use driftline::sources::json::lines::{Line, Lines};
+use driftline::sources::json::lines::Lines;
 
 use crate::campaign::run;
 use crate::mutate::mutate;
@@ -153,11 +154,9 @@ fn csv_files() {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let mut lines = Lines::new(vec![InputFile { path, hive: Vec::new() }], Format::Csv);
-        let mut read: Vec<Line> = Vec::new();
-        while let Some(line) = lines.next_line().map_err(|error| error.to_string())? {
-            read.push(line);
-        }
-        let numbers: Vec<u64> = read.iter().map(|line| line.number).collect();
+        let mut read = LineChunk::default();
+        while lines.next_into(&mut read).map_err(|error| error.to_string())? {}
+        let numbers: Vec<u64> = (0..read.len()).map(|at| read.line(at).number).collect();
         let expected: Vec<u64> = records.iter().map(|(line, _)| *line).collect();
         if numbers != expected {
             return Err(format!("records in lines {numbers:?}, not {expected:?}"));

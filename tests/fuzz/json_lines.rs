@@ -1,13 +1,16 @@
 //! Lines to columns, against serde_json: it says which lines are objects of fitting types, and what
-//! is in them. What Python writes beyond JSON is put as numbers that nobody else writes before.
+//! is in them. What Python writes beyond JSON is put as numbers that nobody else writes before. The way
+//! that clean lines are read is also compared with that of all others: values to the bit, and what is
+//! told of bad ones.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, UInt64Type};
 use driftline::config::job::Format;
 use driftline::sources::columns::ColumnUses;
+use driftline::sources::json::chunk::{Line, LineChunk};
 use driftline::sources::json::decoder::{Decoded, LineDecoder};
 use driftline::sources::json::learn::infer;
-use driftline::sources::json::lines::{LINE_BYTES_MAX, Line};
+use driftline::sources::json::lines::LINE_BYTES_MAX;
 use driftline_operators::admit::event_times;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -17,9 +20,8 @@ use crate::random::Random;
 
 const LINES_MAX: usize = 12;
 
-fn line(bytes: Vec<u8>, position: usize) -> Line {
-    let number = position as u64;
-    Line { bytes, too_long: false, position: number, file: Default::default(), number: number + 1 }
+fn chunk<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> LineChunk {
+    LineChunk::of_texts(texts, &Default::default())
 }
 
 fn columns(random: &mut Random) -> Vec<Field> {
@@ -69,6 +71,45 @@ fn random_line(random: &mut Random) -> Vec<u8> {
     }
     bytes.retain(|byte| *byte != b'\n');
     bytes
+}
+
+/// Lines of one writer: the same keys in the same order, though some may be left out, and now and then
+/// a line that is damaged.
+fn lines_of_one_writer(random: &mut Random) -> Vec<Vec<u8>> {
+    let blanks = random.pick(&["", " "]);
+    let names =
+        ["t", "k", "x", "s", "b", "p", "q", "event_time", "a_name_of_many_letters", "a\\\"b"];
+    let mut keys: Vec<&str> = names.into_iter().filter(|_| !random.one_in(3)).collect();
+    for at in (1..keys.len()).rev() {
+        keys.swap(at, random.below(at + 1));
+    }
+    let leaves_out = random.one_in(2);
+    let mut line = |at: usize| {
+        let mut text = String::new();
+        for key in &keys {
+            if leaves_out && random.one_in(4) {
+                continue;
+            }
+            let between = if text.is_empty() { "{" } else { "," };
+            text.push_str(&format!("{between}{blanks}\"{key}\":{blanks}"));
+            match *key {
+                "t" => text.push_str(&at.to_string()),
+                "k" => text.push_str(&integer(random)),
+                "x" | "event_time" => text.push_str(&number(random)),
+                "b" => text.push_str(random.pick(&["true", "false", "null"])),
+                "p" | "q" => object(random, &mut text),
+                _ => string(random, &mut text),
+            }
+        }
+        text.push_str(if text.is_empty() { "{}" } else { "}" });
+        let mut bytes = text.into_bytes();
+        if random.one_in(8) {
+            mutate(random, &mut bytes);
+        }
+        bytes.retain(|byte| *byte != b'\n');
+        bytes
+    };
+    (0..LINES_MAX).map(&mut line).collect()
 }
 
 fn object(random: &mut Random, text: &mut String) {
@@ -399,7 +440,7 @@ fn found(values: &ArrayRef, row: usize) -> Cell {
     }
 }
 
-fn check(lines: &[Line], columns: &[Field], decoded: &Decoded) -> Result<(), String> {
+fn check(lines: &LineChunk, columns: &[Field], decoded: &Decoded) -> Result<(), String> {
     if decoded.events.num_rows() != decoded.rows.len() {
         return Err("rows and their lines differ in number".to_owned());
     }
@@ -409,10 +450,10 @@ fn check(lines: &[Line], columns: &[Field], decoded: &Decoded) -> Result<(), Str
     if seen.iter().any(|&times| times != 1) || !decoded.rows.is_sorted() {
         return Err(format!("lines came {seen:?} times"));
     }
-    for (at, line) in lines.iter().enumerate() {
+    for at in 0..lines.len() {
         let row = decoded.rows.iter().position(|&row| row == at);
-        let text = || line.bytes.escape_ascii().to_string();
-        match (verdict(&line.bytes, columns), row) {
+        let text = || lines.text(at).escape_ascii().to_string();
+        match (verdict(lines.text(at), columns), row) {
             (Verdict::Unsaid, _) | (Verdict::Refused, None) => {}
             // Letters of the time that are no time are null: a dead letter of its own kind.
             (Verdict::Row(cells), Some(row)) => {
@@ -439,11 +480,13 @@ fn check(lines: &[Line], columns: &[Field], decoded: &Decoded) -> Result<(), Str
 fn json_lines() {
     run("json_lines", 5_000, |random, given| {
         let mut columns = columns(random);
-        let lines: Vec<Line> = (0..1 + random.below(LINES_MAX))
-            .map(|position| line(random_line(random), position))
-            .collect();
-        for line in &lines {
-            given.0.extend(&line.bytes);
+        let texts: Vec<Vec<u8>> = match random.one_in(2) {
+            true => lines_of_one_writer(random),
+            false => (0..1 + random.below(LINES_MAX)).map(|_| random_line(random)).collect(),
+        };
+        let lines = chunk(&texts);
+        for text in &texts {
+            given.0.extend(text);
             given.0.push(b'\n');
         }
         if random.one_in(3) {
@@ -456,7 +499,13 @@ fn json_lines() {
         }
         let mut decoder = LineDecoder::new(Format::Json, &columns, uses()).unwrap();
         let decoded = decoder.decode(&lines).map_err(|error| error.to_string())?;
-        check(&lines, &columns, &decoded)
+        check(&lines, &columns, &decoded)?;
+        let mut decoder = LineDecoder::new(Format::Json, &columns, uses()).unwrap().by_serde();
+        let expected = decoder.decode(&lines).map_err(|error| error.to_string())?;
+        match expected == decoded {
+            true => Ok(()),
+            false => Err(format!("{decoded:?}, and by serde_json {expected:?}")),
+        }
     });
 }
 
@@ -469,8 +518,11 @@ fn uses() -> ColumnUses {
 fn a_line_that_is_too_long_is_no_event() {
     let columns = [Field::new("t", DataType::Int64, true)];
     let mut decoder = LineDecoder::new(Format::Json, &columns, uses()).unwrap();
-    let good = || line(b"{\"t\": 1}".to_vec(), 0);
-    let lines = [good(), Line { too_long: true, ..good() }, good()];
+    let good = b"{\"t\": 1}";
+    let mut lines = chunk([good]);
+    let line = Line { too_long: true, position: 1, number: 2 };
+    lines.push(good, line, &Default::default());
+    lines.push(good, Line { too_long: false, ..line }, &Default::default());
     let decoded = decoder.decode(&lines).unwrap();
     assert_eq!((decoded.rows, decoded.bad.len()), (vec![0, 2], 1));
     assert!(decoded.bad[0].1.contains(&LINE_BYTES_MAX.to_string()));
@@ -481,10 +533,10 @@ fn a_column_that_is_nested_deep_harms_no_other() {
     let columns = ["t", "s"].map(|name| Field::new(name, DataType::Utf8, true));
     let mut decoder = LineDecoder::new(Format::Json, &columns, uses()).unwrap();
     let nested = |name: &str, levels: usize| {
-        let text = format!("{{\"{name}\": {}{}}}", "[".repeat(levels), "]".repeat(levels));
-        line(text.into_bytes(), 0)
+        format!("{{\"{name}\": {}{}}}", "[".repeat(levels), "]".repeat(levels))
     };
-    let lines = [nested("s", 1), nested("s", 1_000_000), nested("u", 1), nested("u", 1_000_000)];
+    let deep = 1_000_000;
+    let lines = chunk([nested("s", 1), nested("s", deep), nested("u", 1), nested("u", deep)]);
     let decoded = decoder.decode(&lines).unwrap();
     assert_eq!(decoded.rows, [2, 3]);
     assert!(decoded.bad[1].1.contains("is a list"), "{:?}", decoded.bad[1]);

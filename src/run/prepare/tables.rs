@@ -15,8 +15,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::config::job::{Format, Table};
 use crate::sources::columns::ColumnUses;
 use crate::sources::files::{self, InputFile};
+use crate::sources::json::chunk::LineChunk;
 use crate::sources::json::decoder::{Decoded, LineDecoder};
-use crate::sources::json::lines::Line;
 use crate::sources::json::{CHUNK_BYTES_MAX, Looked};
 use crate::sources::parquet::guard::{self, guarded};
 use crate::sources::parquet::whole_file::WholeFile;
@@ -109,20 +109,17 @@ fn read_text(
     let schema = decoder.schema().clone();
     let mut batches = Vec::new();
     loop {
-        let (mut chunk, mut bytes): (Vec<Line>, usize) = (Vec::new(), 0);
+        let mut chunk = LineChunk::default();
         while chunk.len() < CHUNK_ROWS_MAX
-            && bytes < CHUNK_BYTES_MAX
-            && let Some(line) = lines.next_line()?
-        {
-            bytes += line.bytes.len();
-            chunk.push(line);
-        }
+            && chunk.bytes() < CHUNK_BYTES_MAX
+            && lines.next_into(&mut chunk)?
+        {}
         if chunk.is_empty() {
             break;
         }
         let Decoded { events, bad, .. } = decoder.decode(&chunk).map_err(said)?;
         if let Some((at, why)) = bad.first() {
-            let Line { file, number, .. } = &chunk[*at];
+            let (file, number) = (chunk.file(*at), chunk.line(*at).number);
             return Err(failed(&file.name, format!("line {number}: {why}")));
         }
         batches.push(events);

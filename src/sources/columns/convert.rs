@@ -15,6 +15,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use driftline_operators::admit::event_times;
 
+use super::texts::times_of_texts;
 use super::{in_utc, is_fraction, is_number, normal_time};
 
 /// The values of a column as they are stored, without a dictionary.
@@ -159,7 +160,8 @@ pub(super) fn as_times(column: &ArrayRef, unit: Option<TimeUnit>) -> Result<Arra
     };
     match column.data_type() {
         DataType::Timestamp(..) => in_unit(&column, to),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => cast(&column, &in_utc(to)),
+        DataType::Utf8 => Ok(Arc::new(times_of_texts(column.as_string()))),
+        DataType::LargeUtf8 | DataType::Utf8View => cast(&column, &in_utc(to)),
         number if is_number(number) && is_fraction(number) => {
             let Some(unit) = unit else {
                 return Err(ArrowError::SchemaError(format!(

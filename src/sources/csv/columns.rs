@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 use super::record::Record;
 use super::values::{integer, is_missing, number, truth};
 use crate::sources::growing::{Column, Columns};
-use crate::sources::json::lines::TextFile;
+use crate::sources::json::chunk::TextFile;
 
 /// Columns of Int64, UInt64, Float64, Utf8 and Boolean that grow by records. An empty field is null, quoted
 /// or not, and so is `NaN` where it is no text; blanks around what is no text are passed over.

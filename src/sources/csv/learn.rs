@@ -6,8 +6,8 @@ use indexmap::IndexMap;
 use super::record::Record;
 use super::values::{integer, is_code, is_missing, number, truth};
 use crate::sources::columns::{ColumnUse, ColumnUses, declared_type};
+use crate::sources::json::chunk::LineChunk;
 use crate::sources::json::learn::{Learned, Untyped};
-use crate::sources::json::lines::Line;
 
 /// How often fields said what.
 #[derive(Default)]
@@ -84,13 +84,13 @@ impl Seen {
 
 /// Columns of the sampled records among those of the headers, `names`: as declared, else numbers as
 /// Float64, truth values and text. Ids and keys that are integers stay integers.
-pub fn infer(names: &[String], sample: &[Line], uses: &ColumnUses) -> Learned {
+pub fn infer(names: &[String], sample: &LineChunk, uses: &ColumnUses) -> Learned {
     let mut seen: IndexMap<&str, Seen> =
         names.iter().map(|n| (n.as_str(), Seen::default())).collect();
-    for line in sample.iter().filter(|line| !line.too_long) {
-        let header = &line.file.header;
+    for (text, file) in sample.whole_lines() {
+        let header = &file.header;
         let mut record = Record::new(header.delimiter);
-        if record.split(&line.bytes).is_err() || record.width() != header.names.len() {
+        if record.split(text).is_err() || record.width() != header.names.len() {
             continue;
         }
         for (name, text) in header.names.iter().zip(record.iter()) {
@@ -117,17 +117,13 @@ mod tests {
 
     use super::*;
     use crate::sources::csv::header::Header;
-    use crate::sources::json::lines::TextFile;
+    use crate::sources::json::chunk::TextFile;
 
     fn types(header: &str, records: &[&str], keys: &[&str]) -> Vec<(String, DataType)> {
         let header = Header::new(header.as_bytes(), b',').unwrap();
         let names = header.names.clone();
         let file = Arc::new(TextFile { name: "f".to_owned(), header, ..TextFile::default() });
-        let line = |text: &&str| {
-            let (bytes, file) = (text.as_bytes().to_vec(), file.clone());
-            Line { bytes, too_long: false, position: 0, file, number: 1 }
-        };
-        let sample: Vec<Line> = records.iter().map(line).collect();
+        let sample = LineChunk::of_texts(records, &file);
         let keys = keys.iter().map(|&name| name.to_owned()).collect();
         let uses = ColumnUses { time: Some("t".to_owned()), keys, ..ColumnUses::default() };
         let learned = infer(&names, &sample, &uses);

@@ -1,5 +1,5 @@
-//! JSON objects to columns, one object at a time: serde_json reads, and each value goes straight into
-//! its column. An object that does not fit leaves nothing behind.
+//! JSON objects to columns, one object at a time: each value goes straight into its column. serde_json
+//! reads what [`read_clean`] leaves to it. An object that does not fit leaves nothing behind.
 
 use std::fmt;
 
@@ -8,14 +8,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::clean::read_clean;
 use super::tokens::{Infinity, Mended, without_mark};
 use crate::sources::growing::{Column, Columns};
 
 /// Of what is told of an object that does not fit.
 const WHY_CHARS_MAX: usize = 500;
-/// Keys of an object whose places are remembered for the next one, and the bytes of each.
-const PLACES_MAX: usize = 16_384;
-const PLACE_BYTES_MAX: usize = 128;
 
 /// Columns of Int64, Float64, Utf8, Boolean and structures of them, which grow by JSON objects. What an
 /// object has beyond them is passed over, what it lacks is null, and of a key that it has twice the
@@ -25,13 +23,8 @@ pub struct JsonColumns {
     schema: SchemaRef,
     columns: Columns,
     rows: usize,
-    places: Vec<Place>,
-}
-
-/// The key that came at this position of the object before, and its column if it is read.
-struct Place {
-    key: String,
-    column: Option<usize>,
+    /// serde_json reads all of them.
+    by_serde: bool,
 }
 
 impl JsonColumns {
@@ -39,7 +32,13 @@ impl JsonColumns {
     /// If a column has another type than those above.
     pub fn new(schema: SchemaRef) -> Result<Self, ArrowError> {
         let columns = Columns::new(schema.fields(), "")?;
-        Ok(JsonColumns { schema, columns, rows: 0, places: Vec::new() })
+        Ok(JsonColumns { schema, columns, rows: 0, by_serde: false })
+    }
+
+    /// The same columns, slower: what they are tested against.
+    #[must_use]
+    pub fn by_serde(self) -> Self {
+        JsonColumns { by_serde: true, ..self }
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -77,6 +76,12 @@ impl JsonColumns {
     }
 
     fn read(&mut self, text: &str) -> Result<(), String> {
+        if !self.by_serde {
+            if read_clean(text, &mut self.columns, self.rows) {
+                return Ok(());
+            }
+            self.columns.truncate(self.rows);
+        }
         let Err(error) = self.read_json(text, None) else { return Ok(()) };
         // Only what is no JSON is looked at again.
         let mended = if error.is_data() { None } else { Mended::new(text) };
@@ -88,7 +93,7 @@ impl JsonColumns {
 
     fn read_json(&mut self, text: &str, infinity: Option<&Infinity>) -> serde_json::Result<()> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let row = Row { columns: &mut self.columns, places: &mut self.places, row: self.rows };
+        let row = Row { columns: &mut self.columns, row: self.rows };
         deserializer.deserialize_map(Reading { what: row, infinity })?;
         deserializer.end()
     }
@@ -124,7 +129,6 @@ struct Reading<'i, T> {
 /// The object that becomes a row.
 struct Row<'c> {
     columns: &'c mut Columns,
-    places: &'c mut Vec<Place>,
     row: usize,
 }
 
@@ -136,14 +140,23 @@ impl<'de> Visitor<'de> for Reading<'_, Row<'_>> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Reading { what: Row { columns, places, row }, infinity } = self;
-        let mut position = 0;
-        while let Some(column) = map.next_key_seed(Key { columns, places, position })? {
-            read_value(&mut map, column.map(|column| columns.get_mut(column)), row, infinity)?;
-            position += 1;
-        }
-        Ok(())
+        let Reading { what: Row { columns, row }, infinity } = self;
+        read_members(&mut map, columns, row, infinity)
     }
+}
+
+/// Reads the values of an object into the columns of their keys.
+fn read_members<'de, A: MapAccess<'de>>(
+    map: &mut A,
+    columns: &mut Columns,
+    row: usize,
+    infinity: Option<&Infinity>,
+) -> Result<(), A::Error> {
+    let mut cursor = 0;
+    while let Some(column) = map.next_key_seed(Key { columns, cursor: &mut cursor })? {
+        read_value(map, column.map(|column| columns.get_mut(column)), row, infinity)?;
+    }
+    Ok(())
 }
 
 /// Reads the value of a key into its column, if it has one.
@@ -162,11 +175,10 @@ fn read_value<'de, A: MapAccess<'de>>(
     }
 }
 
-/// The key at a position, to its column.
+/// A key of an object, to its column.
 struct Key<'c> {
-    columns: &'c Columns,
-    places: &'c mut Vec<Place>,
-    position: usize,
+    columns: &'c mut Columns,
+    cursor: &'c mut usize,
 }
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -185,48 +197,7 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let known = self.places.get(self.position);
-        if let Some(place) = known.filter(|place| place.key == key) {
-            return Ok(place.column);
-        }
-        let column = self.columns.position(key);
-        if key.len() <= PLACE_BYTES_MAX {
-            match self.places.get_mut(self.position) {
-                Some(place) => {
-                    place.key.clear();
-                    place.key.push_str(key);
-                    place.column = column;
-                }
-                None if self.position < PLACES_MAX => {
-                    self.places.push(Place { key: key.to_owned(), column });
-                }
-                None => {}
-            }
-        }
-        Ok(column)
-    }
-}
-
-/// A key of an object within an object, to its column.
-struct Member<'c>(&'c Columns);
-
-impl<'de> DeserializeSeed<'de> for Member<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Member<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.position(key))
+        Ok(self.columns.of_key(key, self.cursor))
     }
 }
 
@@ -287,9 +258,7 @@ impl<'de> Visitor<'de> for Reading<'_, Cell<'_>> {
         let Some((members, row)) = column.begin_members() else {
             return Err(A::Error::custom(column.refusal("an object")));
         };
-        while let Some(member) = map.next_key_seed(Member(members))? {
-            read_value(&mut map, member.map(|at| members.get_mut(at)), row, infinity)?;
-        }
+        read_members(&mut map, members, row, infinity)?;
         column.end_members();
         Ok(())
     }
@@ -452,23 +421,5 @@ mod tests {
         assert_eq!(ages, [Some(1.5), None, None, None, Some(2.0)]);
         let names: Vec<_> = account.column(1).as_string::<i32>().iter().collect();
         assert_eq!(names, [Some("a"), None, None, None, Some("c")]);
-    }
-
-    /// By what it costs: as many places are remembered as objects have keys, and no more.
-    #[test]
-    fn the_places_of_many_keys_are_remembered() {
-        let field = |at| Field::new(format!("k{at}"), DataType::Float64, true);
-        let schema = Schema::new((0..3_000).map(field).collect::<Vec<_>>());
-        let mut columns = JsonColumns::new(Arc::new(schema)).unwrap();
-        let object = |keys: usize| {
-            let members: Vec<String> = (0..keys).map(|at| format!("\"k{at}\": {at}")).collect();
-            format!("{{{}}}", members.join(","))
-        };
-        columns.push(object(3_000).as_bytes()).unwrap();
-        assert_eq!(columns.places.len(), 3_000);
-        columns.push(object(PLACES_MAX + 10).as_bytes()).unwrap();
-        assert_eq!(columns.places.len(), PLACES_MAX);
-        let batch = columns.finish().unwrap();
-        assert_eq!(batch.column(2_999).as_primitive::<Float64Type>().values(), &[2_999.0; 2]);
     }
 }

@@ -9,8 +9,9 @@ use arrow::error::ArrowError;
 use crate::config::job::Format;
 use crate::sources::columns::{ColumnUses, normal_schema, normalise};
 use crate::sources::csv::columns::CsvColumns;
+use crate::sources::json::chunk::LineChunk;
 use crate::sources::json::columns::JsonColumns;
-use crate::sources::json::lines::{LINE_BYTES_MAX, Line};
+use crate::sources::json::lines::LINE_BYTES_MAX;
 
 /// The schema of events that are read as `read_as`.
 ///
@@ -32,6 +33,7 @@ enum Columns {
     Csv(Box<CsvColumns>),
 }
 
+#[derive(Debug, PartialEq)]
 pub struct Decoded {
     pub events: RecordBatch,
     /// The line of each row.
@@ -54,6 +56,16 @@ impl LineDecoder {
         Ok(LineDecoder { columns, schema: event_schema(read_as, &uses)?, uses })
     }
 
+    /// The same, but serde_json reads all JSON, clean or not.
+    #[must_use]
+    pub fn by_serde(self) -> Self {
+        let columns = match self.columns {
+            Columns::Json(columns) => Columns::Json(columns.by_serde()),
+            csv @ Columns::Csv(_) => csv,
+        };
+        LineDecoder { columns, ..self }
+    }
+
     /// Of the events that come out.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -61,18 +73,19 @@ impl LineDecoder {
 
     /// # Errors
     /// Never for what lines hold.
-    pub fn decode(&mut self, lines: &[Line]) -> Result<Decoded, ArrowError> {
+    pub fn decode(&mut self, lines: &LineChunk) -> Result<Decoded, ArrowError> {
         let (mut rows, mut bad) = (Vec::with_capacity(lines.len()), Vec::new());
-        for (at, line) in lines.iter().enumerate() {
-            let read = match (&mut self.columns, line.too_long) {
+        for at in 0..lines.len() {
+            let (text, file) = (lines.text(at), lines.file(at));
+            let read = match (&mut self.columns, lines.line(at).too_long) {
                 (Columns::Json(_), true) => {
                     Err(format!("longer than {LINE_BYTES_MAX} bytes; the payload is its beginning"))
                 }
                 (Columns::Csv(_), true) => Err(format!(
                     "longer than {LINE_BYTES_MAX} bytes, such as where a quote is not closed; the payload is its beginning"
                 )),
-                (Columns::Json(columns), false) => columns.push_of(&line.bytes, &line.file.folders),
-                (Columns::Csv(columns), false) => columns.push(&line.bytes, &line.file),
+                (Columns::Json(columns), false) => columns.push_of(text, &file.folders),
+                (Columns::Csv(columns), false) => columns.push(text, file),
             };
             match read {
                 Ok(()) => rows.push(at),
@@ -95,9 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn line(text: &str) -> Line {
-        let bytes = text.as_bytes().to_vec();
-        Line { bytes, too_long: false, position: 0, file: Arc::default(), number: 1 }
+    fn decoded(lines: &[&str]) -> Decoded {
+        decoder().decode(&LineChunk::of_texts(lines, &Arc::default())).unwrap()
     }
 
     fn decoder() -> LineDecoder {
@@ -134,9 +146,9 @@ mod tests {
         ];
         for bad in bad_lines {
             for place in 0..4 {
-                let mut lines: Vec<Line> = (0..3).map(|_| line(GOOD)).collect();
-                lines.insert(place, line(bad));
-                let decoded = decoder().decode(&lines).unwrap();
+                let mut lines = vec![GOOD; 3];
+                lines.insert(place, bad);
+                let decoded = decoded(&lines);
                 assert_eq!(decoded.events.num_rows(), 3, "{bad} at {place}");
                 assert_eq!(decoded.bad.len(), 1, "{bad}");
                 assert_eq!(decoded.bad[0].0, place, "{bad}");
@@ -146,9 +158,7 @@ mod tests {
 
     #[test]
     fn two_mistakes_do_not_make_a_right() {
-        let lines =
-            [line(GOOD), line("{\"t\": 1}{\"t\": 2}"), line("{\"t\":"), line("1}"), line(GOOD)];
-        let decoded = decoder().decode(&lines).unwrap();
+        let decoded = decoded(&[GOOD, "{\"t\": 1}{\"t\": 2}", "{\"t\":", "1}", GOOD]);
         assert_eq!(decoded.rows, [0, 4]);
         assert_eq!(decoded.bad.len(), 3);
     }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch, UInt64Array};
+use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use arrow::datatypes::SchemaRef;
 
 use driftline_operators::chunk::Undecoded;
 use driftline_operators::guarded::guarded;
 
+use crate::sources::json::chunk::LineChunk;
 use crate::sources::json::decoder::LineDecoder;
-use crate::sources::json::lines::Line;
-use crate::sources::json::{JsonLines, LineChunk};
+use crate::sources::json::{JsonLines, ReadLines};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::{SourceError, failed};
 
@@ -28,7 +28,7 @@ pub struct JsonReader {
 /// Where records come from.
 enum Lines {
     /// Live input: what comes is decoded as it comes.
-    Live(Receiver<LineChunk>, Box<LineDecoding>),
+    Live(Receiver<ReadLines>, Box<LineDecoding>),
     /// Files are decoded by a thread of their own, a chunk ahead: it takes longer than others of the
     /// worker may wait.
     Ahead(Receiver<Result<Records, SourceError>>),
@@ -47,7 +47,7 @@ struct LineDecoding {
 pub fn json_feed(
     json: &JsonLines,
     partition: u32,
-    lines: Option<Receiver<LineChunk>>,
+    lines: Option<Receiver<ReadLines>>,
     idle_timeout: Option<Duration>,
     now: Instant,
 ) -> Result<OnePartition<JsonReader>, SourceError> {
@@ -75,7 +75,7 @@ impl LineDecoding {
     /// Decodes on a thread, until there are no lines or nobody wants them any more.
     fn ahead(
         mut self,
-        lines: Receiver<LineChunk>,
+        lines: Receiver<ReadLines>,
     ) -> Result<Receiver<Result<Records, SourceError>>, SourceError> {
         let (sender, receiver) = sync_channel(DECODED_MAX);
         let name = self.name.clone();
@@ -83,7 +83,7 @@ impl LineDecoding {
         let work = move || {
             for lines in lines {
                 let decoded = lines.and_then(|lines| {
-                    let decoded = guarded(|| self.decode(&lines));
+                    let decoded = guarded(|| self.decode(lines));
                     decoded.unwrap_or_else(|panic| Err(failed(&self.name, panic)))
                 });
                 let is_over = decoded.is_err();
@@ -96,23 +96,24 @@ impl LineDecoding {
         Ok(receiver)
     }
 
-    fn decode(&mut self, lines: &[Line]) -> Result<Records, SourceError> {
-        let decoded = self.decoder.decode(lines).map_err(|error| failed(&self.name, error))?;
-        let offsets = decoded.rows.iter().map(|&line| lines[line].position);
-        let raw =
-            BinaryArray::from_iter_values(decoded.rows.iter().map(|&line| &lines[line].bytes));
+    fn decode(&mut self, lines: LineChunk) -> Result<Records, SourceError> {
+        let named = |error| failed(&self.name, error);
+        let decoded = self.decoder.decode(&lines).map_err(named)?;
+        let offsets = decoded.rows.iter().map(|&at| lines.line(at).position);
+        let offsets = UInt64Array::from_iter_values(offsets);
         let undecoded = decoded.bad.into_iter().map(|(at, why)| {
-            let Line { bytes, position, file, number, .. } = &lines[at];
-            let why = format!("{}, line {number}: {why}", file.name);
-            Undecoded { offset: *position, why, bytes: Some(bytes.clone()), envelope: None }
+            let (line, file) = (lines.line(at), lines.file(at));
+            let why = format!("{}, line {}: {why}", file.name, line.number);
+            let bytes = Some(lines.text(at).to_vec());
+            Undecoded { offset: line.position, why, bytes, envelope: None }
         });
         Ok(Records {
-            offsets: UInt64Array::from_iter_values(offsets),
-            raw: Some(Arc::new(raw) as ArrayRef),
+            offsets,
+            undecoded: undecoded.collect(),
+            raw: Some(lines.into_column(&decoded.rows).map_err(named)?),
             envelopes: None,
             deleted: None,
             sent: None,
-            undecoded: undecoded.collect(),
             rows: decoded.events,
         })
     }
@@ -123,7 +124,7 @@ impl Reader for JsonReader {
         match &mut self.lines {
             None => Ok(Came::End),
             Some(Lines::Live(lines, decoding)) => match lines.try_recv() {
-                Ok(lines) => Ok(Came::Records(Box::new(decoding.decode(&lines?)?))),
+                Ok(lines) => Ok(Came::Records(Box::new(decoding.decode(lines?)?))),
                 Err(TryRecvError::Empty) => Ok(Came::Nothing),
                 Err(TryRecvError::Disconnected) => Ok(Came::End),
             },
@@ -161,7 +162,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(100);
 
     /// A feed of what is sent, as of a file or of live input, which began at the instant.
-    fn feed(live: bool) -> (OnePartition<JsonReader>, SyncSender<LineChunk>, Instant) {
+    fn feed(live: bool) -> (OnePartition<JsonReader>, SyncSender<ReadLines>, Instant) {
         let folder = Folder::new();
         let path = folder.json("a.jsonl", &[(0, Some(0))]);
         let mut json =
@@ -183,16 +184,16 @@ mod tests {
         }
     }
 
-    fn line(n: i64, time: i64) -> Line {
-        let bytes = format!("{{\"time\": {time}, \"n\": {n}}}").into_bytes();
-        Line { bytes, too_long: false, position: n as u64, file: Arc::default(), number: 1 }
+    fn lines<const N: usize>(lines: [(i64, i64); N]) -> LineChunk {
+        let texts = lines.map(|(n, time)| format!("{{\"time\": {time}, \"n\": {n}}}"));
+        LineChunk::of_texts(texts, &Arc::default())
     }
 
     #[test]
     fn a_chunk_is_offered_with_its_lowest_time_until_it_is_taken() {
         let (mut feed, sender, start) = feed(false);
         assert_eq!(feed.offer(start).unwrap(), Offer::Pending);
-        sender.send(Ok(vec![line(0, 7), line(1, 5), line(2, 9)])).unwrap();
+        sender.send(Ok(lines([(0, 7), (1, 5), (2, 9)]))).unwrap();
         for _ in 0..2 {
             assert_eq!(offered(&mut feed, start), Offer::Rows { partition: 3, lowest: 5 });
         }
@@ -215,7 +216,7 @@ mod tests {
         assert!(chunk.finished.is_empty());
         assert_eq!(feed.offer(start + TIMEOUT * 9).unwrap(), Offer::Nothing { partition: 3 });
         for (n, was_idle) in [(0, true), (1, false)] {
-            sender.send(Ok(vec![line(n, 5)])).unwrap();
+            sender.send(Ok(lines([(n, 5)]))).unwrap();
             feed.offer(start + TIMEOUT * 10).unwrap();
             assert_eq!(feed.take(2).unwrap().chunk.was_idle, was_idle);
         }

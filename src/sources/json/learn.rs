@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::lines::Line;
+use super::chunk::LineChunk;
 use super::tokens::{Infinity, Mended, without_mark};
 use crate::config::job::JsonType;
 use crate::sources::columns::{ColumnUse, ColumnUses, declared_type};
@@ -60,10 +60,10 @@ struct Seen {
 /// as structures of such. Ids and keys that are mostly integers stay integers, and parts of keys that
 /// are nothing else; an event time that is a number is an integer, or of fractions if its unit is
 /// named. A declared name may be the path to a member of an object, `a.b`.
-pub fn infer(sample: &[Line], uses: &ColumnUses) -> Learned {
+pub fn infer(sample: &LineChunk, uses: &ColumnUses) -> Learned {
     let mut columns: IndexMap<String, Seen> = IndexMap::new();
-    for line in sample {
-        let Some((object, infinity)) = read(&line.bytes) else { continue };
+    for text in (0..sample.len()).map(|line| sample.text(line)) {
+        let Some((object, infinity)) = read(text) else { continue };
         for (name, value) in object {
             let seen = columns.entry(name).or_default();
             let mut room = MEMBERS_MAX.saturating_sub(seen.count());
@@ -305,11 +305,7 @@ mod tests {
     use super::*;
 
     fn learned(lines: &[&str], declared: &[(&str, JsonType)]) -> Learned {
-        let line = |text: &&str| {
-            let bytes = text.as_bytes().to_vec();
-            Line { bytes, too_long: false, position: 0, file: Default::default(), number: 1 }
-        };
-        let sample: Vec<Line> = lines.iter().map(line).collect();
+        let sample = LineChunk::of_texts(lines, &Default::default());
         let declared = declared.iter().map(|(name, to)| ((*name).to_owned(), *to)).collect();
         let (time, keys) = (Some("t".to_owned()), ["k".to_owned()].into_iter().collect());
         infer(&sample, &ColumnUses { time, keys, declared, ..ColumnUses::default() })

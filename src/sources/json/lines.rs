@@ -2,11 +2,14 @@
 //! several.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use memchr::memchr;
+
+use super::chunk::{Line, LineChunk, TextFile};
 use super::tokens::without_mark;
 use crate::config::job::Format;
 use crate::sources::csv::header::{Header, delimiter};
@@ -16,33 +19,15 @@ use crate::sources::{SourceError, failed};
 
 /// A longer line is no event.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
-
-/// A line that is not blank, without its end; of CSV a record.
-pub struct Line {
-    pub bytes: Vec<u8>,
-    /// The line is longer than [`LINE_BYTES_MAX`]; `bytes` is its beginning.
-    pub too_long: bool,
-    /// Its position among all lines of all files, blank ones counted, from 0.
-    pub position: u64,
-    pub file: Arc<TextFile>,
-    /// Its number in the file, from 1.
-    pub number: u64,
-}
-
-/// A file of lines, or standard input.
-#[derive(Debug, Default)]
-pub struct TextFile {
-    pub name: String,
-    /// Of CSV.
-    pub header: Header,
-    /// The columns that its folders stand for; `None` is null.
-    pub folders: Vec<(String, Option<String>)>,
-}
+/// What is read of a plain file at once: what fits a core's own cache, from where lines are copied on.
+const FILE_BUFFER_BYTES: usize = 256 << 10;
 
 /// The lines of several readers, one after the other, beginning with those that were looked at.
 pub struct Lines {
     format: Format,
-    seen: std::vec::IntoIter<Line>,
+    seen: LineChunk,
+    /// Lines of those that were looked at that have been given again.
+    given: usize,
     readers: std::vec::IntoIter<InputFile>,
     open: Option<Reader>,
     /// Lines read of all files, blank ones too.
@@ -70,69 +55,95 @@ impl Lines {
             let file = TextFile { name: "standard input".to_owned(), ..TextFile::default() };
             Reader::new(file, Box::new(text), Some(left))
         });
-        Lines { format, seen: Vec::new().into_iter(), readers: files.into_iter(), open, read: 0 }
+        let (seen, readers) = (LineChunk::default(), files.into_iter());
+        Lines { format, seen, given: 0, readers, open, read: 0 }
     }
 
     /// Gives `lines`, which came first, again.
-    pub fn put_back(&mut self, lines: Vec<Line>) {
-        self.seen = lines.into_iter();
+    pub fn put_back(&mut self, lines: LineChunk) {
+        (self.seen, self.given) = (lines, 0);
     }
 
     /// Whether the next line may have to be waited for: live input, and all that came is read.
     pub fn may_block(&self) -> bool {
         let live = self.open.as_ref().and_then(|reader| reader.live.as_ref());
-        self.seen.len() == 0 && live.is_some_and(|left| left.load(Relaxed) == 0)
+        self.seen.is_empty() && live.is_some_and(|left| left.load(Relaxed) == 0)
     }
 
-    /// The next line that is not blank, without its end; of CSV the next record behind the header.
+    /// Appends the next line that is not blank to `chunk`, without its end, or of CSV the next record
+    /// behind the header; whether there is one.
+    ///
     /// # Errors
     /// If a file cannot be read, or has no header that could be one.
-    pub fn next_line(&mut self) -> Result<Option<Line>, SourceError> {
-        if let Some(line) = self.seen.next() {
-            return Ok(Some(line));
+    pub fn next_into(&mut self, chunk: &mut LineChunk) -> Result<bool, SourceError> {
+        if self.give_again(chunk) {
+            return Ok(true);
         }
+        let from = chunk.bytes();
         loop {
+            chunk.text_mut().truncate(from);
             if self.open.is_none() {
-                let Some(InputFile { path, hive }) = self.readers.next() else { return Ok(None) };
+                let Some(InputFile { path, hive }) = self.readers.next() else { return Ok(false) };
                 let (name, text) = (path.display().to_string(), open_text(&path)?);
                 let file = TextFile { name, folders: hive, ..TextFile::default() };
                 self.open = Some(Reader::new(file, text, None));
             }
-            let Some(reader) = self.open.as_mut() else { return Ok(None) };
+            let Some(reader) = self.open.as_mut() else { return Ok(false) };
             let before = reader.read;
-            let line = reader.next(self.format)?;
+            let line = reader.next(self.format, chunk.text_mut())?;
             self.read += reader.read - before;
-            let Some(RawLine { bytes, too_long, lines, .. }) = line else {
+            let Some(RawLine { too_long, lines, .. }) = line else {
                 self.open = None;
                 continue;
             };
-            if without_mark(&bytes).iter().all(u8::is_ascii_whitespace) {
+            let text = &chunk.text_mut()[from..];
+            if is_blank(text) {
                 continue;
             }
             if self.format == Format::Csv && !reader.has_begun {
-                reader.begin(&bytes, too_long)?;
+                reader.begin(text, too_long)?;
                 continue;
             }
             let back = lines - 1;
             let (position, number) = (self.read - 1 - back, reader.read - back);
-            let file = reader.file.clone();
-            return Ok(Some(Line { bytes, too_long, position, file, number }));
+            chunk.end_line(Line { too_long, position, number }, &reader.file);
+            return Ok(true);
         }
     }
+
+    /// Appends the next of the lines that were looked at, if there is one.
+    fn give_again(&mut self, chunk: &mut LineChunk) -> bool {
+        let (seen, given) = (&self.seen, self.given);
+        if given == seen.len() {
+            return false;
+        }
+        chunk.push(seen.text(given), seen.line(given), seen.file(given));
+        self.given += 1;
+        if self.given == self.seen.len() {
+            self.put_back(LineChunk::default());
+        }
+        true
+    }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    without_mark(line).iter().all(u8::is_ascii_whitespace)
 }
 
 /// The header of a CSV file; `None` if the file has no line.
 ///
 /// # Errors
-/// As [`Lines::next_line`].
+/// As [`Lines::next_into`].
 pub fn header_of(path: &Path) -> Result<Option<Header>, SourceError> {
     let file = TextFile { name: path.display().to_string(), ..TextFile::default() };
     let mut reader = Reader::new(file, open_text(path)?, None);
-    while let Some(RawLine { bytes, too_long, .. }) = reader.next(Format::Csv)? {
-        if !without_mark(&bytes).iter().all(u8::is_ascii_whitespace) {
-            reader.begin(&bytes, too_long)?;
+    let mut text = Vec::new();
+    while let Some(RawLine { too_long, .. }) = reader.next(Format::Csv, &mut text)? {
+        if !is_blank(&text) {
+            reader.begin(&text, too_long)?;
             return Ok(Some(reader.file.header.clone()));
         }
+        text.clear();
     }
     Ok(None)
 }
@@ -142,27 +153,33 @@ impl Reader {
         Reader { file: Arc::new(file), has_begun: false, text, live, read: 0 }
     }
 
-    /// The next line, or record of CSV, without its end.
-    fn next(&mut self, format: Format) -> Result<Option<RawLine>, SourceError> {
+    /// Appends the next line, or record of CSV, to `text`, without its end.
+    fn next(&mut self, format: Format, text: &mut Vec<u8>) -> Result<Option<RawLine>, SourceError> {
         let named = |error| failed(&self.file.name, error);
-        let line = read_line(&mut self.text).map_err(named)?;
+        let from = text.len();
+        let line = read_line(self.text.as_mut(), text).map_err(named)?;
         let Some(mut line) = line else { return Ok(None) };
-        if self.read == 0 && [b"\xff\xfe", b"\xfe\xff"].iter().any(|m| line.bytes.starts_with(*m)) {
+        let is_first = self.read == 0;
+        if is_first && [b"\xff\xfe", b"\xfe\xff"].iter().any(|m| text[from..].starts_with(*m)) {
             return Err(failed(&self.file.name, "it is UTF-16; write it as UTF-8"));
         }
         if format == Format::Csv {
             let mut quotes = Quotes::new(delimiter(&self.file.name));
-            let is_first = self.read == 0;
-            quotes.pass(if is_first { without_mark(&line.bytes) } else { &line.bytes });
-            while quotes.are_open()
-                && line.bytes.len() < LINE_BYTES_MAX
-                && let Some(more) = read_line(&mut self.text).map_err(named)?
-            {
-                quotes.pass(&more.bytes);
-                line.append(more);
+            quotes.pass(if is_first { without_mark(&text[from..]) } else { &text[from..] });
+            while quotes.are_open() && text.len() - from < LINE_BYTES_MAX {
+                let more_from = text.len();
+                let more = read_line(self.text.as_mut(), text).map_err(named)?;
+                let Some(more) = more else { break };
+                quotes.pass(&text[more_from..]);
+                line.read += more.read;
+                line.lines += more.lines;
+                line.too_long |= more.too_long || text.len() - from > LINE_BYTES_MAX;
+                text.truncate(from + LINE_BYTES_MAX);
             }
         }
-        line.without_end();
+        while text.len() > from && matches!(text.last(), Some(b'\n' | b'\r')) {
+            text.pop();
+        }
         self.read += line.lines;
         if let Some(left) = &self.live {
             let _ =
@@ -212,52 +229,39 @@ fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>, SourceError> {
                 zstd::Decoder::new(file).map_err(|error| failed(path.display(), error))?;
             Box::new(BufReader::new(decoder))
         }
-        _ => Box::new(BufReader::with_capacity(1 << 20, file)),
+        _ => Box::new(BufReader::with_capacity(FILE_BUFFER_BYTES, file)),
     })
 }
 
-/// A line as it was read, and how many bytes that took; or several, of one record.
+/// A line that was read, or several of one record.
 struct RawLine {
-    bytes: Vec<u8>,
+    /// It is longer than [`LINE_BYTES_MAX`]; its beginning was kept.
     too_long: bool,
+    /// Its bytes with those that were not kept.
     read: usize,
     lines: u64,
 }
 
-impl RawLine {
-    fn append(&mut self, more: RawLine) {
-        let room = LINE_BYTES_MAX - self.bytes.len();
-        self.too_long |= more.too_long || more.bytes.len() > room;
-        self.bytes.extend(more.bytes.iter().take(room));
-        self.read += more.read;
-        self.lines += more.lines;
-    }
-
-    fn without_end(&mut self) {
-        while self.bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-            self.bytes.pop();
-        }
-    }
-}
-
-/// One line of at most [`LINE_BYTES_MAX`] bytes, with its end; what goes beyond is read and left out.
-fn read_line(reader: &mut Box<dyn BufRead + Send>) -> std::io::Result<Option<RawLine>> {
-    let limit = LINE_BYTES_MAX as u64;
-    let mut bytes = Vec::new();
-    let mut read = reader.by_ref().take(limit).read_until(b'\n', &mut bytes)?;
-    if read == 0 {
-        return Ok(None);
-    }
-    let mut whole = bytes.last() == Some(&b'\n') || read < LINE_BYTES_MAX;
-    let too_long = !whole;
-    let mut rest = Vec::new();
-    while !whole {
-        rest.clear();
-        let more = reader.by_ref().take(limit).read_until(b'\n', &mut rest)?;
+/// Appends one line of at most [`LINE_BYTES_MAX`] bytes, with its end; what goes beyond is read and
+/// left out.
+fn read_line(reader: &mut dyn BufRead, text: &mut Vec<u8>) -> std::io::Result<Option<RawLine>> {
+    let (mut read, mut ends) = (0, false);
+    while !ends {
+        let there = match reader.fill_buf() {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let end = memchr(b'\n', there);
+        let more = end.map_or(there.len(), |end| end + 1);
+        let room = LINE_BYTES_MAX.saturating_sub(read);
+        text.extend_from_slice(&there[..more.min(room)]);
+        reader.consume(more);
         read += more;
-        whole = rest.last() == Some(&b'\n') || more < LINE_BYTES_MAX;
+        ends = end.is_some() || more == 0;
     }
-    Ok(Some(RawLine { bytes, too_long, read, lines: 1 }))
+    let is_whole = read < LINE_BYTES_MAX || read == LINE_BYTES_MAX && text.ends_with(b"\n");
+    Ok((read > 0).then_some(RawLine { too_long: !is_whole, read, lines: 1 }))
 }
 
 #[cfg(test)]
@@ -273,12 +277,13 @@ mod tests {
             InputFile { path, hive: Vec::new() }
         };
         let mut lines = Lines::new(texts.iter().enumerate().map(write).collect(), format);
-        let mut found = Vec::new();
-        while let Some(line) = lines.next_line().unwrap() {
-            let text = String::from_utf8(line.bytes).unwrap();
-            found.push((text, line.position, line.number));
-        }
-        found
+        let mut read = LineChunk::default();
+        while lines.next_into(&mut read).unwrap() {}
+        let found = (0..read.len()).map(|at| {
+            let text = String::from_utf8(read.text(at).to_vec()).unwrap();
+            (text, read.line(at).position, read.line(at).number)
+        });
+        found.collect()
     }
 
     fn rows<const N: usize>(rows: [(&str, u64, u64); N]) -> Vec<(String, u64, u64)> {
@@ -302,6 +307,23 @@ mod tests {
             ("\"4\",\"", 9, 3),
         ];
         assert_eq!(read(&texts, Format::Csv), rows(expected));
+    }
+
+    #[test]
+    fn a_line_may_have_so_many_bytes_with_its_end() {
+        for (length, end, too_long) in [
+            (LINE_BYTES_MAX - 1, "\n", false),
+            (LINE_BYTES_MAX, "\n", true),
+            (LINE_BYTES_MAX - 1, "", false),
+            (LINE_BYTES_MAX, "", true),
+            (LINE_BYTES_MAX + 9, "\n", true),
+        ] {
+            let text = format!("{}{end}", "x".repeat(length));
+            let mut kept = Vec::new();
+            let line = read_line(&mut text.as_bytes(), &mut kept).unwrap().unwrap();
+            assert_eq!((line.too_long, line.read), (too_long, text.len()), "{length} {end:?}");
+            assert_eq!(kept.len(), text.len().min(LINE_BYTES_MAX));
+        }
     }
 
     #[test]

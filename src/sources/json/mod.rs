@@ -3,15 +3,21 @@
 //! | file | concept |
 //! | --- | --- |
 //! | `lines` | lines and records, one after the other, whatever they are in |
+//! | `chunk` | lines that are read together, in one buffer |
 //! | `learn` | the columns of JSON, by its first lines |
 //! | `columns` | JSON objects to columns |
+//! | `clean` | those that are written as most are, faster |
+//! | `known_keys` | the keys that are expected next |
 //! | `tokens` | what others write that is no JSON |
 //! | `decoder` | lines of either format to columns; what is no event |
 //! | `feed` | chunks of a stream |
 
+pub mod chunk;
+mod clean;
 pub mod columns;
 pub mod decoder;
 pub mod feed;
+pub mod known_keys;
 pub mod learn;
 pub mod lines;
 pub mod tokens;
@@ -29,16 +35,17 @@ use crate::config::job::Format;
 use crate::sources::columns::{ColumnUse, ColumnUses, check_time, declared_type};
 use crate::sources::csv;
 use crate::sources::files::{InputFile, describe, is_canonical_integer};
+use crate::sources::json::chunk::LineChunk;
 use crate::sources::json::decoder::{LineDecoder, event_schema};
 use crate::sources::json::learn::Learned;
-use crate::sources::json::lines::{Line, Lines, header_of};
+use crate::sources::json::lines::{Lines, header_of};
 use crate::sources::stream::{Future, Partition, StreamSpec};
 use crate::sources::{SourceError, failed};
 use crate::text::without_prefixes;
 
 /// Times (ms) of lines, as far as they have one.
 fn sampled_times(
-    sample: &[Line],
+    sample: &LineChunk,
     format: Format,
     read_as: &[Field],
     uses: &ColumnUses,
@@ -73,7 +80,7 @@ pub struct JsonLines {
     schema: SchemaRef,
     uses: ColumnUses,
     future: Option<Future>,
-    lines: Mutex<Option<Lines>>,
+    lines: Mutex<Option<Box<Lines>>>,
     /// Times (ms) of the lines that were looked at.
     pub sampled_times: Vec<i64>,
 }
@@ -132,7 +139,7 @@ impl Looked {
         let Learned { mut fields, untyped } = match format {
             Format::Csv => {
                 // Standard input has no header before its first record.
-                names.extend(sample.iter().flat_map(|line| line.file.header.names.iter().cloned()));
+                names.extend(sample.files().flat_map(|file| file.header.names.iter().cloned()));
                 let names: Vec<String> = names.into_iter().collect();
                 csv::learn::infer(&names, &sample, uses)
             }
@@ -157,17 +164,14 @@ impl Looked {
     }
 }
 
-fn sample(lines: &mut Lines) -> Result<Vec<Line>, SourceError> {
-    let (mut sample, mut bytes) = (Vec::new(), 0);
+fn sample(lines: &mut Lines) -> Result<LineChunk, SourceError> {
+    let mut sample = LineChunk::default();
     // Of live input only what is there: nobody waits for a thousand lines.
     while sample.len() < SAMPLE_LINES
-        && bytes < SAMPLE_BYTES_MAX
+        && sample.bytes() < SAMPLE_BYTES_MAX
         && (sample.is_empty() || !lines.may_block())
-        && let Some(line) = lines.next_line()?
-    {
-        bytes += line.bytes.len();
-        sample.push(line);
-    }
+        && lines.next_into(&mut sample)?
+    {}
     Ok(sample)
 }
 
@@ -212,7 +216,7 @@ impl JsonLines {
             read_as: fields,
             uses,
             future: spec.future.clone(),
-            lines: Mutex::new(Some(lines)),
+            lines: Mutex::new(Some(Box::new(lines))),
         })
     }
 
@@ -259,9 +263,9 @@ impl JsonLines {
 
     /// Begins to read at most `limit` lines on a thread of its own. Lines are read once: `None` from
     /// the second time on.
-    pub fn start(&self, limit: Option<u64>, epoch_rows_max: usize) -> Option<Receiver<LineChunk>> {
+    pub fn start(&self, limit: Option<u64>, epoch_rows_max: usize) -> Option<Receiver<ReadLines>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(spawn_reader(lines, limit.unwrap_or(u64::MAX), epoch_rows_max))
+        Some(spawn_reader(*lines, limit.unwrap_or(u64::MAX), epoch_rows_max))
     }
 }
 
@@ -300,38 +304,37 @@ fn without_time(spec: &StreamSpec, lines: usize, fields: &[Field], format: Forma
     }
 }
 
-pub type LineChunk = Result<Vec<Line>, SourceError>;
+pub type ReadLines = Result<LineChunk, SourceError>;
 
 /// Reads lines a bounded number of chunks ahead. A chunk is what is there, up to `epoch_rows_max`
 /// lines and [`CHUNK_BYTES_MAX`].
-fn spawn_reader(mut lines: Lines, limit: u64, epoch_rows_max: usize) -> Receiver<LineChunk> {
+fn spawn_reader(mut lines: Lines, limit: u64, epoch_rows_max: usize) -> Receiver<ReadLines> {
     let (sender, receiver) = sync_channel(CHUNKS_WAITING_MAX);
     std::thread::spawn(move || {
-        let mut left = limit;
+        let (mut left, mut chunk) = (limit, LineChunk::default());
         loop {
-            let (mut chunk, mut bytes) = (Vec::new(), 0);
             let most = left.min(epoch_rows_max as u64) as usize;
-            while chunk.len() < most && bytes < CHUNK_BYTES_MAX {
-                match lines.next_line() {
-                    Ok(Some(line)) => {
-                        bytes += line.bytes.len();
-                        chunk.push(line);
-                    }
-                    Ok(None) => break,
-                    Err(error) => {
-                        let _ = sender.send(Err(error));
-                        return;
-                    }
-                }
-                if lines.may_block() {
-                    break;
-                }
+            if let Err(error) = fill(&mut chunk, &mut lines, most) {
+                let _ = sender.send(Err(error));
+                return;
             }
             left -= chunk.len() as u64;
+            let next = LineChunk::like(&chunk);
             if chunk.is_empty() || sender.send(Ok(chunk)).is_err() {
                 return;
             }
+            chunk = next;
         }
     });
     receiver
+}
+
+/// Appends lines up to so many, as long as they are there.
+fn fill(chunk: &mut LineChunk, lines: &mut Lines, most: usize) -> Result<(), SourceError> {
+    while chunk.len() < most && chunk.bytes() < CHUNK_BYTES_MAX && lines.next_into(chunk)? {
+        if lines.may_block() {
+            break;
+        }
+    }
+    Ok(())
 }
