@@ -152,7 +152,8 @@ def main():
     parser.add_argument("commit")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("cases", nargs="*", metavar="case")
-    given = parser.parse_args()
+    # Cases may stand behind options.
+    given = parser.parse_intermixed_args()
     unknown = [case for case in given.cases if case not in CASES]
     if unknown:
         parser.error(f"there is no case {unknown[0]!r}; cases are {', '.join(CASES)}")

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use driftline_operators::guarded::guarded;
@@ -12,6 +13,11 @@ use driftline_operators::sinks::{Sink, SinkError};
 
 /// Bytes of batches that wait for the thread; with more of them the worker waits, too.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
+/// Bytes for which the thread is woken, and down to which it writes before it wakes the worker: where
+/// they share a core, each change costs what both have in its cache.
+const TURN_BYTES: usize = QUEUED_BYTES_MAX / 2;
+/// When the thread looks for batches that are fewer than these.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A sink on a thread of its own, which starts with the first batch, or at the end.
 pub struct Apart<S> {
@@ -108,8 +114,11 @@ impl<S: Sink> Shared<S> {
                 state.queue.clear();
                 state.bytes = 0;
             }
+            let is_turn = state.bytes <= TURN_BYTES;
             drop(state);
-            self.changed.notify_all();
+            if is_turn {
+                self.changed.notify_all();
+            }
         }
         let is_whole = |state: &State| state.end == Some(End::Finish) && state.failure.is_none();
         if is_whole(&lock(&self.state)) {
@@ -143,7 +152,8 @@ impl<S: Sink> Shared<S> {
             if state.end.is_some() {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(state, LOOK_INTERVAL);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -162,8 +172,11 @@ impl<S: Sink + Send + 'static> Sink for Apart<S> {
             state.queue.push_back((batch.clone(), bytes));
             state.bytes += bytes;
         }
+        let is_turn = state.bytes >= TURN_BYTES;
         drop(state);
-        changed.notify_all();
+        if is_turn {
+            changed.notify_all();
+        }
         Ok(())
     }
 
@@ -192,7 +205,6 @@ impl<S> Drop for Apart<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::time::Duration;
 
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
