@@ -285,9 +285,12 @@ mod tests {
             sink
         });
         assert!(third.recv_timeout(Duration::from_millis(50)).is_err());
+        // Once it waits, it waits until there is little.
+        go.send(()).unwrap();
+        assert!(third.recv_timeout(Duration::from_millis(50)).is_err());
         go.send(()).unwrap();
         third.recv_timeout(PATIENCE).unwrap();
-        (0..2).for_each(|_| go.send(()).unwrap());
+        go.send(()).unwrap();
         waiting.join().unwrap().finish().unwrap();
         assert_eq!(written.try_iter().collect::<Vec<_>>(), [0, 1, 2, 100]);
     }
