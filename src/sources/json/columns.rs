@@ -1,5 +1,5 @@
 //! JSON objects to columns, one object at a time: each value goes straight into its column. serde_json
-//! reads what [`read_clean`] leaves to it. An object that does not fit leaves nothing behind.
+//! reads what `read_clean` leaves to it. An object that does not fit leaves nothing behind.
 
 use std::fmt;
 
