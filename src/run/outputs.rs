@@ -13,7 +13,7 @@ use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use crate::config::Job;
 use crate::config::job::{Format, Output};
-use crate::sinks::apart::Apart;
+use crate::sinks::apart::apart;
 use crate::sinks::csv::CsvSink;
 use crate::sinks::folder::Publication;
 use crate::sinks::json_lines::JsonLinesSink;
@@ -134,13 +134,9 @@ impl Sinks {
         let name = format!("part-{worker:05}.{}", output.ending());
         let file = self.publication.file(&output.path, &name);
         Ok(match output.format {
-            Format::Parquet => {
-                Box::new(Apart::new(ParquetSink::create(file, schema, &self.metadata, unique)?))
-            }
-            Format::Json => Box::new(Apart::new(JsonLinesSink::create(file, output.compression)?)),
-            Format::Csv => {
-                Box::new(Apart::new(CsvSink::create(file, &schema, output.compression)?))
-            }
+            Format::Parquet => apart(ParquetSink::create(file, schema, &self.metadata, unique)?),
+            Format::Json => apart(JsonLinesSink::create(file, output.compression)?),
+            Format::Csv => apart(CsvSink::create(file, &schema, output.compression)?),
         })
     }
 }

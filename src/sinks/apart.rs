@@ -2,6 +2,7 @@
 //! than a worker may stand still.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,8 +20,17 @@ const TURN_BYTES: usize = QUEUED_BYTES_MAX / 2;
 /// When the thread looks for batches that are fewer than these.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The sink on a thread of its own. Where the process has one core it stays where it is: the thread would
+/// only take turns with the worker, and each would find what the other has left of the core's cache.
+pub fn apart(sink: impl Sink + Send + 'static) -> Box<dyn Sink> {
+    match std::thread::available_parallelism().map_or(1, NonZero::get) {
+        1 => Box::new(sink),
+        _ => Box::new(Apart::new(sink)),
+    }
+}
+
 /// A sink on a thread of its own, which starts with the first batch, or at the end.
-pub struct Apart<S> {
+struct Apart<S> {
     shared: Arc<Shared<S>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,7 +64,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: Sink + Send + 'static> Apart<S> {
-    pub fn new(sink: S) -> Self {
+    fn new(sink: S) -> Self {
         let (state, changed) = Default::default();
         Apart { shared: Arc::new(Shared { state, changed, sink: Mutex::new(sink) }), thread: None }
     }
