@@ -51,17 +51,22 @@ pub fn copied(rows: RecordBatch) -> RecordBatch {
 }
 
 fn packed_where(rows: RecordBatch, is_packed: impl Fn(&BinaryViewArray) -> bool) -> RecordBatch {
-    let mut columns = rows.columns().to_vec();
-    let mut is_as_it_was = true;
-    for column in &mut columns {
-        if let Some(views) = column.as_binary_view_opt().filter(|&views| is_packed(views)) {
-            *column = Arc::new(views.gc());
-            is_as_it_was = false;
-        }
-    }
-    if is_as_it_was {
+    let views = |column: &ArrayRef| -> Option<ArrayRef> {
+        let views = column.as_binary_view_opt().filter(|&views| is_packed(views));
+        views.map(|views| Arc::new(views.gc()) as ArrayRef)
+    };
+    // Nearly always there are none: then nothing is to be done for a column.
+    let changed: Vec<(usize, ArrayRef)> = rows
+        .columns()
+        .iter()
+        .enumerate()
+        .filter_map(|(at, column)| Some((at, views(column)?)))
+        .collect();
+    if changed.is_empty() {
         return rows;
     }
+    let mut columns = rows.columns().to_vec();
+    changed.into_iter().for_each(|(at, column)| columns[at] = column);
     RecordBatch::try_new(rows.schema(), columns).expect("the columns are as they were")
 }
 

@@ -3,21 +3,16 @@
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
-use driftline_operators::layout::Published;
 use driftline_operators::sinks::{Sink, SinkError};
 
-use super::json_rows::JsonRows;
+use super::json_rows::PublishedLines;
 use super::text_file::TextFile;
 use crate::config::job::Compression;
 
 /// Writes one JSON object a row, with nulls, to a file or a standard stream.
 pub struct JsonLinesSink {
     file: TextFile,
-    published: Published,
-    rows: JsonRows,
-    /// What was last written, and where its lines end.
-    lines: Vec<u8>,
-    ends: Vec<usize>,
+    lines: PublishedLines,
 }
 
 impl JsonLinesSink {
@@ -28,8 +23,7 @@ impl JsonLinesSink {
     }
 
     pub fn to(file: TextFile) -> Self {
-        let (published, rows) = Default::default();
-        JsonLinesSink { file, published, rows, lines: Vec::new(), ends: Vec::new() }
+        JsonLinesSink { file, lines: PublishedLines::default() }
     }
 
     pub fn standard_error() -> Self {
@@ -39,12 +33,9 @@ impl JsonLinesSink {
 
 impl Sink for JsonLinesSink {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
-        let JsonLinesSink { file, published, rows, lines, ends } = self;
-        lines.clear();
-        ends.clear();
-        let written = rows.write(&published.of(batch), lines, ends);
-        written.map_err(|error| file.error(error))?;
-        file.write(lines, batch.num_rows() as u64)
+        let JsonLinesSink { file, lines } = self;
+        let (text, _) = lines.of(batch).map_err(|error| file.error(error))?;
+        file.write(text, batch.num_rows() as u64)
     }
 
     fn durable_rows(&mut self) -> u64 {

@@ -13,6 +13,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, NullableEncoder, make_encoder};
+use driftline_operators::layout::Published;
 use lexical_core::{FormattedSize, ToLexical};
 
 use crate::instant::{Fraction, write_instant};
@@ -67,6 +68,28 @@ impl JsonRows {
         }
         self.options = EncoderOptions::default().with_explicit_nulls(true);
         self.schema = Some(schema.clone());
+    }
+}
+
+/// What is published of batches as JSON lines, in memory that is kept.
+#[derive(Default)]
+pub struct PublishedLines {
+    published: Published,
+    rows: JsonRows,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl PublishedLines {
+    /// The lines of a batch, and where each ends.
+    ///
+    /// # Errors
+    /// If a column has no JSON form.
+    pub fn of(&mut self, batch: &RecordBatch) -> Result<(&[u8], &[usize]), ArrowError> {
+        self.text.clear();
+        self.ends.clear();
+        self.rows.write(&self.published.of(batch), &mut self.text, &mut self.ends)?;
+        Ok((&self.text, &self.ends))
     }
 }
 

@@ -240,11 +240,8 @@ impl WorkerCore {
         let started = self.timer.start();
         self.finish.step(is_enriched, &mut self.out)?;
         self.timer.stop(Stage::Work, started);
-        if !is_enriched || self.finish.waits_for().is_some() {
-            return Ok(true);
-        }
-        if were_many {
-            // Drift has a turn of its own.
+        // Behind many rows drift has a turn of its own.
+        if !is_enriched || self.finish.waits_for().is_some() || were_many {
             return Ok(true);
         }
         let started = self.timer.start();

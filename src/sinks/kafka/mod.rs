@@ -20,8 +20,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
-use arrow::error::ArrowError;
-use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION, Published};
+use driftline_operators::layout::{ENVELOPE, OFFSET, PARTITION};
 use driftline_operators::reasons::Reasons;
 use driftline_operators::sinks::{Sink, SinkError};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -31,7 +30,7 @@ use self::producer::Batch;
 pub use self::producer::Producer;
 use self::sender::{Sender, Unsent};
 use super::failed;
-use super::json_rows::JsonRows;
+use super::json_rows::PublishedLines;
 
 /// What makes messages of the rows of a batch.
 pub trait Messages: Send + Sync {
@@ -56,16 +55,7 @@ pub trait Messages: Send + Sync {
 /// What makes the values of messages: what is published of rows, as JSON. The sender's thread and those of
 /// workers each take one while they need it.
 #[derive(Default)]
-pub struct Values(Mutex<Vec<Writer>>);
-
-/// Writes values, into memory that it keeps.
-#[derive(Default)]
-struct Writer {
-    published: Published,
-    rows: JsonRows,
-    text: Vec<u8>,
-    ends: Vec<usize>,
-}
+pub struct Values(Mutex<Vec<PublishedLines>>);
 
 impl Values {
     /// Has `send` send the value of each row.
@@ -75,27 +65,19 @@ impl Values {
         topic: &str,
         mut send: impl FnMut(usize, &[u8]) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
-        let mut writer = self.writers().pop().unwrap_or_default();
-        writer.write(rows).map_err(|error| failed(topic, error))?;
+        let mut lines = self.idle().pop().unwrap_or_default();
+        let (text, ends) = lines.of(rows).map_err(|error| failed(topic, error))?;
         let mut begin = 0;
-        for (row, &end) in writer.ends.iter().enumerate() {
-            send(row, &writer.text[begin..end - 1])?;
+        for (row, &end) in ends.iter().enumerate() {
+            send(row, &text[begin..end - 1])?;
             begin = end;
         }
-        self.writers().push(writer);
+        self.idle().push(lines);
         Ok(())
     }
 
-    fn writers(&self) -> MutexGuard<'_, Vec<Writer>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<PublishedLines>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Writer {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
-        self.text.clear();
-        self.ends.clear();
-        self.rows.write(&self.published.of(rows), &mut self.text, &mut self.ends)
     }
 }
 
