@@ -49,7 +49,8 @@ def test_a_row_that_waits_for_the_watermark_has_waited(tmp_path):
     process.stdin.write(EVENT)
     process.stdin.flush()
     wait_for(lambda: list((out / "predictions").glob(".part-*")), process)
-    time.sleep(1.0)
+    # More than the second asserted: the file is opened before the row is read.
+    time.sleep(1.5)
     later = EVENT.replace(b"10:17", b"11:17").replace(b'"x"', b'"y"')
     _, said = process.communicate(later)
     assert process.returncode == 0, said.decode()
