@@ -162,7 +162,7 @@ mod tests {
         let json =
             JsonLines::open(files::list(&path).unwrap(), &spec(&path), 1, Format::Json).unwrap();
         let was_sorted = Arc::new(AtomicBool::new(false));
-        let feed = json_feed(&json, 0, json.start(None, 2), None, Instant::now()).unwrap();
+        let feed = json_feed(&json, 0, json.start(None, 2, 2), None, Instant::now()).unwrap();
         let mut feed = feed.in_time_order(rows_max, was_sorted.clone());
         let mut chunks = Vec::new();
         loop {

@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use super::feed::Feed;
 use super::files;
 use super::json::JsonLines;
-use super::json::feed::json_feed;
+use super::json::feed::{decoders, json_feed};
 use super::kafka::begin::Place;
 use super::kafka::joins::Joins;
 use super::kafka::live::Live;
@@ -354,7 +354,8 @@ impl Inputs {
         }
     }
 
-    /// The first worker reads all files; partitions of topics are shared out.
+    /// The first worker reads all files, which are decoded on as many threads as there are workers;
+    /// partitions of topics are shared out.
     fn merge(
         &self,
         pieces: &[Arc<[Piece]>],
@@ -365,7 +366,7 @@ impl Inputs {
         if worker == 0 {
             for (number, (stream, pieces)) in self.streams.iter().zip(pieces).enumerate() {
                 let limit = self.limit.filter(|_| number == EVENTS);
-                if let Some(feed) = stream.feed(pieces, limit, self.epoch_rows_max)? {
+                if let Some(feed) = stream.feed(pieces, limit, self.epoch_rows_max, workers)? {
                     feeds.push(MergedFeed { stream: number, feed, is_free: false });
                 }
             }
@@ -529,6 +530,7 @@ impl Stream {
         pieces: &Arc<[Piece]>,
         limit: Option<u64>,
         epoch_rows_max: usize,
+        workers: usize,
     ) -> Result<Option<Box<dyn Feed>>, SourceError> {
         let idle_timeout = self.idle_timeout_ms.map(Duration::from_millis);
         let partition = self.first_partition;
@@ -543,7 +545,7 @@ impl Stream {
                     true => epoch_rows_max.max(TABLE_LINES),
                     false => epoch_rows_max,
                 };
-                let lines = json.start(limit, rows_max);
+                let lines = json.start(limit, rows_max, decoders(workers));
                 let feed = json_feed(json, partition, lines, idle_timeout, Instant::now())?;
                 match is_stored_table {
                     true => Box::new(feed.in_time_order(epoch_rows_max, self.was_sorted.clone())),

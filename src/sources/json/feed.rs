@@ -1,5 +1,6 @@
 //! Decodes lines of text as they come.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
@@ -16,8 +17,17 @@ use crate::sources::json::{JsonLines, ReadLines};
 use crate::sources::one_partition::{Came, OnePartition, Place, Reader, Records};
 use crate::sources::{SourceError, failed};
 
-/// Chunks of records that wait for the worker.
+/// Chunks of records of a decoder that wait for the worker.
 const DECODED_MAX: usize = 1;
+/// Threads that decode the lines of a stream. Each holds up to three chunks: lines that wait, those that
+/// it decodes, and records.
+const DECODERS_MAX: usize = 8;
+
+/// Threads that decode for so many workers: no more than there are cores.
+pub fn decoders(workers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    workers.min(cores).clamp(1, DECODERS_MAX)
+}
 
 pub struct JsonReader {
     /// `None` if another source reads them.
@@ -29,9 +39,16 @@ pub struct JsonReader {
 enum Lines {
     /// Live input: what comes is decoded as it comes.
     Live(Receiver<ReadLines>, Box<LineDecoding>),
-    /// Files are decoded by a thread of their own, a chunk ahead: it takes longer than others of the
+    /// Files are decoded by threads of their own, a chunk ahead: it takes longer than others of the
     /// worker may wait.
-    Ahead(Receiver<Result<Records, SourceError>>),
+    Ahead(Decoders),
+}
+
+/// Threads that decode chunks, each in its turn.
+struct Decoders {
+    decoded: Vec<Receiver<Result<Records, SourceError>>>,
+    /// Whose turn it is.
+    next: usize,
 }
 
 struct LineDecoding {
@@ -39,15 +56,15 @@ struct LineDecoding {
     decoder: LineDecoder,
 }
 
-/// Reads `lines`, begun by [`JsonLines::start`]. A live partition that is silent for `idle_timeout`
-/// is idle.
+/// Reads `lines`, begun by [`JsonLines::start`], with a decoder for each part of them. A live partition
+/// that is silent for `idle_timeout` is idle.
 ///
 /// # Errors
 /// If the column of event time was left out.
 pub fn json_feed(
     json: &JsonLines,
     partition: u32,
-    lines: Option<Receiver<ReadLines>>,
+    lines: Option<Vec<Receiver<ReadLines>>>,
     idle_timeout: Option<Duration>,
     now: Instant,
 ) -> Result<OnePartition<JsonReader>, SourceError> {
@@ -59,12 +76,18 @@ pub fn json_feed(
         time_column: json.time_column()?,
         future: json.future_horizon()?,
     };
-    let decoder = json.decoder()?;
-    let schema = decoder.schema().clone();
-    let decoding = LineDecoding { name, decoder };
+    let schema = json.schema().clone();
+    let decoding = || Ok(LineDecoding { name: name.clone(), decoder: json.decoder()? });
     let lines = match lines {
-        Some(lines) if json.live => Some(Lines::Live(lines, Box::new(decoding))),
-        Some(lines) => Some(Lines::Ahead(decoding.ahead(lines)?)),
+        Some(mut lines) if json.live => {
+            let lines = lines.pop().ok_or_else(|| failed(&name, "nobody reads it"))?;
+            Some(Lines::Live(lines, Box::new(decoding()?)))
+        }
+        Some(lines) => {
+            let ahead = |lines| decoding().and_then(|decoding| decoding.ahead(lines));
+            let decoded = lines.into_iter().map(ahead).collect::<Result<_, SourceError>>()?;
+            Some(Lines::Ahead(Decoders { decoded, next: 0 }))
+        }
         None => None,
     };
     let reader = JsonReader { lines, schema };
@@ -128,8 +151,11 @@ impl Reader for JsonReader {
                 Err(TryRecvError::Empty) => Ok(Came::Nothing),
                 Err(TryRecvError::Disconnected) => Ok(Came::End),
             },
-            Some(Lines::Ahead(records)) => match records.try_recv() {
-                Ok(records) => Ok(Came::Records(Box::new(records?))),
+            Some(Lines::Ahead(Decoders { decoded, next })) => match decoded[*next].try_recv() {
+                Ok(records) => {
+                    *next = (*next + 1) % decoded.len();
+                    Ok(Came::Records(Box::new(records?)))
+                }
                 Err(TryRecvError::Empty) => Ok(Came::Pending),
                 Err(TryRecvError::Disconnected) => Ok(Came::End),
             },
@@ -170,7 +196,7 @@ mod tests {
         json.live = live;
         let (sender, receiver) = sync_channel(9);
         let start = Instant::now();
-        let feed = json_feed(&json, 3, Some(receiver), Some(TIMEOUT), start).unwrap();
+        let feed = json_feed(&json, 3, Some(vec![receiver]), Some(TIMEOUT), start).unwrap();
         (feed, sender, start)
     }
 
@@ -204,6 +230,37 @@ mod tests {
         let chunk = feed.take(5).unwrap().chunk;
         assert_eq!((chunk.finished, chunk.highest_before), (vec![3], 9));
         assert_eq!(feed.offer(start).unwrap(), Offer::End);
+    }
+
+    /// However long each decoder takes, chunks come as the file has them, and what is wrong behind them.
+    #[test]
+    fn chunks_of_several_decoders_come_in_turn() {
+        const CHUNKS: i64 = 20;
+        let folder = Folder::new();
+        let path = folder.json("a.jsonl", &[(0, Some(0))]);
+        let json =
+            JsonLines::open(files::list(&path).unwrap(), &spec(&path), 0, Format::Json).unwrap();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| sync_channel(9)).unzip();
+        let start = Instant::now();
+        let mut feed = json_feed(&json, 3, Some(receivers), None, start).unwrap();
+        for (chunk, sender) in (0..CHUNKS).zip(senders.iter().cycle()) {
+            let rows = 1 + chunk % 3 * 2_000;
+            let texts = (0..rows).map(|_| format!("{{\"time\": {chunk}, \"n\": {chunk}}}"));
+            sender.send(Ok(LineChunk::of_texts(texts, &Arc::default()))).unwrap();
+        }
+        senders[CHUNKS as usize % 3].send(Err(failed("a.jsonl", "it is gone"))).unwrap();
+        for number in 0..CHUNKS {
+            let rows = Offer::Rows { partition: 3, lowest: number };
+            assert_eq!(offered(&mut feed, start), rows);
+            assert_eq!(feed.take(0).unwrap().chunk.rows.num_rows() as i64, 1 + number % 3 * 2_000);
+        }
+        let error = loop {
+            match feed.offer(start) {
+                Ok(offer) => assert_eq!(offer, Offer::Pending),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(error.contains("it is gone"), "{error}");
     }
 
     #[test]

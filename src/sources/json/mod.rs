@@ -22,7 +22,7 @@ pub mod learn;
 pub mod lines;
 pub mod tokens;
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -64,7 +64,7 @@ const SAMPLE_LINES: usize = 1_000;
 const SAMPLE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a chunk of lines at most, but for its last line.
 pub const CHUNK_BYTES_MAX: usize = 64 << 20;
-/// Chunks of lines that wait for the dataflow.
+/// Chunks of lines that wait to be decoded, or one for each decoder if these are more.
 const CHUNKS_WAITING_MAX: usize = 2;
 
 /// Lines as one partition with one reader, in natural order of the files' names.
@@ -261,11 +261,21 @@ impl JsonLines {
             .map_err(|error| failed(&self.partition.name, error))
     }
 
-    /// Begins to read at most `limit` lines on a thread of its own. Lines are read once: `None` from
+    /// Begins to read at most `limit` lines on a thread of its own, for so many decoders, each of which
+    /// has its turn: the chunks of the first are the first, and so on. Lines are read once: `None` from
     /// the second time on.
-    pub fn start(&self, limit: Option<u64>, epoch_rows_max: usize) -> Option<Receiver<ReadLines>> {
+    pub fn start(
+        &self,
+        limit: Option<u64>,
+        epoch_rows_max: usize,
+        decoders: usize,
+    ) -> Option<Vec<Receiver<ReadLines>>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(spawn_reader(*lines, limit.unwrap_or(u64::MAX), epoch_rows_max))
+        let decoders = if self.live { 1 } else { decoders.max(1) };
+        let waiting = CHUNKS_WAITING_MAX.div_ceil(decoders);
+        let (senders, receivers) = (0..decoders).map(|_| sync_channel(waiting)).unzip();
+        spawn_reader(*lines, limit.unwrap_or(u64::MAX), epoch_rows_max, senders);
+        Some(receivers)
     }
 }
 
@@ -306,13 +316,17 @@ fn without_time(spec: &StreamSpec, lines: usize, fields: &[Field], format: Forma
 
 pub type ReadLines = Result<LineChunk, SourceError>;
 
-/// Reads lines a bounded number of chunks ahead. A chunk is what is there, up to `epoch_rows_max`
-/// lines and [`CHUNK_BYTES_MAX`].
-fn spawn_reader(mut lines: Lines, limit: u64, epoch_rows_max: usize) -> Receiver<ReadLines> {
-    let (sender, receiver) = sync_channel(CHUNKS_WAITING_MAX);
+/// Reads lines a bounded number of chunks ahead, for one of `senders` after the other. A chunk is what is
+/// there, up to `epoch_rows_max` lines and [`CHUNK_BYTES_MAX`].
+fn spawn_reader(
+    mut lines: Lines,
+    limit: u64,
+    epoch_rows_max: usize,
+    senders: Vec<SyncSender<ReadLines>>,
+) {
     std::thread::spawn(move || {
         let (mut left, mut chunk) = (limit, LineChunk::default());
-        loop {
+        for sender in senders.iter().cycle() {
             let most = left.min(epoch_rows_max as u64) as usize;
             if let Err(error) = fill(&mut chunk, &mut lines, most) {
                 let _ = sender.send(Err(error));
@@ -326,7 +340,6 @@ fn spawn_reader(mut lines: Lines, limit: u64, epoch_rows_max: usize) -> Receiver
             chunk = next;
         }
     });
-    receiver
 }
 
 /// Appends lines up to so many, as long as they are there.
