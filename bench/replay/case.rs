@@ -173,6 +173,7 @@ impl Alone {
                     workers: 1,
                     input: self.input(),
                     stages: stages.clone(),
+                    overwrite: true,
                     ..RunOptions::default()
                 };
                 let mut figures = timed(|figures| {

@@ -54,33 +54,57 @@ fn published_columns(schema: &Schema) -> usize {
 
 /// The columns that are published: all but the internal ones at the end.
 pub fn published_schema(schema: &SchemaRef) -> SchemaRef {
-    let columns = Vec::from_iter(0..published_columns(schema));
-    Arc::new(schema.project(&columns).expect("positions in the schema"))
+    Published::default().schema_of(schema)
 }
 
 /// What is published of batches, worked out anew only where their schema is another: one for each
 /// sink.
 #[derive(Default)]
 pub struct Published {
-    /// The schema of the last batch, and what of it is published.
-    last: Option<(SchemaRef, SchemaRef)>,
+    /// The names of columns that nobody wants.
+    left_out: Arc<[String]>,
+    last: Option<Projection>,
+}
+
+/// What of a schema is published.
+struct Projection {
+    whole: SchemaRef,
+    published: SchemaRef,
+    /// Positions in the whole.
+    columns: Vec<usize>,
 }
 
 impl Published {
+    /// All that is published but some columns, by name.
+    pub fn without(left_out: Arc<[String]>) -> Self {
+        Published { left_out, last: None }
+    }
+
+    /// The columns of a schema that are published.
+    pub fn schema_of(&self, schema: &SchemaRef) -> SchemaRef {
+        self.projection(schema).published
+    }
+
     /// The columns of a batch that are published.
     pub fn of(&mut self, batch: &RecordBatch) -> RecordBatch {
-        let schema = match &self.last {
-            Some((whole, published)) if Arc::ptr_eq(whole, batch.schema_ref()) => published.clone(),
-            _ => {
-                let published = published_schema(batch.schema_ref());
-                self.last = Some((batch.schema(), published.clone()));
-                published
-            }
+        let projection = match self.last.take() {
+            Some(last) if Arc::ptr_eq(&last.whole, batch.schema_ref()) => last,
+            _ => self.projection(batch.schema_ref()),
         };
-        let columns = batch.columns()[..schema.fields().len()].to_vec();
+        let columns = projection.columns.iter().map(|&at| batch.column(at).clone()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(schema, columns, &options)
-            .expect("the first columns are those of the schema")
+        let schema = projection.published.clone();
+        let published = RecordBatch::try_new_with_options(schema, columns, &options)
+            .expect("columns are those of the schema");
+        self.last = Some(projection);
+        published
+    }
+
+    fn projection(&self, whole: &SchemaRef) -> Projection {
+        let is_wanted = |&at: &usize| !self.left_out.contains(whole.field(at).name());
+        let columns: Vec<usize> = (0..published_columns(whole)).filter(is_wanted).collect();
+        let published = Arc::new(whole.project(&columns).expect("positions in the schema"));
+        Projection { whole: whole.clone(), published, columns }
     }
 }
 
@@ -242,6 +266,15 @@ mod tests {
         assert_eq!(published.of(&first), one);
         let none = published.of(&batch(&[OFFSET], 3));
         assert_eq!((none.num_columns(), none.num_rows()), (0, 2));
+    }
+
+    #[test]
+    fn columns_that_nobody_wants_are_left_out() {
+        let mut published = Published::without(["a", "c"].map(str::to_owned).into());
+        let whole = batch(&["a", "b", "c", "d", OFFSET], 5);
+        assert_eq!(published.of(&whole), batch(&["b", "d"], 5));
+        assert_eq!(published.schema_of(whole.schema_ref()), batch(&["b", "d"], 5).schema());
+        assert_eq!(published.of(&batch(&["c", "x"], 3)), batch(&["x"], 3));
     }
 
     #[test]

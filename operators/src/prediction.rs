@@ -134,6 +134,21 @@ fn largest(vector: &[f32]) -> f32 {
 /// The position of the score in every prediction.
 pub const SCORE: usize = 7;
 
+/// The columns that every prediction has, in their order.
+pub const COLUMNS: [&str; 11] = [
+    "event_id",
+    "key",
+    "event_time",
+    "model_name",
+    "model_version",
+    "status",
+    "prediction",
+    "score",
+    "confidence",
+    "error",
+    "metadata",
+];
+
 /// The columns, by path, whose values hardly occur twice.
 pub const UNIQUE: &[&str] = &[
     "event_id",

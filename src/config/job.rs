@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::TimeUnit;
@@ -45,6 +46,8 @@ pub struct Job {
     pub max_dead_letter_share: Option<f64>,
     pub drift: Option<Drift>,
     pub outputs: Outputs,
+    /// Names of columns of predictions that are not written.
+    pub left_out_of_predictions: Arc<[String]>,
     pub kafka: Kafka,
     pub alerts: Alerts,
     /// Where a live run answers over HTTP.

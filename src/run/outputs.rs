@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use arrow::datatypes::SchemaRef;
 use driftline_operators::partition_names::PartitionNames;
+use driftline_operators::prediction::UNIQUE;
 use driftline_operators::sinks::Sink;
 
 use super::options::RunOptions;
@@ -25,6 +26,7 @@ use crate::sinks::kafka::{KafkaSink, Messages, Values};
 use crate::sinks::own::{OwnSinks, SinkFactory};
 use crate::sinks::parquet::ParquetSink;
 use crate::sinks::rolling;
+use crate::sinks::some_columns;
 use crate::sinks::standard_output::Reader;
 use crate::sinks::text_file::TextFile;
 
@@ -110,6 +112,25 @@ impl Sinks {
         Sinks { publication: publication.clone(), metadata }
     }
 
+    /// One worker's sink for predictions, without the columns that the job leaves out: who reads them
+    /// by a function of their own has all.
+    ///
+    /// # Errors
+    /// As [`Sinks::sink`].
+    pub fn predictions(
+        &self,
+        job: &Job,
+        target: &Target,
+        worker: usize,
+        schema: SchemaRef,
+    ) -> Result<Box<dyn Sink>> {
+        let make = |schema| self.sink(target, worker, schema, UNIQUE);
+        match target {
+            Target::Own(_) => make(schema),
+            _ => some_columns::without(&job.left_out_of_predictions, schema, make),
+        }
+    }
+
     /// One worker's sink for an output; the values of `unique` columns hardly occur twice.
     ///
     /// # Errors
@@ -149,6 +170,8 @@ pub struct LiveSinks {
     pub job: String,
     /// Whether messages of predictions have headers.
     pub prediction_headers: bool,
+    /// The columns of predictions that are not in values.
+    pub left_out_of_predictions: Arc<[String]>,
     /// By number.
     pub partition_names: PartitionNames,
     pub metadata: Vec<(String, String)>,
@@ -166,7 +189,7 @@ impl LiveSinks {
             source: self.job.clone(),
             has_headers: self.prediction_headers,
             partition_names: self.partition_names.clone(),
-            values: Values::default(),
+            values: Values::without(self.left_out_of_predictions.clone()),
         }))
     }
 

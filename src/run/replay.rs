@@ -7,7 +7,6 @@ use driftline_jobs::graph::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::dead_letter;
 use driftline_operators::drift::snapshot;
-use driftline_operators::prediction::UNIQUE;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use super::drift::PreparedDrift;
@@ -61,7 +60,12 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
                 scoring,
                 watched: parts.watched.clone(),
                 drift,
-                predictions: sinks.sink(&targets.predictions, worker, schema, UNIQUE)?,
+                predictions: sinks.predictions(
+                    &prepared.job,
+                    &targets.predictions,
+                    worker,
+                    schema,
+                )?,
                 dead_letters: sinks.sink(&targets.dead_letters, worker, letters, &["event_id"])?,
                 alerts: None,
                 latencies: parts.latencies.clone(),

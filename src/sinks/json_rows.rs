@@ -81,6 +81,11 @@ pub struct PublishedLines {
 }
 
 impl PublishedLines {
+    /// Without some columns, by name.
+    pub fn without(left_out: Arc<[String]>) -> Self {
+        PublishedLines { published: Published::without(left_out), ..PublishedLines::default() }
+    }
+
     /// The lines of a batch, and where each ends.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod overheard;
 pub mod own;
 pub mod parquet;
 pub mod rolling;
+pub mod some_columns;
 pub mod standard_output;
 pub mod text_file;
 

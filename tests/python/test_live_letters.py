@@ -261,3 +261,18 @@ def test_what_is_too_large_is_a_letter(broker, tmp_path):
     assert letters["2"].value is None
     assert "left out" in letters["2"].header(ERRORS + "message")
     assert sum(broker.committed(topics.group(), topics.events).values()) == 4
+
+
+def test_values_have_the_columns_that_are_chosen(broker, tmp_path):
+    """Headers are made of columns that the values lack."""
+    topics = Topics.new(broker, partitions=1, outputs=1)
+    job = topics.job(tmp_path / "numbered.toml", order="arrival")
+    table = "[sinks.predictions]\n"
+    job.write_text(job.read_text().replace(table, table + 'columns = ["score", "event_time"]\n'))
+    broker.produce(topics.events, [Sent(b"1", event(number=1), TRACE, SENT_MS, 0)])
+    with Live(broker, job, "--until-caught-up=2s") as live:
+        code, words = live.wait()
+    assert code == 0, words
+    [prediction] = broker.consume(topics.predictions)
+    assert list(prediction.json()) == ["event_time", "score"]
+    assert (prediction.key, prediction.header("ce_id")) == (b"k1", "1")

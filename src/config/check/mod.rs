@@ -6,6 +6,7 @@ mod kafka;
 mod model;
 mod names;
 pub mod problem;
+mod sinks;
 mod tables;
 
 use std::net::SocketAddr;
@@ -24,10 +25,11 @@ use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
 use self::names::check_names;
 use self::problem::{Problem, at_least};
+use self::sinks::{check_sinks, left_out_of_predictions};
 use self::tables::check_tables;
-use super::job::{Alerts, Event, Format, Job, Output, Outputs, Realtime, ShardBy};
+use super::job::{Alerts, Event, Format, Job, Realtime, ShardBy};
 use super::origin::Origin;
-use super::raw::{AlertsSection, RawJob, SinkSection, SinksSection};
+use super::raw::{AlertsSection, RawJob};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -107,6 +109,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
     let kafka = check_kafka(raw.kafka, &raw.sinks)?;
+    let left_out_of_predictions = left_out_of_predictions(&raw.sinks)?;
     let outputs = check_sinks(raw.sinks, folder, &name)?;
     let has_topics = source.as_ref().is_some_and(|source| source.topics.is_some());
     if drift.is_some() && has_topics && outputs.drift.format != Format::Parquet {
@@ -151,6 +154,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         },
         drift,
         outputs,
+        left_out_of_predictions,
         max_dead_letter_share: raw.job.max_dead_letter_share,
         kafka,
         alerts: check_alerts(&raw.alerts)?,
@@ -178,25 +182,4 @@ fn check_listen(text: &str) -> Result<SocketAddr, Problem> {
 /// `-` is standard input; any other path is relative to the job file.
 fn resolve(folder: &Path, path: &str) -> PathBuf {
     if path == "-" { PathBuf::from("-") } else { folder.join(path) }
-}
-
-/// One that is not set stands below `out/JOB` beside the job file.
-fn check_sinks(raw: SinksSection, folder: &Path, job: &str) -> Result<Outputs, Problem> {
-    let base = folder.join("out").join(job);
-    let output = |name: &str, sink: Option<SinkSection>| {
-        let Some(SinkSection { path, format, compression, .. }) = sink else {
-            return Ok(Output::parquet(base.join(name)));
-        };
-        if format == Format::Parquet && compression.is_some() {
-            let message = "has no effect on Parquet, which is compressed in itself; set format";
-            return Err(Problem::at(format!("sinks.{name}.compression"), message));
-        }
-        let path = path.map_or_else(|| base.join(name), |path| folder.join(path));
-        Ok(Output { path, format, compression })
-    };
-    Ok(Outputs {
-        predictions: output("predictions", raw.predictions)?,
-        drift: output("drift", raw.drift)?,
-        dead_letters: output("dead_letters", raw.dead_letters)?,
-    })
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::model::OneOrMore;
-use super::words::{ColumnType, Compression, FileFormat, TimeUnitWord};
+use super::words::{ColumnType, Compression, FileFormat, PredictionColumn, TimeUnitWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -123,6 +123,9 @@ pub struct SinkSection {
     /// Of predictions that go to a topic: whether messages have headers, those of a CloudEvent. They take
     /// about as much of CPU as all else of a message; all but the event's own trace is in the value, too.
     pub headers: Option<bool>,
+    /// Of predictions: the columns that files, standard output and the values of messages have, beside those
+    /// that the command line asks for. All of them where it is not set.
+    pub columns: Option<Vec<PredictionColumn>>,
     /// How the files are written.
     #[serde(default)]
     pub format: FileFormat,

@@ -120,6 +120,23 @@ words! {
     }
 }
 
+words! {
+    /// A column that every prediction has.
+    PredictionColumn for &'static str {
+        EventId => "event_id",
+        Key => "key",
+        EventTime => "event_time",
+        ModelName => "model_name",
+        ModelVersion => "model_version",
+        Status => "status",
+        Prediction => "prediction",
+        Score => "score",
+        Confidence => "confidence",
+        Error => "error",
+        Metadata => "metadata",
+    }
+}
+
 /// What runs the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

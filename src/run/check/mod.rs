@@ -269,9 +269,9 @@ fn add_drift(
 }
 
 fn outputs(sheet: &mut Sheet, job: &Job) {
-    let mut rows = vec![("predictions", &job.outputs.predictions)];
-    rows.extend(job.drift.is_some().then_some(("drift", &job.outputs.drift)));
-    rows.push(("dead letters", &job.outputs.dead_letters));
-    let rows = rows.into_iter().map(|(name, output)| vec![name.to_owned(), words::output(output)]);
+    let mut rows = vec![("predictions", words::predictions(job))];
+    rows.extend(job.drift.is_some().then(|| ("drift", words::output(&job.outputs.drift))));
+    rows.push(("dead letters", words::output(&job.outputs.dead_letters)));
+    let rows = rows.into_iter().map(|(name, output)| vec![name.to_owned(), output]);
     sheet.section("results", &rows.collect::<Vec<_>>());
 }

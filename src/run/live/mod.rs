@@ -133,6 +133,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         writer: rolling::Writer::start(),
         job: job.name.clone(),
         prediction_headers: job.kafka.prediction_headers,
+        left_out_of_predictions: job.left_out_of_predictions.clone(),
         partition_names: prepared.partition_names.clone(),
         metadata: file_metadata(&prepared, Some(&parts)),
         file_name: format!("part-{}", started_ms()),

@@ -7,6 +7,7 @@ use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
 use driftline_operators::features::window::Aggregate;
 use driftline_operators::layout::CameAs;
+use driftline_operators::prediction;
 
 use crate::config::Job;
 use crate::config::duration::length_text;
@@ -61,6 +62,17 @@ pub fn output(output: &Output) -> String {
         Some(Compression::Zstd) => ", zstd",
     };
     format!("{} ({}{compressed})", path(&output.path), format(output.format))
+}
+
+/// As [`output`], with the columns of predictions if the job chooses some.
+pub fn predictions(job: &Job) -> String {
+    let left_out = &job.left_out_of_predictions;
+    let is_written = |name: &&str| !left_out.iter().any(|left_out| left_out == name);
+    let written: Vec<&str> = prediction::COLUMNS.into_iter().filter(is_written).collect();
+    match left_out.is_empty() {
+        true => output(&job.outputs.predictions),
+        false => format!("{}: {}", output(&job.outputs.predictions), written.join(", ")),
+    }
 }
 
 /// Where the source of the events is.

@@ -55,9 +55,17 @@ pub trait Messages: Send + Sync {
 /// What makes the values of messages: what is published of rows, as JSON. The sender's thread and those of
 /// workers each take one while they need it.
 #[derive(Default)]
-pub struct Values(Mutex<Vec<PublishedLines>>);
+pub struct Values {
+    /// The names of columns that are not in them.
+    left_out: Arc<[String]>,
+    idle: Mutex<Vec<PublishedLines>>,
+}
 
 impl Values {
+    pub fn without(left_out: Arc<[String]>) -> Self {
+        Values { left_out, idle: Mutex::default() }
+    }
+
     /// Has `send` send the value of each row.
     fn of(
         &self,
@@ -65,7 +73,8 @@ impl Values {
         topic: &str,
         mut send: impl FnMut(usize, &[u8]) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
-        let mut lines = self.idle().pop().unwrap_or_default();
+        let lines = self.idle().pop();
+        let mut lines = lines.unwrap_or_else(|| PublishedLines::without(self.left_out.clone()));
         let (text, ends) = lines.of(rows).map_err(|error| failed(topic, error))?;
         let mut begin = 0;
         for (row, &end) in ends.iter().enumerate() {
@@ -77,7 +86,7 @@ impl Values {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<PublishedLines>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -97,7 +97,7 @@ fn written(output: Output, shape: &Shape, job: &Job) -> Vec<Line> {
     let path = |output: &job::Output| vec![Line::new("path", words::output(output))];
     let scores = shape.has(Part::Model);
     match output {
-        Output::Predictions => path(&job.outputs.predictions),
+        Output::Predictions => vec![Line::new("path", words::predictions(job))],
         Output::Drift => path(&job.outputs.drift),
         Output::DeadLetters if scores => path(&job.outputs.dead_letters),
         Output::DeadLetters => path(&job::Output::parquet(beside(&features(), "_dead_letters"))),
