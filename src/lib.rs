@@ -19,6 +19,7 @@ pub mod kafka;
 pub mod models;
 pub mod pipeline;
 pub mod predict;
+pub mod registry;
 pub mod run;
 pub mod service;
 pub mod sinks;

@@ -22,6 +22,7 @@ use indexmap::IndexMap;
 
 use super::origin::Origin;
 pub use super::raw::words::{ColumnType as JsonType, Compression, FileFormat as Format};
+use crate::registry::Registered;
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
 /// data is opened.
@@ -325,6 +326,8 @@ impl FeatureKind {
 #[derive(Clone, Debug)]
 pub struct ModelFile {
     pub path: PathBuf,
+    /// Where its file and its version come from, if that is a registry.
+    pub registered: Option<Registered>,
     pub name: String,
     pub version: String,
     /// What the model reads, in order.
@@ -349,6 +352,12 @@ pub struct Realtime {
     pub bounds: BatchBounds,
     pub max_latency_ms: Option<u64>,
     pub throughput_target_per_second: Option<u64>,
+    /// How often the registry is asked for another version of the model.
+    pub model_refresh_interval: Duration,
+    /// Versions that are kept beside the one that scores.
+    pub model_cache_size: usize,
+    /// Rows that a model scores before it is given any.
+    pub model_warm_up_samples: usize,
 }
 
 #[derive(Clone, Debug)]

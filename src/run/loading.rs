@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, SchemaRef};
 use driftline_operators::batch_probe::{BatchDependence, probe};
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::layout::EventLayout;
-use driftline_operators::model::{Model, ModelIdentity, Task};
+use driftline_operators::model::{Model, ModelIdentity, Task, score_rows};
 use driftline_operators::model_bank::ReadyModel;
 use driftline_operators::model_input::{ModelInput, model_inputs};
 use driftline_operators::prediction::PredictionFormat;
@@ -32,6 +32,8 @@ pub struct Features {
     pub enriched: SchemaRef,
     keep_inputs: bool,
     run_columns: bool,
+    /// Made-up rows that a model scores before it is given any.
+    warm_up_samples: usize,
 }
 
 /// What runs a model.
@@ -74,6 +76,9 @@ pub struct LoadedModel {
     pub inputs: Vec<ModelInput>,
     pub dependence: BatchDependence,
     format: PredictionFormat,
+    /// Rows that it takes, and how many of them each worker's model scores first.
+    sample: RecordBatch,
+    warm_up_samples: usize,
 }
 
 impl Features {
@@ -84,6 +89,7 @@ impl Features {
             enriched: prepared.plan.enriched_schema(&prepared.layout),
             keep_inputs: options.with_inputs,
             run_columns: options.run_columns,
+            warm_up_samples: prepared.job.realtime.model_warm_up_samples,
         }
     }
 }
@@ -95,7 +101,7 @@ impl LoadedModel {
     /// # Errors
     /// If there is none, or it does not fit.
     pub fn load(features: &Features, file: &ModelFile, own: Option<&ModelFactory>) -> Result<Self> {
-        let Features { plan, layout, enriched, keep_inputs, run_columns } = features;
+        let Features { plan, layout, enriched, keep_inputs, run_columns, .. } = features;
         let engine = match own {
             Some(own) => Engine::Own(own.clone()),
             None => Engine::Onnx(runtime::load()?),
@@ -135,20 +141,26 @@ impl LoadedModel {
             inputs,
             dependence,
             format,
+            sample,
+            warm_up_samples: features.warm_up_samples,
         })
     }
 
-    /// One worker's model.
+    /// One worker's model, which has scored made-up rows: what a first row would wait for has happened.
     ///
     /// # Errors
     /// If it cannot be loaded again.
     pub fn ready(&self) -> Result<ReadyModel> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let model = match (tried, &self.compiled) {
+        let mut model = match (tried, &self.compiled) {
             (Some(tried), _) => tried,
             (None, Some(compiled)) => Box::new(compiled.clone()),
             (None, None) => self.engine.model(&self.file, &self.fields, self.keep_inputs)?,
         };
+        // A program's own model knows best itself.
+        if matches!(self.engine, Engine::Onnx(_)) {
+            warm_up(model.as_mut(), &self.sample, self.warm_up_samples);
+        }
         Ok(ReadyModel {
             identity: self.identity.clone(),
             inputs: self.inputs.clone(),
@@ -193,6 +205,15 @@ impl Engine {
     }
 }
 
+/// Has a model score so many rows. Whether it can has been tried before.
+fn warm_up(model: &mut dyn Model, sample: &RecordBatch, mut rows: usize) {
+    while rows > 0 && sample.num_rows() > 0 {
+        let now = rows.min(sample.num_rows());
+        let _ = score_rows(model, &sample.slice(0, now));
+        rows -= now;
+    }
+}
+
 /// The finding of the batch probe in words.
 pub fn describe(dependence: BatchDependence) -> String {
     match dependence {
@@ -223,7 +244,10 @@ fn load_onnx(
 }
 
 /// The digest of the model's file; where it has its weights in others, that of all their digests.
-fn model_digest(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// If one cannot be read.
+pub fn model_digest(path: &Path) -> Result<String> {
     let files = files_of(path).with_context(|| path.display().to_string())?;
     let digests = files.iter().map(|file| digest(file)).collect::<Result<Vec<_>>>()?;
     Ok(match digests.as_slice() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use driftline_operators::latency::Latencies;
 use driftline_operators::run::Run;
 use driftline_operators::score::Scoring;
@@ -14,6 +14,9 @@ use super::loading::{Features, LoadedModel};
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use super::switching::{ModelSwitched, RunModels, Switchable};
+use crate::config::job::ModelFile;
+use crate::registry::Version;
+use crate::registry::cache::model_file;
 
 /// What all workers need to score.
 pub struct ScoringParts {
@@ -24,7 +27,24 @@ pub struct ScoringParts {
     pub latencies: Latencies,
     features: Features,
     models: Arc<RunModels>,
+    /// Of the registry that the model comes from.
+    pub version: Option<Version>,
     warm_up: WarmUp,
+}
+
+/// A job's model as a file, and the version of its registry if it has one.
+fn located(file: &ModelFile) -> Result<(ModelFile, Option<Version>)> {
+    if let Some(registered) = &file.registered {
+        let (version, path) = registered.fetch()?;
+        let number = version.version.clone();
+        return Ok((ModelFile { path, version: number, ..file.clone() }, Some(version)));
+    }
+    if file.path.is_dir() {
+        let path = model_file(&file.path)
+            .map_err(|why| anyhow!("{}: {why} (model.path)", file.path.display()))?;
+        return Ok((ModelFile { path, ..file.clone() }, None));
+    }
+    Ok((file.clone(), None))
 }
 
 impl ScoringParts {
@@ -41,16 +61,22 @@ impl ScoringParts {
             );
         };
         let features = Features::new(prepared, options);
-        let model = LoadedModel::load(&features, file, options.model.as_ref())?;
+        let (file, version) = match options.model {
+            Some(_) => (file.clone(), None),
+            None => located(file)?,
+        };
+        let model = LoadedModel::load(&features, &file, options.model.as_ref())?;
         let switchable = Switchable {
             features: features.clone(),
-            file: file.clone(),
+            file,
             task: model.task,
             order: job.order,
             workers: options.workers.max(1),
+            models_kept: job.realtime.model_cache_size,
         };
         Ok(ScoringParts {
             models: options.models.begin(switchable)?,
+            version,
             watched: Watched::new(&features.enriched, &model.inputs),
             features,
             latencies: Latencies::new(

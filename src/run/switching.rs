@@ -5,7 +5,7 @@
 //! it for the same rows, see [`control`](driftline_operators::control), and give back the one before
 //! once no row can need it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use driftline_operators::ingest::Control;
 use driftline_operators::model::{ModelIdentity, Task};
 use driftline_operators::model_bank::{ModelShelf, ReadyModel};
 
-use super::loading::{Features, LoadedModel};
+use super::loading::{Features, LoadedModel, model_digest};
 use crate::config::job::ModelFile;
 use crate::models::own::ModelFactory;
 
@@ -69,6 +69,8 @@ pub(super) struct Switchable {
     pub task: Task,
     pub order: Order,
     pub workers: usize,
+    /// Models that are kept beside the one that scores.
+    pub models_kept: usize,
 }
 
 /// The models of a run that come after the first.
@@ -76,6 +78,8 @@ pub struct RunModels {
     fits: Switchable,
     control: Control,
     shelf: Mutex<Shelf>,
+    /// Files that were loaded, the last one that was asked for in front: who comes back is there already.
+    kept: Mutex<VecDeque<Arc<LoadedModel>>>,
     /// Where models are dropped that nobody needs any more: that may take a while.
     dropped: Sender<Vec<ReadyModel>>,
 }
@@ -171,7 +175,7 @@ impl RunModels {
             drops.into_iter().for_each(drop::<Vec<ReadyModel>>);
         })?;
         let control = Control { feed: ControlFeed::default(), schedule: Vec::new() };
-        Ok(RunModels { fits, control, shelf: Mutex::default(), dropped })
+        Ok(RunModels { fits, control, shelf: Mutex::default(), kept: Mutex::default(), dropped })
     }
 
     /// Makes a version ready for every worker; the number of its state of control.
@@ -187,7 +191,11 @@ impl RunModels {
             Source::Own(make) => Some(make),
         };
         let in_version = || format!("version {version} of model {}", file.name);
-        let loaded = LoadedModel::load(features, &file, own).with_context(in_version)?;
+        let loaded = match own {
+            Some(_) => LoadedModel::load(features, &file, own).map(Arc::new),
+            None => self.load_file(&file),
+        };
+        let loaded = loaded.with_context(in_version)?;
         if loaded.task != *task {
             let message = anyhow!("its task is {:?}; that of the job's is {task:?}", loaded.task);
             return Err(message.context(in_version()));
@@ -198,8 +206,25 @@ impl RunModels {
         shelf.last += 1;
         let control = shelf.last;
         shelf.ready.insert(control, ready);
-        shelf.known.insert(control, (loaded.identity, loaded.digest));
+        shelf.known.insert(control, (loaded.identity.clone(), loaded.digest.clone()));
         Ok(control)
+    }
+
+    /// A file that is loaded, or is still.
+    fn load_file(&self, file: &ModelFile) -> Result<Arc<LoadedModel>> {
+        let digest = model_digest(&file.path)?;
+        let is_it = |loaded: &Arc<LoadedModel>| {
+            loaded.digest.as_ref() == Some(&digest) && loaded.identity.version == file.version
+        };
+        let mut kept = lock(&self.kept);
+        let known = kept.iter().position(is_it).and_then(|at| kept.remove(at));
+        let loaded = match known {
+            Some(loaded) => loaded,
+            None => Arc::new(LoadedModel::load(&self.fits.features, file, None)?),
+        };
+        kept.push_front(loaded.clone());
+        kept.truncate(self.fits.models_kept);
+        Ok(loaded)
     }
 
     pub(super) fn switched(&self) -> Vec<ModelSwitched> {

@@ -13,7 +13,7 @@ use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, Metr
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
 
 use super::drift_metrics::DriftMetrics;
-use crate::run::live::{CommitFailures, Holds};
+use crate::run::live::{CommitFailures, Holds, Refreshes};
 use crate::sinks::kafka::Producer;
 use crate::sources::kafka::live::Live;
 
@@ -65,6 +65,7 @@ pub struct Metrics {
     pub holds: Holds,
     pub producer: Producer,
     pub drift: DriftMetrics,
+    pub refreshes: Refreshes,
 }
 
 pub(super) type Labels = &'static [&'static str];
@@ -119,7 +120,8 @@ impl Metrics {
 
     /// What it does not score, though it is ready.
     pub fn reserve(&self) -> Option<String> {
-        self.holds.words()
+        let stale = |trouble| format!("the model is not refreshed: {trouble}");
+        self.holds.words().or_else(|| self.refreshes.now().trouble.map(stale))
     }
 
     fn totals(&self) -> Vec<Family> {
@@ -191,12 +193,28 @@ impl Metrics {
                 alone(self.commit_failures.count() as f64),
             ),
             total(
+                "driftline_model_refreshes_total",
+                "Times that the model's registry was asked, by what came of it.",
+                &["outcome"],
+                self.refreshed(),
+            ),
+            total(
                 "driftline_kafka_outages_total",
                 "How often no broker could be reached.",
                 &[],
                 alone(self.live.health.outages() as f64),
             ),
         ]
+    }
+
+    fn refreshed(&self) -> Values {
+        let refreshed = self.refreshes.now();
+        let of = [
+            ("unchanged", refreshed.unchanged),
+            ("switched", refreshed.switched),
+            ("failed", refreshed.failed),
+        ];
+        of.map(|(outcome, times)| (vec![outcome.to_owned()], times as f64)).to_vec()
     }
 
     fn sizes(&self) -> Vec<Family> {

@@ -10,6 +10,7 @@ import pytest
 
 from disorder import Disordered
 from kafka import Broker
+from registry import Registry
 from support import (
     DAY_MS, DEPARTURES, JOB, ROOT, account, binary, driftline, millis, model_env, rows_in, with_column,
 )  # fmt: skip
@@ -62,6 +63,14 @@ def broker(tmp_path_factory):
     broker = Broker(tmp_path_factory.mktemp("kafka"))
     yield broker
     broker.discard()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """An MLflow of the tests' own."""
+    registry = Registry(tmp_path_factory.mktemp("mlflow"))
+    yield registry
+    registry.discard()
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     at_least("event.late_horizon_ms", raw.event.late_horizon_ms, raw.event.allowed_lateness_ms)?;
     at_least("event.future_horizon_ms", raw.event.future_horizon_ms.unwrap_or(0), 0)?;
     at_least("job.epoch_rows_max", raw.job.epoch_rows_max as i64, 1)?;
+    let refresh = raw.realtime_ml.model_refresh_interval_seconds;
+    at_least("realtime_ml.model_refresh_interval_seconds", refresh as i64, 1)?;
     at_least("job.epochs_in_flight_max", raw.job.epochs_in_flight_max as i64, 1)?;
     if raw.job.max_dead_letter_share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
         return Err(Problem::at("job.max_dead_letter_share", "must be from 0 to 1"));
@@ -95,7 +97,9 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         }
         is_used
     });
-    let model = raw.model.map(|model| check_model(model, &features, folder)).transpose()?;
+    let cache_size = raw.realtime_ml.model_cache_size;
+    let model =
+        raw.model.map(|model| check_model(model, &features, folder, cache_size)).transpose()?;
     let drift = raw.drift.map(|drift| check_drift(drift, folder, &mut warnings)).transpose()?;
     if drift.as_ref().is_some_and(|drift| drift.revisions.horizon_ms > 0)
         && late != LatePolicy::Score
@@ -151,6 +155,11 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
             },
             max_latency_ms: raw.realtime_ml.max_latency_ms,
             throughput_target_per_second: raw.realtime_ml.throughput_target_per_second,
+            model_refresh_interval: Duration::from_secs(
+                raw.realtime_ml.model_refresh_interval_seconds,
+            ),
+            model_cache_size: raw.realtime_ml.model_cache_size,
+            model_warm_up_samples: raw.realtime_ml.model_warm_up_samples,
         },
         drift,
         outputs,

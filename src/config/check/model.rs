@@ -1,6 +1,6 @@
 //! The section `[model]`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use driftline_operators::model::Task;
 use indexmap::IndexMap;
@@ -9,6 +9,8 @@ use super::problem::{Problem, suggestion};
 use crate::config::job::{Feature, ModelEngine, ModelFile};
 use crate::config::raw::words::EngineWord;
 use crate::config::raw::{ModelSection, OneOrMore};
+use crate::registry::reference::SCHEME;
+use crate::registry::{Reference, Registered};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -16,6 +18,7 @@ pub(super) fn check_model(
     raw: ModelSection,
     features: &[(String, Feature)],
     folder: &Path,
+    versions_kept: usize,
 ) -> Result<ModelFile, Problem> {
     let in_features = |message: String| Problem::at("model.features", message);
     if raw.features.is_empty() {
@@ -26,13 +29,18 @@ pub(super) fn check_model(
         let nearest = suggestion(name, known());
         return Err(in_features(format!("there is no section [features.{name}]; {nearest}")));
     }
-    let path = folder.join(&raw.path);
-    let stem =
-        path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let registered = check_registered(&raw, folder, versions_kept)?;
+    let path = match &registered {
+        Some(registered) => PathBuf::from(registered.reference.to_string()),
+        None => folder.join(&raw.path),
+    };
+    let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let own_name = registered.as_ref().map_or_else(stem, |it| it.reference.name.clone());
     Ok(ModelFile {
-        name: raw.name.unwrap_or(stem),
+        name: raw.name.unwrap_or(own_name),
         path,
-        version: raw.version,
+        registered,
+        version: raw.version.unwrap_or_else(|| "1".to_owned()),
         inputs: check_inputs(raw.inputs, &raw.features)?,
         features: raw.features,
         output: raw.output,
@@ -41,6 +49,43 @@ pub(super) fn check_model(
             EngineWord::Auto => ModelEngine::Auto,
             EngineWord::Onnxruntime => ModelEngine::OnnxRuntime,
         },
+    })
+}
+
+/// The model of a registry, if it is one.
+fn check_registered(
+    raw: &ModelSection,
+    folder: &Path,
+    versions_kept: usize,
+) -> Result<Option<Registered>, Problem> {
+    if !raw.path.starts_with(SCHEME) {
+        let set = [("registry", raw.registry.is_some()), ("cache", raw.cache.is_some())];
+        return match set.into_iter().find(|(_, is_set)| *is_set) {
+            Some((key, _)) => {
+                let message = format!("has no effect on a file; it goes with path = \"{SCHEME}…\"");
+                Err(Problem::at(format!("model.{key}"), message))
+            }
+            None => Ok(None),
+        };
+    }
+    let reference =
+        Reference::parse(&raw.path).map_err(|message| Problem::at("model.path", message))?;
+    if raw.version.is_some() {
+        let message = "the registry says which version it is; name it in path";
+        return Err(Problem::at("model.version", message));
+    }
+    let cache = match &raw.cache {
+        Some(cache) => folder.join(cache),
+        None => user_cache().join("driftline").join("models"),
+    };
+    Ok(Some(Registered { reference, server: raw.registry.clone(), cache, versions_kept }))
+}
+
+/// The folder of what the user's programs can fetch again (XDG Base Directory Specification).
+fn user_cache() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    variable("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
+        variable("HOME").map_or_else(std::env::temp_dir, |home| PathBuf::from(home).join(".cache"))
     })
 }
 

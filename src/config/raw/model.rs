@@ -9,14 +9,22 @@ use super::words::{EngineWord, TaskWord};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// An ONNX file. Files of its weights are looked for beside it.
+    /// An ONNX file; files of its weights are looked for beside it. Or a folder that has one, or a model of
+    /// an MLflow registry: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/NAME/STAGE` or
+    /// `models:/NAME/latest`.
     pub path: String,
-    /// The name of the model in predictions and drift. The file's name without its ending where it
-    /// is not set.
+    /// The address of the MLflow server, such as `http://127.0.0.1:5000`; that of the variable
+    /// MLFLOW_TRACKING_URI where it is not set. Who asks is told by MLFLOW_TRACKING_TOKEN, or by
+    /// MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    pub registry: Option<String>,
+    /// The folder that files of a registry are kept in. `driftline/models` in the user's cache where it is
+    /// not set.
+    pub cache: Option<String>,
+    /// The name of the model in predictions and drift. The registry's, or the file's without its ending,
+    /// where it is not set.
     pub name: Option<String>,
-    /// The version of the model in predictions and drift.
-    #[serde(default = "version")]
-    pub version: String,
+    /// The version of the model in predictions and drift: `1` where it is not set, or the registry's.
+    pub version: Option<String>,
     /// The features that the model reads, in the order of its tensor.
     #[schemars(length(min = 1))]
     pub features: Vec<String>,
@@ -38,8 +46,4 @@ pub struct ModelSection {
 pub enum OneOrMore {
     One(String),
     More(Vec<String>),
-}
-
-fn version() -> String {
-    "1".to_owned()
 }

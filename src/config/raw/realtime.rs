@@ -19,21 +19,20 @@ pub struct RealtimeSection {
     pub max_batch_size: usize,
     /// How long (ms) a row waits for others to join its batch, at most.
     pub batch_timeout_ms: u64,
-    /// How often (seconds) a registry would be asked for new models. Has no effect in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_refresh_interval_seconds: Option<u64>,
+    /// How often (seconds) a live run asks the registry for another version of its model.
+    #[schemars(range(min = 1))]
+    pub model_refresh_interval_seconds: u64,
     /// How long (seconds) values of an online store would be kept. Has no effect in this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_cache_ttl_seconds: Option<u64>,
     /// From what age (ms) values of an online store would be stale. Has no effect in this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature_freshness_threshold_ms: Option<u64>,
-    /// How many models would be kept in memory. Has no effect in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_cache_size: Option<u64>,
-    /// How many rows a new model would be tried with. Has no effect in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_warm_up_samples: Option<u64>,
+    /// How many versions of a model are kept in memory beside the one that scores, and on disk beside the
+    /// one that was fetched last: those that were asked for last.
+    pub model_cache_size: usize,
+    /// How many made-up rows a model scores before it is given any.
+    pub model_warm_up_samples: usize,
 }
 
 impl Default for RealtimeSection {
@@ -44,11 +43,11 @@ impl Default for RealtimeSection {
             batch_inference: true,
             max_batch_size: 32,
             batch_timeout_ms: 100,
-            model_refresh_interval_seconds: None,
+            model_refresh_interval_seconds: 300,
             feature_cache_ttl_seconds: None,
             feature_freshness_threshold_ms: None,
-            model_cache_size: None,
-            model_warm_up_samples: None,
+            model_cache_size: 10,
+            model_warm_up_samples: 100,
         }
     }
 }
@@ -57,11 +56,8 @@ impl RealtimeSection {
     /// Knobs that are set and that nothing here obeys yet.
     pub fn without_effect(&self) -> Vec<&'static str> {
         [
-            ("model_refresh_interval_seconds", self.model_refresh_interval_seconds),
             ("feature_cache_ttl_seconds", self.feature_cache_ttl_seconds),
             ("feature_freshness_threshold_ms", self.feature_freshness_threshold_ms),
-            ("model_cache_size", self.model_cache_size),
-            ("model_warm_up_samples", self.model_warm_up_samples),
         ]
         .into_iter()
         .filter_map(|(name, value)| value.map(|_| name))

@@ -6,6 +6,7 @@ mod held_back;
 mod holds;
 mod open;
 mod places;
+mod refresher;
 mod watcher;
 
 use std::sync::Arc;
@@ -33,6 +34,8 @@ use self::held_back::say_what_is_held_back;
 pub use self::holds::Holds;
 use self::holds::{Advice, HoldWatcher, HoldWatching};
 use self::places::Places;
+pub use self::refresher::Refreshes;
+use self::refresher::{Refresher, Refreshing};
 use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
@@ -111,6 +114,8 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             advice: Advice::new(job, streams.map(|partition| partition.stream).collect()),
         })
     });
+    let refreshes = Refreshes::default();
+    let _refresher = refresher(job, &parts, &options, &refreshes)?;
     let drift_metrics = DriftMetrics::default();
     let service = Service::start(
         job.listen,
@@ -125,6 +130,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             holds,
             producer: producer.clone(),
             drift: drift_metrics.clone(),
+            refreshes,
         },
     )?;
     let tally = DriftTally::new(parts.watched.names.len());
@@ -230,6 +236,21 @@ impl LiveParts {
         }
         summary
     }
+}
+
+/// What asks the registry that the model comes from, if it does.
+fn refresher(
+    job: &Job,
+    parts: &ScoringParts,
+    options: &RunOptions,
+    refreshes: &Refreshes,
+) -> Result<Option<Refresher>> {
+    let registered = job.model.as_ref().and_then(|model| model.registered.as_ref());
+    let Some((registered, version)) = registered.zip(parts.version.clone()) else {
+        return Ok(None);
+    };
+    let (interval, models) = (job.realtime.model_refresh_interval, options.models.clone());
+    Refreshing::new(registered, version, interval, models, refreshes.clone())?.start().map(Some)
 }
 
 /// What the job watches drift with, if it does; windows that are final in the files of earlier runs get

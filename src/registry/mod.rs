@@ -1,0 +1,90 @@
+//! Models of an MLflow registry: which version a reference means now, and its files, kept on disk.
+
+mod artifacts;
+pub mod cache;
+pub mod mlflow;
+pub mod reference;
+
+use std::path::PathBuf;
+
+pub use self::cache::Cache;
+pub use self::mlflow::Mlflow;
+pub use self::reference::{Reference, Which};
+
+/// Why a registry gives no model.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// It cannot be asked now; later it may be.
+    #[error("{server}: {why}")]
+    Away { server: String, why: String },
+    /// It was asked, and says no.
+    #[error("{server}: {why}")]
+    Refused { server: String, why: String },
+    /// What it says is no model that can be loaded.
+    #[error("{what}: {why}")]
+    Unfit { what: String, why: String },
+    #[error("{}: {error}", .path.display())]
+    Cache { path: PathBuf, error: std::io::Error },
+}
+
+/// A version of a registered model, as the registry tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Of the registered model.
+    pub name: String,
+    pub version: String,
+    /// Where it was registered from. Tells a version from one of the same number of a model that was
+    /// deleted and made again.
+    pub source: String,
+    /// When it was registered (ms since 1970).
+    pub created_ms: i64,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "version {} of {}", self.version, self.name)
+    }
+}
+
+/// What a job's model is loaded from: a reference to a registry.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    pub reference: Reference,
+    /// The server, such as `http://127.0.0.1:5000`; `None` where only the environment can say.
+    pub server: Option<String>,
+    /// The folder that files are kept in.
+    pub cache: PathBuf,
+    /// Versions kept on disk beside the one that is asked for.
+    pub versions_kept: usize,
+}
+
+impl Registered {
+    /// # Errors
+    /// If nobody says which server it is.
+    pub fn open(&self) -> Result<(Mlflow, Cache), RegistryError> {
+        let server = self.server.clone().or_else(|| std::env::var("MLFLOW_TRACKING_URI").ok());
+        let Some(server) = server else {
+            let what = self.reference.to_string();
+            let why = "no registry is named; set model.registry or MLFLOW_TRACKING_URI".to_owned();
+            return Err(RegistryError::Unfit { what, why });
+        };
+        let cache = Cache::new(&self.cache, &server, self.versions_kept);
+        Ok((Mlflow::new(&server)?, cache))
+    }
+
+    /// The version that is meant now, and its model file on disk.
+    ///
+    /// # Errors
+    /// If there is none that can be fetched.
+    pub fn fetch(&self) -> Result<(Version, PathBuf), RegistryError> {
+        let (mlflow, cache) = self.open()?;
+        let version = match mlflow.version(&self.reference) {
+            Ok(version) => version,
+            // What a number means does not change while the server is away.
+            Err(away @ RegistryError::Away { .. }) => cache.newest(&self.reference).ok_or(away)?,
+            Err(other) => return Err(other),
+        };
+        let path = cache.model(&mlflow, &version)?;
+        Ok((version, path))
+    }
+}

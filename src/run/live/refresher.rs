@@ -1,0 +1,159 @@
+//! Keeps the model of a live run at the version that its registry means.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::registry::{Cache, Mlflow, Reference, Registered, RegistryError, Version};
+use crate::run::switching::ModelControl;
+
+/// By this part of the interval each question comes earlier or later: many jobs do not ask at once.
+const JITTER: f64 = 0.1;
+
+/// What became of asking, for metrics and those who ask whether the run is ready.
+#[derive(Clone, Default)]
+pub struct Refreshes(Arc<Mutex<Refreshed>>);
+
+#[derive(Clone, Debug, Default)]
+pub struct Refreshed {
+    /// How often the registry meant the version that scores.
+    pub unchanged: u64,
+    /// How often another one took its place.
+    pub switched: u64,
+    /// How often it could not be asked, or meant a version that cannot be used.
+    pub failed: u64,
+    /// Why the last time was one of those.
+    pub trouble: Option<String>,
+}
+
+impl Refreshes {
+    pub fn now(&self) -> Refreshed {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Refreshed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wrong is said once, not each time.
+    fn failed(&self, why: &dyn Display, keeps: &Version) {
+        let mut refreshed = self.lock();
+        let why = why.to_string();
+        if refreshed.trouble.as_ref() != Some(&why) {
+            say!("model: {why}; {keeps} goes on scoring");
+        }
+        refreshed.trouble = Some(why);
+        refreshed.failed += 1;
+    }
+}
+
+/// The thread that asks, until it is dropped.
+pub struct Refresher {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub struct Refreshing {
+    mlflow: Mlflow,
+    cache: Cache,
+    reference: Reference,
+    /// Asked for every so often.
+    interval: Duration,
+    control: ModelControl,
+    refreshes: Refreshes,
+    /// Scores, or has been told to.
+    current: Version,
+    /// Cannot be used: it is not tried again.
+    refused: Option<(Version, String)>,
+}
+
+impl Refreshing {
+    /// Of a run that has begun with `current`.
+    ///
+    /// # Errors
+    /// If nobody says which server is to be asked.
+    pub fn new(
+        registered: &Registered,
+        current: Version,
+        interval: Duration,
+        control: ModelControl,
+        refreshes: Refreshes,
+    ) -> Result<Self, RegistryError> {
+        let (mlflow, cache) = registered.open()?;
+        let reference = registered.reference.clone();
+        let refused = None;
+        Ok(Refreshing { mlflow, cache, reference, interval, control, refreshes, current, refused })
+    }
+
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(mut self) -> Result<Refresher> {
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("registry".to_owned());
+        let thread = thread.spawn(move || {
+            while stopped.recv_timeout(self.wait()) == Err(RecvTimeoutError::Timeout) {
+                self.refresh();
+            }
+        })?;
+        Ok(Refresher { stop: Some(stop), thread: Some(thread) })
+    }
+
+    fn wait(&self) -> Duration {
+        self.interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
+    }
+
+    fn refresh(&mut self) {
+        let version = match self.mlflow.version(&self.reference) {
+            Ok(version) => version,
+            Err(error) => return self.refreshes.failed(&error, &self.current),
+        };
+        if version == self.current {
+            self.refused = None;
+            let mut refreshed = self.refreshes.lock();
+            refreshed.unchanged += 1;
+            refreshed.trouble = None;
+            return;
+        }
+        if let Some((_, why)) = self.refused.as_ref().filter(|(refused, _)| *refused == version) {
+            return self.refreshes.failed(why, &self.current);
+        }
+        let path = match self.cache.model(&self.mlflow, &version) {
+            Ok(path) => path,
+            Err(error) => {
+                if matches!(error, RegistryError::Unfit { .. }) {
+                    self.refused = Some((version, error.to_string()));
+                }
+                return self.refreshes.failed(&error, &self.current);
+            }
+        };
+        self.switch(version, path);
+    }
+
+    fn switch(&mut self, version: Version, path: PathBuf) {
+        if let Err(error) = self.control.switch(&version.version, path) {
+            let why = format!("{error:#}");
+            self.refreshes.failed(&why, &self.current);
+            self.refused = Some((version, why));
+            return;
+        }
+        say!("model: {version} takes the place of version {}", self.current.version);
+        self.current = version;
+        self.refused = None;
+        let mut refreshed = self.refreshes.lock();
+        refreshed.switched += 1;
+        refreshed.trouble = None;
+    }
+}
+
+impl Drop for Refresher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // A question under way is not waited for: the process ends, or it comes to nothing.
+        drop(self.thread.take());
+    }
+}
