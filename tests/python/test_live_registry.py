@@ -1,0 +1,112 @@
+"""The model of a live run follows its registry: real clients register, move, break and delete while it runs."""
+
+import json
+import re
+import time
+import uuid
+from datetime import datetime
+
+from kafka import Live, wait_until
+from numbered import Numbered, Sending, Topics
+from support import FLIGHTS, account
+
+
+class Watched:
+    """A run whose model is `models:/…@champion`, events that go on coming, and what came of them."""
+
+    def __init__(self, broker, registry, tmp_path, name):
+        self.broker, self.topics = broker, Topics.new(broker)
+        file = f'path = "{FLIGHTS}/models/minimal.onnx"'
+        job = self.topics.job(tmp_path / "numbered.toml")
+        text = job.read_text()
+        assert file in text
+        registered = f'path = "models:/{name}@champion"\nregistry = "{registry.uri}"\ncache = "cache"'
+        job.write_text(text.replace(file, registered))
+        self.job = job
+
+    def predicted(self) -> dict:
+        """By number the version that has scored it, and its score."""
+        rows = [json.loads(value) for value in self.broker.values(self.topics.predictions)]
+        assert len({row["event_id"] for row in rows}) == len(rows)
+        return {int(row["event_id"]): (row["model_version"], row["score"]) for row in rows}
+
+
+def refreshes(live) -> dict:
+    measured = live.metrics()
+    outcomes = ["unchanged", "switched", "failed"]
+    return {it: measured[f'driftline_model_refreshes_total{{outcome="{it}"}}'] for it in outcomes}
+
+
+def after(live, outcome):
+    """Waits for the registry to be asked with this outcome once more."""
+    before = refreshes(live)[outcome]
+    wait_until(lambda: refreshes(live)[outcome] > before, f"one more is {outcome}", 40)
+
+
+def test_a_run_follows_its_registry_and_a_bad_version_takes_nobodys_place(broker, registry, tmp_path):
+    name = f"numbers-{uuid.uuid4().hex[:8]}"
+    assert registry.log(name, score=1.0) == 1
+    registry.alias(name, alias="champion", version=1)
+    watched = Watched(broker, registry, tmp_path, name)
+    numbered = Numbered(1_000_000, partitions=4)
+    sending = Sending(broker, watched.topics.events, numbered, 400)
+    fast = {"STREAMING_REALTIME_ML__MODEL_REFRESH_INTERVAL_SECONDS": "1"}
+    try:
+        with Live(broker, watched.job, "--workers", 2, **fast) as live:
+            live.wait_for("metrics: http://")
+            after(live, "unchanged")
+            assert live.ask("/readyz") == (200, "ok\n")
+
+            assert registry.log(name, score=2.0) == 2
+            registry.alias(name, alias="champion", version=2)
+            live.wait_for(f"version 2 of {name} takes the place of version 1")
+
+            # A version without an ONNX file, one of another width, one whose weights are not there.
+            assert registry.log_files(name, files={"MLmodel": "", "model.onnx": "no model"}) == 3
+            registry.alias(name, alias="champion", version=3)
+            live.wait_for(f"version 2 of {name} goes on scoring")
+            assert registry.log(name, score=4.0, features=3) == 4
+            registry.alias(name, alias="champion", version=4)
+            live.wait_for("version 4 of model")
+            after(live, "failed")
+            status, words = live.ask("/readyz")
+            assert status == 200 and "the model is not refreshed" in words and "version 4" in words
+            assert live.stderr.count("version 4 of model") == 1
+            registry.no_alias(name, alias="champion")
+            live.wait_for("Registered model alias champion not found")
+
+            # Back to what it was: it is there still.
+            registry.alias(name, alias="champion", version=1)
+            live.wait_for(f"version 1 of {name} takes the place of version 2")
+            after(live, "unchanged")
+            assert live.ask("/readyz") == (200, "ok\n")
+
+            registry.stop()
+            try:
+                after(live, "failed")
+                assert "the model is not refreshed" in live.ask("/readyz")[1]
+            finally:
+                registry.start()
+            after(live, "unchanged")
+            time.sleep(1.0)
+            sending.stop()
+            code, words = live.terminate()
+    finally:
+        sending.stop()
+    assert code == 0, words
+    predicted = watched.predicted()
+    assert all(score == float(version) for version, score in predicted.values())
+    assert {version for version, _ in predicted.values()} == {"1", "2"}
+    read, scored, *_ = account(words)
+    assert scored == len(predicted)
+    switched = re.findall(r"switched +to version (\d) from (.+) on", words)
+    assert [version for version, _ in switched] == ["2", "1"]
+    # Row by row: the version is that of its event time.
+    to_2, to_1 = (millis(since) for _, since in switched)
+    wanted = lambda number: "2" if to_2 <= numbered.time(number) < to_1 else "1"
+    wrong = {n: version for n, (version, _) in predicted.items() if version != wanted(n)}
+    assert not wrong, (to_2, to_1, wrong)
+
+
+def millis(text: str) -> int:
+    return int(datetime.fromisoformat(f"{text}Z").timestamp() * 1_000)
