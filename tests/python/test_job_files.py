@@ -46,10 +46,10 @@ def test_a_baseline_without_a_column_is_refused(tmp_path):
 
 
 def test_a_knob_without_effect_is_a_warning(tmp_path):
-    env = {"STREAMING_REALTIME_ML__MODEL_CACHE_SIZE": "3"}
+    env = {"STREAMING_REALTIME_ML__FEATURE_CACHE_TTL_SECONDS": "3"}
     done = driftline("replay", JOB, *LIMIT, "--out", tmp_path, env=env)
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
-    assert len(warnings) == 1 and "realtime_ml.model_cache_size" in warnings[0]
+    assert len(warnings) == 1 and "realtime_ml.feature_cache_ttl_seconds" in warnings[0]
 
 
 # Tables and windows
