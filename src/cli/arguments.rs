@@ -9,6 +9,7 @@ use super::examples;
 use crate::config::duration::instant_ms;
 use crate::run::options::{Exchange, ExportForm};
 use crate::run::plan::Form;
+use crate::run::switching::ModelSince;
 
 /// Score streams of events with ML models, and watch the models for drift
 #[derive(Parser)]
@@ -64,6 +65,10 @@ pub enum Command {
         /// Write run_* columns: inference time, batch size, worker
         #[arg(long)]
         run_columns: bool,
+        /// Score events from an event time on with another version of the model, as the summary of a run
+        /// says it has: of a registry's model, or with =FILE of a file's
+        #[arg(long, value_name = "TIME=VERSION", value_parser = model_since)]
+        model_since: Vec<ModelSince>,
     },
     /// Run a job on its Kafka topics until it is told to stop: predictions, drift, dead letters
     ///
@@ -162,6 +167,20 @@ fn quiet(text: &str) -> Result<std::time::Duration, String> {
 fn share(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
     number.ok_or_else(|| "it must be a share from 0 to 1, such as 0.01".to_owned())
+}
+
+/// `TIME=VERSION`, or `TIME=VERSION=FILE`.
+fn model_since(text: &str) -> Result<ModelSince, String> {
+    let (since, version) =
+        text.split_once('=').ok_or("it is TIME=VERSION, or TIME=VERSION=FILE")?;
+    let (version, file) = match version.split_once('=') {
+        Some((version, file)) => (version, Some(PathBuf::from(file))),
+        None => (version, None),
+    };
+    if version.is_empty() {
+        return Err("a version has a name".to_owned());
+    }
+    Ok(ModelSince { since: instant_ms(since)?, version: version.to_owned(), file })
 }
 
 fn workers(text: &str) -> Result<u16, String> {

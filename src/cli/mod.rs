@@ -23,6 +23,7 @@ use crate::run::check::Described;
 use crate::run::live::LiveOptions;
 use crate::run::options::RunOptions;
 use crate::run::summary::Summary;
+use crate::run::switching::ModelControl;
 use crate::run::{self, check, plan};
 
 impl EventArgs {
@@ -119,15 +120,17 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
             let options = RunOptions { input, ..RunOptions::default() };
             show(&plan::describe(&load(&job)?, &options, format)?)?;
         }
-        Command::Replay { job, events, out, overwrite, with_inputs, run_columns } => {
+        Command::Replay { job, events, out, overwrite, with_inputs, run_columns, model_since } => {
+            let job = load(&job)?;
             let options = RunOptions {
                 out,
                 overwrite,
                 with_inputs,
                 run_columns,
+                models: ModelControl::scheduled(&job, model_since)?,
                 ..events.options(interrupt.clone())?
             };
-            tell(&run::replay(&load(&job)?, &options)?)?;
+            tell(&run::replay(&job, &options)?)?;
         }
         Command::Run {
             job,

@@ -213,7 +213,8 @@ impl Model {
         Model::onnx(name, features)
     }
 
-    /// An ONNX file, and the features it reads in the order of its input.
+    /// An ONNX file or a model of a [registry](Model::registry), and the features it reads in the order of
+    /// its input.
     pub fn onnx<'a>(path: &str, features: impl IntoIterator<Item = &'a str>) -> Self {
         let mut model = table_of([("path", path)]);
         model.insert("features".to_owned(), list(features));
@@ -228,6 +229,12 @@ impl Model {
     #[must_use]
     pub fn version(self, version: &str) -> Self {
         self.with("version", version)
+    }
+
+    /// The MLflow server of a model such as `models:/risk@champion`.
+    #[must_use]
+    pub fn registry(self, address: &str) -> Self {
+        self.with("registry", address)
     }
 
     /// The features that an input of the model takes, where it is not called like one.

@@ -1,6 +1,6 @@
 //! Lengths of time and instants, as people write them.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use driftline_operators::drift::calendar::{DAY_MS, WindowLength};
 
 /// A length such as `1h`, `90s`, `7 days`, in ms.
@@ -90,6 +90,14 @@ pub fn instant_text(millis: i64) -> String {
     };
     DateTime::<Utc>::from_timestamp_millis(millis)
         .map_or_else(|| format!("{millis} ms"), |instant| instant.format(format).to_string())
+}
+
+/// An instant in ms as RFC 3339 has it, in UTC; [`instant_ms`] of it is the same instant.
+pub fn instant_rfc3339(millis: i64) -> String {
+    DateTime::<Utc>::from_timestamp_millis(millis).map_or_else(
+        || format!("{millis} ms"),
+        |instant| instant.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+    )
 }
 
 /// The start of a window as text, as far as its length tells windows apart.

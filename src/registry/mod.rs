@@ -72,6 +72,20 @@ impl Registered {
         Ok((Mlflow::new(&server)?, cache))
     }
 
+    /// A version by its number, whichever is meant otherwise.
+    ///
+    /// # Errors
+    /// If it is no number.
+    pub fn numbered(&self, version: &str) -> Result<Self, RegistryError> {
+        let name = self.reference.name.clone();
+        let number = version.parse().map_err(|_| RegistryError::Unfit {
+            what: format!("version {version:?} of {name}"),
+            why: "versions of a registry are numbers".to_owned(),
+        })?;
+        let reference = Reference { name, which: Which::Number(number) };
+        Ok(Registered { reference, ..self.clone() })
+    }
+
     /// The version that is meant now, and its model file on disk.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use super::performance::{latency, latency_target, success, throughput_target};
 use super::scoring::ScoringParts;
 use super::switching::ModelSwitched;
 use crate::config::Job;
-use crate::config::duration::instant_text;
+use crate::config::duration::instant_rfc3339;
 use crate::config::job::{Compression, Format, Output};
 
 /// The closing words of a run.
@@ -379,7 +379,8 @@ fn switched_line(to: &ModelSwitched) -> String {
         // Before any event.
         Since::EventTime(i64::MIN) => "the beginning on".to_owned(),
         Since::EventTime(i64::MAX) => "the end on, for late events".to_owned(),
-        Since::EventTime(time) => format!("{} on", instant_text(time)),
+        // As --model-since takes it.
+        Since::EventTime(time) => format!("{} on", instant_rfc3339(time)),
         Since::Epoch(epoch) => format!("epoch {epoch} on"),
     };
     format!("to version {} from {since}", to.model.version)

@@ -18,6 +18,7 @@ use driftline_operators::model::{ModelIdentity, Task};
 use driftline_operators::model_bank::{ModelShelf, ReadyModel};
 
 use super::loading::{Features, LoadedModel, model_digest};
+use crate::config::Job;
 use crate::config::job::ModelFile;
 use crate::models::own::ModelFactory;
 
@@ -51,6 +52,14 @@ struct NewVersion {
 enum Source {
     File(PathBuf),
     Own(ModelFactory),
+}
+
+/// A version that is to score rows from an event time (ms) on; in a file if that is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSince {
+    pub since: i64,
+    pub version: String,
+    pub file: Option<PathBuf>,
 }
 
 /// A version that rows are scored by, and since when.
@@ -129,6 +138,26 @@ impl ModelControl {
     pub fn switched(&self) -> Vec<ModelSwitched> {
         let run = lock(&self.0).run.clone();
         run.map_or_else(Vec::new, |run| run.switched())
+    }
+
+    /// One that has versions score the rows from event times on.
+    ///
+    /// # Errors
+    /// If nobody says where the file of one is, or its registry does not give it.
+    pub(crate) fn scheduled(job: &Job, versions: Vec<ModelSince>) -> Result<Self> {
+        let control = ModelControl::default();
+        for ModelSince { since, version, file } in versions {
+            let registered = job.model.as_ref().and_then(|model| model.registered.as_ref());
+            let file = match (file, registered) {
+                (Some(file), _) => file,
+                (None, Some(registered)) => registered.numbered(&version)?.fetch()?.1,
+                (None, None) => bail!(
+                    "--model-since {version}: the job's model is a file; name that of the version: TIME={version}=FILE"
+                ),
+            };
+            control.schedule(since, &version, &file);
+        }
+        Ok(control)
     }
 
     /// Has a version score the rows with event times from `since` (ms) on.

@@ -68,11 +68,30 @@ def test_references_mean_what_mlflow_means(tmp_path, registry, name):
         assert scored(tmp_path, registry, f"models:/{name}{which}") == wanted
     rows = table(tmp_path / "out" / "predictions")
     assert set(rows["model_name"].to_pylist()) == {name}
+    said = driftline("check", job(tmp_path, registry, f"models:/{name}@champion")).stdout.decode()
+    assert f"model {name} version 2" in said and "registered from models:/m-" in said
     # The environment says where the registry is, as for MLflow's own clients.
     env = {"MLFLOW_TRACKING_URI": registry.uri}
     assert scored(tmp_path, None, f"models:/{name}@champion", env=env) == ("2", 2.5)
     registry.alias(name, alias="champion", version=3)
     assert scored(tmp_path, registry, f"models:/{name}@champion") == ("3", 3.5)
+
+
+def test_events_of_a_time_are_scored_by_another_version(tmp_path, registry, name):
+    for score in (1.0, 2.0):
+        registry.log(name, score=score)
+    file, since = job(tmp_path, registry, f"models:/{name}/1"), "1970-01-01T00:00:00.003Z=2"
+    options = ("--out", tmp_path / "out", "--overwrite", "--model-since")
+    driftline("replay", file, *options, since)
+    rows = table(tmp_path / "out" / "predictions", "event_id")
+    assert rows["model_version"].to_pylist() == ["1"] * 3 + ["2"] * 2
+    assert rows["score"].to_pylist() == [1.0] * 3 + [2.0] * 2
+    assert "it is TIME=VERSION" in driftline("replay", file, *options, "2", code=2).stderr
+    assert "versions of a registry are numbers" in refusal("replay", file, *options, "1970-01-01=two")
+    assert "version=9) not found" in refusal("replay", file, *options, "1970-01-01=9")
+    text = file.read_text().replace(f"models:/{name}/1", "none.onnx").replace('cache = "cache"\n', "")
+    file.write_text(text.replace(f'registry = "{registry.uri}"\n', ""))
+    assert "name that of the version: TIME=2=FILE" in refusal("replay", file, *options, since)
 
 
 def test_all_ways_to_the_bytes(tmp_path, registry, name):

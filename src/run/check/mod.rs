@@ -23,6 +23,7 @@ use super::plan::words;
 use super::prepare::{Prepared, inputs};
 use super::scoring::ScoringParts;
 use crate::config::Job;
+use crate::config::duration::instant_text;
 use crate::config::job::{Drift, Feature, ShardBy};
 
 /// What `check` found.
@@ -55,8 +56,11 @@ pub fn describe(job: &Arc<Job>) -> Described {
         Err(error) => {
             features(&mut sheet, &prepared, None);
             if let Some(model) = model {
-                let title =
-                    format!("model {} version {}: cannot be used", model.name, model.version);
+                let version = match &model.registered {
+                    Some(_) => String::new(),
+                    None => format!(" version {}", model.version),
+                };
+                let title = format!("model {}{version}: cannot be used", model.name);
                 sheet.section(&title, &[vec![words::path(&model.path)]]);
             }
             if let Some(drift) = &job.drift {
@@ -225,6 +229,9 @@ fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let path = job.model.as_ref().map(|model| words::path(&model.path)).unwrap_or_default();
     rows.extend(parts.model.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
+    rows.extend(parts.version.iter().map(|version| {
+        vec![format!("registered from {}, at {}", version.source, instant_text(version.created_ms))]
+    }));
     rows.extend(parts.model.described.iter().map(|line| vec![line.clone()]));
     let bounds = &job.realtime.bounds;
     let (most, wait) = (thousands(bounds.max_rows as u64), bounds.timeout.as_millis());
