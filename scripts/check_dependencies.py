@@ -17,6 +17,8 @@ ALLOWED = {
     "BSD-2-Clause",
     "BSD-3-Clause",
     "CC0-1.0",
+    # Of data, which it asks nothing of who uses: the list of authorities whose certificates are believed.
+    "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
     "Unicode-3.0",
