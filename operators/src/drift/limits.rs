@@ -60,6 +60,21 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// How many of `values`, which are finite, are [beyond](Self::is_beyond_3).
+    pub fn finite_beyond_3(&self, values: &[f64]) -> u64 {
+        let Some((mean, limit)) = self.centre else { return 0 };
+        values.iter().map(|value| u64::from((value - mean).abs() > limit)).sum()
+    }
+
+    /// How many of `values`, which are finite, are [out of range](Self::is_out_of_range).
+    pub fn finite_out_of_range(&self, values: &[f64]) -> u64 {
+        let Some(Range { least, greatest, .. }) = self.range else { return 0 };
+        // Not both: where no value is finite the least is behind the greatest.
+        values.iter().map(|&value| u64::from((value < least) | (value > greatest))).sum()
+    }
+}
+
 impl Range {
     fn has_as_infinity(self, value: f64) -> bool {
         value == f64::INFINITY && self.has_infinity

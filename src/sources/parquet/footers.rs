@@ -1,5 +1,6 @@
 //! What the footers of Parquet files say: columns, row groups, and the event times of these.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -21,6 +22,9 @@ use crate::sources::{SourceError, damaged, failed, unreadable};
 
 /// A row group of more rows is taken for damage: they are planned one by one before any is read.
 const ROW_GROUP_ROWS_MAX: u64 = 1 << 31;
+
+/// What a value takes at least once it is decoded, however small it is in a dictionary.
+const VALUE_BYTES: u64 = 8;
 
 /// What the footer says of a row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,24 @@ impl FileFooter {
     /// Whether the event times of every row group are known.
     pub fn has_times(&self) -> bool {
         self.groups.iter().all(|group| group.rows == 0 || group.times.is_some())
+    }
+
+    /// About how many bytes of memory a row of a group takes, of some of its columns, by position. Of a
+    /// file that is sorted the groups are parts of the whole.
+    pub fn row_bytes(&self, group: usize, columns: &HashSet<usize>) -> u64 {
+        let metadata = self.metadata.metadata();
+        let of_whole = metadata.row_groups();
+        let groups = if self.is_sorted { of_whole } else { &of_whole[group..=group] };
+        let schema = metadata.file_metadata().schema_descr();
+        let wanted: Vec<usize> = (0..schema.num_columns())
+            .filter(|&leaf| columns.contains(&schema.get_column_root_idx(leaf)))
+            .collect();
+        let rows = groups.iter().map(|group| group.num_rows().max(0) as u64).sum::<u64>().max(1);
+        let of_column = |leaf: &usize| {
+            let sizes = groups.iter().map(|group| group.column(*leaf).uncompressed_size());
+            (sizes.map(|size| size.max(0) as u64).sum::<u64>() / rows).max(VALUE_BYTES)
+        };
+        wanted.iter().map(of_column).fold(0, u64::saturating_add)
     }
 
     /// The lowest event time (ms) that the file can hold; [`i64::MIN`] if that is not known.
