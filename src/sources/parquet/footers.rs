@@ -23,7 +23,7 @@ use crate::sources::{SourceError, damaged, failed, unreadable};
 /// A row group of more rows is taken for damage: they are planned one by one before any is read.
 const ROW_GROUP_ROWS_MAX: u64 = 1 << 31;
 
-/// What a value takes at least once it is decoded, however small it is in a dictionary.
+/// What a number takes once it is decoded, and a text at least, however small they are in a dictionary.
 const VALUE_BYTES: u64 = 8;
 
 /// What the footer says of a row group.
@@ -116,9 +116,12 @@ impl FileFooter {
             .filter(|&leaf| columns.contains(&schema.get_column_root_idx(leaf)))
             .collect();
         let rows = groups.iter().map(|group| group.num_rows().max(0) as u64).sum::<u64>().max(1);
-        let of_column = |leaf: &usize| {
-            let sizes = groups.iter().map(|group| group.column(*leaf).uncompressed_size());
-            (sizes.map(|size| size.max(0) as u64).sum::<u64>() / rows).max(VALUE_BYTES)
+        let of_column = |leaf: &usize| match schema.column(*leaf).physical_type() {
+            Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY => {
+                let sizes = groups.iter().map(|group| group.column(*leaf).uncompressed_size());
+                (sizes.map(|size| size.max(0) as u64).sum::<u64>() / rows).max(VALUE_BYTES)
+            }
+            _ => VALUE_BYTES,
         };
         wanted.iter().map(of_column).fold(0, u64::saturating_add)
     }
