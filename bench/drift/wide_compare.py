@@ -5,6 +5,7 @@ Statistics of the exact mode are the same floats; those of the profile mode are 
 they agree to some digits.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,10 @@ def compare(ours: pa.Table, theirs: pa.Table) -> str:
         f"{ours.num_rows:,} statistics, below SciPy's by {below.max():.1e} at most, "
         f"as their bounds say ({bound.max():.1e} at most)"
     )
+
+
+if __name__ == "__main__":
+    try:
+        print(compare(read(Path(sys.argv[1])), pq.read_table(sys.argv[2])))
+    except Differs as error:
+        sys.exit(f"error: {error}")

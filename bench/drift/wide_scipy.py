@@ -1,6 +1,6 @@
 """The figures of drift as a script would have them: SciPy's test of each column in each window.
 
-    python bench/drift/scipy_peer.py FOLDER OUT [--columns-at-a-time N] [--every N]
+    python bench/drift/wide_scipy.py FOLDER OUT [--columns-at-a-time N] [--every N]
 
 Of the columns of FOLDER/events.parquet, by day, against all of FOLDER/reference.parquet: `scipy.stats.ks_2samp`
 (as it is called by default), means, deviations (ddof = 1), how far the mean has moved in deviations and in standard

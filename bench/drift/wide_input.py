@@ -1,6 +1,6 @@
 """Makes a wide stream: rows of some hundred or thousand float64 columns, several days of them.
 
-    python bench/drift/make_input.py FOLDER [--rows N] [--columns N] [--days N] [--reference-rows N]
+    python bench/drift/wide_input.py FOLDER [--rows N] [--columns N] [--days N] [--reference-rows N]
 
 Columns take turns: a normal one, whole numbers of which there are few, a normal one with nulls, a skewed one
 (log-normal), one with two decimals. From the middle day on every third column is shifted a little more each
