@@ -1,8 +1,5 @@
 //! A model: loaded, checked against the features and probed once, and made ready for each worker.
 
-use std::fs::File;
-use std::hash::Hasher;
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -235,21 +232,11 @@ fn model_digest(path: &Path) -> Result<String> {
     })
 }
 
-/// Bytes that are read at a time: baselines and models may be large.
-const DIGESTED_BYTES: usize = 256 << 10;
-
 /// XXH3-64 of a file, in hexadecimal.
 ///
 /// # Errors
 /// If it cannot be read.
 pub fn digest(path: &Path) -> Result<String> {
-    let name = || path.display().to_string();
-    let mut file = File::open(path).with_context(name)?;
-    let (mut hash, mut some) = (XxHash3_64::with_seed(0), vec![0; DIGESTED_BYTES]);
-    loop {
-        match file.read(&mut some).with_context(name)? {
-            0 => return Ok(format!("{:016x}", hash.finish())),
-            read => hash.write(&some[..read]),
-        }
-    }
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(format!("{:016x}", XxHash3_64::oneshot(&bytes)))
 }

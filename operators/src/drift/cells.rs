@@ -2,7 +2,7 @@
 //!
 //! A search among 257 edges takes nine steps, each of which waits for the one before. Here a table says
 //! which edges are before the stretch of the number line that a value lies in, and a few steps are left:
-//! as many as the stretch with the most edges takes. None of them is a branch, and eight values are looked
+//! as many as the stretch with the most edges takes. None of them is a branch, and several values are looked
 //! for at a time, so that they need not wait for each other.
 
 use std::fmt;
@@ -12,7 +12,7 @@ const STRETCHES_PER_EDGE: usize = 4;
 const STRETCHES_MAX: usize = 1_024;
 
 /// Values that are looked for at a time.
-const LANES: usize = 8;
+const LANES: usize = 4;
 
 /// A table over the edges of a profile.
 ///
@@ -69,7 +69,7 @@ impl Cells {
     #[inline]
     fn stretch(&self, value: f64) -> usize {
         // What is below the first edge becomes 0, as does NaN: infinity times 0.
-        (((value - self.origin) * self.scale) as usize).min(self.before.len() - 1)
+        (((value - self.origin) * self.scale) as u32 as usize).min(self.before.len() - 1)
     }
 
     /// Calls `found` with the cell of each value, in order; values are not NaN.

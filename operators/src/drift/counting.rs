@@ -14,7 +14,7 @@ const COUNTED_MIN: usize = 16;
 /// Room for counting, kept from one column to the next.
 #[derive(Default)]
 pub struct Counting {
-    /// Values without those that are null or NaN.
+    /// Values without those that are null.
     known: Vec<f64>,
     sums: ExponentSums,
 }
@@ -23,40 +23,28 @@ impl Counting {
     /// Counts what is neither null nor NaN; returns how many values these are.
     pub fn count(&mut self, values: &Float64Array, bins: &Bins, profile: &mut Profile) -> u64 {
         let Counting { known, sums } = self;
-        let known = known_of(values, known);
-        known.chunks(BLOCK).for_each(|block| count_block(block, bins, profile, sums));
-        known.len() as u64
+        let valid = match values.nulls() {
+            None => values.values(),
+            Some(nulls) => {
+                known.clear();
+                let valid = nulls.valid_slices();
+                valid.for_each(|(from, to)| known.extend_from_slice(&values.values()[from..to]));
+                known.as_slice()
+            }
+        };
+        valid.chunks(BLOCK).map(|block| count_block(block, bins, profile, sums)).sum()
     }
 }
 
-/// The values that are neither null nor NaN: all as they are, or copied to `room`.
-fn known_of<'a>(values: &'a Float64Array, room: &'a mut Vec<f64>) -> &'a [f64] {
-    room.clear();
-    let all = match values.nulls() {
-        None => values.values(),
-        Some(nulls) => {
-            let valid = nulls.valid_slices();
-            valid.for_each(|(from, to)| room.extend_from_slice(&values.values()[from..to]));
-            room.as_slice()
-        }
-    };
-    let has_nan = all.iter().fold(false, |found, value| found | value.is_nan());
-    if !has_nan {
-        return if values.nulls().is_none() { values.values() } else { room };
-    }
-    if values.nulls().is_none() {
-        room.extend_from_slice(values.values());
-    }
-    room.retain(|value| !value.is_nan());
-    room
-}
-
-fn count_block(values: &[f64], bins: &Bins, profile: &mut Profile, sums: &mut ExponentSums) {
+/// Counts values that are not NaN, and returns how many these are.
+fn count_block(values: &[f64], bins: &Bins, profile: &mut Profile, sums: &mut ExponentSums) -> u64 {
     let is_finite = values.iter().fold(true, |all, value| all & value.is_finite());
-    if values.len() < COUNTED_MIN || !is_finite {
-        return values.iter().for_each(|&value| profile.add(bins, value));
+    if values.len() >= COUNTED_MIN && is_finite {
+        profile.add_finite(bins, values, sums);
+        return values.len() as u64;
     }
-    profile.add_finite(bins, values, sums);
+    let known = values.iter().filter(|value| !value.is_nan());
+    known.map(|&value| profile.add(bins, value)).count() as u64
 }
 
 #[cfg(test)]

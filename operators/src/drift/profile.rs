@@ -24,7 +24,7 @@
 //! 1/`bins`, and 0 where every distinct value of the reference is an edge.
 
 use crate::drift::cells::Cells;
-use crate::drift::limits::Limits;
+use crate::drift::limits::{Limits, Outliers};
 use crate::drift::runs::{Moments, Runs};
 use crate::numeric::{ExactSum, ExponentSums, KsDistance, KsStatistic};
 
@@ -160,16 +160,13 @@ impl Profile {
         let Bins { cells, limits, .. } = bins;
         self.counts.resize(cells.len().max(self.counts.len()), 0);
         cells.each(values, |cell| self.counts[cell] += 1);
-        self.beyond_3 += limits.finite_beyond_3(values);
-        self.out_of_range += limits.finite_out_of_range(values);
         sums.add(values, &mut self.sum, &mut self.squares);
-        // Adding 0 makes one zero of both.
-        let Some(first) = values.first().map(|value| value + 0.0) else { return };
-        self.extend(values.iter().fold((first, first), |(least, greatest), &value| {
-            let value = value + 0.0;
-            let least = if value < least { value } else { least };
-            (least, if value > greatest { value } else { greatest })
-        }));
+        let Some(Outliers { beyond_3, out_of_range, extremes }) = limits.outliers(values) else {
+            return;
+        };
+        self.beyond_3 += beyond_3;
+        self.out_of_range += out_of_range;
+        self.extend(extremes);
     }
 
     /// Leaves out the cells behind the last one that has values.

@@ -206,11 +206,35 @@ fn event_time_ranges(
 mod tests {
     use std::sync::Arc;
 
+    use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
+    use parquet::arrow::ArrowWriter;
     use parquet::file::metadata::ColumnChunkMetaData;
     use parquet::schema::parser::parse_message_type;
     use parquet::schema::types::SchemaDescriptor;
 
     use super::*;
+
+    #[test]
+    fn rows_are_as_wide_as_what_is_read_of_them() {
+        let rows = 2_000;
+        let texts = (0..rows).map(|row| format!("{row:0>500}"));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("few", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row % 2)))),
+            ("text", Arc::new(StringArray::from_iter_values(texts))),
+            ("time", Arc::new(TimestampMillisecondArray::from_iter_values(0..rows))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let file = File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let footer = FileFooter::read(InputFile { path, hive: Vec::new() }, "time", None).unwrap();
+        let row_bytes = |columns: &[usize]| footer.row_bytes(0, &columns.iter().copied().collect());
+        assert_eq!((row_bytes(&[0]), row_bytes(&[0, 2]), row_bytes(&[])), (8, 16, 0));
+        assert!((500..530).contains(&row_bytes(&[1])), "{}", row_bytes(&[1]));
+    }
 
     #[test]
     fn rows_of_a_group_are_those_of_its_columns() {
