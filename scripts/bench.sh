@@ -13,6 +13,8 @@
 #                                            CPU of an event at a rate, above that of a bare loop, beside other programs
 #     scripts/bench.sh peers [file|kafka] [--runs N] [--years N] [--workers N] [--model MODEL] [PEER…]
 #                                            Flink, Kafka Streams and a Polars script in the same rounds (bench/peers)
+#     scripts/bench.sh drift [--rows N] [--columns N] [--days N] [--runs N] [--every N] [--against PROGRAM]
+#                                            drift over a thousand columns, beside SciPy; figures are compared first
 #
 # Leave the machine alone meanwhile. Ratios within one run tell more than seconds.
 set -euo pipefail
@@ -81,5 +83,12 @@ peers)
     setup_peers "$plan"
     "$PYTHON" bench/peers/run.py --input "$INPUT" --broker "${KAFKA_BOOTSTRAP:-}" "$@"
     ;;
-*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | trees | kafka [throughput | latency | cpu | memory] | peers [file|kafka] [PEER…]" ;;
+drift)
+    shift
+    setup_python
+    setup_onnxruntime
+    build_release
+    DRIFTLINE=$DRIFTLINE "$PYTHON" bench/drift/wide.py "$@"
+    ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | trees | kafka [throughput | latency | cpu | memory] | peers [file|kafka] [PEER…] | drift [--rows N]" ;;
 esac

@@ -1,17 +1,20 @@
 //! Baselines as files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
-use driftline_operators::drift::baseline::{Baseline, ReferenceKind, schema, to_batch};
+use driftline_operators::drift::baseline::{
+    Baseline, Reference, ReferenceKind, References, Together, schema, to_batch,
+};
 use driftline_operators::drift::thinning::seed_of;
 use driftline_operators::sinks::{Sink, SinkError};
 
 use super::loading::digest;
-use super::prepare::read_parquet;
+use super::prepare::{parquet_batches, read_parquet};
 use crate::sinks::parquet::ParquetSink;
 use crate::sources::parquet::guard;
 
@@ -23,6 +26,14 @@ pub struct BaselineFile {
     pub rows: u64,
     pub rows_held: u64,
     /// What figures against it carry to identify it.
+    pub id: String,
+}
+
+/// What a baseline's file says of it.
+pub struct BaselineAbout {
+    pub kind: ReferenceKind,
+    pub rows: u64,
+    pub rows_held: u64,
     pub id: String,
 }
 
@@ -46,36 +57,9 @@ impl BaselineFile {
     /// # Errors
     /// If it is missing or no baseline.
     pub fn read(path: &Path) -> Result<Self> {
-        let name = || path.display().to_string();
-        if !path.is_file() {
-            bail!(
-                "{}: there is no such baseline (drift.baseline); make it with `driftline baseline`",
-                path.display()
-            );
-        }
-        let baseline = Baseline::from_batches(&[read_parquet(path)?]).with_context(name)?;
-        let held = baseline.references.values().map(|r| r.moments.n + r.null_count).max();
-        let rows_held = held.unwrap_or(0);
-        let file = File::open(path).with_context(name)?;
-        let footer = guard::footer(&file).with_context(name)?;
-        let pairs = footer.metadata().file_metadata().key_value_metadata();
-        let value = |key: &str| {
-            let pair = pairs.into_iter().flatten().find(|pair| pair.key == key)?;
-            pair.value.as_deref()
-        };
-        let kind = match value(KIND) {
-            // Files without the key are older than sampling.
-            Some("full") | None => ReferenceKind::Full,
-            Some("sample") => ReferenceKind::Sample,
-            Some(other) => bail!("{}: {KIND} is {other:?}, not full or sample", path.display()),
-        };
-        let rows = match value(ROWS) {
-            Some(rows) => rows
-                .parse()
-                .with_context(|| format!("{}: {ROWS} is {rows:?}, not a number", path.display()))?,
-            None => rows_held,
-        };
-        Ok(BaselineFile { baseline, kind, rows, rows_held, id: digest(path)? })
+        let (references, about) = read_each(path, |_, reference| reference)?;
+        let BaselineAbout { kind, rows, rows_held, id } = about;
+        Ok(BaselineFile { baseline: Baseline { references }, kind, rows, rows_held, id })
     }
 
     /// Writes the baseline under a temporary name and moves it to `path`. The same references give
@@ -105,6 +89,73 @@ impl BaselineFile {
         }
         written
     }
+}
+
+/// Reads the baseline at `path`, and what is `made` of each of its references: one of them is in memory
+/// at a time, unless the rows of a feature stand apart.
+///
+/// # Errors
+/// If it is missing or no baseline.
+pub fn read_each<T>(
+    path: &Path,
+    made: impl Fn(&str, Reference) -> T,
+) -> Result<(BTreeMap<String, T>, BaselineAbout)> {
+    let name = || path.display().to_string();
+    if !path.is_file() {
+        bail!(
+            "{}: there is no such baseline (drift.baseline); make it with `driftline baseline`",
+            path.display()
+        );
+    }
+    let (mut all, mut rows_held) = (BTreeMap::new(), 0);
+    let mut take = |feature: &str, reference: Reference| {
+        rows_held = rows_held.max(reference.moments.n + reference.null_count);
+        all.insert(feature.to_owned(), made(feature, reference));
+    };
+    if read_in_order(path, &mut take)? == Together::No {
+        let whole = Baseline::from_batches(&[read_parquet(path)?]).with_context(name)?;
+        whole.references.into_iter().for_each(|(feature, reference)| take(&feature, reference));
+    }
+    let about = about(path, rows_held)?;
+    Ok((all, about))
+}
+
+/// Gives out references while the rows of a feature stand together.
+fn read_in_order(path: &Path, given: &mut impl FnMut(&str, Reference)) -> Result<Together> {
+    let name = || path.display().to_string();
+    let mut references = References::default();
+    for batch in parquet_batches(path)? {
+        if references.add(&batch?, given).with_context(name)? == Together::No {
+            return Ok(Together::No);
+        }
+    }
+    references.give(given).with_context(name)?;
+    Ok(Together::Yes)
+}
+
+/// What the footer says; the baseline holds `rows_held` rows.
+fn about(path: &Path, rows_held: u64) -> Result<BaselineAbout> {
+    let name = || path.display().to_string();
+    let file = File::open(path).with_context(name)?;
+    let footer = guard::footer(&file).with_context(name)?;
+    let pairs = footer.metadata().file_metadata().key_value_metadata();
+    let value = |key: &str| {
+        let pair = pairs.into_iter().flatten().find(|pair| pair.key == key)?;
+        pair.value.as_deref()
+    };
+    let kind = match value(KIND) {
+        // Files without the key are older than sampling.
+        Some("full") | None => ReferenceKind::Full,
+        Some("sample") => ReferenceKind::Sample,
+        Some(other) => bail!("{}: {KIND} is {other:?}, not full or sample", path.display()),
+    };
+    let rows = match value(ROWS) {
+        Some(rows) => rows
+            .parse()
+            .with_context(|| format!("{}: {ROWS} is {rows:?}, not a number", path.display()))?,
+        None => rows_held,
+    };
+    Ok(BaselineAbout { kind, rows, rows_held, id: digest(path)? })
 }
 
 /// What the workers of a baseline run have found, in memory.

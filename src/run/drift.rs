@@ -1,5 +1,6 @@
 //! A job's drift section with its baseline, and whether the windows hold what was scored.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,7 +12,7 @@ use driftline_operators::drift::finals::FinalWindows;
 use driftline_operators::drift::snapshot::SnapshotFormat;
 use driftline_operators::drift::windows::Schedule;
 
-use super::baseline_file::BaselineFile;
+use super::baseline_file::read_each;
 use super::drift_tally::DriftTally;
 use super::scoring::ScoringParts;
 use crate::config::Job;
@@ -37,19 +38,22 @@ impl PreparedDrift {
                 job.path.display()
             );
         }
-        let file = BaselineFile::read(&drift.baseline)?;
         let names = parts.watched.names.clone();
+        let watched: HashSet<&String> = names.iter().collect();
+        let (found, about) = read_each(&drift.baseline, |name, reference| {
+            let is_watched = watched.contains(&name.to_owned());
+            is_watched.then(|| match drift.mode {
+                DriftMode::Exact => Arc::new(Comparison::exact(&reference)),
+                DriftMode::Profile { bins } => Arc::new(Comparison::profile(&reference, bins)),
+            })
+        })?;
         let comparison = |name: &String| {
-            let reference = file.baseline.references.get(name).ok_or_else(|| {
+            found.get(name).cloned().flatten().ok_or_else(|| {
                 anyhow!(
                     "{}: the baseline has no {name:?}; make it anew with `driftline baseline`",
                     drift.baseline.display()
                 )
-            })?;
-            Ok(Arc::new(match drift.mode {
-                DriftMode::Exact => Comparison::exact(reference),
-                DriftMode::Profile { bins } => Comparison::profile(reference, bins),
-            }))
+            })
         };
         let comparisons = names.iter().map(comparison).collect::<Result<_>>()?;
         let lengths = drift.windows.iter().map(|(length, _)| *length).collect();
@@ -61,8 +65,8 @@ impl PreparedDrift {
                 names,
                 comparisons,
                 thresholds: drift.thresholds,
-                reference_kind: file.kind,
-                reference_id: file.id,
+                reference_kind: about.kind,
+                reference_id: about.id,
                 coverage,
                 finals: FinalWindows::default(),
             },

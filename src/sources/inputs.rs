@@ -86,6 +86,16 @@ enum Plan {
     Merge(Vec<Arc<[Piece]>>),
 }
 
+impl Plan {
+    fn new(streams: &[Stream], epoch_rows_max: usize, limit: Option<u64>) -> Self {
+        if streams.iter().all(|stream| matches!(stream.kind, Kind::Parquet(_))) {
+            return Plan::Replay(schedule(&lanes(streams), epoch_rows_max, limit));
+        }
+        let of_stream = |stream: &Stream| schedule(stream.lanes(), epoch_rows_max, limit);
+        Plan::Merge(streams.iter().map(of_stream).map(Arc::from).collect())
+    }
+}
+
 impl Inputs {
     /// Opens the events and the as-of tables. `limit` is the most rows of the events to read.
     ///
@@ -109,12 +119,7 @@ impl Inputs {
             partitions += stream.partitions().len() as u32;
             streams.push(stream);
         }
-        let plan = if streams.iter().all(|stream| matches!(stream.kind, Kind::Parquet(_))) {
-            Plan::Replay(schedule(&lanes(&streams), epoch_rows_max, limit))
-        } else {
-            let of_stream = |stream: &Stream| schedule(stream.lanes(), epoch_rows_max, limit);
-            Plan::Merge(streams.iter().map(of_stream).map(Arc::from).collect())
-        };
+        let plan = Plan::new(&streams, epoch_rows_max, limit);
         let doubts = Doubts::default();
         for (number, (stream, spec)) in streams.iter().zip(&specs).enumerate() {
             stream.doubt_times(number, spec, &doubts);
@@ -159,7 +164,11 @@ impl Inputs {
     /// If one of them cannot be read in all files.
     pub fn project(&mut self, stream: usize, columns: &[usize]) -> Result<(), SourceError> {
         match &mut self.streams[stream].kind {
-            Kind::Parquet(parquet) => parquet.columns.project(columns)?,
+            Kind::Parquet(parquet) => {
+                parquet.project(columns)?;
+                // How much goes into an epoch depends on what is read.
+                self.plan = Plan::new(&self.streams, self.epoch_rows_max, self.limit);
+            }
             Kind::Json(json) => json.project(columns),
             Kind::Own(own) => own.columns.project(columns),
             Kind::Kafka(kafka) => kafka.form.project(columns),
@@ -344,7 +353,7 @@ impl Inputs {
         match &self.plan {
             Plan::Replay(pieces) => {
                 let readers = self.streams.iter().filter_map(|stream| match &stream.kind {
-                    Kind::Parquet(parquet) => Some(PieceReader::new(parquet, self.epoch_rows_max)),
+                    Kind::Parquet(parquet) => Some(PieceReader::new(parquet)),
                     Kind::Json(_) | Kind::Own(_) | Kind::Kafka(_) => None,
                 });
                 let unread = without_rows(&lanes(&self.streams), pieces);
@@ -536,7 +545,7 @@ impl Stream {
         let partition = self.first_partition;
         Ok(Some(match &self.kind {
             Kind::Parquet(parquet) => {
-                let reader = PieceReader::new(parquet, epoch_rows_max);
+                let reader = PieceReader::new(parquet);
                 Box::new(ParquetFeed::new(reader, pieces.clone()))
             }
             Kind::Json(json) => {

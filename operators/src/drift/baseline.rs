@@ -1,5 +1,7 @@
 //! The reference that drift is measured against: values and counts, never the training table.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -49,7 +51,7 @@ impl ReferenceKind {
 /// References by name of the watched column.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Baseline {
-    pub references: std::collections::BTreeMap<String, Reference>,
+    pub references: BTreeMap<String, Reference>,
 }
 
 /// Up to here a count is a whole `f64`.
@@ -127,50 +129,133 @@ impl Baseline {
     /// # Errors
     /// If they are not a baseline.
     pub fn from_batches(batches: &[RecordBatch]) -> Result<Self, BaselineError> {
-        let mut parts: std::collections::BTreeMap<String, (Runs, u64)> = Default::default();
+        let mut parts: BTreeMap<String, (Runs, u64)> = BTreeMap::new();
         for batch in batches {
-            let names: &StringArray = column(batch, "feature")?
-                .as_string_opt()
-                .filter(|names: &&StringArray| names.null_count() == 0)
-                .ok_or(BaselineError::Column("feature"))?;
-            let values = column(batch, "value")?
-                .as_primitive_opt::<Float64Type>()
-                .ok_or(BaselineError::Column("value"))?;
-            let counts = column(batch, "count")?
-                .as_primitive_opt::<UInt64Type>()
-                .filter(|counts| counts.null_count() == 0)
-                .ok_or(BaselineError::Column("count"))?;
-            let mut start = 0;
-            while start < batch.num_rows() {
-                let name = names.value(start);
-                let same = (start..batch.num_rows()).take_while(|&row| names.value(row) == name);
-                let end = start + same.count();
-                let (runs, nulls) = parts.entry(name.to_owned()).or_default();
-                for row in start..end {
-                    if values.is_null(row) {
-                        *nulls = nulls.saturating_add(counts.value(row));
-                    } else {
-                        runs.values.push(values.value(row) + 0.0);
-                        runs.counts.push(counts.value(row));
-                    }
-                }
-                start = end;
+            for stretch in stretches(batch)? {
+                let (runs, nulls) = parts.entry(stretch.name.to_owned()).or_default();
+                stretch.add_to(runs, nulls);
             }
         }
         let mut baseline = Baseline::default();
         for (feature, (runs, nulls)) in parts {
-            let ascending = runs.values.windows(2).all(|pair| pair[0] < pair[1]);
-            if !ascending || runs.values.iter().any(|value| value.is_nan()) {
-                return Err(BaselineError::Values { feature });
-            }
-            let rows = runs.counts.iter().fold(nulls, |rows, count| rows.saturating_add(*count));
-            if runs.counts.contains(&0) || rows >= ROWS_MAX {
-                return Err(BaselineError::Counts { feature });
-            }
-            baseline.references.insert(feature, Reference::new(runs, nulls));
+            let reference = checked(&feature, runs, nulls)?;
+            baseline.references.insert(feature, reference);
         }
         Ok(baseline)
     }
+}
+
+/// Reads a baseline whose rows of a feature stand together, as they are written: each reference is given
+/// out when it is whole, and no more than one is in memory.
+#[derive(Default)]
+pub struct References {
+    of: Option<(String, Runs, u64)>,
+    /// The features whose rows are all behind.
+    given: BTreeSet<String>,
+}
+
+/// What becomes of rows of a baseline that are read one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// The rows of every feature so far.
+    Yes,
+    /// Not those of a feature that was given out: all rows are to be read by [`Baseline::from_batches`].
+    No,
+}
+
+impl References {
+    /// Goes on with a batch of [`schema`]; the references that are whole are `given`.
+    ///
+    /// # Errors
+    /// If it is none of a baseline.
+    pub fn add(
+        &mut self,
+        batch: &RecordBatch,
+        given: &mut impl FnMut(&str, Reference),
+    ) -> Result<Together, BaselineError> {
+        for stretch in stretches(batch)? {
+            if self.of.as_ref().is_some_and(|(name, ..)| name != stretch.name) {
+                self.give(given)?;
+            }
+            if self.given.contains(stretch.name) {
+                return Ok(Together::No);
+            }
+            let unseen = || (stretch.name.to_owned(), Runs::default(), 0);
+            let (_, runs, nulls) = self.of.get_or_insert_with(unseen);
+            stretch.add_to(runs, nulls);
+        }
+        Ok(Together::Yes)
+    }
+
+    /// Gives out the last reference.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn give(&mut self, given: &mut impl FnMut(&str, Reference)) -> Result<(), BaselineError> {
+        let Some((name, runs, nulls)) = self.of.take() else { return Ok(()) };
+        given(&name, checked(&name, runs, nulls)?);
+        self.given.insert(name);
+        Ok(())
+    }
+}
+
+/// Neighbouring rows of one feature.
+struct Stretch<'a> {
+    name: &'a str,
+    values: &'a Float64Array,
+    counts: &'a UInt64Array,
+    rows: Range<usize>,
+}
+
+impl Stretch<'_> {
+    fn add_to(&self, runs: &mut Runs, nulls: &mut u64) {
+        for row in self.rows.clone() {
+            if self.values.is_null(row) {
+                *nulls = nulls.saturating_add(self.counts.value(row));
+            } else {
+                runs.values.push(self.values.value(row) + 0.0);
+                runs.counts.push(self.counts.value(row));
+            }
+        }
+    }
+}
+
+/// The rows of a batch by feature.
+fn stretches(batch: &RecordBatch) -> Result<Vec<Stretch<'_>>, BaselineError> {
+    let names: &StringArray = column(batch, "feature")?
+        .as_string_opt()
+        .filter(|names: &&StringArray| names.null_count() == 0)
+        .ok_or(BaselineError::Column("feature"))?;
+    let values = column(batch, "value")?
+        .as_primitive_opt::<Float64Type>()
+        .ok_or(BaselineError::Column("value"))?;
+    let counts = column(batch, "count")?
+        .as_primitive_opt::<UInt64Type>()
+        .filter(|counts| counts.null_count() == 0)
+        .ok_or(BaselineError::Column("count"))?;
+    let mut stretches = Vec::new();
+    let mut start = 0;
+    while start < batch.num_rows() {
+        let name = names.value(start);
+        let same = (start..batch.num_rows()).take_while(|&row| names.value(row) == name);
+        let rows = start..start + same.count();
+        start = rows.end;
+        stretches.push(Stretch { name, values, counts, rows });
+    }
+    Ok(stretches)
+}
+
+/// The reference of a feature, if that is what its rows are.
+fn checked(feature: &str, runs: Runs, nulls: u64) -> Result<Reference, BaselineError> {
+    let ascending = runs.values.windows(2).all(|pair| pair[0] < pair[1]);
+    if !ascending || runs.values.iter().any(|value| value.is_nan()) {
+        return Err(BaselineError::Values { feature: feature.to_owned() });
+    }
+    let rows = runs.counts.iter().fold(nulls, |rows, count| rows.saturating_add(*count));
+    if runs.counts.contains(&0) || rows >= ROWS_MAX {
+        return Err(BaselineError::Counts { feature: feature.to_owned() });
+    }
+    Ok(Reference::new(runs, nulls))
 }
 
 fn column<'a>(
@@ -192,6 +277,37 @@ mod tests {
         let batch = to_batch("x", &runs, 4);
         let back = Baseline::from_batches(&[batch.slice(0, 2), batch.slice(2, 1)]).unwrap();
         assert_eq!(back.references["x"], Reference::new(runs, 4));
+    }
+
+    /// In batches of any size, against reading all of it at once.
+    #[test]
+    fn references_are_given_out_one_by_one() {
+        let part = |name: &str, values: &[f64], nulls| {
+            to_batch(name, &Runs::from_values(values.to_vec()), nulls)
+        };
+        let parts = [part("b", &[3.0, 1.0, 3.0], 4), part("a", &[], 2), part("c", &[0.5; 9], 0)];
+        let together = concat_batches(&schema(), &parts).unwrap();
+        let again = concat_batches(&schema(), &[together.clone(), parts[1].clone()]).unwrap();
+        for rows in 1..=together.num_rows() {
+            let read = |all: &RecordBatch| {
+                let (mut references, mut found) = (References::default(), Vec::new());
+                let mut given = |name: &str, of| found.push((name.to_owned(), of));
+                for start in (0..all.num_rows()).step_by(rows) {
+                    let batch = all.slice(start, rows.min(all.num_rows() - start));
+                    if references.add(&batch, &mut given).unwrap() == Together::No {
+                        return None;
+                    }
+                }
+                references.give(&mut given).unwrap();
+                Some(found)
+            };
+            let found = read(&together).unwrap();
+            let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["b", "a", "c"]);
+            let expected = Baseline::from_batches(&[together.clone()]).unwrap();
+            assert_eq!(Baseline { references: found.into_iter().collect() }, expected);
+            assert_eq!(read(&again), None, "rows of a stand apart");
+        }
     }
 
     #[test]

@@ -83,7 +83,10 @@ impl Comparison {
 
     /// With the counts of up to `bins` bins of the reference, see [`Bins::new`].
     pub fn profile(reference: &Reference, bins: usize) -> Self {
-        Self::new(reference, Against::Bins(Arc::new(Bins::new(&reference.runs, bins))))
+        Self::new(
+            reference,
+            Against::Bins(Arc::new(Bins::with_moments(&reference.runs, &reference.moments, bins))),
+        )
     }
 
     fn new(reference: &Reference, against: Against) -> Self {

@@ -60,6 +60,45 @@ impl Limits {
     }
 }
 
+/// What there is of values that are finite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outliers {
+    pub beyond_3: u64,
+    pub out_of_range: u64,
+    /// The least and the greatest.
+    pub extremes: (f64, f64),
+}
+
+impl Limits {
+    /// Looks at values that are all finite in one pass; `None` of none. Counts are those of
+    /// [`is_beyond_3`](Self::is_beyond_3) and [`is_out_of_range`](Self::is_out_of_range).
+    pub fn outliers(&self, values: &[f64]) -> Option<Outliers> {
+        // Adding 0 makes one zero of both.
+        let first = values.first()? + 0.0;
+        let mut found = Outliers { beyond_3: 0, out_of_range: 0, extremes: (first, first) };
+        // Limits that no finite value breaks, where there are none.
+        let (mean, limit) = self.centre.unwrap_or((0.0, f64::INFINITY));
+        let range = self.range.unwrap_or(Range {
+            least: f64::NEG_INFINITY,
+            greatest: f64::INFINITY,
+            has_minus_infinity: true,
+            has_infinity: true,
+        });
+        let (mut least, mut greatest) = found.extremes;
+        for &value in values {
+            found.beyond_3 += u64::from((value - mean).abs() > limit);
+            // Not both: where no value of the reference is finite the least is behind the greatest.
+            let is_out = (value < range.least) | (value > range.greatest);
+            found.out_of_range += u64::from(is_out);
+            let value = value + 0.0;
+            least = if value < least { value } else { least };
+            greatest = if value > greatest { value } else { greatest };
+        }
+        found.extremes = (least, greatest);
+        Some(found)
+    }
+}
+
 impl Range {
     fn has_as_infinity(self, value: f64) -> bool {
         value == f64::INFINITY && self.has_infinity

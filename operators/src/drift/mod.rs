@@ -3,7 +3,9 @@
 pub mod alarms;
 pub mod baseline;
 pub mod calendar;
+mod cells;
 pub mod columns;
+mod counting;
 pub mod coverage;
 mod dictionary;
 pub mod figures;

@@ -13,9 +13,10 @@ use arrow::datatypes::{Float64Type, Int64Type};
 
 use crate::accounting::LateForDrift;
 use crate::drift::calendar::WindowLength;
+use crate::drift::counting::Counting;
 use crate::drift::dictionary::{CountsByCode, Dictionary};
 use crate::drift::partials::Partial;
-use crate::drift::profile::{Bins, Profile};
+use crate::drift::profile::Profile;
 use crate::drift::runs::Runs;
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::windows::Schedule;
@@ -28,6 +29,7 @@ pub struct OpenPanes {
     mode: Mode,
     /// By column.
     dictionaries: Vec<Dictionary>,
+    counting: Counting,
     open: BTreeMap<i64, Vec<PaneColumn>>,
     /// The watermark as of the last epoch; panes that end at or before it have been sent.
     watermark: i64,
@@ -63,7 +65,15 @@ impl OpenPanes {
     pub fn new(schedule: Schedule, mode: Mode, columns: usize) -> Self {
         let pane = WindowLength::common_pane(&schedule.lengths);
         let dictionaries = (0..columns).map(|_| Dictionary::default()).collect();
-        OpenPanes { schedule, pane, mode, dictionaries, open: BTreeMap::new(), watermark: i64::MIN }
+        OpenPanes {
+            schedule,
+            pane,
+            mode,
+            dictionaries,
+            counting: Counting::default(),
+            open: BTreeMap::new(),
+            watermark: i64::MIN,
+        }
     }
 
     /// Adds watched rows, each to the windows of it that are not final.
@@ -99,16 +109,21 @@ impl OpenPanes {
     }
 
     fn add_to_pane(&mut self, pane_start: i64, rows: &RecordBatch, start: usize, length: usize) {
-        let (dictionaries, mode) = (&mut self.dictionaries, &self.mode);
+        let Self { dictionaries, mode, counting, .. } = self;
         let unseen = || dictionaries.iter().map(|_| PaneColumn::new(mode)).collect();
         let pane = self.open.entry(pane_start).or_insert_with(unseen);
         for (column, (seen, dictionary)) in pane.iter_mut().zip(dictionaries).enumerate() {
             let values = rows.column(Watched::FIRST + column).as_primitive::<Float64Type>();
-            let bins = match mode {
-                Mode::Exact => None,
-                Mode::Profile(bins) => Some(&*bins[column]),
+            let values = values.slice(start, length);
+            let taken = match (&mut seen.seen, &*mode) {
+                (Seen::Values(listed), _) => listed.extend(&values, dictionary),
+                (Seen::Counts(profile), Mode::Profile(bins)) => {
+                    counting.count(&values, &bins[column], profile)
+                }
+                (Seen::Counts(_), Mode::Exact) => 0,
             };
-            seen.extend(&values.slice(start, length), bins, dictionary);
+            // NaN counts as null.
+            seen.null_count += length as u64 - taken;
         }
     }
 
@@ -143,27 +158,13 @@ impl PaneColumn {
         PaneColumn { null_count: 0, seen, moved: None }
     }
 
-    /// NaN counts as null.
-    fn extend(&mut self, values: &Float64Array, bins: Option<&Bins>, dictionary: &mut Dictionary) {
-        let taken = match values.nulls() {
-            None => self.seen.extend(values.values(), bins),
-            Some(nulls) => {
-                let valid = nulls.valid_slices().map(|(from, to)| &values.values()[from..to]);
-                valid.map(|values| self.seen.extend(values, bins)).sum()
-            }
-        };
-        self.null_count += values.len() as u64 - taken;
-        if let Seen::Values(values) = &mut self.seen
-            && values.listed.len() >= LISTED_MAX
-        {
-            dictionary.count(&mut values.listed, &mut values.counted);
-        }
-    }
-
     fn into_sample(self, dictionary: &mut Dictionary) -> Sample {
         let own = match self.seen {
             Seen::Values(values) => Sample::Exact(values.into_runs(dictionary)),
-            Seen::Counts(profile) => Sample::Profile(profile),
+            Seen::Counts(mut profile) => {
+                profile.trim();
+                Sample::Profile(profile)
+            }
         };
         let moved = self.moved.as_ref().and_then(|moved| Sample::merge([moved, &own]));
         moved.unwrap_or(own)
@@ -171,6 +172,33 @@ impl PaneColumn {
 }
 
 impl Values {
+    /// Adds what is neither null nor NaN, and returns how many values these are.
+    fn extend(&mut self, values: &Float64Array, dictionary: &mut Dictionary) -> u64 {
+        let taken = match values.nulls() {
+            None => self.list(values.values()),
+            Some(nulls) => {
+                let valid = nulls.valid_slices().map(|(from, to)| &values.values()[from..to]);
+                valid.map(|values| self.list(values)).sum()
+            }
+        };
+        if self.listed.len() >= LISTED_MAX {
+            dictionary.count(&mut self.listed, &mut self.counted);
+        }
+        taken
+    }
+
+    /// Adds values that are not NaN, and returns how many there were.
+    fn list(&mut self, values: &[f64]) -> u64 {
+        let has_nan = values.iter().fold(false, |found, value| found | value.is_nan());
+        if !has_nan {
+            self.listed.extend_from_slice(values);
+            return values.len() as u64;
+        }
+        let before = self.listed.len();
+        self.listed.extend(values.iter().filter(|value| !value.is_nan()));
+        (self.listed.len() - before) as u64
+    }
+
     fn into_runs(mut self, dictionary: &mut Dictionary) -> Runs {
         dictionary.count(&mut self.listed, &mut self.counted);
         if self.counted.is_empty() {
@@ -181,29 +209,6 @@ impl Values {
             return counted;
         }
         Runs::merge([&counted, &Runs::from_values(self.listed)])
-    }
-}
-
-impl Seen {
-    /// Adds values that are not NaN, and returns how many there were.
-    fn extend(&mut self, values: &[f64], bins: Option<&Bins>) -> u64 {
-        let has_nan = values.iter().fold(false, |found, value| found | value.is_nan());
-        let known = values.iter().copied().filter(|value| !value.is_nan());
-        match (self, bins) {
-            (Seen::Values(Values { listed, .. }), _) if !has_nan => {
-                listed.extend_from_slice(values);
-                values.len() as u64
-            }
-            (Seen::Values(Values { listed, .. }), _) => {
-                let before = listed.len();
-                listed.extend(known);
-                (listed.len() - before) as u64
-            }
-            (Seen::Counts(profile), Some(bins)) => {
-                known.map(|value| profile.add(bins, value)).count() as u64
-            }
-            (Seen::Counts(_), None) => 0,
-        }
     }
 }
 

@@ -23,9 +23,10 @@
 //! for the other side, it is at most the reference's largest share strictly between two edges: below
 //! 1/`bins`, and 0 where every distinct value of the reference is an edge.
 
-use crate::drift::limits::Limits;
+use crate::drift::cells::Cells;
+use crate::drift::limits::{Limits, Outliers};
 use crate::drift::runs::{Moments, Runs};
-use crate::numeric::{ExactSum, KsDistance, KsStatistic};
+use crate::numeric::{ExactSum, ExponentSums, KsDistance, KsStatistic};
 
 /// The cells that a reference's values are counted in.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub struct Bins {
     up_to: Vec<u64>,
     size: u64,
     limits: Limits,
+    /// Of many values.
+    cells: Cells,
 }
 
 /// A sample as counts by cell; samples of one column merge by adding up.
@@ -71,6 +74,11 @@ impl Bins {
     /// Up to `bins` open intervals between values of the reference, each with less than 1/`bins` of
     /// it.
     pub fn new(reference: &Runs, bins: usize) -> Self {
+        Self::with_moments(reference, &reference.moments(), bins)
+    }
+
+    /// As [`new`](Self::new), of a reference whose moments are known.
+    pub fn with_moments(reference: &Runs, moments: &Moments, bins: usize) -> Self {
         let cumulative: Vec<u64> = reference
             .counts
             .iter()
@@ -88,12 +96,14 @@ impl Bins {
             (0..=bins).map(|k| run(rank(k))).collect()
         };
         chosen.dedup();
+        let edges: Vec<f64> = chosen.iter().map(|&run| reference.values[run]).collect();
         Bins {
-            edges: chosen.iter().map(|&run| reference.values[run]).collect(),
+            cells: Cells::new(&edges),
+            edges,
             below: chosen.iter().map(|&run| cumulative[run] - reference.counts[run]).collect(),
             up_to: chosen.iter().map(|&run| cumulative[run]).collect(),
             size,
-            limits: Limits::of(reference, &reference.moments()),
+            limits: Limits::of(reference, moments),
         }
     }
 
@@ -143,6 +153,26 @@ impl Profile {
         self.sum.add(value);
         self.squares.add_product(value, value);
         self.extend((value + 0.0, value + 0.0));
+    }
+
+    /// Counts finite values, as [`add`](Self::add) would one by one; [`trim`](Self::trim) is left to do.
+    pub fn add_finite(&mut self, bins: &Bins, values: &[f64], sums: &mut ExponentSums) {
+        let Bins { cells, limits, .. } = bins;
+        self.counts.resize(cells.len().max(self.counts.len()), 0);
+        cells.each(values, |cell| self.counts[cell] += 1);
+        sums.add(values, &mut self.sum, &mut self.squares);
+        let Some(Outliers { beyond_3, out_of_range, extremes }) = limits.outliers(values) else {
+            return;
+        };
+        self.beyond_3 += beyond_3;
+        self.out_of_range += out_of_range;
+        self.extend(extremes);
+    }
+
+    /// Leaves out the cells behind the last one that has values.
+    pub fn trim(&mut self) {
+        let used = self.counts.iter().rposition(|&values| values > 0).map_or(0, |last| last + 1);
+        self.counts.truncate(used);
     }
 
     #[inline]

@@ -175,6 +175,17 @@ impl ExactSum {
         self.apply_split(u128::from(mantissa) * u128::from(times), position, negative);
     }
 
+    /// Adds `integer` · 2^(`position` − 1074), negated if `negative`. It must be below 2¹⁰²⁴·2⁷⁰ in magnitude.
+    pub(super) fn add_integer(&mut self, integer: u128, position: u32, negative: bool) {
+        let (mut rest, mut position) = (integer, position);
+        while rest > 0 {
+            let mantissa = rest as u64 & ((1 << 53) - 1);
+            self.apply(Term { mantissa, position, negative }, 0.0, 0);
+            rest >>= 53;
+            position += 53;
+        }
+    }
+
     /// Takes the exact product `a · b` out again; the same limits as
     /// [`add_product`](Self::add_product).
     #[inline]

@@ -4,6 +4,7 @@
 
 mod binomial;
 pub mod exact_sum;
+mod exponent_sums;
 pub mod kolmogorov;
 pub mod ks_distance;
 pub mod ks_reference;
@@ -13,6 +14,7 @@ mod two_proportions;
 pub mod two_sample;
 
 pub use exact_sum::ExactSum;
+pub use exponent_sums::ExponentSums;
 pub use kolmogorov::kolmogorov_sf;
 pub use ks_distance::KsDistance;
 pub use ks_reference::KsReference;

@@ -178,6 +178,11 @@ fn gather<T: Copy>(
     gather_columns(&Vec::from_iter(&columns), tensor, convert, null);
 }
 
+/// Rows that are filled together: a line of the cache holds some columns of a row, and is to be there still
+/// when the next of them comes.
+const TILE_CELLS: usize = 4_096;
+const TILE_ROWS_MIN: usize = 16;
+
 fn gather_columns<T: Copy>(
     columns: &[&Float64Array],
     tensor: &mut Vec<T>,
@@ -185,18 +190,21 @@ fn gather_columns<T: Copy>(
     null: T,
 ) {
     let (rows, width) = (columns.first().map_or(0, |column| column.len()), columns.len());
-    tensor.clear();
-    if rows == 0 {
-        return;
-    }
+    // Each cell is written.
     tensor.resize(rows * width, null);
     if tensor.is_empty() {
         return;
     }
-    for (at, column) in columns.iter().enumerate() {
-        for (cell, value) in tensor[at..].iter_mut().step_by(width).zip(column.values()) {
-            *cell = convert(*value);
+    let rows_of_tile = (TILE_CELLS / width).max(TILE_ROWS_MIN);
+    for (tile, first) in tensor.chunks_mut(rows_of_tile * width).zip((0..).step_by(rows_of_tile)) {
+        for (at, column) in columns.iter().enumerate() {
+            let cells = tile[at..].iter_mut().step_by(width);
+            for (cell, value) in cells.zip(&column.values()[first..]) {
+                *cell = convert(*value);
+            }
         }
+    }
+    for (at, column) in columns.iter().enumerate() {
         if column.null_count() > 0 {
             for row in (0..rows).filter(|&row| column.is_null(row)) {
                 tensor[row * width + at] = null;
@@ -322,6 +330,24 @@ mod tests {
         let input = filled(Element::Float, &batch).unwrap();
         assert_eq!(format!("{:?}", input.floats().unwrap()), "[1.5, 2.0, NaN, 3.0]");
         assert_eq!(format!("{:?}", as_floats(&batch)), "[1.5, 2.0, NaN, 3.0]");
+    }
+
+    /// Of as many rows and columns as tiles are cut at, into the tensor of another batch.
+    #[test]
+    fn tiles_of_rows_are_the_whole() {
+        let value = |row: usize, column: usize| {
+            let is_null = column % 3 == 1 && row % 5 == 2;
+            (!is_null).then_some((row * 1_000 + column) as f64)
+        };
+        let mut found = Vec::new();
+        for (rows, width) in [(0, 3), (40, 300), (16, 1_000), (5_000, 1), (17, 900), (300, 16)] {
+            let column = |at: usize| (0..rows).map(|row| value(row, at)).collect::<Float64Array>();
+            let columns: Vec<Float64Array> = (0..width).map(column).collect();
+            gather_columns(&Vec::from_iter(&columns), &mut found, |value| value, -1.0);
+            let of_row = |row| (0..width).map(move |at| value(row, at).unwrap_or(-1.0));
+            let expected: Vec<f64> = (0..rows).flat_map(of_row).collect();
+            assert_eq!(found, expected, "{rows} x {width}");
+        }
     }
 
     #[test]

@@ -30,8 +30,8 @@ use driftline_operators::watermark::{Progress, Span, StreamBounds, Watermarks};
 use indexmap::IndexMap;
 
 use self::compile::{Compiled, CompiledTable, column, compile, not_a_key};
-pub use self::tables::read_parquet;
 use self::tables::{LoadedTable, load};
+pub use self::tables::{parquet_batches, read_parquet};
 use super::options::{Exchange, RunOptions};
 use crate::config::job::{FeatureKind, ShardBy};
 use crate::config::{Job, Problem};

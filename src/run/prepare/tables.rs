@@ -1,7 +1,7 @@
 //! Static tables: read whole, before workers start.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use arrow::array::{RecordBatch, RecordBatchReader};
@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use driftline_operators::features::table::{StaticTable, TableError};
 use indexmap::IndexMap;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::config::job::{Format, Table};
 use crate::sources::columns::ColumnUses;
@@ -132,16 +132,41 @@ fn read_text(
 /// # Errors
 /// If it cannot be read.
 pub fn read_parquet(path: &Path) -> Result<RecordBatch> {
-    let name = || path.display().to_string();
+    let batches = parquet_batches(path)?;
+    let schema = batches.schema.clone();
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    concat_batches(&schema, &batches).with_context(|| path.display().to_string())
+}
+
+/// The rows of one Parquet file, some at a time.
+///
+/// # Errors
+/// If it cannot be read; so may be each of the batches.
+pub fn parquet_batches(path: &Path) -> Result<ParquetBatches> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let read = || {
+    let open = || {
         let metadata = guard::footer(&file)?;
         let file = WholeFile(file);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build()?;
-        let schema = reader.schema();
-        Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build()
     };
-    let (schema, batches) =
-        guarded(read).map_err(|error| failed(path.display(), damaged(&error)))?;
-    concat_batches(&schema, &batches).with_context(name)
+    let reader = guarded(open).map_err(|error| failed(path.display(), damaged(&error)))?;
+    Ok(ParquetBatches { path: path.to_owned(), schema: reader.schema(), reader })
+}
+
+/// As [`parquet_batches`] gives them.
+pub struct ParquetBatches {
+    path: PathBuf,
+    schema: SchemaRef,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Iterator for ParquetBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Self { path, reader, .. } = self;
+        let next = guarded(|| Ok(reader.next().transpose()?));
+        let next = next.map_err(|error| failed(path.display(), damaged(&error)));
+        next.map_err(anyhow::Error::from).transpose()
+    }
 }

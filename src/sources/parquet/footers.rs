@@ -1,5 +1,6 @@
 //! What the footers of Parquet files say: columns, row groups, and the event times of these.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -21,6 +22,9 @@ use crate::sources::{SourceError, damaged, failed, unreadable};
 
 /// A row group of more rows is taken for damage: they are planned one by one before any is read.
 const ROW_GROUP_ROWS_MAX: u64 = 1 << 31;
+
+/// What a number takes once it is decoded, and a text at least, however small they are in a dictionary.
+const VALUE_BYTES: u64 = 8;
 
 /// What the footer says of a row group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,27 @@ impl FileFooter {
     /// Whether the event times of every row group are known.
     pub fn has_times(&self) -> bool {
         self.groups.iter().all(|group| group.rows == 0 || group.times.is_some())
+    }
+
+    /// About how many bytes of memory a row of a group takes, of some of its columns, by position. Of a
+    /// file that is sorted the groups are parts of the whole.
+    pub fn row_bytes(&self, group: usize, columns: &HashSet<usize>) -> u64 {
+        let metadata = self.metadata.metadata();
+        let of_whole = metadata.row_groups();
+        let groups = if self.is_sorted { of_whole } else { &of_whole[group..=group] };
+        let schema = metadata.file_metadata().schema_descr();
+        let wanted: Vec<usize> = (0..schema.num_columns())
+            .filter(|&leaf| columns.contains(&schema.get_column_root_idx(leaf)))
+            .collect();
+        let rows = groups.iter().map(|group| group.num_rows().max(0) as u64).sum::<u64>().max(1);
+        let of_column = |leaf: &usize| match schema.column(*leaf).physical_type() {
+            Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY => {
+                let sizes = groups.iter().map(|group| group.column(*leaf).uncompressed_size());
+                (sizes.map(|size| size.max(0) as u64).sum::<u64>() / rows).max(VALUE_BYTES)
+            }
+            _ => VALUE_BYTES,
+        };
+        wanted.iter().map(of_column).fold(0, u64::saturating_add)
     }
 
     /// The lowest event time (ms) that the file can hold; [`i64::MIN`] if that is not known.
@@ -181,11 +206,35 @@ fn event_time_ranges(
 mod tests {
     use std::sync::Arc;
 
+    use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMillisecondArray};
+    use parquet::arrow::ArrowWriter;
     use parquet::file::metadata::ColumnChunkMetaData;
     use parquet::schema::parser::parse_message_type;
     use parquet::schema::types::SchemaDescriptor;
 
     use super::*;
+
+    #[test]
+    fn rows_are_as_wide_as_what_is_read_of_them() {
+        let rows = 2_000;
+        let texts = (0..rows).map(|row| format!("{row:0>500}"));
+        let columns: [(&str, ArrayRef); 3] = [
+            ("few", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row % 2)))),
+            ("text", Arc::new(StringArray::from_iter_values(texts))),
+            ("time", Arc::new(TimestampMillisecondArray::from_iter_values(0..rows))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let file = File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let footer = FileFooter::read(InputFile { path, hive: Vec::new() }, "time", None).unwrap();
+        let row_bytes = |columns: &[usize]| footer.row_bytes(0, &columns.iter().copied().collect());
+        assert_eq!((row_bytes(&[0]), row_bytes(&[0, 2]), row_bytes(&[])), (8, 16, 0));
+        assert!((500..530).contains(&row_bytes(&[1])), "{}", row_bytes(&[1]));
+    }
 
     #[test]
     fn rows_of_a_group_are_those_of_its_columns() {

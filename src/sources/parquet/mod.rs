@@ -13,6 +13,7 @@ pub mod types;
 pub mod whole_file;
 pub mod whole_folder;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use driftline_operators::watermark::EVENTS;
@@ -78,7 +79,30 @@ impl ParquetStream {
         });
         let lanes = lanes.collect();
         let (files, future) = (footers.into(), spec.future.clone());
-        Ok(ParquetStream { files, columns, partitions, lanes, future })
+        let mut stream = ParquetStream { files, columns, partitions, lanes, future };
+        stream.weigh();
+        Ok(stream)
+    }
+
+    /// Wants only `columns`, by position in the schema.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    pub fn project(&mut self, columns: &[usize]) -> Result<(), SourceError> {
+        self.columns.project(columns)?;
+        self.weigh();
+        Ok(())
+    }
+
+    /// Has the groups know how wide their rows are, of the columns that are wanted.
+    fn weigh(&mut self) {
+        let Self { files, columns, lanes, .. } = self;
+        let wanted: Vec<HashSet<usize>> =
+            files.iter().map(|file| columns.in_file(file).collect()).collect();
+        for group in lanes.iter_mut().flat_map(|lane| &mut lane.groups) {
+            let file = &files[group.file];
+            group.row_bytes = file.row_bytes(group.group, &wanted[group.file]);
+        }
     }
 
     /// The files of a table whose rows are not in order of time.
@@ -117,7 +141,8 @@ fn wanted(footers: &[FileFooter], file: usize, spec: &StreamSpec) -> impl Iterat
     footers[file].groups.iter().enumerate().filter_map(move |(group, about)| {
         let inside = about.times.is_none_or(|(low, high)| high >= from && low < to);
         let one_reader = about.times.is_none() || footers[file].is_sorted;
-        let group = Group { file, group, rows: about.rows, times: about.times, one_reader };
+        let (rows, times) = (about.rows, about.times);
+        let group = Group { file, group, rows, row_bytes: 0, times, one_reader };
         (about.rows > 0 && inside).then_some(group)
     })
 }

@@ -34,7 +34,6 @@ const GROUPS_OPEN_MAX: usize = 64;
 pub struct PieceReader {
     files: Arc<[FileFooter]>,
     columns: FolderColumns,
-    batch_rows: usize,
     groups_open_max: usize,
     /// By file and position in the file.
     open: HashMap<(usize, usize), OpenGroup>,
@@ -55,12 +54,11 @@ struct OpenGroup {
 }
 
 impl PieceReader {
-    pub fn new(stream: &ParquetStream, epoch_rows_max: usize) -> Self {
+    pub fn new(stream: &ParquetStream) -> Self {
         PieceReader {
             files: stream.files.clone(),
             columns: stream.columns.clone(),
             future: stream.future.clone(),
-            batch_rows: epoch_rows_max,
             groups_open_max: GROUPS_OPEN_MAX,
             open: HashMap::new(),
             sorted: HashMap::new(),
@@ -183,7 +181,7 @@ impl PieceReader {
         )
         .with_projection(mask)
         .with_row_groups(vec![piece.group])
-        .with_batch_size(self.batch_rows.min(left as usize));
+        .with_batch_size(piece.rows_at_once.min(left) as usize);
         // Even an offset of 0 would make the reader select rows rather than read them all.
         match piece.skip {
             0 => reader.build(),
@@ -234,7 +232,7 @@ mod tests {
         let stream = ParquetStream::open(files, &spec(folder.path()), 0, 0).unwrap();
         let pieces = schedule(&stream.lanes, 3, None);
         let read = |groups_open_max: usize| -> Vec<(u64, Vec<i64>, i64)> {
-            let mut reader = PieceReader { groups_open_max, ..PieceReader::new(&stream, 3) };
+            let mut reader = PieceReader { groups_open_max, ..PieceReader::new(&stream) };
             let chunks = pieces.iter().map(|piece| {
                 let chunk = reader.read(piece).unwrap().chunk;
                 assert!(reader.open.len() <= groups_open_max);

@@ -2,7 +2,8 @@
 //!
 //! Again and again the next rows of the partition of the events whose next rows are estimated to be
 //! the earliest become an epoch; of equal ones the order of partitions counts. Files whose row groups
-//! are large and overlap are thus read in step. Before each of them tables are read as far as these
+//! are large and overlap are thus read in step. Rows that are wide make smaller epochs. Before each of
+//! them tables are read as far as these
 //! rows are estimated to need them, and no further. The schedule does not depend on the number of
 //! workers; all pieces of a row group go to one of them, so that the highest event time before any
 //! row is known.
@@ -12,6 +13,13 @@ use std::collections::{BinaryHeap, HashSet};
 
 use driftline_operators::watermark::EVENTS;
 
+/// Bytes of the rows of an epoch, about: rows of more than 2 KiB make smaller epochs than
+/// `epoch_rows_max`. What is decoded and under way of one is a few times this.
+const EPOCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Epochs of more rows than a micro-batch has are a multiple of so many.
+const WHOLE_ROWS: u64 = 1_024;
+
 /// A row group that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -20,6 +28,8 @@ pub struct Group {
     /// Its position in the file.
     pub group: usize,
     pub rows: u64,
+    /// Bytes that a row takes in memory, about.
+    pub row_bytes: u64,
     /// Lowest and highest event time (ms), `None` without statistics.
     pub times: Option<(i64, i64)>,
     /// One worker reads all groups of the partition: only it knows what came before, as there are no
@@ -35,6 +45,15 @@ impl Group {
         let (low, span) = (i128::from(low), i128::from(high) - i128::from(low));
         let estimate = low + span * i128::from(row) / i128::from(self.rows.max(1));
         i64::try_from(estimate).expect("between two times")
+    }
+
+    /// Rows of it that make an epoch.
+    fn epoch_rows(&self, epoch_rows_max: u64) -> u64 {
+        let rows = epoch_rows_max.min(EPOCH_BYTES_MAX / self.row_bytes.max(1));
+        match rows {
+            WHOLE_ROWS.. if rows < epoch_rows_max => rows - rows % WHOLE_ROWS,
+            _ => rows.max(1),
+        }
     }
 
     /// How many rows from `skip` on are estimated to be no later than `time`; all without statistics.
@@ -71,6 +90,8 @@ pub struct Piece {
     /// Rows of the group that come before, and rows to read.
     pub skip: u64,
     pub rows: u64,
+    /// Rows of the group that are decoded at a time.
+    pub rows_at_once: u64,
     /// The estimated time (ms) of its first row.
     pub estimate: i64,
     /// The position of the group among all that are read; it decides who reads it. All groups of a
@@ -167,7 +188,7 @@ impl<'a> Scheduler<'a> {
     fn reach(&self, lane: usize) -> i64 {
         let Cursor { group, skip, .. } = self.cursors[lane];
         let group = &self.lanes[lane].groups[group];
-        let end = skip.saturating_add(self.epoch_rows_max).min(group.rows);
+        let end = skip.saturating_add(group.epoch_rows(self.epoch_rows_max)).min(group.rows);
         if group.times.is_some() { group.estimate(end) } else { i64::MAX }
     }
 
@@ -176,7 +197,8 @@ impl<'a> Scheduler<'a> {
         let Lane { stream, partition, groups } = &self.lanes[lane];
         let cursor = &mut self.cursors[lane];
         let (group, skip) = (groups[cursor.group], cursor.skip);
-        let rows = (group.rows - skip).min(self.epoch_rows_max).min(rows_max);
+        let rows_at_once = group.epoch_rows(self.epoch_rows_max);
+        let rows = (group.rows - skip).min(rows_at_once).min(rows_max);
         let number = cursor.group_number.unwrap_or(self.groups_seen);
         self.groups_seen = self.groups_seen.max(number + 1);
         *cursor = if skip + rows < group.rows {
@@ -197,6 +219,7 @@ impl<'a> Scheduler<'a> {
             group: group.group,
             skip,
             rows,
+            rows_at_once,
             estimate: group.estimate(skip),
             group_number: number,
             last_of_partition: false,
@@ -223,6 +246,7 @@ mod tests {
             file: 0,
             group,
             rows,
+            row_bytes: 8,
             times,
             one_reader: times.is_none(),
         };
@@ -307,11 +331,28 @@ mod tests {
     }
 
     #[test]
+    fn epochs_of_wide_rows_are_smaller() {
+        let mut lanes = [lane(0, 0, &[(10_000, Some((0, 9_999)))])];
+        let mut rows = |row_bytes: u64, epoch_rows_max: usize| {
+            lanes[0].groups[0].row_bytes = row_bytes;
+            let pieces = schedule(&lanes, epoch_rows_max, None);
+            assert_eq!(pieces.iter().map(|piece| piece.rows).sum::<u64>(), 10_000);
+            assert!(pieces.iter().all(|piece| piece.rows_at_once == pieces[0].rows));
+            pieces[0].rows
+        };
+        assert_eq!([0, 100, 2_048].map(|bytes| rows(bytes, 8_192)), [8_192; 3]);
+        // 8,188 rows fit; whole micro-batches of them are an epoch.
+        assert_eq!([2_049, 8_016, 16_385].map(|bytes| rows(bytes, 8_192)), [7_168, 2_048, 1_023]);
+        assert_eq!([8_016, 1 << 40].map(|bytes| rows(bytes, 100)), [100, 1]);
+    }
+
+    #[test]
     fn estimates_are_exact_at_the_ends_of_time() {
         let group = Group {
             file: 0,
             group: 0,
             rows: 4,
+            row_bytes: 8,
             times: Some((i64::MIN, i64::MAX)),
             one_reader: false,
         };

@@ -250,7 +250,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.parquet("t.parquet", groups, statistics);
         let stream = ParquetStream::open(files::list(&path).unwrap(), &spec(&path), 1, 0).unwrap();
-        let mut reader = PieceReader::new(&stream, rows_max);
+        let mut reader = PieceReader::new(&stream);
         let (mut found, mut highest) = (Vec::new(), i64::MIN);
         for piece in schedule(&stream.lanes, rows_max, None) {
             let chunk = reader.read(&piece).unwrap().chunk;
