@@ -152,7 +152,10 @@ fn what_was_recorded_can_be_replayed_whatever_the_workers() {
         let pipeline = pipeline.model_since(FEBRUARY, "2", file("logistic"));
         let (pipeline, predictions, ..) = collecting(pipeline);
         let summary = pipeline.run().unwrap();
-        assert!(summary.to_string().contains("to version 2 from 2013-02-01 00:00 on"), "{summary}");
+        assert!(
+            summary.to_string().contains("to version 2 from 2013-02-01T00:00:00Z on"),
+            "{summary}"
+        );
         let found = scores(&predictions.all());
         let differing = expected.iter().filter(|(id, score)| found.get(*id) != Some(score)).count();
         assert_eq!((found.len(), differing), (ROWS, 0), "{workers} workers");

@@ -304,7 +304,7 @@ mod tests {
             let found = read(&together).unwrap();
             let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names, ["b", "a", "c"]);
-            let expected = Baseline::from_batches(&[together.clone()]).unwrap();
+            let expected = Baseline::from_batches(std::slice::from_ref(&together)).unwrap();
             assert_eq!(Baseline { references: found.into_iter().collect() }, expected);
             assert_eq!(read(&again), None, "rows of a stand apart");
         }
