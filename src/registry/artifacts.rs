@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::mlflow::{Entry, Mlflow};
+use super::mlflow::{Entry, FILE_BYTES_MAX, Mlflow};
 use super::{RegistryError, Version};
 
 /// Where the server passes artifacts on.
@@ -93,7 +93,8 @@ fn download_folder(
             .ok_or_else(|| unfit(version, format!("it has more than {FILES_MAX} files")))?;
         let mut body = mlflow.file(&from)?;
         let mut file = File::create(&to).map_err(|error| cache_error(&to, error))?;
-        let bytes = io::copy(&mut body.as_reader(), &mut file)
+        let mut body = body.with_config().limit(FILE_BYTES_MAX).reader();
+        let bytes = io::copy(&mut body, &mut file)
             .and_then(|bytes| file.sync_all().map(|()| bytes))
             .map_err(|error| cache_error(&to, error))?;
         if file_size.is_some_and(|size| size != bytes) {

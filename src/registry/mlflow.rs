@@ -20,6 +20,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const FILE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of an answer that is no file, at most.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a file, at most.
+pub(super) const FILE_BYTES_MAX: u64 = 16 << 30;
 /// Characters of what a server says that are repeated.
 const SAID_MAX: usize = 300;
 
@@ -129,10 +131,7 @@ impl Mlflow {
     /// # Errors
     /// If it is no address of a server.
     pub fn new(server: &str) -> Result<Self, RegistryError> {
-        if !server.starts_with("http://") && !server.starts_with("https://") {
-            let why = "is no address of an MLflow server, such as http://127.0.0.1:5000".to_owned();
-            return Err(RegistryError::Unfit { what: format!("{server:?}"), why });
-        }
+        check_address(server)?;
         let config = Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(ANSWER_TIMEOUT))
@@ -279,6 +278,25 @@ impl Mlflow {
     }
 }
 
+/// A secret in an address would be in errors and logs: it is refused, and not repeated.
+fn check_address(server: &str) -> Result<(), RegistryError> {
+    let unfit = |what: String, why: &str| Err(RegistryError::Unfit { what, why: why.to_owned() });
+    let behind = server.split_once("://").map_or(server, |(_, behind)| behind);
+    if behind.split('/').next().is_some_and(|host| host.contains('@')) {
+        return unfit(
+            "the address of the registry".to_owned(),
+            "has a user in it; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+        );
+    }
+    match server.starts_with("http://") || server.starts_with("https://") {
+        true => Ok(()),
+        false => unfit(
+            format!("{server:?}"),
+            "is no address of an MLflow server, such as http://127.0.0.1:5000",
+        ),
+    }
+}
+
 /// What a refusal says, and what can be done about it.
 fn why_refused(status: StatusCode, text: &str) -> String {
     let said = serde_json::from_str::<Said>(text).map(|said| said.message);
@@ -319,4 +337,54 @@ fn authorization(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
         (variable("MLFLOW_TRACKING_USERNAME")?, variable("MLFLOW_TRACKING_PASSWORD"));
     let pair = format!("{user}:{}", password.unwrap_or_default());
     Some(format!("Basic {}", BASE64.encode(pair)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_path_are_one_part() {
+        assert_eq!(encoded("model.onnx"), "model.onnx");
+        assert_eq!(encoded("a b/c?d#e%é"), "a%20b%2Fc%3Fd%23e%25%C3%A9");
+    }
+
+    #[test]
+    fn a_token_goes_before_a_name() {
+        let set = |names: &'static [(&str, &str)]| {
+            authorization(|name| {
+                names.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert_eq!(set(&[]), None);
+        let all = &[("MLFLOW_TRACKING_TOKEN", "t"), ("MLFLOW_TRACKING_USERNAME", "u")];
+        assert_eq!(set(all).as_deref(), Some("Bearer t"));
+        let named = &[("MLFLOW_TRACKING_USERNAME", "u"), ("MLFLOW_TRACKING_PASSWORD", "p:w")];
+        // RFC 7617; a password may have a colon in it.
+        assert_eq!(set(named).as_deref(), Some("Basic dTpwOnc="));
+        assert_eq!(set(&[("MLFLOW_TRACKING_PASSWORD", "p")]), None);
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let json = r#"{"error_code": "X", "message": "no such thing"}"#;
+        assert_eq!(why_refused(StatusCode::NOT_FOUND, json), "no such thing (404 Not Found)");
+        let host = "Invalid Host header - possible DNS rebinding attack detected";
+        assert!(
+            why_refused(StatusCode::FORBIDDEN, host).ends_with("start it with --allowed-hosts")
+        );
+        let long = why_refused(StatusCode::BAD_GATEWAY, &"<html>".repeat(1_000));
+        assert!(long.len() < 400, "{long}");
+        assert!(why_refused(StatusCode::UNAUTHORIZED, "").contains("MLFLOW_TRACKING_TOKEN"));
+    }
+
+    #[test]
+    fn an_address_with_a_secret_is_not_repeated() {
+        for address in ["http://me:hunter2@host:5000", "me:hunter2@host", "https://hunter2@h/x"] {
+            let error = check_address(address).unwrap_err().to_string();
+            assert!(error.contains("has a user in it") && !error.contains("hunter2"), "{error}");
+        }
+        assert!(check_address("http://host:5000/a@b").is_ok());
+        assert!(check_address("ftp://host").is_err());
+    }
 }
