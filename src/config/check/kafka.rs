@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::problem::{Problem, at_least};
 use super::resolve;
+use super::sinks::check_others_lack;
 use crate::config::duration::instant_ms;
 use crate::config::job::{Input, Kafka, Source, Start, Topics};
 use crate::config::raw::{KafkaSection, OneOrMore, SinkSection, SinksSection, SourceSection};
@@ -133,14 +134,8 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
     if sinks.alerts.as_ref().is_some_and(|sink| sink.path.is_some()) {
         return Err(Problem::at("sinks.alerts.path", "alerts go to a topic; set topic"));
     }
-    let others =
-        [("drift", &sinks.drift), ("dead_letters", &sinks.dead_letters), ("alerts", &sinks.alerts)];
-    for (name, sink) in others {
-        if sink.as_ref().is_some_and(|sink| sink.headers.is_some()) {
-            let message = "only messages of predictions can do without headers";
-            return Err(Problem::at(format!("sinks.{name}.headers"), message));
-        }
-    }
+    let message = "only messages of predictions can do without headers";
+    check_others_lack(sinks, "headers", |sink| sink.headers.is_some(), message)?;
     let headers = sinks.predictions.as_ref().and_then(|sink| sink.headers);
     let has_topic = sinks.predictions.as_ref().is_some_and(|sink| sink.topic.is_some());
     if headers.is_some() && !has_topic {

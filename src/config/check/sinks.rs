@@ -9,16 +9,25 @@ use super::problem::Problem;
 use crate::config::job::{Format, Output, Outputs};
 use crate::config::raw::{SinkSection, SinksSection};
 
-/// The columns of predictions that are not among those that the job wants.
-pub(super) fn left_out_of_predictions(sinks: &SinksSection) -> Result<Arc<[String]>, Problem> {
+/// Refuses a key that only predictions can have, where another output has it.
+pub(super) fn check_others_lack(
+    sinks: &SinksSection,
+    key: &str,
+    has: impl Fn(&SinkSection) -> bool,
+    message: &str,
+) -> Result<(), Problem> {
     let others =
         [("drift", &sinks.drift), ("dead_letters", &sinks.dead_letters), ("alerts", &sinks.alerts)];
-    for (name, sink) in others {
-        if sink.as_ref().is_some_and(|sink| sink.columns.is_some()) {
-            let message = "only predictions have columns to choose from";
-            return Err(Problem::at(format!("sinks.{name}.columns"), message));
-        }
+    match others.into_iter().find(|(_, sink)| sink.as_ref().is_some_and(&has)) {
+        Some((name, _)) => Err(Problem::at(format!("sinks.{name}.{key}"), message)),
+        None => Ok(()),
     }
+}
+
+/// The columns of predictions that are not among those that the job wants.
+pub(super) fn left_out_of_predictions(sinks: &SinksSection) -> Result<Arc<[String]>, Problem> {
+    let message = "only predictions have columns to choose from";
+    check_others_lack(sinks, "columns", |sink| sink.columns.is_some(), message)?;
     let columns = sinks.predictions.as_ref().and_then(|sink| sink.columns.as_ref());
     let Some(columns) = columns else { return Ok(Arc::from([])) };
     let wanted: Vec<&str> = columns.iter().map(|&column| column.into()).collect();
