@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from report import ROOT, at_least_one, driftline_version, machine, say  # noqa: E402
+
 # Nothing here that takes memory: what a process had at its peak begins, on Linux, with what its parent had. Input
 # and comparison are processes of their own.
 DRIFT = Path(__file__).resolve().parent
-ROOT = DRIFT.parents[1]
 SCIPY = "SciPy"
 
 
@@ -53,10 +55,6 @@ class Figures:
 def median(of: list[Figures]) -> Figures:
     names = ("wall_s", "user_s", "system_s", "peak_mib")
     return Figures(*(statistics.median(getattr(each, name) for each in of) for name in names))
-
-
-def say(text: str):
-    print(f"==> {text}", file=sys.stderr, flush=True)
 
 
 def measured(*command, **environment) -> Figures:
@@ -136,29 +134,9 @@ def table(found: dict[str, list[Figures]]) -> str:
     return "\n".join(rows)
 
 
-def said(*command) -> str:
-    done = subprocess.run([str(part) for part in command], text=True, capture_output=True, cwd=ROOT)
-    return (done.stdout + done.stderr).strip()
-
-
-def machine() -> str:
-    cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = cpus[0].split(":")[1].strip() if cpus else "an unknown CPU"
-    return f"{os.cpu_count()} cores ({model}), Linux {os.uname().release.split('-')[0]}"
-
-
 def versions(program: str) -> str:
-    changed = said("git", "status", "--porcelain", "--untracked-files=no")
-    commit = said("git", "rev-parse", "--short=10", "HEAD") + (" with changes" if changed else "")
     peers = ", ".join(f"{name} {version(name.lower())}" for name in ("SciPy", "NumPy", "PyArrow"))
-    return f"{said(program, '--version')} (checkout {commit}), Python {sys.version.split()[0]}, {peers}"
-
-
-def at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
+    return f"{driftline_version(program)}, Python {sys.version.split()[0]}, {peers}"
 
 
 def arguments(given: list[str]):

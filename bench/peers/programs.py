@@ -2,14 +2,15 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from report import ROOT, driftline_version, said  # noqa: E402
+
 PEERS = ROOT / "bench" / "peers"
 FLIGHTS = ROOT / "data" / "flights"
 DESTINATIONS = FLIGHTS / "destinations.txt"
@@ -167,16 +168,9 @@ def reference(name: str) -> str:
     return "driftline-whole" if PROGRAMS[name].base == "driftline-whole" else "driftline"
 
 
-def said(*command) -> str:
-    done = subprocess.run([str(part) for part in command], text=True, capture_output=True, cwd=ROOT)
-    return (done.stdout + done.stderr).strip()
-
-
 def versions(names: list[str]) -> str:
     """Of all that runs."""
-    changed = said("git", "status", "--porcelain", "--untracked-files=no")
-    commit = said("git", "rev-parse", "--short=10", "HEAD") + (" with changes" if changed else "")
-    found = [f"{said(os.environ['DRIFTLINE'], '--version')} (checkout {commit})"]
+    found = [driftline_version(os.environ["DRIFTLINE"])]
     if any(PROGRAMS[name].java for name in names):
         pom = dict(re.findall(r"<([\w.]+)\.version>(.*?)<", (PEERS / "java" / "pom.xml").read_text()))
         runtime = re.search(r'version "(.*?)"', said("java", "-version"))

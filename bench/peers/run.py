@@ -29,6 +29,7 @@ from pathlib import Path
 # Nothing here that takes memory: what a process had at its peak begins, on Linux, with what its parent
 # had. Scores are looked at by processes of their own.
 from programs import MODELS, PEERS, PROGRAMS, Case, reference, versions
+from report import at_least_one, machine, say
 
 RUN_LIMIT_S = 1800
 # A run that does nothing for so long does nothing any more.
@@ -219,10 +220,6 @@ class Topics:
             time.sleep(POLL_INTERVAL_S)
 
 
-def say(text: str):
-    print(f"==> {text}", file=sys.stderr, flush=True)
-
-
 class Judge:
     """Compares scores with ours, the first time that a program has some."""
 
@@ -285,12 +282,6 @@ def table(rounds: dict[str, list[Round]]) -> str:
     return "\n".join(rows)
 
 
-def machine() -> str:
-    cpus = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = cpus[0].split(":")[1].strip() if cpus else "an unknown CPU"
-    return f"{os.cpu_count()} cores ({model}), Linux {os.uname().release.split('-')[0]}"
-
-
 def report(options, of_what: str, rounds: dict, verdicts: dict, failures: dict, events: int):
     where = "from Kafka to Kafka, at least once, one partition" if options.source == "kafka" else "files"
     print(
@@ -323,13 +314,6 @@ def chosen(options) -> list[str]:
             raise SystemExit(f"error: {options.source} has no peer {name!r}; it has {', '.join(peers)}")
     wanted = options.peers or peers
     return [name for name in fit if PROGRAMS[name].ours or name in wanted]
-
-
-def at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return number
 
 
 def arguments(given: list[str]):
