@@ -7,7 +7,8 @@
 #     scripts/bench.sh core --against COMMIT [--turns N] [replay | workers | memory | requests | core …]
 #                                            another commit built beside, and the ratios of one run
 #     scripts/bench.sh trees                 ensembles of trees, compiled and by ONNX Runtime, by batch size
-#     scripts/bench.sh kafka [throughput [--runs N] | latency [--partitions N] RATE… | memory SECONDS]
+#     scripts/bench.sh kafka [throughput [--runs N] | latency [--partitions N [--pinned]] RATE…
+#                                            | memory SECONDS]
 #                                            from Kafka to Kafka, beside a bare loop; all three unless one is named
 #     scripts/bench.sh kafka cpu RATE [PROGRAM…]
 #                                            CPU of an event at a rate, above that of a bare loop, beside other programs

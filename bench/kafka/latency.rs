@@ -1,11 +1,12 @@
 //! How long an event takes from the moment it was due to be sent to the moment its prediction is read,
 //! at a fixed rate. An event that cannot be sent in time counts from when it was due.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::{Headers, Message};
@@ -20,13 +21,22 @@ use crate::throughput::TREES;
 const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURED: Duration = Duration::from_secs(20);
 
-pub fn measure(broker: &Broker, partitions: i32, rates: &[u64]) -> Result<()> {
+/// The core of the program where it has one of its own; all else is on the other.
+const OWN_CORE: &str = "0";
+const OTHER_CORE: &str = "1";
+
+pub fn measure(broker: &Broker, partitions: i32, pinned: bool, rates: &[u64]) -> Result<()> {
+    if pinned {
+        pin(std::process::id(), OTHER_CORE)?;
+        let broker = std::env::var("KAFKA_PID").context("KAFKA_PID: whose broker is it?")?;
+        pin(broker.parse()?, OTHER_CORE)?;
+    }
     println!(
         "| partitions | events/s | model | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | in all |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &rate in rates {
-        let latencies = at_rate(broker, partitions, rate)?;
+        let latencies = at_rate(broker, partitions, pinned, rate)?;
         let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
         println!(
             "| {partitions} | {rate} | trees | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {} |",
@@ -41,13 +51,31 @@ pub fn measure(broker: &Broker, partitions: i32, rates: &[u64]) -> Result<()> {
     Ok(())
 }
 
-fn at_rate(broker: &Broker, partitions: i32, rate: u64) -> Result<Histogram<u64>> {
+/// Has all threads of a process, and those that they start, run on one core.
+fn pin(process: u32, core: &str) -> Result<()> {
+    let arguments = ["-a", "-c", "-p", core, &process.to_string()];
+    let mut why = String::new();
+    // A thread that ends meanwhile is an error to it.
+    for _ in 0..10 {
+        let pinned = Command::new("taskset").args(arguments).output().context("taskset")?;
+        if pinned.status.success() {
+            return Ok(());
+        }
+        why = String::from_utf8_lossy(&pinned.stderr).into_owned();
+    }
+    bail!("{why}")
+}
+
+fn at_rate(broker: &Broker, partitions: i32, pinned: bool, rate: u64) -> Result<Histogram<u64>> {
     broker.empty_topic(EVENTS, partitions)?;
     broker.empty_topic(WEATHER, 1)?;
     empty_results(broker, partitions)?;
     let count = (WARM_UP + MEASURED).as_secs() * rate;
     let events = Arc::new(Paced::new(count, rate)?);
     let run = Run::start(broker, TREES, "latest", &[])?;
+    if pinned {
+        pin(run.id(), OWN_CORE)?;
+    }
     let begins = Instant::now() + Duration::from_secs(2);
 
     let stop = Arc::new(AtomicBool::new(false));

@@ -33,10 +33,13 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["throughput"] => throughput::measure(&broker, 3).map(|_| ()),
         ["throughput", "--runs", runs] => throughput::measure(&broker, runs.parse()?).map(|_| ()),
-        ["latency", "--partitions", partitions, rates @ ..] => {
-            latency::measure(&broker, partitions.parse()?, &numbers(rates)?)
+        ["latency", "--partitions", partitions, "--pinned", rates @ ..] => {
+            latency::measure(&broker, partitions.parse()?, true, &numbers(rates)?)
         }
-        ["latency", rates @ ..] => latency::measure(&broker, PARTITIONS, &numbers(rates)?),
+        ["latency", "--partitions", partitions, rates @ ..] => {
+            latency::measure(&broker, partitions.parse()?, false, &numbers(rates)?)
+        }
+        ["latency", rates @ ..] => latency::measure(&broker, PARTITIONS, false, &numbers(rates)?),
         // What another program is compared with comes first.
         ["cpu", rate, others @ ..] => {
             let programs = others.iter().map(|&program| Ok(program.to_owned()));
@@ -49,12 +52,12 @@ fn main() -> Result<()> {
         [] => {
             let peak = throughput::measure(&broker, 3)?;
             let shares = [0.1, 0.5, 0.8].map(|share| (peak * share) as u64);
-            latency::measure(&broker, PARTITIONS, &[&[1_000], shares.as_slice()].concat())?;
+            latency::measure(&broker, PARTITIONS, false, &[&[1_000], shares.as_slice()].concat())?;
             memory::measure(&broker, 600)
         }
         _ => {
             bail!(
-                "there are throughput [--runs N], latency [--partitions N] RATE…, cpu RATE [PROGRAM…], memory SECONDS"
+                "there are throughput [--runs N], latency [--partitions N [--pinned]] RATE…, cpu RATE [PROGRAM…], memory SECONDS"
             )
         }
     }

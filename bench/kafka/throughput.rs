@@ -8,7 +8,7 @@ use crate::PARTITIONS;
 use crate::bare::{self, Written};
 use crate::broker::Broker;
 use crate::events::Messages;
-use crate::run::{EVENTS, PREDICTIONS, Run, WEATHER, empty_results};
+use crate::run::{EVENTS, PREDICTIONS, Run, WEATHER, cpu_s, empty_results};
 
 /// Copies of the year that are read.
 const YEARS: i64 = 4;
@@ -65,15 +65,17 @@ pub fn measure(broker: &Broker, rounds: usize) -> Result<f64> {
         let at = position(case);
         median(all.iter().map(|round| figure(&round[at])))
     };
-    println!("| what | events/s | events per CPU-second | µs a row in the model |");
-    println!("| --- | --- | --- | --- |");
+    println!(
+        "| what | events/s | events per CPU-second | µs of CPU an event | µs a row in the model |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
     for case in CASES {
         let [rate, by_cpu] = [of(case, |f| f.rate), of(case, |f| f.by_cpu)];
-        let live = match case {
-            Case::Bare(_) => "| |".to_owned(),
-            Case::Live(..) => format!("{by_cpu:.0} | {:.1} |", of(case, |f| f.model_us)),
+        let model = match case {
+            Case::Bare(_) => String::new(),
+            Case::Live(..) => format!("{:.1}", of(case, |f| f.model_us)),
         };
-        println!("| {} | {rate:.0} | {live}", case.name());
+        println!("| {} | {rate:.0} | {by_cpu:.0} | {:.2} | {model} |", case.name(), 1e6 / by_cpu);
     }
     // Of the same round, as a machine has better and worse minutes.
     for model in [TREES, TREES_ORT] {
@@ -112,10 +114,11 @@ impl Case {
         empty_results(broker, PARTITIONS)?;
         match self {
             Case::Bare(written) => {
-                let started = Instant::now();
-                let messages = bare::run(broker, EVENTS, PREDICTIONS, written)?;
-                let rate = messages as f64 / started.elapsed().as_secs_f64();
-                Ok(Figures { rate, ..Figures::default() })
+                let (started, busy) = (Instant::now(), cpu_s(std::process::id())?);
+                let messages = bare::run(broker, EVENTS, PREDICTIONS, written)? as f64;
+                let rate = messages / started.elapsed().as_secs_f64();
+                let by_cpu = messages / (cpu_s(std::process::id())? - busy);
+                Ok(Figures { rate, by_cpu, ..Figures::default() })
             }
             Case::Live(model, workers) => {
                 let options = ["--workers", &workers.to_string(), "--until-caught-up=1s"];

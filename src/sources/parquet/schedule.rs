@@ -13,9 +13,12 @@ use std::collections::{BinaryHeap, HashSet};
 
 use driftline_operators::watermark::EVENTS;
 
-/// Bytes of the rows of an epoch, about: rows of more than 2 KiB make smaller epochs than
+/// Bytes of the rows of an epoch, about: rows of more than 2 KiB make smaller epochs than the default
 /// `epoch_rows_max`. What is decoded and under way of one is a few times this.
 const EPOCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Rows of at most so many bytes make epochs of `epoch_rows_max` rows, however large that is set.
+const ROW_BYTES_ALWAYS: u64 = 2_048;
 
 /// Epochs of more rows than a micro-batch has are a multiple of so many.
 const WHOLE_ROWS: u64 = 1_024;
@@ -49,7 +52,8 @@ impl Group {
 
     /// Rows of it that make an epoch.
     fn epoch_rows(&self, epoch_rows_max: u64) -> u64 {
-        let rows = epoch_rows_max.min(EPOCH_BYTES_MAX / self.row_bytes.max(1));
+        let bytes_max = EPOCH_BYTES_MAX.max(epoch_rows_max.saturating_mul(ROW_BYTES_ALWAYS));
+        let rows = epoch_rows_max.min(bytes_max / self.row_bytes.max(1));
         match rows {
             WHOLE_ROWS.. if rows < epoch_rows_max => rows - rows % WHOLE_ROWS,
             _ => rows.max(1),
@@ -344,6 +348,8 @@ mod tests {
         // 8,188 rows fit; whole micro-batches of them are an epoch.
         assert_eq!([2_049, 8_016, 16_385].map(|bytes| rows(bytes, 8_192)), [7_168, 2_048, 1_023]);
         assert_eq!([8_016, 1 << 40].map(|bytes| rows(bytes, 100)), [100, 1]);
+        // Who asks for large epochs gets them of rows that are not wide.
+        assert_eq!([2_048, 1 << 20].map(|bytes| rows(bytes, 100_000)), [10_000, 195]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod state;
 pub(super) use state::Kept;
 pub use state::WindowPieces;
 
+use std::hint::black_box;
 use std::rc::Rc;
 
 use arrow::array::{
@@ -27,6 +28,10 @@ const SWEEPS_PER_REACH: i64 = 8;
 
 /// How many keys are looked at in one call at most.
 const KEYS_SWEPT_MAX: usize = 16_384;
+
+/// How many rows have their keys looked up before the first of them is applied. Each look-up waits for
+/// memory, and those of several rows wait together.
+const LOOKED_UP: usize = 64;
 
 /// The windows of all keys that one worker owns.
 pub struct KeyedWindows {
@@ -133,36 +138,70 @@ impl KeyedWindows {
             values.iter().map(|v| v.map(|v| v.as_primitive::<Float64Type>())).collect();
         let mut results: Vec<Float64Builder> =
             values.iter().map(|_| Float64Builder::with_capacity(times.len())).collect();
-        for (row, (&time, is_late)) in times.iter().zip(late).enumerate() {
-            let Some(key) = keys.get(row) else {
-                results.iter_mut().for_each(Float64Builder::append_null);
-                continue;
-            };
-            let place = (!self.in_order).then(|| place(row));
-            let value = |i: usize| match values[i] {
-                Some(values) => values.is_valid(row).then(|| values.value(row)),
-                None => Some(1.0),
-            };
-            let answers = |i: usize, answer| results[i].append_option(answer);
-            if is_late {
-                self.read(key, time, place, value, answers);
-            } else {
-                self.add(key, time, place, value, answers);
+        // A key that is one too many may take the slot of one that was looked up.
+        let looked_up = if self.limit.is_some() { 1 } else { LOOKED_UP };
+        let mut slots = Vec::with_capacity(looked_up);
+        for start in (0..times.len()).step_by(looked_up) {
+            let rows = start..times.len().min(start + looked_up);
+            slots.clear();
+            slots.extend(rows.clone().map(|row| self.slot(keys.get(row), late.value(row))));
+            self.warm(&slots);
+            for (row, &slot) in rows.zip(&slots) {
+                let place = (!self.in_order).then(|| place(row));
+                let value = |i: usize| match values[i] {
+                    Some(values) => values.is_valid(row).then(|| values.value(row)),
+                    None => Some(1.0),
+                };
+                let answers = |i: usize, answer| results[i].append_option(answer);
+                match slot {
+                    Slot::NoKey => results.iter_mut().for_each(Float64Builder::append_null),
+                    Slot::Unknown => {
+                        let (rows, windows) = &self.unknown;
+                        self.read((rows, windows), times[row], place, value, answers);
+                    }
+                    Slot::Held(slot) if late.value(row) => {
+                        self.read(self.held(slot), times[row], place, value, answers);
+                    }
+                    Slot::Held(slot) => self.add(slot, times[row], place, value, answers),
+                }
             }
         }
         Ok(results.iter_mut().map(Float64Builder::finish).collect())
     }
 
-    /// The aggregates as of a row that updates nothing.
+    /// Where the rows of a row's key are, of which there is one from then on unless the row is late.
+    fn slot(&mut self, key: Option<Key>, is_late: bool) -> Slot {
+        match key {
+            None => Slot::NoKey,
+            Some(key) if is_late => self.find(key).map_or(Slot::Unknown, Slot::Held),
+            Some(key) => Slot::Held(self.find_or_insert(key)),
+        }
+    }
+
+    /// Has what will be read be near.
+    fn warm(&self, slots: &[Slot]) {
+        for slot in slots {
+            if let Slot::Held(slot) = *slot {
+                let (rows, windows) = self.held(slot);
+                black_box((rows.newest(), windows.last().map(Window::held)));
+            }
+        }
+    }
+
+    fn held(&self, slot: usize) -> (&KeyRows, &[Window]) {
+        let start = slot * self.specs.len();
+        (&self.key_rows[slot], &self.windows[start..start + self.specs.len()])
+    }
+
+    /// The aggregates as of a row of a key that updates nothing.
     fn read(
         &self,
-        key: Key,
+        (rows, windows): (&KeyRows, &[Window]),
         time: i64,
         place: Option<Place>,
         value: impl Fn(usize) -> Option<f64>,
         mut answer: impl FnMut(usize, Option<f64>),
     ) {
-        let (rows, windows) = self.find(key);
         let up_to = rows.up_to(time, place);
         for (i, (window, spec)) in windows.iter().zip(&self.specs).enumerate() {
             answer(i, window.read(spec, rows, (time, up_to), value(i)));
@@ -172,13 +211,12 @@ impl KeyedWindows {
     /// Adds a row; the aggregates as of it.
     fn add(
         &mut self,
-        key: Key,
+        slot: usize,
         time: i64,
         place: Option<Place>,
         value: impl Fn(usize) -> Option<f64>,
         mut answer: impl FnMut(usize, Option<f64>),
     ) {
-        let slot = self.find_or_insert(key);
         let rows = &mut self.key_rows[slot];
         let windows = windows_of(&mut self.windows, &self.specs, slot);
         let up_to = rows.up_to(time, place);
@@ -250,26 +288,18 @@ impl KeyedWindows {
         self.vacant.push(slot);
     }
 
-    fn find(&self, key: Key) -> (&KeyRows, &[Window]) {
-        let slot = match key {
+    fn find(&self, key: Key) -> Option<usize> {
+        match key {
             Key::Text(key) => self.text.get(key),
             Key::Number(key) => self.number.get(&key),
-        };
-        let (rows, windows) = &self.unknown;
-        slot.map_or((rows, windows), |&slot| {
-            let start = slot * self.specs.len();
-            (&self.key_rows[slot], &self.windows[start..start + self.specs.len()])
-        })
+        }
+        .copied()
     }
 
     /// The slot of the key. Where it is one too many, another one is forgotten.
     fn find_or_insert(&mut self, key: Key) -> usize {
-        let known = match key {
-            Key::Text(key) => self.text.get(key),
-            Key::Number(key) => self.number.get(&key),
-        };
-        let (slot, is_new) = match known {
-            Some(&slot) => (slot, false),
+        let (slot, is_new) = match self.find(key) {
+            Some(slot) => (slot, false),
             None => (self.insert(key), true),
         };
         if let Some(limit) = &mut self.limit {
@@ -325,6 +355,15 @@ enum Keys<'a> {
     Text(&'a StringArray),
     Number(&'a Int64Array),
     Count(&'a UInt64Array),
+}
+
+/// Where the rows of a row's key are.
+#[derive(Clone, Copy)]
+enum Slot {
+    NoKey,
+    /// Nowhere, as no row of the key has been added.
+    Unknown,
+    Held(usize),
 }
 
 #[derive(Clone, Copy)]
