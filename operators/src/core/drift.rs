@@ -16,8 +16,8 @@ use crate::sinks::Output;
 use crate::state::{Piece, StateError};
 use crate::watermark::{Span, Tick};
 
-/// Figures that are made before others have their turn: those of a month take some 0.2 ms a column.
-const FIGURES_PER_STEP: usize = 8;
+/// Values that are looked at before others have their turn, or columns of few of them: some 0.2 ms.
+const WORK_PER_STEP: usize = 8_192;
 
 /// Windows of the columns that one worker owns, whatever is made of them.
 trait Windows {
@@ -58,7 +58,7 @@ impl<O: WindowOutput> Windows for Formatted<O> {
     }
 
     fn step(&mut self, seen: Span) -> Result<Step, ArrowError> {
-        Ok(match self.windows.step(&self.format, FIGURES_PER_STEP) {
+        Ok(match self.windows.step(&self.format, WORK_PER_STEP) {
             None => Step::Unfinished,
             Some(issued) if issued.is_empty() => Step::Done(None),
             Some(issued) => Step::Done(Some(self.format.batch(&issued, seen)?)),

@@ -40,6 +40,7 @@ use self::finish::{Finish, Out};
 use self::home::Home;
 use self::owner::Owner;
 use crate::control::Turn;
+use crate::drift::partials::Partial;
 use crate::fault::{LoseRow, LostBehind};
 use crate::features::plan::FeaturePlan;
 use crate::gate::Order;
@@ -80,6 +81,10 @@ pub struct WorkerCore {
     to_do: VecDeque<ToDo>,
     /// The epoch whose rows are all enriched, until they are worked off.
     under_way: Option<Tick>,
+    /// Epochs that are worked off, and what drift saw of them; the drift of one before is being closed.
+    to_close: VecDeque<(Tick, Vec<Partial>)>,
+    /// Rows that were taken since drift began to be behind.
+    ahead_of_drift: usize,
     out: Vec<Out>,
 }
 
@@ -111,7 +116,7 @@ impl WorkerCore {
         run: &Run,
     ) -> Self {
         let (faults, timer) = (run.faults.on(0), run.stages.timer(&run.clock));
-        let (to_do, under_way, out) = Default::default();
+        let (to_do, under_way, to_close, out) = Default::default();
         WorkerCore {
             clock,
             home,
@@ -123,11 +128,14 @@ impl WorkerCore {
             timer,
             to_do,
             under_way,
+            to_close,
+            ahead_of_drift: 0,
             out,
         }
     }
 
-    /// Takes all of an epoch, which is complete with it; the one before must be worked off.
+    /// Takes all of an epoch, which is complete with it; [`step`](Self::step) must have said that the one
+    /// before is worked off.
     ///
     /// # Errors
     /// If rows are not what the job makes of its input.
@@ -141,6 +149,7 @@ impl WorkerCore {
             match stream {
                 EVENTS => {
                     let rows = self.faults.behind(LostBehind::Ingest, rows);
+                    self.ahead_of_drift += rows.num_rows();
                     if let Some(rows) = self.home.arrive(epoch, rows) {
                         let control = self.clock.controls.of_epoch(epoch);
                         self.to_do.push_back(ToDo::Enrich(Turn { epoch, control }, rows));
@@ -230,7 +239,7 @@ impl WorkerCore {
     }
 
     /// Works on, on some rows at most; returns whether there is more to do before the next epoch can be
-    /// taken.
+    /// taken. Of drift there may be: rows do not wait for it, unless there are many of them.
     ///
     /// # Errors
     /// If rows are not what the job makes of its input.
@@ -246,16 +255,39 @@ impl WorkerCore {
         }
         let started = self.timer.start();
         if let Some(tick) = self.under_way.take() {
-            let parts = self.finish.complete(&tick);
-            if let Some(drift) = &mut self.drift {
+            self.to_close.push_back((tick, self.finish.complete(&tick)));
+        }
+        self.close()?;
+        self.timer.stop(Stage::Drift, started);
+        Ok(self.closing().is_some() && self.ahead_of_drift >= ROWS_PER_TURN)
+    }
+
+    /// Closes epochs that are worked off, until that has taken long enough.
+    fn close(&mut self) -> Result<(), ArrowError> {
+        let Some(drift) = &mut self.drift else {
+            self.to_close.clear();
+            return Ok(());
+        };
+        loop {
+            if drift.closing().is_none() {
+                let Some((tick, parts)) = self.to_close.pop_front() else {
+                    self.ahead_of_drift = 0;
+                    return Ok(());
+                };
                 parts.into_iter().for_each(|part| drift.add(part));
                 drift.complete(&tick);
             }
+            drift.step(&mut self.out)?;
+            if drift.closing().is_some() {
+                return Ok(());
+            }
         }
-        let Some(drift) = &mut self.drift else { return Ok(false) };
-        drift.step(&mut self.out)?;
-        self.timer.stop(Stage::Drift, started);
-        Ok(drift.closing().is_some())
+    }
+
+    /// The lowest epoch that is worked off, but for its drift.
+    pub fn closing(&self) -> Option<u64> {
+        let first = || self.to_close.front().map(|(tick, _)| tick.epoch);
+        self.drift.as_ref().and_then(DriftOwner::closing).or_else(first)
     }
 
     /// What has come out since the last time.

@@ -77,6 +77,11 @@ impl GrowingSample {
         }
     }
 
+    /// How much work it is to merge it, in values or cells.
+    pub fn weight(&self) -> usize {
+        self.parts.iter().map(Sample::weight).sum()
+    }
+
     /// The parts as one sample; `None` if there was none.
     pub fn merged(&self) -> Option<Sample> {
         Sample::merge(&self.parts)

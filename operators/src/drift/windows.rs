@@ -21,6 +21,9 @@ use crate::drift::runs::MergeSpace;
 use crate::drift::sample::{GrowingSample, Sample};
 use crate::watermark::Span;
 
+/// What figures of few values cost: as much as looking at so many.
+const FIGURES_WORK: usize = 1_024;
+
 /// When windows are issued again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revisions {
@@ -212,18 +215,17 @@ impl<F: Clone> OpenWindows<F> {
         self.issuing.is_under_way = true;
     }
 
-    /// Goes on with what was begun, by the figures of `columns_max` columns of windows at most; all that
-    /// [`issue`](Self::issue) would have returned, once it is done.
+    /// Goes on with what was begun, until about as much `work` is done as looking at so many values, and
+    /// by the figures of one column at least if there are any; all that [`issue`](Self::issue) would
+    /// have returned, once it is done.
     pub fn step<O: WindowOutput<Figures = F>>(
         &mut self,
         output: &O,
-        mut columns_max: usize,
+        mut work: usize,
     ) -> Option<Vec<Issued<F>>> {
         while let Some(&(length, start)) = self.issuing.due.front() {
             let is_new = self.open.get(&(length, start)).is_some_and(OpenWindow::is_new);
-            if is_new
-                && !self.go_on_with_figures(start, length.end(start), output, &mut columns_max)
-            {
+            if is_new && !self.go_on_with_figures(start, length.end(start), output, &mut work) {
                 return None;
             }
             self.issue_window(length, start);
@@ -284,14 +286,14 @@ impl<F: Clone> OpenWindows<F> {
         due
     }
 
-    /// Makes figures of a window, from the panes between its bounds, while `columns_max` lasts; returns
-    /// whether they are complete.
+    /// Makes figures of a window, from the panes between its bounds, while `work` lasts; returns whether
+    /// they are complete.
     fn go_on_with_figures<O: WindowOutput<Figures = F>>(
         &mut self,
         start: i64,
         end: i64,
         output: &O,
-        columns_max: &mut usize,
+        work: &mut usize,
     ) -> bool {
         let until = if end == i64::MAX { Bound::Unbounded } else { Bound::Excluded(end) };
         let inside = (Bound::Included(start), until);
@@ -301,9 +303,13 @@ impl<F: Clone> OpenWindows<F> {
             known.collect::<BTreeSet<usize>>().into_iter().collect()
         });
         while let Some(&column) = columns.front() {
-            let Some(left) = columns_max.checked_sub(1) else { return false };
-            *columns_max = left;
+            if *work == 0 {
+                return false;
+            }
             columns.pop_front();
+            let weights = panes.range(inside).filter_map(|(_, pane)| pane.get(&column));
+            let weight: usize = weights.map(GrowingSample::weight).sum();
+            *work = work.saturating_sub(FIGURES_WORK + weight);
             let panes = panes.range_mut(inside).filter_map(|(_, pane)| pane.get_mut(&column));
             let figures = figures_of(panes, space, |sample, nulls| {
                 (column, output.figures(column, sample, nulls))
@@ -510,7 +516,8 @@ mod tests {
                 let mut meanwhile = meanwhile.into_iter().map(place);
                 let found = loop {
                     let figures = of_slices.0.get();
-                    let done = sliced.step(&of_slices, columns_max);
+                    let work = (columns_max - 1) * FIGURES_WORK + 1;
+                    let done = sliced.step(&of_slices, work);
                     assert!(of_slices.0.get() - figures <= columns_max);
                     if let Some(found) = done {
                         break found;

@@ -104,13 +104,19 @@ impl Fused {
         }
         match next {
             None => self.reader.come_back(Duration::ZERO),
+            Some(Next::End) if self.core.closing().is_some() => {
+                self.next = Some(Next::End);
+                self.reader.come_back(Duration::ZERO);
+            }
             Some(Next::End) => {
                 self.leave();
                 self.at = None;
             }
             Some(Next::Later(delay)) => {
-                self.stand_at(self.reader.next_epoch());
-                self.reader.come_back(delay);
+                let next = self.reader.next_epoch();
+                self.stand_at(next);
+                let is_closing = self.core.closing().is_some();
+                self.reader.come_back(if is_closing { Duration::ZERO } else { delay });
             }
         }
     }
@@ -123,7 +129,13 @@ impl Fused {
                 let started = self.timer.start();
                 let (taken, next) = self.reader.gather()?;
                 self.timer.stop(Stage::Read, started);
-                let Some((epoch, taken)) = taken else { return Ok(Some(next)) };
+                let Some((epoch, taken)) = taken else {
+                    // What time there is is drift's.
+                    if self.core.closing().is_some() {
+                        self.core.step()?;
+                    }
+                    return Ok(Some(next));
+                };
                 self.stand_at(Some(epoch));
                 let rows = taken.rows.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>();
                 self.taken = Some((epoch, taken));
@@ -162,8 +174,10 @@ impl Fused {
         });
     }
 
-    /// Everything before an epoch is worked off.
+    /// Everything before an epoch is worked off, but perhaps for drift.
     fn stand_at(&mut self, epoch: Option<u64>) {
+        let epoch =
+            epoch.map(|epoch| self.core.closing().map_or(epoch, |closing| closing.min(epoch)));
         if let (Some(at), Some(epoch)) = (&mut self.at, epoch)
             && *at.time() < epoch
         {
