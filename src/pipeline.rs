@@ -119,7 +119,7 @@ impl Pipeline {
     /// 1970) on, in order of event time: a replay of a run whose model was switched at that watermark.
     #[must_use]
     pub fn model_since(self, since: i64, version: &str, file: impl AsRef<Path>) -> Self {
-        self.options.models.schedule(since, version, file.as_ref());
+        self.options.models.schedule_file(since, version, file.as_ref());
         self
     }
 

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-pub use batches::{BatchGauge, BatchSizes};
+pub use batches::{BatchGauge, BatchSizes, MODELS_APART_MAX, ModelBatches};
 pub use gauges::{TableGauge, TableState, WindowGauge, WindowState};
 
-use crate::latency::{Distribution, Latencies};
 use crate::lateness::Lateness;
+use crate::model::ModelIdentity;
 use crate::reasons::Reasons;
 use crate::watermark::Span;
 use apart::{Apart, Sum};
-use batches::Batches;
+use batches::{Batches, Gauges};
 use gauges::Table;
 
 /// Counters of a run, shared by its workers; one method per thing that happens.
@@ -40,7 +40,7 @@ struct Inner {
     event_time_reached: Apart<EventTime>,
     event_times: Mutex<Option<Span>>,
     gate: Apart<GateRows>,
-    batches: Mutex<BTreeMap<usize, BatchGauge>>,
+    batches: Mutex<Gauges>,
     windows: Mutex<BTreeMap<(String, usize), WindowGauge>>,
     tables: Mutex<BTreeMap<String, Table>>,
 }
@@ -161,9 +161,9 @@ impl Counters {
         }
     }
 
-    /// What tells of the micro-batches of `worker`: to be made once.
-    pub fn batch_gauge(&self, worker: usize) -> BatchGauge {
-        lock(&self.0.batches).entry(worker).or_default().clone()
+    /// What tells of a model's micro-batches on `worker`: to be made once.
+    pub fn batch_gauge(&self, model: &ModelIdentity, worker: usize) -> BatchGauge {
+        lock(&self.0.batches).of(model, worker)
     }
 
     /// `rows` more (or, negative, fewer) wait in an order gate of this process.
@@ -257,17 +257,15 @@ impl Counters {
         self.batches(Duration::ZERO, |all, batches| *all += batches.inference_time)
     }
 
-    /// What micro-batches took: the wait of the oldest row, and the model.
-    pub fn stage_durations(&self) -> [(&'static str, Latencies); 2] {
-        let of = |stage: fn(&Batches) -> &Distribution| -> Latencies {
-            self.batches(Distribution::default(), |all, batches| all.merge(stage(batches))).into()
-        };
-        [("wait", of(|batches| &batches.wait)), ("inference", of(|batches| &batches.inference))]
+    /// By model what all workers have counted of its micro-batches, of [`MODELS_APART_MAX`] models (and those
+    /// that still score), in the order in which they began.
+    pub fn batches_by_model(&self) -> Vec<(ModelIdentity, ModelBatches)> {
+        lock(&self.0.batches).by_model()
     }
 
     /// What all workers have counted of their micro-batches.
     fn batches<T>(&self, mut all: T, add: impl Fn(&mut T, &Batches)) -> T {
-        lock(&self.0.batches).values().for_each(|gauge| add(&mut all, &gauge.lock()));
+        lock(&self.0.batches).each(|batches| add(&mut all, batches));
         all
     }
 
@@ -311,6 +309,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::latency::Latencies;
 
     #[test]
     fn times_before_1970_are_times() {
@@ -334,7 +333,9 @@ mod tests {
     #[test]
     fn gauges_of_workers_add_up() {
         let (counters, alone) = (Counters::default(), Latencies::default());
-        let gauges: Vec<BatchGauge> = (0..3).map(|worker| counters.batch_gauge(worker)).collect();
+        let model = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+        let gauge = |worker| counters.batch_gauge(&model, worker);
+        let gauges: Vec<BatchGauge> = (0..3).map(gauge).collect();
         let (mut rows, mut inference) = (0, Duration::ZERO);
         for at in 0..100u64 {
             let (wait, took) =
@@ -344,12 +345,13 @@ mod tests {
             rows += 1 + at % 7;
             inference += took;
         }
-        counters.batch_gauge(1).scored(1_000, Duration::from_secs(2), Duration::ZERO);
+        gauge(1).scored(1_000, Duration::from_secs(2), Duration::ZERO);
         alone.record(Duration::from_secs(2));
         assert_eq!((counters.scored_rows(), counters.inference_time()), (rows + 1_000, inference));
         assert_eq!(counters.batch_sizes().batches(), 101);
         assert_eq!(counters.longest_wait(), Duration::from_secs(2));
-        let [(_, waits), (_, models)] = counters.stage_durations();
+        let by_model = counters.batches_by_model();
+        let [(_, waits), (_, models)] = &by_model[0].1.stages;
         let bounds = [0, 10, 100, 610, 5_000_000].map(Duration::from_micros);
         assert_eq!(waits.cumulative(&bounds), alone.cumulative(&bounds));
         assert_eq!(models.figures().rows, 101);

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, RecordBatch, StringArray,
-    StringBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, RecordBatch, StringBuilder,
+    TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -46,8 +46,6 @@ impl Kind {
 /// When an alert is raised.
 #[derive(Clone, Debug)]
 pub struct AlertRules {
-    /// The job's, whose drift is watched.
-    pub model: ModelIdentity,
     pub score_over: Option<f64>,
     pub z_over: f64,
     pub ks_p_under: f64,
@@ -96,7 +94,7 @@ impl AlertRules {
         predictions: &RecordBatch,
         watched: &RecordBatch,
     ) -> Result<Option<RecordBatch>, ArrowError> {
-        let mut alerts = Alerts::new(model);
+        let mut alerts = Alerts::default();
         let of_event = |row| Event { predictions, row };
         if let Some(threshold) = self.score_over {
             let scores = predictions.column(SCORE).as_primitive::<Float32Type>().values();
@@ -104,6 +102,7 @@ impl AlertRules {
                 if f64::from(score) > threshold {
                     let raised = Raised {
                         kind: Kind::Score,
+                        model: (&model.name, &model.version),
                         feature: PREDICTION,
                         value: f64::from(score),
                         statistic: None,
@@ -122,6 +121,7 @@ impl AlertRules {
                 let value = values.value(row);
                 let raised = Raised {
                     kind: Kind::ZScore,
+                    model: (&model.name, &model.version),
                     feature: name,
                     value,
                     statistic: Some((value - mean) / std),
@@ -151,12 +151,14 @@ impl AlertRules {
         let (p_values, statistics) = (numbers("ks_p_value")?, numbers("ks_statistic")?);
         let judged = column("judged")?.as_boolean();
         let (features, windows) = (texts("feature")?, texts("window")?);
+        let (names, versions) = (texts("model_name")?, texts("model_version")?);
         let (starts, ends) = (instants("window_start")?, instants("window_end")?);
-        let mut alerts = Alerts::new(&self.model);
+        let mut alerts = Alerts::default();
         for row in 0..snapshots.num_rows() {
             if judged.value(row) && p_values.is_valid(row) && p_values.value(row) < threshold {
                 let raised = Raised {
                     kind: Kind::Ks,
+                    model: (names.value(row), versions.value(row)),
                     feature: features.value(row),
                     value: p_values.value(row),
                     statistic: statistics.is_valid(row).then(|| statistics.value(row)),
@@ -178,6 +180,8 @@ fn beyond(values: &Float64Array, low: f64, high: f64) -> impl Iterator<Item = us
 
 struct Raised<'a> {
     kind: Kind,
+    /// Name and version of the model that it is about.
+    model: (&'a str, &'a str),
     feature: &'a str,
     value: f64,
     statistic: Option<f64>,
@@ -195,15 +199,14 @@ const ALERTS: usize = 16;
 const BYTES: usize = 1_024;
 
 /// Alerts of a batch. Nearly always there are none: until there is one, there are no columns.
-struct Alerts<'a> {
-    model: &'a ModelIdentity,
-    columns: Option<Box<Columns>>,
-    rows: usize,
-}
+#[derive(Default)]
+struct Alerts(Option<Box<Columns>>);
 
 /// Columns of [`SCHEMA`] that grow.
 struct Columns {
     kind: StringBuilder,
+    model_name: StringBuilder,
+    model_version: StringBuilder,
     feature: StringBuilder,
     value: Float64Builder,
     statistic: Float64Builder,
@@ -225,6 +228,8 @@ impl Columns {
         let instants = || TimestampMillisecondBuilder::with_capacity(ALERTS).with_timezone("UTC");
         Columns {
             kind: texts(),
+            model_name: texts(),
+            model_version: texts(),
             feature: texts(),
             value: numbers(),
             statistic: numbers(),
@@ -241,15 +246,12 @@ impl Columns {
     }
 }
 
-impl<'a> Alerts<'a> {
-    fn new(model: &'a ModelIdentity) -> Self {
-        Alerts { model, columns: None, rows: 0 }
-    }
-
+impl Alerts {
     fn raise(&mut self, raised: Raised) -> &mut Columns {
-        self.rows += 1;
-        let columns = self.columns.get_or_insert_with(|| Box::new(Columns::new()));
+        let columns = self.0.get_or_insert_with(|| Box::new(Columns::new()));
         columns.kind.append_value(raised.kind.name());
+        columns.model_name.append_value(raised.model.0);
+        columns.model_version.append_value(raised.model.1);
         columns.feature.append_value(raised.feature);
         columns.value.append_value(raised.value);
         columns.statistic.append_option(raised.statistic);
@@ -293,14 +295,11 @@ impl<'a> Alerts<'a> {
     }
 
     fn finish(self) -> Result<Option<RecordBatch>, ArrowError> {
-        let Some(mut made) = self.columns else { return Ok(None) };
-        let same = |text: &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, self.rows)))
-        };
+        let Some(mut made) = self.0 else { return Ok(None) };
         let columns: Vec<ArrayRef> = vec![
             Arc::new(made.kind.finish()),
-            same(&self.model.name),
-            same(&self.model.version),
+            Arc::new(made.model_name.finish()),
+            Arc::new(made.model_version.finish()),
             Arc::new(made.feature.finish()),
             Arc::new(made.value.finish()),
             Arc::new(made.statistic.finish()),
@@ -320,13 +319,18 @@ impl<'a> Alerts<'a> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BooleanArray, Float32Array, Int64Array, TimestampMillisecondArray};
+    use arrow::array::{
+        BooleanArray, Float32Array, Int64Array, StringArray, TimestampMillisecondArray,
+    };
 
     use super::*;
 
+    fn model() -> ModelIdentity {
+        ModelIdentity { name: "m".to_owned(), version: "3".to_owned() }
+    }
+
     fn rules() -> AlertRules {
         AlertRules {
-            model: ModelIdentity { name: "m".to_owned(), version: "3".to_owned() },
             score_over: Some(0.5),
             z_over: 3.0,
             ks_p_under: 0.05,
@@ -372,7 +376,7 @@ mod tests {
     fn what_is_over_a_threshold_is_told_and_what_is_at_it_is_not() {
         let x = [Some(16.0), Some(16.1), Some(3.9), None, Some(f64::NAN)];
         let alerts =
-            rules().of_rows(&rules().model, &predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
+            rules().of_rows(&model(), &predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
         let alerts = alerts.unwrap().unwrap();
         let texts = |name: &str| {
             let column = alerts.column_by_name(name).unwrap().as_string::<i32>();
@@ -387,7 +391,7 @@ mod tests {
             z.is_null(0) && (z.value(1) - 3.05).abs() < 1e-9 && (z.value(2) + 3.05).abs() < 1e-9
         );
         let none =
-            rules().of_rows(&rules().model, &predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
+            rules().of_rows(&model(), &predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
         assert!(none.is_none());
     }
 
@@ -395,7 +399,7 @@ mod tests {
     fn an_infinite_value_is_infinitely_far_off() {
         let x = [Some(f64::INFINITY), Some(10.0), Some(f64::NEG_INFINITY)];
         let alerts = rules()
-            .of_rows(&rules().model, &predictions(&[0.1; 3]), &watched(&x))
+            .of_rows(&model(), &predictions(&[0.1; 3]), &watched(&x))
             .unwrap()
             .unwrap();
         for name in ["value", "statistic"] {
@@ -413,7 +417,10 @@ mod tests {
         let numbers = |values: [Option<f64>; 4]| -> ArrayRef {
             Arc::new(Float64Array::from(values.to_vec()))
         };
-        let columns: [(&str, ArrayRef); 7] = [
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; 4])) };
+        let columns: [(&str, ArrayRef); 9] = [
+            ("model_name", text("m")),
+            ("model_version", text("8")),
             ("window", Arc::new(StringArray::from(vec!["1d"; 4]))),
             ("window_start", instants(0)),
             ("window_end", instants(86_400_000)),
@@ -434,5 +441,7 @@ mod tests {
         let end = alerts.column_by_name("window_end").unwrap();
         assert_eq!(end.as_primitive::<TimestampMillisecondType>().value(0), 86_400_000);
         assert!(alerts.column_by_name("event_id").unwrap().is_null(0));
+        // Of the model that the window is about.
+        assert_eq!(alerts.column_by_name("model_version").unwrap().as_string::<i32>().value(0), "8");
     }
 }

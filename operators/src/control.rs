@@ -196,6 +196,16 @@ impl ControlFeed {
     pub fn decided(&self) -> Vec<Switched> {
         lock(&self.0.decided).clone()
     }
+
+    /// The state for rows of an event time (ms), as far as is decided; where epochs decide, the newest.
+    pub fn at(&self, time: i64) -> u64 {
+        let holds = |switched: &&Switched| match switched.since {
+            Since::EventTime(from) => from <= time,
+            Since::Epoch(_) => true,
+        };
+        let decided = lock(&self.0.decided);
+        decided.iter().filter(holds).map(|switched| switched.control).max().unwrap_or(0)
+    }
 }
 
 #[cfg(test)]

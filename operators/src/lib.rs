@@ -41,6 +41,7 @@ mod not_finite;
 pub mod numeric;
 pub mod partition_names;
 pub mod prediction;
+pub mod preprocess;
 pub mod reasons;
 pub mod reports;
 pub mod rows;

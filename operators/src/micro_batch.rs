@@ -91,6 +91,16 @@ impl<C: Clone> MicroBatcher<C> {
         self.rows
     }
 
+    /// The tag of the rows that are next.
+    pub fn first(&self) -> Option<&C> {
+        self.queue.front().map(|queued| &queued.rest.tag)
+    }
+
+    /// The next micro-batch has at most so many rows.
+    pub fn bound(&mut self, max_rows: usize) {
+        self.bounds.max_rows = max_rows;
+    }
+
     pub fn push(&mut self, tag: C, batch: RecordBatch, now: Duration) {
         if batch.num_rows() > 0 {
             self.rows += batch.num_rows();

@@ -73,8 +73,21 @@ pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Score
 pub struct ModelError(pub String);
 
 /// What a prediction says of the model that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ModelIdentity {
     pub name: String,
     pub version: String,
+}
+
+/// Which model scores the rows of which event times, as far as that is decided.
+pub trait ModelsByTime: Send + Sync {
+    /// The model of an event time (ms); where epochs decide, the newest.
+    fn at(&self, time: i64) -> ModelIdentity;
+}
+
+/// One that scores all rows.
+impl ModelsByTime for ModelIdentity {
+    fn at(&self, _time: i64) -> ModelIdentity {
+        self.clone()
+    }
 }

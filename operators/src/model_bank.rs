@@ -7,6 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use crate::accounting::{BatchGauge, Counters};
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::micro_batch::Part;
 use crate::model::{Model, ModelError, ModelIdentity, Scores, score_rows};
@@ -20,6 +21,8 @@ pub struct ReadyModel {
     pub model: Box<dyn Model>,
     pub dependence: BatchDependence,
     pub format: PredictionFormat,
+    /// The most rows of a micro-batch, where the version has its own bound.
+    pub max_rows: Option<usize>,
 }
 
 /// Where workers get the models of later states of control, which are made ready elsewhere.
@@ -40,10 +43,12 @@ pub struct Slot {
     features: SchemaRef,
     /// Where the model requires a value.
     pub required: Vec<ModelInput>,
+    /// What counts its micro-batches.
+    pub gauge: BatchGauge,
 }
 
 impl Slot {
-    fn new(control: u64, ready: ReadyModel, enriched: &Schema) -> Self {
+    fn new(control: u64, ready: ReadyModel, enriched: &Schema, gauge: BatchGauge) -> Self {
         let columns: Vec<usize> = ready.inputs.iter().map(|input| input.column).collect();
         let fields = columns.iter().map(|&at| enriched.fields()[at].clone());
         Slot {
@@ -52,6 +57,7 @@ impl Slot {
             required: ready.inputs.iter().filter(|input| !input.allow_null).cloned().collect(),
             columns,
             ready,
+            gauge,
         }
     }
 
@@ -88,6 +94,7 @@ pub struct ModelBank {
     slots: Vec<Slot>,
     enriched: SchemaRef,
     shelf: Option<Arc<dyn ModelShelf>>,
+    counters: Counters,
     worker: usize,
 }
 
@@ -97,10 +104,17 @@ impl ModelBank {
         first: ReadyModel,
         enriched: SchemaRef,
         shelf: Option<Arc<dyn ModelShelf>>,
+        counters: Counters,
         worker: usize,
     ) -> Self {
-        let slots = vec![Slot::new(0, first, &enriched)];
-        ModelBank { slots, enriched, shelf, worker }
+        let mut bank = ModelBank { slots: Vec::new(), enriched, shelf, counters, worker };
+        bank.add(0, first);
+        bank
+    }
+
+    fn add(&mut self, control: u64, ready: ReadyModel) {
+        let gauge = self.counters.batch_gauge(&ready.identity, self.worker);
+        self.slots.push(Slot::new(control, ready, &self.enriched, gauge));
     }
 
     /// The model of a state.
@@ -116,7 +130,7 @@ impl ModelBank {
                     let message = format!("there is no model for state {control} of control");
                     ArrowError::ComputeError(message)
                 })?;
-                self.slots.push(Slot::new(control, ready, &self.enriched));
+                self.add(control, ready);
                 self.slots.len() - 1
             }
         };

@@ -9,7 +9,6 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use crate::accounting::BatchGauge;
 use crate::alert::AlertRules;
 use crate::control::Turn;
 use crate::core::ROWS_PER_STEP;
@@ -60,7 +59,6 @@ pub struct Scorer {
     is_watched: bool,
     worker: usize,
     batcher: MicroBatcher<Turn>,
-    gauge: BatchGauge,
 }
 
 impl Work for Scorer {
@@ -89,6 +87,9 @@ impl Work for Scorer {
         let mut budget = ROWS_PER_STEP.max(self.max_rows);
         let is_same = |a: &Turn, b: &Turn| a.control == b.control;
         while budget > 0 {
+            let Some(control) = self.batcher.first().map(|turn| turn.control) else { break };
+            let max_rows = self.models.of(control)?.ready.max_rows;
+            self.batcher.bound(max_rows.unwrap_or(self.max_rows));
             let now = self.run.clock.now();
             let wait = self.batcher.oldest_wait(now);
             let Some(parts) = self.batcher.next(idle, now, is_same) else { break };
@@ -121,10 +122,9 @@ impl Scorer {
         let Scoring { layout, enriched, model, shelf, bounds, .. } = scoring;
         let Scoring { warm_up, partition_names, alerts, run, .. } = scoring;
         Scorer {
-            models: ModelBank::new(model, enriched, shelf, worker),
+            models: ModelBank::new(model, enriched, shelf, run.counters.clone(), worker),
             batcher: MicroBatcher::new(bounds),
             max_rows: bounds.max_rows,
-            gauge: run.counters.batch_gauge(worker),
             layout,
             warm_up,
             partition_names,
@@ -188,7 +188,7 @@ impl Scorer {
         let rows = features.num_rows();
         match scores {
             Ok(scores) => {
-                self.gauge.scored(rows, wait, took);
+                model.gauge.scored(rows, wait, took);
                 let mut first = 0;
                 for part in parts {
                     let last = first + part.rows;

@@ -127,7 +127,6 @@ fn no_alerts_cost_nothing() {
     let watched = RecordBatch::try_from_iter(columns).unwrap();
     let model = identity();
     let mut rules = AlertRules {
-        model: model.clone(),
         score_over: Some(0.9),
         z_over: 3.0,
         ks_p_under: 0.05,
@@ -195,7 +194,7 @@ fn rows_behind_the_warm_up_are_looked_at_without_a_mask() {
 #[test]
 fn handles_of_counters_tell_without_allocations() {
     let counters = Counters::default();
-    let (batches, windows) = (counters.batch_gauge(0), counters.windows_gauge("key", 0));
+    let (batches, windows) = (counters.batch_gauge(&identity(), 0), counters.windows_gauge("key", 0));
     let table = counters.table_gauge("t", 0);
     let told = asked(|| {
         batches.scored(1_024, Duration::from_millis(1), Duration::from_micros(700));

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::examples;
 use crate::config::duration::instant_ms;
+use crate::run::models::Form as ListForm;
 use crate::run::options::{Exchange, ExportForm};
 use crate::run::plan::Form;
 use crate::run::switching::ModelSince;
@@ -42,6 +43,22 @@ pub enum Command {
         /// How the plan is written
         #[arg(long, value_enum, default_value_t)]
         format: Form,
+    },
+    /// Say which version of the model serves now, and why
+    ///
+    /// What the reference of the job means, the version and the digest of its files, what it says of
+    /// itself (signature, inference_config, deployment_config) and what of that holds; likewise of the
+    /// versions that --model-since names. Fetches and tries them, scores no events.
+    #[command(after_long_help = examples::MODELS)]
+    Models {
+        /// The job file
+        job: PathBuf,
+        /// Versions that are to score events from an event time on, as in `driftline replay`
+        #[arg(long, value_name = "TIME=VERSION", value_parser = model_since)]
+        model_since: Vec<ModelSince>,
+        /// How they are listed
+        #[arg(long, value_enum, default_value_t)]
+        format: ListForm,
     },
     /// Run a job over stored events: predictions, drift snapshots and dead letters
     ///

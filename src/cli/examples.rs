@@ -22,6 +22,11 @@ Example:
   $ driftline plan jobs/flights.toml
   windows by carrier  (owner of each key or column)";
 
+pub const MODELS: &str = "\
+Example:
+  $ driftline models jobs/flights.toml
+  model arrival-delay version 1";
+
 pub const REPLAY: &str = "\
 Example:
   $ driftline replay jobs/flights.toml --from 2013-06-01 --to 2013-06-02 --out out/day

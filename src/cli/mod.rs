@@ -21,10 +21,11 @@ use crate::config::{Job, on_one_line};
 use crate::interrupt::Interrupt;
 use crate::run::check::Described;
 use crate::run::live::LiveOptions;
+use crate::run::models::Listed;
 use crate::run::options::RunOptions;
 use crate::run::summary::Summary;
 use crate::run::switching::ModelControl;
-use crate::run::{self, check, plan};
+use crate::run::{self, check, models, plan};
 
 impl EventArgs {
     fn options(self, interrupt: Interrupt) -> Result<RunOptions> {
@@ -119,6 +120,13 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
         Command::Plan { job, input, format } => {
             let options = RunOptions { input, ..RunOptions::default() };
             show(&plan::describe(&load(&job)?, &options, format)?)?;
+        }
+        Command::Models { job, model_since, format } => {
+            let Listed { text, problem } = models::list(&load(&job)?, model_since, format)?;
+            show(&text)?;
+            if let Some(problem) = problem {
+                return Err(problem);
+            }
         }
         Command::Replay { job, events, out, overwrite, with_inputs, run_columns, model_since } => {
             let job = load(&job)?;

@@ -22,6 +22,7 @@ use indexmap::IndexMap;
 
 use super::origin::Origin;
 pub use super::raw::words::{ColumnType as JsonType, Compression, FileFormat as Format};
+use crate::models::card::ModelCard;
 use crate::registry::Registered;
 
 /// A job whose fields cannot be wrong by themselves; whether they fit the data is seen when the
@@ -156,6 +157,9 @@ pub struct Kafka {
     pub predictions: Option<String>,
     /// Whether messages of predictions have headers.
     pub prediction_headers: bool,
+    /// The type and the source of predictions as events.
+    pub prediction_type: String,
+    pub prediction_source: String,
     pub dead_letters: Option<String>,
     pub alerts: Option<String>,
 }
@@ -330,6 +334,8 @@ pub struct ModelFile {
     pub registered: Option<Registered>,
     pub name: String,
     pub version: String,
+    /// What the version says of itself; nothing before its files are there.
+    pub card: Arc<ModelCard>,
     /// What the model reads, in order.
     pub features: Vec<String>,
     /// By input of the model, the features it takes; without an entry they go by its name.
@@ -350,6 +356,8 @@ pub enum ModelEngine {
 #[derive(Clone, Debug)]
 pub struct Realtime {
     pub bounds: BatchBounds,
+    /// Whether the job says how large batches are; if not, a version of the model may.
+    pub has_batch_size: bool,
     pub max_latency_ms: Option<u64>,
     pub throughput_target_per_second: Option<u64>,
     /// How often the registry is asked for another version of the model.

@@ -161,7 +161,7 @@ column = "x"
             ],
         )
         .unwrap();
-        assert_eq!((job.realtime_ml.max_batch_size, job.job.name.as_str()), (64, "5"));
+        assert_eq!((job.realtime_ml.max_batch_size, job.job.name.as_str()), (Some(64), "5"));
     }
 
     #[test]

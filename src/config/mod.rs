@@ -8,7 +8,7 @@ pub mod load;
 mod open;
 mod origin;
 pub mod raw;
-mod reword;
+pub(crate) mod reword;
 pub mod schema;
 
 pub use build::{Feature, JobBuilder, Model, Window};

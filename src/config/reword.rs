@@ -50,7 +50,7 @@ const TYPES: &[(&str, &str)] = &[
 ];
 
 /// An error of deserialisation below `key`, on one line.
-pub(super) fn deserialisation(key: &str, message: &str) -> String {
+pub(crate) fn deserialisation(key: &str, message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let key = if key == "." { "" } else { key };
     let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();

@@ -35,13 +35,33 @@ impl Cache {
     /// If its files do not come, or have no ONNX file.
     pub fn model(&self, mlflow: &Mlflow, version: &Version) -> Result<PathBuf, RegistryError> {
         let folder = self.folder_of(version);
-        if About::read(&folder).is_none_or(|about| digest(&folder).ok() != Some(about.digest)) {
-            let _ = fs::remove_dir_all(&folder);
-            self.fetch(mlflow, version, &folder)?;
+        match self.whole(version) {
+            // Tags may have changed; who asks while the server is away has the last ones.
+            Some(about) if about.tags != version.tags => {
+                let about = About { tags: version.tags.clone(), ..about };
+                about.write(&folder).map_err(|error| cache_error(&folder, error))?;
+            }
+            Some(_) => {}
+            None => {
+                let _ = fs::remove_dir_all(&folder);
+                self.fetch(mlflow, version, &folder)?;
+            }
         }
         // Who was asked for last goes last.
         let _ = fs::File::open(&folder).and_then(|file| file.set_modified(SystemTime::now()));
         model_file(&folder).map_err(|why| RegistryError::Unfit { what: version.to_string(), why })
+    }
+
+    /// Whether all files of a version are there, as they came.
+    pub fn has(&self, version: &Version) -> bool {
+        self.whole(version).is_some()
+    }
+
+    /// What is known of a version whose files are all there, as they came.
+    fn whole(&self, version: &Version) -> Option<About> {
+        let folder = self.folder_of(version);
+        let about = About::read(&folder)?;
+        (digest(&folder).ok()? == about.digest).then_some(about)
     }
 
     /// The version of a number, if it is there.
@@ -54,13 +74,13 @@ impl Cache {
             entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
         let newest =
             found.max_by_key(|entry| entry.metadata().and_then(|it| it.modified()).ok())?;
-        let About { created_ms, source, .. } = About::read(&newest.path())?;
+        let About { created_ms, source, tags, .. } = About::read(&newest.path())?;
         let (name, version) = (reference.name.clone(), number.to_string());
-        Some(Version { name, version, source, created_ms })
+        Some(Version { name, version, source, created_ms, tags })
     }
 
     fn folder_of(&self, version: &Version) -> PathBuf {
-        let Version { name, version, source, created_ms } = version;
+        let Version { name, version, source, created_ms, .. } = version;
         let origin = XxHash3_64::oneshot(format!("{created_ms} {source}").as_bytes());
         self.folder.join(name_of(name)).join(format!("{}-{origin:016x}", name_of(version)))
     }
@@ -79,10 +99,9 @@ impl Cache {
         fs::create_dir(&part).map_err(io)?;
         let fetched = download(mlflow, version, &part)
             .and_then(|()| {
-                let Version { source, created_ms, .. } = version.clone();
-                let about = About { source, created_ms, digest: digest(&part).map_err(io)? };
-                let text = serde_json::to_vec(&about).map_err(|error| io(error.into()))?;
-                fs::write(part.join(ABOUT), text).map_err(io)
+                let Version { source, created_ms, tags, .. } = version.clone();
+                let digest = digest(&part).map_err(io)?;
+                About { source, created_ms, tags, digest }.write(&part).map_err(io)
             })
             .and_then(|()| match fs::rename(&part, folder) {
                 // Another run was quicker.
@@ -112,6 +131,10 @@ impl Cache {
     }
 }
 
+fn cache_error(path: &Path, error: io::Error) -> RegistryError {
+    RegistryError::Cache { path: path.to_owned(), error }
+}
+
 /// The file beside those of a version that says where they come from.
 const ABOUT: &str = ".driftline.json";
 
@@ -120,6 +143,9 @@ const ABOUT: &str = ".driftline.json";
 struct About {
     source: String,
     created_ms: i64,
+    /// As they were when the version was last asked for.
+    #[serde(default)]
+    tags: Vec<(String, String)>,
     /// Of the other files as they came.
     digest: String,
 }
@@ -128,6 +154,13 @@ impl About {
     /// `None` if a version is not there, or not whole.
     fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(folder.join(ABOUT)).ok()?).ok()
+    }
+
+    /// Under another name first: others may read it.
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        let part = folder.join(format!("{ABOUT}{PART}{:016x}", fastrand::u64(..)));
+        fs::write(&part, serde_json::to_vec(self)?)?;
+        fs::rename(part, folder.join(ABOUT))
     }
 }
 
@@ -143,7 +176,10 @@ fn digest(folder: &Path) -> io::Result<String> {
     }
     paths.sort();
     let mut all = Vec::new();
-    for path in paths.iter().filter(|path| path.file_name().is_none_or(|name| name != ABOUT)) {
+    let is_own = |path: &&PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(ABOUT))
+    };
+    for path in paths.iter().filter(|path| !is_own(path)) {
         let name = path.strip_prefix(folder).unwrap_or(path);
         all.extend(XxHash3_64::oneshot(name.as_os_str().as_encoded_bytes()).to_le_bytes());
         all.extend(XxHash3_64::oneshot(&fs::read(path)?).to_le_bytes());
@@ -173,7 +209,7 @@ pub fn model_file(folder: &Path) -> Result<PathBuf, String> {
         Ok(())
     };
     listed(&mut names).map_err(|error| error.to_string())?;
-    names.retain(|name| name != ABOUT);
+    names.retain(|name| !name.starts_with(ABOUT));
     names.sort();
     let models: Vec<&String> = names.iter().filter(|name| name.ends_with(".onnx")).collect();
     match models.as_slice() {

@@ -11,6 +11,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::{Reference, RegistryError, Version, Which};
+use crate::models::card::{DEPLOYMENT, INFERENCE};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +51,16 @@ struct ModelVersion {
     status_message: String,
     #[serde(default)]
     tags: Vec<Tag>,
+    #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
+    current_stage: String,
+}
+
+/// What leads to a version beside its number.
+pub struct Marks {
+    pub aliases: Vec<String>,
+    pub stage: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -191,7 +202,21 @@ impl Mlflow {
             version: found.version,
             source: found.source,
             created_ms: found.creation_timestamp,
+            tags: serving_tags(found.tags),
         })
+    }
+
+    /// What leads to a version, by its number: its aliases, and its stage if it has one.
+    ///
+    /// # Errors
+    /// If the server does not say.
+    pub fn marks(&self, version: &Version) -> Result<Marks, RegistryError> {
+        let query = [("name", version.name.as_str()), ("version", version.version.as_str())];
+        let path = format!("{API}/model-versions/get");
+        let found = self.get::<OneVersion>(&path, &query)?.model_version;
+        // Of a version without a stage MLflow says "None".
+        let stage = Some(found.current_stage).filter(|stage| !["", "None"].contains(&&**stage));
+        Ok(Marks { aliases: found.aliases, stage })
     }
 
     /// Where the files of a version are.
@@ -276,6 +301,17 @@ impl Mlflow {
     pub(super) fn refuses(&self, why: impl Into<String>) -> RegistryError {
         RegistryError::Refused { server: self.server.clone(), why: why.into() }
     }
+}
+
+/// The tags that say how a version is served, in order of their names.
+fn serving_tags(tags: Vec<Tag>) -> Vec<(String, String)> {
+    let mut kept: Vec<(String, String)> = tags
+        .into_iter()
+        .filter(|tag| [INFERENCE, DEPLOYMENT].contains(&tag.key.as_str()))
+        .map(|Tag { key, value }| (key, value))
+        .collect();
+    kept.sort();
+    kept
 }
 
 /// A secret in an address would be in errors and logs: it is refused, and not repeated.

@@ -5,11 +5,12 @@ pub mod cache;
 pub mod mlflow;
 pub mod reference;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::cache::Cache;
-pub use self::mlflow::Mlflow;
+pub use self::mlflow::{Marks, Mlflow};
 pub use self::reference::{Reference, Which};
+use crate::models::card::ModelCard;
 
 /// Why a registry gives no model.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +39,36 @@ pub struct Version {
     pub source: String,
     /// When it was registered (ms since 1970).
     pub created_ms: i64,
+    /// Tags that say how it is served: they may change while the version stays.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Version {
+    /// What it says of itself, of which `model` is the model file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn card(&self, model: &Path) -> Result<ModelCard, RegistryError> {
+        ModelCard::read(model.parent().unwrap_or(model), &self.tags)
+            .map_err(|why| RegistryError::Unfit { what: self.to_string(), why })
+    }
 }
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "version {} of {}", self.version, self.name)
     }
+}
+
+/// A version, and what its registry says of it.
+pub struct Looked {
+    pub version: Version,
+    /// Unknown while the server is away.
+    pub marks: Option<Marks>,
+    /// Whether it was on disk before.
+    pub was_kept: bool,
+    /// Its model file.
+    pub path: Result<PathBuf, RegistryError>,
 }
 
 /// What a job's model is loaded from: a reference to a registry.
@@ -92,13 +117,28 @@ impl Registered {
     /// If there is none that can be fetched.
     pub fn fetch(&self) -> Result<(Version, PathBuf), RegistryError> {
         let (mlflow, cache) = self.open()?;
-        let version = match mlflow.version(&self.reference) {
-            Ok(version) => version,
-            // What a number means does not change while the server is away.
-            Err(away @ RegistryError::Away { .. }) => cache.newest(&self.reference).ok_or(away)?,
-            Err(other) => return Err(other),
-        };
+        let version = self.version(&mlflow, &cache)?;
         let path = cache.model(&mlflow, &version)?;
         Ok((version, path))
+    }
+
+    /// The version that is meant now, and what is known of it before it is fetched.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn look(&self) -> Result<Looked, RegistryError> {
+        let (mlflow, cache) = self.open()?;
+        let version = self.version(&mlflow, &cache)?;
+        let (was_kept, marks) = (cache.has(&version), mlflow.marks(&version).ok());
+        let path = cache.model(&mlflow, &version);
+        Ok(Looked { version, marks, was_kept, path })
+    }
+
+    fn version(&self, mlflow: &Mlflow, cache: &Cache) -> Result<Version, RegistryError> {
+        match mlflow.version(&self.reference) {
+            // What a number means does not change while the server is away.
+            Err(away @ RegistryError::Away { .. }) => cache.newest(&self.reference).ok_or(away),
+            found => found,
+        }
     }
 }

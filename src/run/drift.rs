@@ -60,7 +60,7 @@ impl PreparedDrift {
         Ok(Some(PreparedDrift {
             schedule: Schedule { lengths, revisions: drift.revisions },
             format: SnapshotFormat {
-                model: parts.model.identity.clone(),
+                models: parts.models(),
                 labels: drift.windows.clone(),
                 names,
                 comparisons,

@@ -110,7 +110,7 @@ impl DriftTally {
 
     /// `sink`, with what it writes tallied here.
     pub fn watch(&self, sink: Box<dyn Sink>) -> Box<dyn Sink> {
-        Box::new(Overheard { sink, listener: self.clone() })
+        Box::new(Overheard::new(sink, self.clone()))
     }
 
     fn add(&self, snapshots: &RecordBatch) -> Option<()> {

@@ -20,7 +20,8 @@ use twox_hash::XxHash3_64;
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use crate::config::job::{ModelEngine, ModelFile};
-use crate::models::onnx::{self, Loaded, ModelSpec, TreeModel, files_of};
+use crate::models::card::{ModelCard, OutputType, Signed};
+use crate::models::onnx::{self, Loaded, ModelSpec, TakenInput, TreeModel, files_of};
 use crate::models::own::{self, ModelFactory};
 use crate::models::runtime;
 
@@ -34,6 +35,8 @@ pub struct Features {
     run_columns: bool,
     /// Made-up rows that a model scores before it is given any.
     warm_up_samples: usize,
+    /// Whether versions may say how large batches are.
+    takes_batch_size: bool,
 }
 
 /// What runs a model.
@@ -54,11 +57,16 @@ struct Tried {
     digest: Option<String>,
 }
 
+/// Its inputs and the columns of its output, of a model in a file.
+type Shape = (Vec<TakenInput>, usize);
+
 /// A model that fits the features, of which each worker gets one of its own.
 pub struct LoadedModel {
     engine: Engine,
-    file: ModelFile,
+    pub(super) file: ModelFile,
+    /// The features, and what they are when the version's preprocessing is done.
     fields: Vec<Field>,
+    changed: Vec<Field>,
     keep_inputs: bool,
     /// The model that was tried, until a worker takes it.
     tried: Mutex<Option<Box<dyn Model>>>,
@@ -79,6 +87,8 @@ pub struct LoadedModel {
     /// Rows that it takes, and how many of them each worker's model scores first.
     sample: RecordBatch,
     warm_up_samples: usize,
+    /// The most rows of a micro-batch, where the version says so and the job does not.
+    max_rows: Option<usize>,
 }
 
 impl Features {
@@ -90,6 +100,7 @@ impl Features {
             keep_inputs: options.with_inputs,
             run_columns: options.run_columns,
             warm_up_samples: prepared.job.realtime.model_warm_up_samples,
+            takes_batch_size: !prepared.job.realtime.has_batch_size,
         }
     }
 }
@@ -110,13 +121,25 @@ impl LoadedModel {
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let fields: Vec<Field> =
             inputs.iter().map(|input| enriched.field(input.column).clone()).collect();
-        let tried = engine.try_model(file, &fields, *keep_inputs)?;
+        let card = &file.card;
+        let in_file = |why: String| anyhow!("{}: {why}", file.path.display());
+        check_names(card, &file.features).map_err(in_file)?;
+        let preprocessing =
+            card.inference().map(|config| config.preprocessing.clone()).unwrap_or_default();
+        let changed = preprocessing
+            .fields(&fields)
+            .map_err(|why| in_file(format!("its preprocessing_steps: {why}")))?;
+        let (tried, shape) = engine.try_model(file, &changed, *keep_inputs)?;
         let Tried { mut model, compiled, sample, described, why_not_compiled, digest } = tried;
+        check_card(card, shape.as_ref(), model.task()).map_err(in_file)?;
         let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
         let metadata = json!({"model_xxh3": digest, "batch": describe(dependence)});
-        let metadata = metadata.as_object().cloned().unwrap_or_default();
+        let mut metadata = metadata.as_object().cloned().unwrap_or_default();
+        // With another one the same file may give other predictions.
+        let config = card.inference_digest();
+        metadata.extend(config.map(|digest| ("inference_config_xxh3".to_owned(), digest.into())));
         let format = PredictionFormat::new(
             layout.clone(),
             identity.clone(),
@@ -130,6 +153,7 @@ impl LoadedModel {
             engine,
             file: file.clone(),
             fields,
+            changed,
             keep_inputs: *keep_inputs,
             tried: Mutex::new(tried),
             compiled,
@@ -143,6 +167,10 @@ impl LoadedModel {
             format,
             sample,
             warm_up_samples: features.warm_up_samples,
+            max_rows: card
+                .inference()
+                .and_then(|config| config.batch_size)
+                .filter(|_| features.takes_batch_size),
         })
     }
 
@@ -155,11 +183,15 @@ impl LoadedModel {
         let mut model = match (tried, &self.compiled) {
             (Some(tried), _) => tried,
             (None, Some(compiled)) => Box::new(compiled.clone()),
-            (None, None) => self.engine.model(&self.file, &self.fields, self.keep_inputs)?,
+            (None, None) => self.engine.model(&self.file, &self.changed, self.keep_inputs)?,
         };
         // A program's own model knows best itself.
         if matches!(self.engine, Engine::Onnx(_)) {
             warm_up(model.as_mut(), &self.sample, self.warm_up_samples);
+        }
+        if let Some(config) = self.file.card.inference() {
+            let model_of = config.preprocessing.before(model, &self.fields);
+            model = model_of.map_err(|why| anyhow!("preprocessing_steps: {why}"))?;
         }
         Ok(ReadyModel {
             identity: self.identity.clone(),
@@ -167,27 +199,70 @@ impl LoadedModel {
             model,
             dependence: self.dependence,
             format: self.format.clone(),
+            max_rows: self.max_rows,
         })
     }
 }
 
+/// Whether the features are those that a version was trained with.
+fn check_names(card: &ModelCard, features: &[String]) -> Result<(), String> {
+    let Some(names) = card.inference().and_then(|config| config.feature_names.as_ref()) else {
+        return Ok(());
+    };
+    if names == features {
+        return Ok(());
+    }
+    let (names, features) = (names.join(", "), features.join(", "));
+    Err(format!("its feature_names are {names}, and model.features are {features}"))
+}
+
+/// Whether a model is what its version says: one of a `shape` and a task.
+fn check_card(card: &ModelCard, shape: Option<&Shape>, task: Task) -> Result<(), String> {
+    if let (Signed::Yes(signature), Some((inputs, columns))) = (&card.signature, shape) {
+        signature.check(inputs, *columns)?;
+    }
+    let output_type = card.inference().and_then(|config| config.output_type);
+    match output_type.filter(|output_type| !output_type.fits(task)) {
+        Some(output_type) => {
+            let task = format!("{task:?}").to_lowercase();
+            let advice = match output_type {
+                OutputType::Probability => "; one column is a probability with model.task = \"binary\"",
+                OutputType::Regression => "",
+            };
+            let output_type = output_type.name();
+            Err(format!("its output_type is {output_type}, and what it gives is {task}{advice}"))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Engine {
-    fn try_model(&self, file: &ModelFile, fields: &[Field], keep_inputs: bool) -> Result<Tried> {
+    fn try_model(
+        &self,
+        file: &ModelFile,
+        fields: &[Field],
+        keep_inputs: bool,
+    ) -> Result<(Tried, Option<Shape>)> {
         match self {
             Engine::Onnx(environment) => {
                 let loaded = load_onnx(environment, file, fields, keep_inputs)?;
-                let Loaded { model, compiled, sample, described, why_not_compiled } = loaded;
+                let Loaded { model, inputs, columns, compiled, sample, .. } = loaded;
+                let Loaded { described, why_not_compiled, .. } = loaded;
                 let digest = Some(model_digest(&file.path)?);
-                Ok(Tried { model, compiled, sample, described, why_not_compiled, digest })
+                let tried = Tried { model, compiled, sample, described, why_not_compiled, digest };
+                Ok((tried, Some((inputs, columns))))
             }
-            Engine::Own(make) => Ok(Tried {
-                model: own::make(make, fields)?,
-                compiled: None,
-                sample: own::sample(fields)?,
-                described: vec!["the program's own".to_owned()],
-                why_not_compiled: None,
-                digest: None,
-            }),
+            Engine::Own(make) => {
+                let tried = Tried {
+                    model: own::make(make, fields)?,
+                    compiled: None,
+                    sample: own::sample(fields)?,
+                    described: vec!["the program's own".to_owned()],
+                    why_not_compiled: None,
+                    digest: None,
+                };
+                Ok((tried, None))
+            }
         }
     }
 

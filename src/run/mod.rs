@@ -14,6 +14,7 @@ pub mod lateness;
 pub mod letters;
 pub mod live;
 pub mod loading;
+pub mod models;
 pub mod numbers;
 pub mod options;
 pub mod outputs;
@@ -24,6 +25,7 @@ pub mod progress;
 mod range;
 pub mod replay;
 pub mod scoring;
+pub mod served;
 pub mod summary;
 pub mod switching;
 

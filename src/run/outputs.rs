@@ -12,6 +12,7 @@ use driftline_operators::sinks::Sink;
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
+use super::switching::ModelSwitched;
 use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::apart::apart;
@@ -24,7 +25,7 @@ use crate::sinks::kafka::predictions::Predictions;
 use crate::sinks::kafka::sender::Sender;
 use crate::sinks::kafka::{KafkaSink, Messages, Values};
 use crate::sinks::own::{OwnSinks, SinkFactory};
-use crate::sinks::parquet::ParquetSink;
+use crate::sinks::parquet::{Footer, ParquetSink};
 use crate::sinks::rolling;
 use crate::sinks::some_columns;
 use crate::sinks::standard_output::Reader;
@@ -32,6 +33,8 @@ use crate::sinks::text_file::TextFile;
 
 /// In the footers of files: the name of the job.
 pub const JOB_KEY: &str = "driftline.job";
+/// In the footers of files: which versions have taken the place of the model, since when, as JSON.
+const SWITCHES_KEY: &str = "driftline.model_switches";
 
 /// Where one of the outputs goes.
 #[derive(Clone)]
@@ -103,13 +106,12 @@ impl Targets {
 /// Makes the sinks of a run.
 pub struct Sinks {
     publication: Publication,
-    metadata: Vec<(String, String)>,
+    footer: Footer,
 }
 
 impl Sinks {
-    /// `metadata` goes into the footers of files.
-    pub fn new(publication: &Publication, metadata: Vec<(String, String)>) -> Self {
-        Sinks { publication: publication.clone(), metadata }
+    pub fn new(publication: &Publication, footer: Footer) -> Self {
+        Sinks { publication: publication.clone(), footer }
     }
 
     /// One worker's sink for predictions, without the columns that the job leaves out: who reads them
@@ -155,7 +157,11 @@ impl Sinks {
         let name = format!("part-{worker:05}.{}", output.ending());
         let file = self.publication.file(&output.path, &name);
         Ok(match output.format {
-            Format::Parquet => apart(ParquetSink::create(file, schema, &self.metadata, unique)?),
+            Format::Parquet => {
+                let Footer { pairs, footnotes } = &self.footer;
+                let sink = ParquetSink::create(file, schema, pairs, unique)?;
+                apart(sink.with(footnotes.clone()))
+            }
             Format::Json => apart(JsonLinesSink::create(file, output.compression)?),
             Format::Csv => apart(CsvSink::create(file, &schema, output.compression)?),
         })
@@ -170,11 +176,14 @@ pub struct LiveSinks {
     pub job: String,
     /// Whether messages of predictions have headers.
     pub prediction_headers: bool,
+    /// The type and the source of predictions as events.
+    pub prediction_type: String,
+    pub prediction_source: String,
     /// The columns of predictions that are not in values.
     pub left_out_of_predictions: Arc<[String]>,
     /// By number.
     pub partition_names: PartitionNames,
-    pub metadata: Vec<(String, String)>,
+    pub footer: Footer,
     /// What the names of files begin with.
     pub file_name: String,
 }
@@ -186,7 +195,8 @@ impl LiveSinks {
         Ok(self.sink(Predictions {
             topic: topic(&targets.predictions)?,
             dead_letters: topic(&targets.dead_letters)?,
-            source: self.job.clone(),
+            kind: self.prediction_type.clone(),
+            source: self.prediction_source.clone(),
             has_headers: self.prediction_headers,
             partition_names: self.partition_names.clone(),
             values: Values::without(self.left_out_of_predictions.clone()),
@@ -221,7 +231,7 @@ impl LiveSinks {
         schema: SchemaRef,
     ) -> Result<Box<dyn Sink>> {
         let name = format!("{}-{worker:05}", self.file_name);
-        Ok(Box::new(self.writer.sink(&output.path, name, schema, &self.metadata)?))
+        Ok(Box::new(self.writer.sink(&output.path, name, schema, &self.footer)?))
     }
 }
 
@@ -232,7 +242,21 @@ fn topic(target: &Target) -> Result<String> {
     }
 }
 
-/// What is written into the footer of every file.
+/// The footers of the results of a run that scores: at their end they say, too, which versions have taken the
+/// place of the model by then.
+pub fn footer(prepared: &Prepared, parts: &ScoringParts) -> Footer {
+    let models = parts.models();
+    let footnotes = move || {
+        let switched = models.switched();
+        let said = switched.iter().map(ModelSwitched::json).collect::<Vec<_>>();
+        let said = (!said.is_empty()).then(|| serde_json::Value::Array(said).to_string());
+        said.map(|said| (SWITCHES_KEY.to_owned(), said)).into_iter().collect()
+    };
+    let pairs = file_metadata(prepared, Some(parts));
+    Footer { pairs, footnotes: Some(Arc::new(footnotes)) }
+}
+
+/// What is written into the footer of every file; the model is that which the run begins with.
 pub fn file_metadata(prepared: &Prepared, parts: Option<&ScoringParts>) -> Vec<(String, String)> {
     let mut pairs = vec![
         ("driftline.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),

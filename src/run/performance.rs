@@ -43,9 +43,9 @@ pub fn throughput_target(job: &Job, account: &Account, took: Duration) -> Option
     Some(format!("target {} events/s: {word}", thousands(target)))
 }
 
-/// The job's target for the latency of each row, if it sets one, and whether the run met it.
-pub fn latency_target(job: &Job, figures: &LatencyFigures) -> Option<String> {
-    let target = thousands(job.realtime.max_latency_ms?);
+/// The target (ms) for the latency of each row, if there is one, and whether the run met it.
+pub fn latency_target(max_latency_ms: Option<u64>, figures: &LatencyFigures) -> Option<String> {
+    let target = thousands(max_latency_ms?);
     Some(match figures.beyond_target {
         0 => format!("target {target} ms: met"),
         beyond => {

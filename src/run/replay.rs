@@ -13,7 +13,7 @@ use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
 use super::engine::Engine;
 use super::options::RunOptions;
-use super::outputs::{Sinks, Targets, file_metadata};
+use super::outputs::{Sinks, Targets, footer};
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
@@ -40,7 +40,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let notes = prepared.notes();
     let names = prepared.partition_names.clone();
     let engine = Engine::new(prepared.clone(), options);
-    let sinks = Sinks::new(&publication, file_metadata(&prepared, Some(&parts)));
+    let sinks = Sinks::new(&publication, footer(&prepared, &parts));
     let tally = DriftTally::new(parts.watched.names.len());
     let build = {
         let (targets, parts, drift) = (targets.clone(), parts.clone(), drift.clone());

@@ -13,8 +13,10 @@ use driftline_operators::watched::Watched;
 use super::loading::{Features, LoadedModel};
 use super::options::RunOptions;
 use super::prepare::Prepared;
+use super::served;
 use super::switching::{ModelSwitched, RunModels, Switchable};
 use crate::config::job::ModelFile;
+use crate::models::card::ModelCard;
 use crate::registry::Version;
 use crate::registry::cache::model_file;
 
@@ -29,20 +31,23 @@ pub struct ScoringParts {
     models: Arc<RunModels>,
     /// Of the registry that the model comes from.
     pub version: Option<Version>,
+    /// The latency (ms) that the run is measured against: the job's, or that of the version.
+    pub max_latency_ms: Option<u64>,
     warm_up: WarmUp,
 }
 
-/// A job's model as a file, and the version of its registry if it has one.
+/// A job's model as a file with what is said of it, and the version of its registry if it has one.
 fn located(file: &ModelFile) -> Result<(ModelFile, Option<Version>)> {
     if let Some(registered) = &file.registered {
         let (version, path) = registered.fetch()?;
-        let number = version.version.clone();
-        return Ok((ModelFile { path, version: number, ..file.clone() }, Some(version)));
+        let (number, card) = (version.version.clone(), Arc::new(version.card(&path)?));
+        return Ok((ModelFile { path, version: number, card, ..file.clone() }, Some(version)));
     }
     if file.path.is_dir() {
-        let path = model_file(&file.path)
-            .map_err(|why| anyhow!("{}: {why} (model.path)", file.path.display()))?;
-        return Ok((ModelFile { path, ..file.clone() }, None));
+        let in_folder = |why| anyhow!("{}: {why} (model.path)", file.path.display());
+        let path = model_file(&file.path).map_err(in_folder)?;
+        let card = Arc::new(ModelCard::read(&file.path, &[]).map_err(in_folder)?);
+        return Ok((ModelFile { path, card, ..file.clone() }, None));
     }
     Ok((file.clone(), None))
 }
@@ -66,10 +71,13 @@ impl ScoringParts {
             None => located(file)?,
         };
         let model = LoadedModel::load(&features, &file, options.model.as_ref())?;
+        let target = served::max_latency_ms(&job.realtime, &model.file.card);
+        let max_latency_ms = target.map(|target| target.value);
         let switchable = Switchable {
             features: features.clone(),
             file,
             task: model.task,
+            first: (model.identity.clone(), model.digest.clone()),
             order: job.order,
             workers: options.workers.max(1),
             models_kept: job.realtime.model_cache_size,
@@ -80,11 +88,17 @@ impl ScoringParts {
             watched: Watched::new(&features.enriched, &model.inputs),
             features,
             latencies: Latencies::new(
-                job.realtime.max_latency_ms.map_or(Duration::MAX, Duration::from_millis),
+                max_latency_ms.map_or(Duration::MAX, Duration::from_millis),
             ),
+            max_latency_ms,
             model,
             warm_up: prepared.warm_up(options),
         })
+    }
+
+    /// Which model scores what.
+    pub fn models(&self) -> Arc<RunModels> {
+        self.models.clone()
     }
 
     /// What has taken the place of the model so far.

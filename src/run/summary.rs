@@ -20,6 +20,7 @@ use super::numbers::thousands;
 use super::outputs::{Target, Targets};
 use super::performance::{latency, latency_target, success, throughput_target};
 use super::scoring::ScoringParts;
+use super::served;
 use super::switching::ModelSwitched;
 use crate::config::Job;
 use crate::config::duration::instant_rfc3339;
@@ -103,6 +104,8 @@ impl Summary {
             ),
         ];
         summary.lines.extend(longest_turns(&ended.turns).map(|text| ("longest turn", text)));
+        let said = served::inference(&job.realtime, &parts.model.file.card);
+        summary.lines.extend(said);
         let switched = parts.switched();
         summary.lines.extend(switched.iter().map(|to| ("switched", switched_line(to))));
         summary
@@ -115,7 +118,8 @@ impl Summary {
             .extend([("success", success(&summary.account)), ("latency", latency(&latencies))]);
         let throughput = throughput_target(job, &summary.account, ended.took);
         summary.lines.extend(throughput.map(|text| ("throughput", text)));
-        summary.lines.extend(latency_target(job, &latencies).map(|text| ("max latency", text)));
+        let target = latency_target(parts.max_latency_ms, &latencies);
+        summary.lines.extend(target.map(|text| ("max latency", text)));
         summary.state(counters);
         if counters.late() > 0 {
             summary.lines.push(("late", format!("{} rows", thousands(counters.late()))));

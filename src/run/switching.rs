@@ -14,12 +14,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use driftline_operators::control::{ControlFeed, Since, Switched};
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::Control;
-use driftline_operators::model::{ModelIdentity, Task};
+use driftline_operators::model::{ModelIdentity, ModelsByTime, Task};
 use driftline_operators::model_bank::{ModelShelf, ReadyModel};
+use serde_json::{Value, json};
 
 use super::loading::{Features, LoadedModel, model_digest};
 use crate::config::Job;
+use crate::config::duration::instant_rfc3339;
 use crate::config::job::ModelFile;
+use crate::models::card::ModelCard;
 use crate::models::own::ModelFactory;
 
 /// What the model of a pipeline is switched with, before and while it runs; clones are the same.
@@ -50,7 +53,8 @@ struct NewVersion {
 
 #[derive(Clone)]
 enum Source {
-    File(PathBuf),
+    /// With what the version says of itself.
+    File(PathBuf, Arc<ModelCard>),
     Own(ModelFactory),
 }
 
@@ -71,11 +75,27 @@ pub struct ModelSwitched {
     pub since: Since,
 }
 
+impl ModelSwitched {
+    /// As footers of files have it.
+    pub(super) fn json(&self) -> Value {
+        let ModelSwitched { model, digest, since } = self;
+        let since = match since {
+            // Before any event.
+            Since::EventTime(i64::MIN) => Value::Null,
+            Since::EventTime(time) => instant_rfc3339(*time).into(),
+            Since::Epoch(epoch) => json!({ "epoch": epoch }),
+        };
+        json!({"model_version": model.version, "model_xxh3": digest, "since": since})
+    }
+}
+
 /// What versions of a run have to fit.
 pub(super) struct Switchable {
     pub features: Features,
     pub file: ModelFile,
     pub task: Task,
+    /// The model that the run begins with, and its digest.
+    pub first: (ModelIdentity, Option<String>),
     pub order: Order,
     pub workers: usize,
     /// Models that are kept beside the one that scores.
@@ -114,7 +134,20 @@ impl ModelControl {
     /// # Errors
     /// If no run goes on, or the model does not fit; the one before goes on scoring then.
     pub fn switch(&self, version: &str, file: impl AsRef<Path>) -> Result<()> {
-        self.switch_to(version, Source::File(file.as_ref().to_owned()))
+        self.switch_to(version, Source::File(file.as_ref().to_owned(), Arc::default()))
+    }
+
+    /// The same with a version that says of itself what is on its `card`.
+    ///
+    /// # Errors
+    /// As [`switch`](Self::switch), and if that contradicts the model or the job.
+    pub(super) fn switch_to_registered(
+        &self,
+        version: &str,
+        file: PathBuf,
+        card: Arc<ModelCard>,
+    ) -> Result<()> {
+        self.switch_to(version, Source::File(file, card))
     }
 
     /// The same with a model of the program. `make` is called on this thread, once for each worker.
@@ -148,21 +181,28 @@ impl ModelControl {
         let control = ModelControl::default();
         for ModelSince { since, version, file } in versions {
             let registered = job.model.as_ref().and_then(|model| model.registered.as_ref());
-            let file = match (file, registered) {
-                (Some(file), _) => file,
-                (None, Some(registered)) => registered.numbered(&version)?.fetch()?.1,
+            let (file, card) = match (file, registered) {
+                (Some(file), _) => (file, ModelCard::default()),
+                (None, Some(registered)) => {
+                    let (version, file) = registered.numbered(&version)?.fetch()?;
+                    let card = version.card(&file)?;
+                    (file, card)
+                }
                 (None, None) => bail!(
                     "--model-since {version}: the job's model is a file; name that of the version: TIME={version}=FILE"
                 ),
             };
-            control.schedule(since, &version, &file);
+            control.schedule(since, &version, Source::File(file, Arc::new(card)));
         }
         Ok(control)
     }
 
-    /// Has a version score the rows with event times from `since` (ms) on.
-    pub(crate) fn schedule(&self, since: i64, version: &str, file: &Path) {
-        let source = Source::File(file.to_owned());
+    /// Has a version in a file score the rows with event times from `since` (ms) on.
+    pub(crate) fn schedule_file(&self, since: i64, version: &str, file: &Path) {
+        self.schedule(since, version, Source::File(file.to_owned(), Arc::default()));
+    }
+
+    fn schedule(&self, since: i64, version: &str, source: Source) {
         let version = NewVersion { version: version.to_owned(), source };
         lock(&self.0).scheduled.push(Scheduled { since, version });
     }
@@ -204,7 +244,9 @@ impl RunModels {
             drops.into_iter().for_each(drop::<Vec<ReadyModel>>);
         })?;
         let control = Control { feed: ControlFeed::default(), schedule: Vec::new() };
-        Ok(RunModels { fits, control, shelf: Mutex::default(), kept: Mutex::default(), dropped })
+        let shelf = Shelf { known: [(0, fits.first.clone())].into(), ..Shelf::default() };
+        let (shelf, kept) = (Mutex::new(shelf), Mutex::default());
+        Ok(RunModels { fits, control, shelf, kept, dropped })
     }
 
     /// Makes a version ready for every worker; the number of its state of control.
@@ -213,11 +255,14 @@ impl RunModels {
         let NewVersion { version, source } = version;
         let mut file = ModelFile { version: version.clone(), ..file.clone() };
         let own = match source {
-            Source::File(path) => {
-                file.path = path.clone();
+            Source::File(path, card) => {
+                (file.path, file.card) = (path.clone(), card.clone());
                 None
             }
-            Source::Own(make) => Some(make),
+            Source::Own(make) => {
+                file.card = Arc::default();
+                Some(make)
+            }
         };
         let in_version = || format!("version {version} of model {}", file.name);
         let loaded = match own {
@@ -243,7 +288,9 @@ impl RunModels {
     fn load_file(&self, file: &ModelFile) -> Result<Arc<LoadedModel>> {
         let digest = model_digest(&file.path)?;
         let is_it = |loaded: &Arc<LoadedModel>| {
-            loaded.digest.as_ref() == Some(&digest) && loaded.identity.version == file.version
+            loaded.digest.as_ref() == Some(&digest)
+                && loaded.identity.version == file.version
+                && loaded.file.card == file.card
         };
         let mut kept = lock(&self.kept);
         let known = kept.iter().position(is_it).and_then(|at| kept.remove(at));
@@ -256,6 +303,16 @@ impl RunModels {
         Ok(loaded)
     }
 
+    /// The model that was switched to last, and its digest; of a program's own there is none.
+    pub fn current(&self) -> (ModelIdentity, Option<String>) {
+        self.known_at(i64::MAX)
+    }
+
+    fn known_at(&self, time: i64) -> (ModelIdentity, Option<String>) {
+        let control = self.control.feed.at(time);
+        lock(&self.shelf).known.get(&control).unwrap_or(&self.fits.first).clone()
+    }
+
     pub(super) fn switched(&self) -> Vec<ModelSwitched> {
         let decided = self.control.feed.decided();
         let shelf = lock(&self.shelf);
@@ -264,6 +321,12 @@ impl RunModels {
             Some(ModelSwitched { model, digest, since: switched.since })
         };
         decided.iter().filter_map(of).collect()
+    }
+}
+
+impl ModelsByTime for RunModels {
+    fn at(&self, time: i64) -> ModelIdentity {
+        self.known_at(time).0
     }
 }
 

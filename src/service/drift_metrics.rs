@@ -1,5 +1,6 @@
 //! The last drift figures of each feature and window length, and how many alerts were told, as metrics.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,8 +31,10 @@ struct Series {
 }
 
 /// What a snapshot says of a window.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Last {
+    /// That it is about.
+    model: ModelIdentity,
     end_ms: i64,
     revision: i32,
     ks_statistic: Option<f64>,
@@ -48,9 +51,14 @@ fn as_number(is_set: bool) -> f64 {
 /// Keeps `last`, unless a later window or a newer revision of the same is known: a revision of an
 /// older window comes after windows that are newer.
 fn keep(all: &mut BTreeMap<Series, Last>, series: Series, last: Last) {
-    let known = all.entry(series).or_insert(last);
-    if (last.end_ms, last.revision) > (known.end_ms, known.revision) {
-        *known = last;
+    match all.entry(series) {
+        Entry::Vacant(free) => drop(free.insert(last)),
+        Entry::Occupied(mut known) => {
+            let at = |last: &Last| (last.end_ms, last.revision);
+            if at(&last) > at(known.get()) {
+                known.insert(last);
+            }
+        }
     }
 }
 
@@ -59,7 +67,7 @@ impl DriftMetrics {
     pub fn watch_snapshots(&self, sink: Box<dyn Sink>) -> Box<dyn Sink> {
         let listener =
             Snapshots { metrics: self.clone(), undurable: VecDeque::new(), durable_rows: 0 };
-        Box::new(Overheard { sink, listener })
+        Box::new(Overheard::new(sink, listener))
     }
 
     /// `sink`, whose alerts are counted here when they are handed over.
@@ -69,7 +77,7 @@ impl DriftMetrics {
             alerts.entry(kind.name()).or_default();
         }
         drop(alerts);
-        Box::new(Overheard { sink, listener: AlertCounts(self.clone()) })
+        Box::new(Overheard::new(sink, AlertCounts(self.clone())))
     }
 
     fn last(&self) -> MutexGuard<'_, BTreeMap<Series, Last>> {
@@ -80,12 +88,12 @@ impl DriftMetrics {
         self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn families(&self, model: &ModelIdentity) -> Vec<Family> {
+    pub(super) fn families(&self) -> Vec<Family> {
         const LABELS: Labels = &["model", "version", "feature", "window"];
         let last = self.last().clone();
         let gauge = |name, help, figure: fn(&Last) -> Option<f64>| {
             let values = last.iter().filter_map(|(Series { feature, window }, last)| {
-                let labels = [&model.name, &model.version, feature, window];
+                let labels = [&last.model.name, &last.model.version, feature, window];
                 Some((labels.map(String::clone).to_vec(), figure(last)?))
             });
             Family::new(MetricType::GAUGE)(name, help, LABELS, values.collect())
@@ -146,7 +154,7 @@ impl Listener for Snapshots {
         self.undurable.push_back((batch.num_rows() as u64, last));
     }
 
-    fn durable(&mut self, rows: u64) {
+    fn durable(&mut self, rows: u64, _refused: u64) {
         self.durable_rows += rows;
         while let Some((rows, last)) =
             self.undurable.pop_front_if(|(rows, _)| *rows <= self.durable_rows)
@@ -164,6 +172,7 @@ fn last_of(snapshots: &RecordBatch) -> Option<BTreeMap<Series, Last>> {
     let flag = |name| snapshots.column_by_name(name)?.as_boolean_opt();
     let number = |name| snapshots.column_by_name(name)?.as_primitive_opt::<Float64Type>();
     let (features, windows) = (text("feature")?, text("window")?);
+    let (names, versions) = (text("model_name")?, text("model_version")?);
     let ends = snapshots.column_by_name("window_end")?;
     let ends = ends.as_primitive_opt::<TimestampMillisecondType>()?;
     let revisions = snapshots.column_by_name("revision")?.as_primitive_opt::<Int32Type>()?;
@@ -175,7 +184,9 @@ fn last_of(snapshots: &RecordBatch) -> Option<BTreeMap<Series, Last>> {
         let figure = |figures: &PrimitiveArray<Float64Type>| {
             figures.is_valid(row).then(|| figures.value(row))
         };
+        let (name, version) = (names.value(row).to_owned(), versions.value(row).to_owned());
         let last = Last {
+            model: ModelIdentity { name, version },
             end_ms: ends.value(row),
             revision: revisions.value(row),
             ks_statistic: figure(statistics),
@@ -259,7 +270,10 @@ mod tests {
         };
         let ends = rows.iter().map(|row| row.1);
         let ends = TimestampMillisecondArray::from_iter_values(ends).with_timezone("UTC");
+        let same = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; rows.len()])) };
         let columns: Vec<(&str, ArrayRef)> = vec![
+            ("model_name", same("m")),
+            ("model_version", same("3")),
             ("feature", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0)))),
             ("window", Arc::new(StringArray::from_iter_values(rows.iter().map(|_| "1d")))),
             ("window_end", Arc::new(ends)),
@@ -275,8 +289,7 @@ mod tests {
 
     /// The values of a metric, by the feature.
     fn shown(metrics: &DriftMetrics, name: &str) -> Vec<(String, f64)> {
-        let model = ModelIdentity { name: "m".to_owned(), version: "3".to_owned() };
-        let families = metrics.families(&model);
+        let families = metrics.families();
         let family = families.into_iter().find(|family| family.name.ends_with(name)).unwrap();
         let of_labels = |(labels, value): (Vec<String>, f64)| {
             assert_eq!(

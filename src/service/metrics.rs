@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use driftline_operators::accounting::ModelBatches;
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::latency::Latencies;
 use driftline_operators::model::ModelIdentity;
@@ -13,7 +14,9 @@ use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, Metr
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
 
 use super::drift_metrics::DriftMetrics;
+use super::prediction_counts::PredictionCounts;
 use crate::run::live::{CommitFailures, Holds, Refreshes};
+use crate::run::switching::RunModels;
 use crate::sinks::kafka::Producer;
 use crate::sources::kafka::live::Live;
 
@@ -55,8 +58,8 @@ impl Lags {
 #[derive(Clone)]
 pub struct Metrics {
     pub run: Run,
-    pub model: ModelIdentity,
-    pub digest: String,
+    pub models: Arc<RunModels>,
+    pub predictions: PredictionCounts,
     /// From being read to being handed over to the producer.
     pub latencies: Latencies,
     pub lags: Lags,
@@ -70,6 +73,10 @@ pub struct Metrics {
 
 pub(super) type Labels = &'static [&'static str];
 pub(super) type Values = Vec<(Vec<String>, f64)>;
+
+fn labels(model: &ModelIdentity) -> Vec<String> {
+    vec![model.name.clone(), model.version.clone()]
+}
 
 /// A value without labels.
 fn alone(value: f64) -> Values {
@@ -93,7 +100,7 @@ impl Metrics {
     pub fn text(&self) -> Result<String> {
         let mut families = Vec::new();
         let known = [self.totals(), self.sizes(), self.cluster(), self.times()];
-        for family in known.into_iter().flatten().chain(self.drift.families(&self.model)) {
+        for family in known.into_iter().flatten().chain(self.drift.families()) {
             families.extend(family.collect()?);
         }
         families.extend(self.durations());
@@ -127,8 +134,14 @@ impl Metrics {
     fn totals(&self) -> Vec<Family> {
         let counters = &self.run.counters;
         let account = counters.account();
-        let of_model =
-            |total: u64| (vec![self.model.name.clone(), self.model.version.clone()], total as f64);
+        let by_model = counters.batches_by_model();
+        let of_models = |total: fn(&ModelBatches) -> u64| -> Values {
+            by_model.iter().map(|(model, of)| (labels(model), total(of) as f64)).collect()
+        };
+        let made = self.predictions.all(&self.models.current().0).into_iter();
+        let made = made.map(|(model, status, rows)| {
+            ([labels(&model), vec![status.to_owned()]].concat(), rows as f64)
+        });
         let letters = counters.dead_letters();
         let of_reason =
             |reason: Reason| (vec![reason.name().to_owned()], letters.rows_of(reason) as f64);
@@ -147,8 +160,8 @@ impl Metrics {
             total(
                 "driftline_predictions_total",
                 "Predictions that were acknowledged.",
-                MODEL,
-                vec![of_model(account.predictions)],
+                &["model", "version", "status"],
+                made.collect(),
             ),
             total(
                 "driftline_dead_letters_total",
@@ -178,13 +191,13 @@ impl Metrics {
                 "driftline_inference_rows_total",
                 "Rows that the model has scored.",
                 MODEL,
-                vec![of_model(counters.scored_rows())],
+                of_models(|of| of.rows),
             ),
             total(
                 "driftline_inference_batches_total",
                 "Micro-batches that the model has scored.",
                 MODEL,
-                vec![of_model(counters.batch_sizes().batches())],
+                of_models(|of| of.batches),
             ),
             total(
                 "driftline_offset_commit_failures_total",
@@ -279,7 +292,7 @@ impl Metrics {
         let lags = lags.map(|((topic, partition), records)| {
             (vec![topic, partition.to_string()], records as f64)
         });
-        let ModelIdentity { name, version } = self.model.clone();
+        let (model, digest) = self.models.current();
         vec![
             size(
                 "driftline_consumer_lag_records",
@@ -297,7 +310,7 @@ impl Metrics {
                 "driftline_model_info",
                 "The model that scores.",
                 &["model", "version", "digest"],
-                vec![(vec![name, version, self.digest.clone()], 1.0)],
+                vec![([labels(&model), vec![digest.unwrap_or_default()]].concat(), 1.0)],
             ),
         ]
     }
@@ -348,13 +361,21 @@ impl Metrics {
     }
 
     fn durations(&self) -> Vec<MetricFamily> {
-        let stages = self.run.counters.stage_durations();
-        let stages = stages.iter().map(|(stage, durations)| {
+        let by_model = self.run.counters.batches_by_model();
+        let label = |name: &str, value: &str| {
             let mut label = LabelPair::default();
-            label.set_name("stage".to_owned());
-            label.set_value((*stage).to_owned());
-            histogram(durations, vec![label])
-        });
+            label.set_name(name.to_owned());
+            label.set_value(value.to_owned());
+            label
+        };
+        let of_model = |(model, of): &(ModelIdentity, ModelBatches)| {
+            let (name, version) = (label("model", &model.name), label("version", &model.version));
+            let of_stage = |(stage, durations): &(&'static str, Latencies)| {
+                histogram(durations, vec![name.clone(), label("stage", stage), version.clone()])
+            };
+            of.stages.iter().map(of_stage).collect::<Vec<_>>()
+        };
+        let stages = by_model.iter().flat_map(of_model);
         vec![
             family(
                 "driftline_prediction_latency_seconds",

@@ -10,13 +10,22 @@ pub trait Listener {
     /// The sink has taken a batch.
     fn taken(&mut self, batch: &RecordBatch);
 
-    /// So many more of the rows that it has taken are durable, the oldest first.
-    fn durable(&mut self, _rows: u64) {}
+    /// So many more of the rows that it has taken are durable, and so many have become dead letters, the
+    /// oldest first.
+    fn durable(&mut self, _rows: u64, _refused: u64) {}
 }
 
 pub struct Overheard<L> {
-    pub sink: Box<dyn Sink>,
-    pub listener: L,
+    sink: Box<dyn Sink>,
+    listener: L,
+    /// What has been told to the listener, and not asked for.
+    refused: Reasons,
+}
+
+impl<L> Overheard<L> {
+    pub fn new(sink: Box<dyn Sink>, listener: L) -> Self {
+        Overheard { sink, listener, refused: Reasons::default() }
+    }
 }
 
 impl<L: Listener> Sink for Overheard<L> {
@@ -28,12 +37,14 @@ impl<L: Listener> Sink for Overheard<L> {
 
     fn durable_rows(&mut self) -> u64 {
         let rows = self.sink.durable_rows();
-        self.listener.durable(rows);
+        let refused = self.sink.refused();
+        self.listener.durable(rows, refused.rows());
+        self.refused.merge(&refused);
         rows
     }
 
     fn refused(&mut self) -> Reasons {
-        self.sink.refused()
+        std::mem::take(&mut self.refused)
     }
 
     fn acknowledged(&mut self) -> Vec<RecordBatch> {

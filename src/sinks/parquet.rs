@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,11 +19,22 @@ use super::failed;
 /// Rows of a row group.
 const GROUP_ROWS_MAX: usize = 131_072;
 
+/// What a footer says that is known only when the file ends.
+pub type Footnotes = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
+
+/// What goes into the footers of files.
+#[derive(Clone, Default)]
+pub struct Footer {
+    pub pairs: Vec<(String, String)>,
+    pub footnotes: Option<Footnotes>,
+}
+
 /// Writes one file. It is durable, and its rows count, when it is finished.
 pub struct ParquetSink {
     path: PathBuf,
     writer: Option<ArrowWriter<File>>,
     published: Published,
+    footnotes: Option<Footnotes>,
     written: u64,
     durable: u64,
 }
@@ -61,9 +73,16 @@ impl ParquetSink {
             path,
             writer: Some(writer),
             published: Published::default(),
+            footnotes: None,
             written: 0,
             durable: 0,
         })
+    }
+
+    /// The same with what `footnotes` say at its end.
+    #[must_use]
+    pub fn with(self, footnotes: Option<Footnotes>) -> Self {
+        ParquetSink { footnotes, ..self }
     }
 
     fn error(&self, error: impl std::fmt::Display) -> SinkError {
@@ -87,7 +106,10 @@ impl Sink for ParquetSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        for (key, value) in self.footnotes.as_ref().map(|say| say()).unwrap_or_default() {
+            writer.append_key_value_metadata(KeyValue::new(key, value));
+        }
         let file = writer.into_inner().map_err(|error| self.error(error))?;
         file.sync_all().map_err(|error| self.error(error))?;
         self.durable += std::mem::take(&mut self.written);

@@ -22,7 +22,7 @@ use driftline_operators::sinks::{Sink, SinkError};
 use driftline_operators::wake::Wake;
 
 use super::failed;
-use super::parquet::ParquetSink;
+use super::parquet::{Footer, ParquetSink};
 
 /// A file with so many rows is not written again.
 const FILE_ROWS_MAX: usize = 16_384;
@@ -108,12 +108,12 @@ impl Writer {
         folder: &Path,
         name: String,
         schema: SchemaRef,
-        metadata: &[(String, String)],
+        footer: &Footer,
     ) -> Result<RollingParquet, SinkError> {
         fs::create_dir_all(folder).map_err(|error| failed(folder.display(), error))?;
         let told = Arc::new(Told::default());
         let folder = folder.to_owned();
-        let rolling = Rolling::new(told.clone(), folder.clone(), name, schema, metadata.to_vec());
+        let rolling = Rolling::new(told.clone(), folder.clone(), name, schema, footer.clone());
         let sink = RollingParquet { writer: self.clone(), told, folder };
         sink.order(Order::Open(Box::new(rolling)))?;
         Ok(sink)
@@ -169,7 +169,7 @@ struct Rolling {
     folder: PathBuf,
     name: String,
     schema: SchemaRef,
-    metadata: Vec<(String, String)>,
+    footer: Footer,
     /// Of the newest file.
     rows: Vec<RecordBatch>,
     file: usize,
@@ -186,14 +186,14 @@ impl Rolling {
         folder: PathBuf,
         name: String,
         schema: SchemaRef,
-        metadata: Vec<(String, String)>,
+        footer: Footer,
     ) -> Self {
         Rolling {
             told,
             folder,
             name,
             schema,
-            metadata,
+            footer,
             rows: Vec::new(),
             file: 0,
             unwritten: 0,
@@ -231,8 +231,9 @@ impl Rolling {
         self.join()?;
         let last = self.folder.join(format!("{}-{:05}.parquet", self.name, self.file));
         let temporary = self.folder.join(format!(".{}-{:05}.tmp", self.name, self.file));
-        let mut sink =
-            ParquetSink::create(temporary.clone(), self.schema.clone(), &self.metadata, &[])?;
+        let Footer { pairs, footnotes } = &self.footer;
+        let mut sink = ParquetSink::create(temporary.clone(), self.schema.clone(), pairs, &[])?
+            .with(footnotes.clone());
         self.rows.iter().try_for_each(|rows| sink.write(rows))?;
         sink.finish()?;
         let moved =
@@ -324,12 +325,13 @@ mod tests {
 
     fn sink(folder: &Path) -> RollingParquet {
         let schema = rows(0, 0).schema();
-        Writer::start().sink(folder, "part-1".to_owned(), schema, &[]).unwrap()
+        Writer::start().sink(folder, "part-1".to_owned(), schema, &Footer::default()).unwrap()
     }
 
     fn rolling(folder: &Path) -> Rolling {
         let schema = rows(0, 0).schema();
-        Rolling::new(Arc::default(), folder.to_owned(), "part-1".to_owned(), schema, Vec::new())
+        let footer = Footer::default();
+        Rolling::new(Arc::default(), folder.to_owned(), "part-1".to_owned(), schema, footer)
     }
 
     /// Rows by file.
@@ -408,7 +410,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::start();
         let schema = rows(0, 0).schema();
-        let sink = |name: &str| writer.sink(folder.path(), name.to_owned(), schema.clone(), &[]);
+        let footer = Footer::default();
+        let sink =
+            |name: &str| writer.sink(folder.path(), name.to_owned(), schema.clone(), &footer);
         let mut sinks = ["part-1", "part-2"].map(|name| sink(name).unwrap());
         for (sink, count) in sinks.iter_mut().zip([5, 7]) {
             let (woken, wakes) = mpsc::channel();

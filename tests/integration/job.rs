@@ -238,6 +238,7 @@ pub fn ready(
         dependence,
         format: PredictionFormat::new(layout(), identity.clone(), Default::default(), true, true),
         identity,
+        max_rows: None,
     }
 }
 

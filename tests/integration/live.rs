@@ -64,7 +64,6 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
                 PredictionFormat::new(layout(), model.clone(), Default::default(), false, false);
             let columns = Vec::new();
             let rules = AlertRules {
-                model: model.clone(),
                 score_over,
                 z_over: 3.0,
                 ks_p_under: 0.05,
@@ -80,6 +79,7 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
                     model: Box::new(FirstFeature),
                     dependence: BatchDependence::Invariant,
                     format,
+                    max_rows: None,
                 },
                 shelf: None,
                 bounds: BatchBounds { max_rows: 1_024, timeout },

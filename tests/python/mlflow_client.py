@@ -10,13 +10,14 @@ import mlflow
 import numpy as np
 import onnx
 from mlflow import MlflowClient
+from mlflow.models import ModelSignature
 from onnx import TensorProto, helper, numpy_helper
 
 
-def model(score: float, features: int, external: bool) -> onnx.ModelProto:
-    """Its score is the same for all rows: it tells who has scored. With weights beyond 1,024 bytes, which
-    MLflow puts into a file of their own, if they are to be `external`."""
-    weights = np.zeros((features, 1), np.float32)
+def model(score: float, features: int, external: bool, weights=None) -> onnx.ModelProto:
+    """Its score is the same for all rows, and tells who has scored, unless features have `weights`. With
+    weights beyond 1,024 bytes, which MLflow puts into a file of their own, if they are to be `external`."""
+    weights = np.zeros((features, 1), np.float32) if weights is None else np.array(weights, np.float32).reshape(-1, 1)
     nodes = [helper.make_node("MatMul", ["X", "W"], ["Z"]), helper.make_node("Add", ["Z", "B"], ["Y"])]
     initializers = [
         numpy_helper.from_array(weights, "W"),
@@ -44,12 +45,21 @@ class Clients:
         mlflow.set_tracking_uri(uri)
         self.client = MlflowClient()
 
-    def log(self, name, score=0.0, features=2, external=False):
-        """A version, as `mlflow.onnx.log_model` registers it."""
-        made = model(score, features, external)
+    def log(self, name, score=0.0, features=2, external=False, weights=None, signature=None, tags=None, files=None):
+        """A version, as `mlflow.onnx.log_model` registers it; with `tags`, JSON texts by name, and more `files`."""
+        made = model(score, features, external, weights)
+        signature = ModelSignature.from_dict({"inputs": signature, "outputs": None}) if signature else None
         with mlflow.start_run():
-            logged = mlflow.onnx.log_model(made, name="model", registered_model_name=name)
-        return logged.registered_model_version
+            logged = mlflow.onnx.log_model(made, name="model", signature=signature)
+        with tempfile.TemporaryDirectory() as folder:
+            for file, text in (files or {}).items():
+                (Path(folder) / file).write_text(text)
+            if files:
+                self.client.log_model_artifacts(logged.model_id, folder)
+        return mlflow.register_model(logged.model_uri, name, tags=tags).version
+
+    def tag(self, name, version, key, value):
+        self.client.set_model_version_tag(name, version, key, value)
 
     def log_again(self, name):
         """A version without the file of its weights: the same object logged twice is emptied by the first."""

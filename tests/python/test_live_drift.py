@@ -301,8 +301,10 @@ def test_metrics_are_what_was_sent(broker, tmp_path):
     assert account(words) == (total, COUNTED, 0, LETTERS, 0)
     check_format(text)
     model = '{model="arrival-delay",version="1"}'
+    by_status = '{{model="arrival-delay",status="{}",version="1"}}'
     assert measured["driftline_events_total"] == total
-    assert measured[f"driftline_predictions_total{model}"] == COUNTED
+    assert measured["driftline_predictions_total" + by_status.format("ok")] == COUNTED
+    assert measured["driftline_predictions_total" + by_status.format("degraded")] == 0
     letters = {name: value for name, value in measured.items() if name.startswith("driftline_dead_letters_total{")}
     assert letters.pop('driftline_dead_letters_total{reason="decode_failed"}') == LETTERS
     assert letters and set(letters.values()) == {0.0}

@@ -4,11 +4,26 @@ import json
 import re
 import time
 import uuid
+from collections import Counter
 from datetime import datetime
 
+import pyarrow.parquet as pq
+
 from kafka import Live, wait_until
-from numbered import Numbered, Sending, Topics
+from numbered import BEGIN_MS, STEP_MS, Numbered, Sending, Topics
 from support import FLIGHTS, account, driftline, table
+
+
+DRIFT = """
+[drift]
+baseline = "baseline.parquet"
+windows = ["2s"]
+[sinks.drift]
+path = "drift"
+"""
+EVENTS = """event_type = "prediction"
+event_source = "churn_prediction_service"
+"""
 
 
 class Watched:
@@ -17,12 +32,23 @@ class Watched:
     def __init__(self, broker, registry, tmp_path, name):
         self.broker, self.topics = broker, Topics.new(broker)
         file = f'path = "{FLIGHTS}/models/minimal.onnx"'
-        job = self.topics.job(tmp_path / "numbered.toml")
+        self.alerts = broker.topic(1, "alerts")
+        more = DRIFT + f'[sinks.alerts]\ntopic = "{self.alerts}"\n'
+        self.job = job = self.topics.job(tmp_path / "numbered.toml", more=more)
+        self.drift = tmp_path / "drift"
         text = job.read_text()
-        assert file in text
         registered = f'path = "models:/{name}@champion"\nregistry = "{registry.uri}"\ncache = "cache"'
-        job.write_text(text.replace(file, registered))
-        self.job = job
+        for before, after in ((file, registered), ("[sinks.predictions]", f"[sinks.predictions]\n{EVENTS}")):
+            assert text.count(before) == 1
+            text = text.replace(before, after)
+        job.write_text(text)
+
+    def make_baseline(self, numbered):
+        """By the version that is champion now."""
+        lines = [json.dumps(numbered.message(number).value) + "\n" for number in range(2_000)]
+        events = self.job.with_name("before.jsonl")
+        events.write_text("".join(lines))
+        driftline("baseline", self.job, "--input", events)
 
     def predicted(self) -> dict:
         """By number the version that has scored it, and its score."""
@@ -49,6 +75,7 @@ def test_a_run_follows_its_registry_and_a_bad_version_takes_nobodys_place(broker
     registry.alias(name, alias="champion", version=1)
     watched = Watched(broker, registry, tmp_path, name)
     numbered = Numbered(1_000_000, partitions=4)
+    watched.make_baseline(numbered)
     sending = Sending(broker, watched.topics.events, numbered, 400)
     fast = {"STREAMING_REALTIME_ML__MODEL_REFRESH_INTERVAL_SECONDS": "1"}
     try:
@@ -90,6 +117,7 @@ def test_a_run_follows_its_registry_and_a_bad_version_takes_nobodys_place(broker
             after(live, "unchanged")
             time.sleep(1.0)
             sending.stop()
+            measured = settled(live)
             code, words = live.terminate()
     finally:
         sending.stop()
@@ -106,10 +134,60 @@ def test_a_run_follows_its_registry_and_a_bad_version_takes_nobodys_place(broker
     wanted = lambda number: "2" if to_2 <= numbered.time(number) < to_1 else "1"
     wrong = {n: version for n, (version, _) in predicted.items() if version != wanted(n)}
     assert not wrong, (to_2, to_1, wrong)
+    check_what_serves(watched, name, measured, predicted, wanted)
     # The last ones wait for a watermark that does not come any more.
     found = replayed(watched, name, numbered, sending.sent, switched, tmp_path)
     assert {number: found[number] for number in predicted} == predicted
     assert len(found) - len(predicted) < 200
+
+
+def settled(live) -> dict:
+    """What is measured when everything that can be scored is."""
+    counted = lambda: live.measured("driftline_predictions_total")
+    before = -1.0
+    while counted() != before:
+        before = counted()
+        time.sleep(1.0)
+    return live.metrics()
+
+
+def check_what_serves(watched, name, measured, predicted, wanted):
+    """Metrics, drift, alerts and headers name the version that they are about."""
+    labels = lambda version: f'model="{name}",status="ok",version="{version}"'
+    by_version = Counter(version for version, _ in predicted.values())
+    for version, count in by_version.items():
+        assert measured[f"driftline_predictions_total{{{labels(version)}}}"] == count
+        of = f'{{model="{name}",version="{version}"}}'
+        assert measured[f"driftline_inference_rows_total{of}"] == count
+    [info] = [metric for metric in measured if metric.startswith("driftline_model_info")]
+    assert f'model="{name}",version="1"' in info and re.search('digest="[0-9a-f]{16}"', info)
+
+    rows = table(watched.drift).to_pylist()
+    assert {row["model_version"] for row in rows} == {"1", "2"}
+    for row in rows:
+        last = int(row["window_end"].timestamp() * 1_000) - 1
+        assert row["model_version"] == wanted((last - BEGIN_MS) // STEP_MS), row
+    last = max(rows, key=lambda row: row["window_end"])
+    of = f'feature="x",model="{name}",version="{last["model_version"]}",window="2s"'
+    assert measured[f"driftline_drift_window_end_seconds{{{of}}}"] == last["window_end"].timestamp()
+
+    # The scores of version 2 are none of the baseline's.
+    alerts = [json.loads(value) for value in watched.broker.values(watched.alerts)]
+    told = [alert for alert in alerts if alert["kind"] == "ks" and alert["feature"] == "prediction"]
+    assert told
+    version = {(row["window_start"], row["feature"]): row["model_version"] for row in rows}
+    for alert in alerts:
+        if alert["kind"] == "ks":
+            at = datetime.fromisoformat(alert["window_start"]), alert["feature"]
+            assert (alert["model_name"], alert["model_version"]) == (name, version[at]), alert
+    assert {alert["model_version"] for alert in told} >= {"2"}
+
+    message = watched.broker.consume(watched.topics.predictions)[0]
+    kinds = {"ce_type": [b"prediction"], "ce_source": [b"churn_prediction_service"]}
+    assert {header: message.headers[header] for header in kinds} == kinds
+    [file, *_] = watched.drift.glob("*.parquet")
+    footer = pq.read_metadata(file).metadata
+    assert footer[b"driftline.model_version"] == b"1"
 
 
 def replayed(watched, name, numbered, count, switched, tmp_path) -> dict:
@@ -120,6 +198,10 @@ def replayed(watched, name, numbered, count, switched, tmp_path) -> dict:
     out, path = tmp_path / "out", {"STREAMING_MODEL__PATH": f"models:/{name}/1"}
     input = ["--input", tmp_path / "events.jsonl", "--workers", 3]
     driftline("replay", watched.job, *input, *since, "--out", out, env=path)
+    for file in (out / "predictions").glob("*.parquet"):
+        told = json.loads(pq.read_metadata(file).metadata[b"driftline.model_switches"])
+        assert [it["model_version"] for it in told] == [version for version, _ in switched]
+        assert [millis(it["since"]) for it in told] == [millis(since) for _, since in switched]
     rows = table(out / "predictions").to_pylist()
     return {int(row["event_id"]): (row["model_version"], row["score"]) for row in rows}
 

@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::apart::Apart;
-use crate::latency::Distribution;
+use crate::latency::{Distribution, Latencies};
+use crate::model::ModelIdentity;
+
+/// Models whose micro-batches are counted apart. Of more, those that began first are counted together
+/// once no worker has them any more.
+pub const MODELS_APART_MAX: usize = 16;
 
 /// How many micro-batches had how many rows.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +45,7 @@ impl BatchSizes {
     }
 }
 
-/// What one worker counts of its micro-batches: made once, and shared with those who read it.
+/// What one worker counts of a model's micro-batches: made once, and shared with those who read it.
 #[derive(Clone, Default)]
 pub struct BatchGauge(Arc<Apart<Mutex<Batches>>>);
 
@@ -72,9 +77,103 @@ impl BatchGauge {
     }
 }
 
+impl Batches {
+    fn merge(&mut self, other: &Batches) {
+        self.sizes.merge(&other.sizes);
+        self.rows += other.rows;
+        self.wait.merge(&other.wait);
+        self.inference.merge(&other.inference);
+        self.longest_wait = self.longest_wait.max(other.longest_wait);
+        self.inference_time += other.inference_time;
+    }
+}
+
+/// The gauges of all workers, by model.
+#[derive(Default)]
+pub(super) struct Gauges {
+    /// In the order in which models began.
+    apart: Vec<(ModelIdentity, BTreeMap<usize, BatchGauge>)>,
+    /// Of models that are not told apart any more.
+    rest: Batches,
+}
+
+impl Gauges {
+    pub fn of(&mut self, model: &ModelIdentity, worker: usize) -> BatchGauge {
+        if let Some((_, gauges)) = self.apart.iter_mut().find(|(known, _)| known == model) {
+            return gauges.entry(worker).or_default().clone();
+        }
+        // Who counts has a gauge of its own: one that only this has will not change.
+        let is_gone = |(_, gauges): &(ModelIdentity, BTreeMap<usize, BatchGauge>)| {
+            gauges.values().all(|gauge| Arc::strong_count(&gauge.0) == 1)
+        };
+        while self.apart.len() >= MODELS_APART_MAX
+            && let Some(at) = self.apart.iter().position(is_gone)
+        {
+            for gauge in self.apart.remove(at).1.into_values() {
+                self.rest.merge(&gauge.lock());
+            }
+        }
+        let gauge = BatchGauge::default();
+        self.apart.push((model.clone(), [(worker, gauge.clone())].into()));
+        gauge
+    }
+
+    pub fn each(&self, mut see: impl FnMut(&Batches)) {
+        see(&self.rest);
+        let gauges = self.apart.iter().flat_map(|(_, gauges)| gauges.values());
+        gauges.for_each(|gauge| see(&gauge.lock()));
+    }
+
+    pub fn by_model(&self) -> Vec<(ModelIdentity, ModelBatches)> {
+        let of_model = |(model, gauges): &(ModelIdentity, BTreeMap<usize, BatchGauge>)| {
+            let mut all = Batches::default();
+            gauges.values().for_each(|gauge| all.merge(&gauge.lock()));
+            let Batches { sizes, rows, wait, inference, .. } = all;
+            let stages = [("wait", wait.into()), ("inference", inference.into())];
+            (model.clone(), ModelBatches { rows, batches: sizes.batches(), stages })
+        };
+        self.apart.iter().map(of_model).collect()
+    }
+}
+
+/// What all workers have counted of a model's micro-batches.
+pub struct ModelBatches {
+    pub rows: u64,
+    pub batches: u64,
+    /// What they took: the wait of the oldest row, and the model.
+    pub stages: [(&'static str, Latencies); 2],
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever is told apart, all is counted.
+    #[test]
+    fn models_that_are_gone_are_counted_together() {
+        let mut gauges = Gauges::default();
+        let model = |version: usize| {
+            ModelIdentity { name: "m".to_owned(), version: version.to_string() }
+        };
+        let second = Duration::from_secs(1);
+        let kept = gauges.of(&model(0), 0);
+        for version in 0..100 {
+            gauges.of(&model(version), version % 3).scored(1 + version, second, second);
+        }
+        kept.scored(1_000, 2 * second, second);
+        let (mut rows, mut batches, mut longest) = (0, 0, Duration::ZERO);
+        gauges.each(|of| {
+            rows += of.rows;
+            batches += of.sizes.batches();
+            longest = longest.max(of.longest_wait);
+        });
+        assert_eq!((rows, batches, longest), (5_050 + 1_000, 101, 2 * second));
+        let told = gauges.by_model();
+        let told: Vec<_> = told.iter().map(|(model, of)| (&*model.version, of.rows)).collect();
+        assert_eq!(told.len(), MODELS_APART_MAX);
+        // A worker has the first one still.
+        assert_eq!((told[0], told[1], told[15]), (("0", 1_001), ("85", 86), ("99", 100)));
+    }
 
     #[test]
     fn median_of_batches() {

@@ -67,7 +67,7 @@ mod tests {
         let final_windows = [("10ms", "a", 0), ("10ms", "b", 20), ("20ms", "a", 40)];
         let finals = final_windows.map(|(l, c, start)| (l.to_owned(), c.to_owned(), start));
         let format = SnapshotFormat {
-            model: ModelIdentity { name: "m".to_owned(), version: "1".to_owned() },
+            models: Arc::new(ModelIdentity { name: "m".to_owned(), version: "1".to_owned() }),
             labels: vec![(length, "10ms".to_owned()), (longer, "20ms".to_owned())],
             names: vec!["a".to_owned(), "b".to_owned()],
             comparisons: vec![comparison; 2],

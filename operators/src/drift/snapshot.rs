@@ -17,13 +17,14 @@ use crate::drift::figures::{Comparison, Figures, Ks, null_share};
 use crate::drift::finals::FinalWindows;
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::windows::{Issued, WindowOutput};
-use crate::model::ModelIdentity;
+use crate::model::{ModelIdentity, ModelsByTime};
 use crate::watermark::Span;
 
 /// What turns windows into rows of a snapshot.
 #[derive(Clone)]
 pub struct SnapshotFormat {
-    pub model: ModelIdentity,
+    /// Which model a window is about: that of its last moment.
+    pub models: Arc<dyn ModelsByTime>,
     /// How each length is written in the job file.
     pub labels: Vec<(WindowLength, String)>,
     /// Of the watched columns.
@@ -63,6 +64,9 @@ impl SnapshotFormat {
             Mode::Profile(_) => "profile",
         };
         let same = |value: &str| text(windows.iter().map(|_| value));
+        // The last moment of a window that is issued lies behind the watermark: who scores it is decided.
+        let models: Vec<ModelIdentity> =
+            windows.iter().map(|w| self.models.at(w.end.saturating_sub(1))).collect();
         let is_partial = |w: &Window| self.coverage.is_partial((w.start, w.end), seen);
         vec![
             text(windows.iter().map(|w| self.label(w.length))),
@@ -71,8 +75,8 @@ impl SnapshotFormat {
             Arc::new(Int32Array::from_iter_values(windows.iter().map(|w| w.revision))),
             flags(windows.iter().map(|w| w.is_final)),
             flags(windows.iter().map(is_partial)),
-            same(&self.model.name),
-            same(&self.model.version),
+            text(models.iter().map(|model| model.name.as_str())),
+            text(models.iter().map(|model| model.version.as_str())),
             text(windows.iter().map(|w| self.names[w.column].as_str())),
             same(mode),
             same(self.reference_kind.name()),
@@ -254,4 +258,55 @@ pub fn schema() -> SchemaRef {
         flag("drift_detected"),
         text("reference_id"),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+
+    use super::*;
+    use crate::drift::baseline::Reference;
+    use crate::drift::runs::Runs;
+
+    /// One that is switched at a time.
+    struct Switched(i64);
+
+    impl ModelsByTime for Switched {
+        fn at(&self, time: i64) -> ModelIdentity {
+            let version = if time >= self.0 { "2" } else { "1" };
+            ModelIdentity { name: "m".to_owned(), version: version.to_owned() }
+        }
+    }
+
+    #[test]
+    fn a_window_is_about_the_model_of_its_last_moment() {
+        let reference = Reference::new(Runs::from_values(vec![1.0, 2.0, 3.0]), 0);
+        let length = WindowLength::Millis(10);
+        let format = SnapshotFormat {
+            models: Arc::new(Switched(20)),
+            labels: vec![(length, "10ms".to_owned())],
+            names: vec!["a".to_owned()],
+            comparisons: vec![Arc::new(Comparison::exact(&reference))],
+            thresholds: Thresholds::default(),
+            reference_kind: ReferenceKind::Full,
+            reference_id: String::new(),
+            coverage: Coverage::ALL,
+            finals: FinalWindows::default(),
+        };
+        let sample = Sample::Exact(Runs::from_values(vec![2.0]));
+        let window = |start| Issued {
+            length,
+            start,
+            end: length.end(start),
+            column: 0,
+            revision: 0,
+            is_final: true,
+            figures: format.figures(0, &sample, 0),
+        };
+        let rows = format.batch(&[0, 10, 11, 20].map(window), Span::NONE).unwrap();
+        let versions = rows["model_version"].as_string::<i32>();
+        let versions: Vec<&str> = (0..versions.len()).map(|row| versions.value(row)).collect();
+        // That of [10, 20) ends before the switch.
+        assert_eq!(versions, ["1", "1", "2", "2"]);
+    }
 }

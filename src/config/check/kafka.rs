@@ -11,6 +11,9 @@ use crate::config::duration::instant_ms;
 use crate::config::job::{Input, Kafka, Source, Start, Topics};
 use crate::config::raw::{KafkaSection, OneOrMore, SinkSection, SinksSection, SourceSection};
 
+/// The type of a prediction as an event, where the job does not say.
+const PREDICTION_TYPE: &str = "driftline.prediction";
+
 /// A run that is asked to stop hears of it after so long at the latest.
 const POLL_INTERVAL_MAX_MS: u64 = 1_000;
 
@@ -108,7 +111,34 @@ fn check_topic(key: &str, topic: &str) -> Result<(), Problem> {
     Err(Problem::at(key, message))
 }
 
-pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kafka, Problem> {
+/// What messages of predictions say of themselves as events, if the job says so.
+fn event_attribute(
+    sinks: &SinksSection,
+    key: &str,
+    of: impl Fn(&SinkSection) -> Option<&String>,
+) -> Result<Option<String>, Problem> {
+    let message = "only messages of predictions say so";
+    check_others_lack(sinks, key, |sink| of(sink).is_some(), message)?;
+    let Some(text) = sinks.predictions.as_ref().and_then(&of) else { return Ok(None) };
+    let at = |message: &str| Err(Problem::at(format!("sinks.predictions.{key}"), message));
+    let predictions = sinks.predictions.as_ref();
+    if predictions.is_some_and(|sink| sink.topic.is_none()) {
+        return at("files have no headers; it goes with topic");
+    }
+    if predictions.is_some_and(|sink| sink.headers == Some(false)) {
+        return at("has no effect where headers = false");
+    }
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return at("must be a word or a URI: at least one sign, and no spaces");
+    }
+    Ok(Some(text.clone()))
+}
+
+pub(super) fn check_kafka(
+    raw: KafkaSection,
+    sinks: &SinksSection,
+    job: &str,
+) -> Result<Kafka, Problem> {
     if raw.poll_interval_ms > POLL_INTERVAL_MAX_MS {
         let message = format!(
             "{} is too large; it must be at most {POLL_INTERVAL_MAX_MS}",
@@ -142,6 +172,8 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
         let message = "files have no headers; it goes with topic";
         return Err(Problem::at("sinks.predictions.headers", message));
     }
+    let event_type = event_attribute(sinks, "event_type", |sink| sink.event_type.as_ref())?;
+    let event_source = event_attribute(sinks, "event_source", |sink| sink.event_source.as_ref())?;
     Ok(Kafka {
         bootstrap_servers: raw.bootstrap_servers,
         poll_interval: Duration::from_millis(raw.poll_interval_ms),
@@ -151,6 +183,8 @@ pub(super) fn check_kafka(raw: KafkaSection, sinks: &SinksSection) -> Result<Kaf
         properties: raw.properties,
         predictions: topic("predictions", &sinks.predictions)?,
         prediction_headers: headers.unwrap_or(true),
+        prediction_type: event_type.unwrap_or_else(|| PREDICTION_TYPE.to_owned()),
+        prediction_source: event_source.unwrap_or_else(|| job.to_owned()),
         dead_letters: topic("dead_letters", &sinks.dead_letters)?,
         alerts: topic("alerts", &sinks.alerts)?,
     })

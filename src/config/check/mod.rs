@@ -29,7 +29,7 @@ use self::sinks::{check_sinks, left_out_of_predictions};
 use self::tables::check_tables;
 use super::job::{Alerts, Event, Format, Job, Realtime, ShardBy};
 use super::origin::Origin;
-use super::raw::{AlertsSection, RawJob};
+use super::raw::{AlertsSection, MAX_BATCH_SIZE, RawJob};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -64,7 +64,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     at_least("job.gate_bytes_max", raw.job.gate_bytes_max as i64, 1)?;
     at_least("job.bytes_in_flight_max", raw.job.bytes_in_flight_max as i64, 1)?;
     at_least("job.partition_skew_max_ms", raw.job.partition_skew_max_ms.unwrap_or(0), 0)?;
-    at_least("realtime_ml.max_batch_size", raw.realtime_ml.max_batch_size as i64, 1)?;
+    let max_batch_size = raw.realtime_ml.max_batch_size;
+    at_least("realtime_ml.max_batch_size", max_batch_size.map_or(1, |rows| rows as i64), 1)?;
 
     let mut sources = raw.sources.into_iter();
     let (source, None) = (sources.next(), sources.next()) else {
@@ -112,7 +113,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     if drift.is_some() && model.is_none() {
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
-    let kafka = check_kafka(raw.kafka, &raw.sinks)?;
+    let kafka = check_kafka(raw.kafka, &raw.sinks, &name)?;
     let left_out_of_predictions = left_out_of_predictions(&raw.sinks)?;
     let outputs = check_sinks(raw.sinks, folder, &name)?;
     let has_topics = source.as_ref().is_some_and(|source| source.topics.is_some());
@@ -120,7 +121,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         warnings
             .push("sinks.drift.format is that of a replay: a live run writes Parquet".to_owned());
     }
-    let max_rows = if raw.realtime_ml.batch_inference { raw.realtime_ml.max_batch_size } else { 1 };
+    let is_batched = raw.realtime_ml.batch_inference;
+    let max_rows = if is_batched { max_batch_size.unwrap_or(MAX_BATCH_SIZE) } else { 1 };
     Ok(Job {
         path: path.to_owned(),
         origin: Origin::default(),
@@ -153,6 +155,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
                 max_rows,
                 timeout: Duration::from_millis(raw.realtime_ml.batch_timeout_ms),
             },
+            has_batch_size: !is_batched || max_batch_size.is_some(),
             max_latency_ms: raw.realtime_ml.max_latency_ms,
             throughput_target_per_second: raw.realtime_ml.throughput_target_per_second,
             model_refresh_interval: Duration::from_secs(

@@ -1,6 +1,7 @@
 //! The section `[model]`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use driftline_operators::model::Task;
 use indexmap::IndexMap;
@@ -41,6 +42,7 @@ pub(super) fn check_model(
         path,
         registered,
         version: raw.version.unwrap_or_else(|| "1".to_owned()),
+        card: Arc::default(),
         inputs: check_inputs(raw.inputs, &raw.features)?,
         features: raw.features,
         output: raw.output,

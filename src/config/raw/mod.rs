@@ -20,7 +20,7 @@ pub use features::{EncodeSection, FeatureSection, LookupSection, WindowSection};
 pub use job::JobSection;
 pub use kafka::KafkaSection;
 pub use model::{ModelSection, OneOrMore};
-pub use realtime::RealtimeSection;
+pub use realtime::{MAX_BATCH_SIZE, RealtimeSection};
 pub use service::ServiceSection;
 pub use tables::{SinkSection, SinksSection, SourceSection, TableSection};
 

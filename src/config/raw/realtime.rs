@@ -3,10 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Rows of a batch, where nobody says.
+pub const MAX_BATCH_SIZE: usize = 32;
+
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RealtimeSection {
-    /// The latency (ms) that a run is measured against, if it is set.
+    /// The latency (ms) that a run is measured against, if it is set, here or by the version of the model that
+    /// the run begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_latency_ms: Option<u64>,
     /// The events per second that a run is measured against, if it is set.
@@ -14,9 +18,11 @@ pub struct RealtimeSection {
     pub throughput_target_per_second: Option<u64>,
     /// Whether rows are scored in batches; one by one if not.
     pub batch_inference: bool,
-    /// The most rows that the model is given at once.
-    #[schemars(range(min = 1))]
-    pub max_batch_size: usize,
+    /// The most rows that the model is given at once. What the version of the model says
+    /// (`inference_config.batch_size`) where it is not set, else 32.
+    #[schemars(range(min = 1), extend("default" = MAX_BATCH_SIZE))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch_size: Option<usize>,
     /// How long (ms) a row waits for others to join its batch, at most.
     pub batch_timeout_ms: u64,
     /// How often (seconds) a live run asks the registry for another version of its model.
@@ -41,7 +47,7 @@ impl Default for RealtimeSection {
             max_latency_ms: None,
             throughput_target_per_second: None,
             batch_inference: true,
-            max_batch_size: 32,
+            max_batch_size: None,
             batch_timeout_ms: 100,
             model_refresh_interval_seconds: 300,
             feature_cache_ttl_seconds: None,

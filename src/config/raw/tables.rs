@@ -123,6 +123,14 @@ pub struct SinkSection {
     /// Of predictions that go to a topic: whether messages have headers, those of a CloudEvent. They take
     /// about as much of CPU as all else of a message; all but the event's own trace is in the value, too.
     pub headers: Option<bool>,
+    /// Of predictions that go to a topic: the type that each is said to be of, the header `ce_type`.
+    /// `driftline.prediction` where it is not set.
+    #[schemars(length(min = 1))]
+    pub event_type: Option<String>,
+    /// Of predictions that go to a topic: what each is said to come from, the header `ce_source`: a URI or a
+    /// part of one. The job's name where it is not set.
+    #[schemars(length(min = 1))]
+    pub event_source: Option<String>,
     /// Of predictions: the columns that files, standard output and the values of messages have, beside those
     /// that the command line asks for. All of them where it is not set.
     pub columns: Option<Vec<PredictionColumn>>,

@@ -26,6 +26,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
 
 use self::file::FileFacts;
+pub use self::inputs::Element;
 use self::inputs::{BoundInput, Declared, bind, offer};
 use self::outputs::{
     Answer, PredictionOutput, are_shares, is_label, one_line, predictions, refused,
@@ -61,9 +62,20 @@ pub struct ModelSpec<'a> {
     pub keep_input: bool,
 }
 
+/// An input of a model, and the features that go into it, in the order of its columns.
+#[derive(Clone, Debug)]
+pub struct TakenInput {
+    pub name: String,
+    pub element: Element,
+    pub features: Vec<String>,
+}
+
 /// A model that was loaded and tried.
 pub struct Loaded {
     pub model: Box<dyn Model>,
+    pub inputs: Vec<TakenInput>,
+    /// Columns of the output that is read.
+    pub columns: usize,
     /// The model, where it is compiled, for other workers.
     pub compiled: Option<TreeModel>,
     /// Rows to try it with; columns of which it takes any number are null.
@@ -86,6 +98,7 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
     let (facts, file) = read_file(spec.path)?;
     let mut model = OnnxModel::open(environment, spec, &facts)?;
     let (sample, mut described) = (model.sample.clone(), model.describe());
+    let (inputs, columns) = (model.taken(), model.columns);
     let compiled = if spec.compile_trees { model.compiled(&file) } else { None };
     let (mut why_not_compiled, by_choice) = (None, !spec.compile_trees);
     let mut ready = None;
@@ -105,7 +118,7 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
         None => (Box::new(model), "ONNX Runtime".to_owned()),
     };
     described.push(format!("run by {engine}"));
-    Ok(Loaded { model, compiled: ready, sample, described, why_not_compiled })
+    Ok(Loaded { model, inputs, columns, compiled: ready, sample, described, why_not_compiled })
 }
 
 /// A session of ONNX Runtime.
@@ -242,6 +255,19 @@ impl OnnxModel {
         };
         compare(&mut compiled, self, ensemble)?;
         Ok(compiled)
+    }
+
+    fn taken(&self) -> Vec<TakenInput> {
+        let features = self.sample.schema();
+        let taken = |input: &TensorInput| {
+            let BoundInput { declared, features: taken } = &input.bound;
+            TakenInput {
+                name: declared.name.clone(),
+                element: declared.element,
+                features: taken.iter().map(|&at| features.field(at).name().clone()).collect(),
+            }
+        };
+        self.inputs.iter().map(taken).collect()
     }
 
     /// Its inputs and the features that they take, and its output, a line each.

@@ -1,6 +1,6 @@
 //! What `check` says of a job: its inputs, features, model, drift and outputs.
 
-mod sheet;
+pub(super) mod sheet;
 mod tables;
 
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use super::options::{RunOptions, TopicUse};
 use super::plan::words;
 use super::prepare::{Prepared, inputs};
 use super::scoring::ScoringParts;
+use super::served;
 use crate::config::Job;
 use crate::config::duration::instant_text;
 use crate::config::job::{Drift, Feature, ShardBy};
@@ -233,9 +234,11 @@ fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
         vec![format!("registered from {}, at {}", version.source, instant_text(version.created_ms))]
     }));
     rows.extend(parts.model.described.iter().map(|line| vec![line.clone()]));
-    let bounds = &job.realtime.bounds;
-    let (most, wait) = (thousands(bounds.max_rows as u64), bounds.timeout.as_millis());
+    let most = thousands(served::batch_size(&job.realtime, &parts.model.file.card).value);
+    let wait = job.realtime.bounds.timeout.as_millis();
     rows.push(vec![format!("batches of at most {most} rows; a row waits at most {wait} ms")]);
+    let said = served::lines(&job.realtime, &parts.model).into_iter();
+    rows.extend(said.map(|(name, text)| vec![format!("{name}: {text}")]));
     sheet.section(&format!("model {name} version {version}: {finding}"), &rows);
 }
 

@@ -24,15 +24,33 @@ const IS_FINAL: &str = "final";
 /// How length and column of a window are written, and its start (ms).
 type Window = (String, String, i64);
 
-/// The final windows of `model` in the files of live runs of `job` in `folder`, if there is one. A file
+/// Whose windows are looked for.
+#[derive(Clone, Copy)]
+pub enum Of<'a> {
+    Version(&'a ModelIdentity),
+    /// Of all versions of a registered model: which of them scores is the registry's to say, and a window that
+    /// one has made final is not opened again by the next.
+    Model(&'a str),
+}
+
+impl Of<'_> {
+    fn has(self, name: &str, version: &str) -> bool {
+        match self {
+            Of::Version(model) => model.name == name && model.version == version,
+            Of::Model(model) => model == name,
+        }
+    }
+}
+
+/// The final windows `of` a model in the files of live runs of `job` in `folder`, if there is one. A file
 /// that cannot be read is passed over, and it is said.
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn final_windows(folder: &Path, job: &str, model: &ModelIdentity) -> Result<FinalWindows> {
+pub fn final_windows(folder: &Path, job: &str, of: Of) -> Result<FinalWindows> {
     let mut all = Vec::new();
     for path in files(folder).with_context(|| folder.display().to_string())? {
-        match read(&path, job, model) {
+        match read(&path, job, of) {
             Ok(windows) => all.extend(windows),
             Err(error) => {
                 let (path, why) = (path.display(), without_prefixes(&format!("{error:#}")));
@@ -64,7 +82,7 @@ fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read(path: &Path, job: &str, model: &ModelIdentity) -> Result<Vec<Window>> {
+fn read(path: &Path, job: &str, model: Of) -> Result<Vec<Window>> {
     let file = File::open(path)?;
     let footer = footer(&file)?;
     let pairs = footer.metadata().file_metadata().key_value_metadata();
@@ -92,16 +110,14 @@ fn read(path: &Path, job: &str, model: &ModelIdentity) -> Result<Vec<Window>> {
 }
 
 /// The final windows of a batch; none if a column is of another type.
-fn of_batch(batch: &RecordBatch, model: &ModelIdentity) -> Option<Vec<Window>> {
+fn of_batch(batch: &RecordBatch, model: Of) -> Option<Vec<Window>> {
     let text = |name| batch.column_by_name(name)?.as_string_opt::<i32>();
     let [lengths, columns, models, versions] = TEXTS.map(text);
     let (lengths, columns, models, versions) = (lengths?, columns?, models?, versions?);
     let starts = batch.column_by_name(START)?.as_primitive_opt::<TimestampMillisecondType>()?;
     let is_final = batch.column_by_name(IS_FINAL)?.as_boolean_opt()?;
     let rows = (0..batch.num_rows()).filter(|&row| {
-        is_final.value(row)
-            && models.value(row) == model.name
-            && versions.value(row) == model.version
+        is_final.value(row) && model.has(models.value(row), versions.value(row))
     });
     let window =
         |row| (lengths.value(row).to_owned(), columns.value(row).to_owned(), starts.value(row));
@@ -167,13 +183,13 @@ mod tests {
         let other = RecordBatch::try_from_iter([("final", other)]).unwrap();
         let file = path("part-6-00000-00000.parquet");
         write_batch(file.clone(), &other, "j");
-        let error = read(&file, "j", &model("1")).unwrap_err().to_string();
+        let error = read(&file, "j", Of::Version(&model("1"))).unwrap_err().to_string();
         assert_eq!(error, "it has no column \"window\"");
         // Of a replay, and of another job.
         write(path("part-00000.parquet"), &[("1d", "a", 99, "1", true)]);
         write_batch(path("part-7-00000-00000.parquet"), &other, "another");
 
-        let found = final_windows(folder.path(), "j", &model("1")).unwrap();
+        let found = final_windows(folder.path(), "j", Of::Version(&model("1"))).unwrap();
         let mut has = Vec::new();
         for length in ["1d", "1mo"] {
             for column in ["a", "b"] {
@@ -183,14 +199,18 @@ mod tests {
             }
         }
         assert_eq!(has, [("1d", "a", 0), ("1d", "b", 10), ("1mo", "a", 10)]);
-        let newer = final_windows(folder.path(), "j", &model("2")).unwrap();
+        let newer = final_windows(folder.path(), "j", Of::Version(&model("2"))).unwrap();
         assert!(newer.has("1d", "b", 20) && !newer.has("1d", "a", 0));
+        let all = final_windows(folder.path(), "j", Of::Model("m")).unwrap();
+        assert!(all.has("1d", "b", 20) && all.has("1d", "a", 0));
+        let others = final_windows(folder.path(), "j", Of::Model("n")).unwrap();
+        assert!(!others.has("1d", "b", 20));
     }
 
     #[test]
     fn a_folder_that_is_not_there_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let none = final_windows(&folder.path().join("drift"), "j", &model("1")).unwrap();
+        let none = final_windows(&folder.path().join("drift"), "j", Of::Model("m")).unwrap();
         assert!(!none.has("1d", "a", 0));
     }
 }

@@ -29,7 +29,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 pub use self::committer::CommitFailures;
 use self::committer::Committer;
-use self::finals::final_windows;
+use self::finals::{Of, final_windows};
 use self::held_back::say_what_is_held_back;
 pub use self::holds::Holds;
 use self::holds::{Advice, HoldWatcher, HoldWatching};
@@ -42,13 +42,14 @@ use super::drift_tally::DriftTally;
 use super::engine::{Ended, Engine};
 use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
-use super::outputs::{LiveSinks, Target, Targets, file_metadata};
+use super::outputs::{LiveSinks, Target, Targets, footer};
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
+use super::served;
 use super::summary::Summary;
 use crate::config::job::Alerts;
 use crate::config::{Job, Problem};
-use crate::service::{DriftMetrics, Lags, Metrics, Service};
+use crate::service::{DriftMetrics, Lags, Metrics, PredictionCounts, Service};
 use crate::sinks::kafka::Producer;
 use crate::sinks::kafka::sender::Sender;
 use crate::sinks::rolling;
@@ -81,7 +82,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
     let drift = prepared_drift(job, &parts, &targets, complete_from)?;
-    let rules = || Arc::new(alert_rules(job, &parts, drift.as_deref()));
+    let rules = || Arc::new(alert_rules(job, drift.as_deref()));
     let rules = job.kafka.alerts.clone().map(|topic| (rules(), topic));
 
     let mut engine = Engine::new(prepared.clone(), &options);
@@ -116,13 +117,13 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     });
     let refreshes = Refreshes::default();
     let _refresher = refresher(job, &parts, &options, &refreshes)?;
-    let drift_metrics = DriftMetrics::default();
+    let (drift_metrics, prediction_counts) = (DriftMetrics::default(), PredictionCounts::default());
     let service = Service::start(
         job.listen,
         Metrics {
             run: engine.run.clone(),
-            model: parts.model.identity.clone(),
-            digest: parts.model.digest.clone().unwrap_or_default(),
+            models: parts.models(),
+            predictions: prediction_counts.clone(),
             latencies: parts.latencies.clone(),
             lags,
             commit_failures,
@@ -139,13 +140,25 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         writer: rolling::Writer::start(),
         job: job.name.clone(),
         prediction_headers: job.kafka.prediction_headers,
+        prediction_type: job.kafka.prediction_type.clone(),
+        prediction_source: job.kafka.prediction_source.clone(),
         left_out_of_predictions: job.left_out_of_predictions.clone(),
         partition_names: prepared.partition_names.clone(),
-        metadata: file_metadata(&prepared, Some(&parts)),
+        footer: footer(&prepared, &parts),
         file_name: format!("part-{}", started_ms()),
     };
     let scoring = parts;
-    let parts = LiveParts { prepared, scoring, drift, rules, targets, sinks, tally, drift_metrics };
+    let parts = LiveParts {
+        prepared,
+        scoring,
+        drift,
+        rules,
+        targets,
+        sinks,
+        tally,
+        drift_metrics,
+        prediction_counts,
+    };
     let (parts, run) = (Arc::new(parts), engine.run.clone());
     let build = {
         let parts = parts.clone();
@@ -157,6 +170,11 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let (count, servers) = (places.len(), reading.cluster.servers());
     say!("running: {count} partitions of {} at {servers}", described(job));
+    let model = &parts.scoring.model;
+    let of = format!("model {} version {}", model.identity.name, model.identity.version);
+    if let Some(doubt) = served::doubt(&model.file.card, &of, options.workers.max(1)) {
+        say!("warning: {doubt}");
+    }
     if let Some(why) = &parts.scoring.model.why_not_compiled {
         say!("model: run by {why}");
     }
@@ -192,6 +210,7 @@ struct LiveParts {
     sinks: LiveSinks,
     tally: DriftTally,
     drift_metrics: DriftMetrics,
+    prediction_counts: PredictionCounts,
 }
 
 impl LiveParts {
@@ -214,7 +233,7 @@ impl LiveParts {
                 .map(|(_, topic)| self.drift_metrics.watch_alerts(self.sinks.alerts(topic))),
             watched: self.scoring.watched.clone(),
             drift,
-            predictions: self.sinks.predictions(&self.targets)?,
+            predictions: self.prediction_counts.watch(self.sinks.predictions(&self.targets)?),
             dead_letters: self.sinks.dead_letters(&self.targets)?,
             latencies: self.scoring.latencies.clone(),
         })
@@ -250,7 +269,10 @@ fn refresher(
         return Ok(None);
     };
     let (interval, models) = (job.realtime.model_refresh_interval, options.models.clone());
-    Refreshing::new(registered, version, interval, models, refreshes.clone())?.start().map(Some)
+    let workers = options.workers.max(1);
+    let refreshing =
+        Refreshing::new(registered, version, interval, models, workers, refreshes.clone())?;
+    refreshing.start().map(Some)
 }
 
 /// What the job watches drift with, if it does; windows that are final in the files of earlier runs get
@@ -265,8 +287,9 @@ fn prepared_drift(
         return Ok(None);
     };
     let folder = targets.drift.as_ref().and_then(Target::files).map(|output| &output.path);
-    let finals =
-        folder.map(|folder| final_windows(folder, &job.name, &parts.model.identity)).transpose()?;
+    let model = &parts.model.identity;
+    let of = if parts.version.is_some() { Of::Model(&model.name) } else { Of::Version(model) };
+    let finals = folder.map(|folder| final_windows(folder, &job.name, of)).transpose()?;
     Ok(Some(Arc::new(drift.without(finals.unwrap_or_default()))))
 }
 
@@ -290,7 +313,7 @@ fn check_account(counters: &Counters) -> Result<()> {
 }
 
 /// When alerts are raised; where drift is watched, with the reference that it is measured against.
-fn alert_rules(job: &Job, parts: &ScoringParts, drift: Option<&PreparedDrift>) -> AlertRules {
+fn alert_rules(job: &Job, drift: Option<&PreparedDrift>) -> AlertRules {
     let columns = |drift: &PreparedDrift| {
         let moments = drift.format.comparisons.iter().map(|comparison| {
             let moments = comparison.moments;
@@ -300,7 +323,6 @@ fn alert_rules(job: &Job, parts: &ScoringParts, drift: Option<&PreparedDrift>) -
     };
     let Alerts { score_over, z_over, ks_p_under } = job.alerts;
     AlertRules {
-        model: parts.model.identity.clone(),
         score_over,
         z_over,
         ks_p_under,

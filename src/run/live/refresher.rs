@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use crate::registry::{Cache, Mlflow, Reference, Registered, RegistryError, Version};
+use crate::run::served;
 use crate::run::switching::ModelControl;
 
 /// By this part of the interval each question comes earlier or later: many jobs do not ask at once.
@@ -65,6 +66,8 @@ pub struct Refreshing {
     /// Asked for every so often.
     interval: Duration,
     control: ModelControl,
+    /// Of the run.
+    workers: usize,
     refreshes: Refreshes,
     /// Scores, or has been told to.
     current: Version,
@@ -82,12 +85,22 @@ impl Refreshing {
         current: Version,
         interval: Duration,
         control: ModelControl,
+        workers: usize,
         refreshes: Refreshes,
     ) -> Result<Self, RegistryError> {
         let (mlflow, cache) = registered.open()?;
         let reference = registered.reference.clone();
-        let refused = None;
-        Ok(Refreshing { mlflow, cache, reference, interval, control, refreshes, current, refused })
+        Ok(Refreshing {
+            mlflow,
+            cache,
+            reference,
+            interval,
+            control,
+            workers,
+            refreshes,
+            current,
+            refused: None,
+        })
     }
 
     /// # Errors
@@ -135,13 +148,24 @@ impl Refreshing {
     }
 
     fn switch(&mut self, version: Version, path: PathBuf) {
-        if let Err(error) = self.control.switch(&version.version, path) {
-            let why = format!("{error:#}");
-            self.refreshes.failed(&why, &self.current);
-            self.refused = Some((version, why));
-            return;
-        }
+        let switched = version.card(&path).map_err(Error::from).and_then(|card| {
+            let card = Arc::new(card);
+            self.control.switch_to_registered(&version.version, path, card.clone())?;
+            Ok(card)
+        });
+        let card = match switched {
+            Ok(card) => card,
+            Err(error) => {
+                let why = format!("{error:#}");
+                self.refreshes.failed(&why, &self.current);
+                self.refused = Some((version, why));
+                return;
+            }
+        };
         say!("model: {version} takes the place of version {}", self.current.version);
+        if let Some(doubt) = served::doubt(&card, &version.to_string(), self.workers) {
+            say!("warning: {doubt}");
+        }
         self.current = version;
         self.refused = None;
         let mut refreshed = self.refreshes.lock();

@@ -19,14 +19,12 @@ use super::{Messages, Values, cloud_event, column, dead_letters, texts, with_hea
 use crate::instant::{Fraction, write_instant};
 use crate::kafka::envelope::Envelope;
 
-/// The type of a prediction as an event.
-const TYPE: &[u8] = b"driftline.prediction";
-
 pub struct Predictions {
     pub topic: String,
     /// Of predictions that the topic refuses.
     pub dead_letters: String,
-    /// What the events are said to come from.
+    /// What the events are said to be, and to come from.
+    pub kind: String,
     pub source: String,
     /// Whether messages have headers; without them they are no CloudEvents.
     pub has_headers: bool,
@@ -43,7 +41,7 @@ impl Messages for Predictions {
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
         let keys = column(rows, "key")?;
-        let mut headers = self.has_headers.then(|| Headers::of(rows, &self.source)).transpose()?;
+        let mut headers = self.has_headers.then(|| Headers::of(rows, &self.kind, &self.source)).transpose()?;
         self.values.of(rows, &self.topic, |row, value| {
             let headers = headers.as_mut().map(|headers| headers.of_row(row));
             let key = key(keys, row);
@@ -63,6 +61,7 @@ impl Messages for Predictions {
 
 /// What headers are made of.
 struct Headers<'a> {
+    kind: &'a str,
     source: &'a str,
     ids: &'a StringArray,
     times: &'a TimestampMillisecondArray,
@@ -74,7 +73,7 @@ struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    fn of(rows: &'a RecordBatch, source: &'a str) -> Result<Self, SinkError> {
+    fn of(rows: &'a RecordBatch, kind: &'a str, source: &'a str) -> Result<Self, SinkError> {
         let text = |name| texts(rows, name);
         let texts = [
             ("model", text("model_name")?),
@@ -83,14 +82,15 @@ impl<'a> Headers<'a> {
         ];
         let envelopes = rows.column_by_name(ENVELOPE).map(|column| column.as_binary_view());
         let times = column(rows, "event_time")?.as_primitive();
-        Ok(Headers { source, ids: text("event_id")?, times, texts, envelopes, time: Vec::new() })
+        let ids = text("event_id")?;
+        Ok(Headers { kind, source, ids, times, texts, envelopes, time: Vec::new() })
     }
 
     fn of_row(&mut self, row: usize) -> OwnedHeaders {
         let id = self.ids.value(row).as_bytes();
         self.time.clear();
         write_instant(self.times.value(row), Fraction::Millis, &mut self.time);
-        let mut headers = cloud_event(TYPE, self.source, id, 7);
+        let mut headers = cloud_event(self.kind.as_bytes(), self.source, id, 7);
         headers = with_header(headers, "ce_time", &self.time);
         headers = with_header(headers, "id", id);
         for (name, texts) in self.texts {
