@@ -398,10 +398,8 @@ mod tests {
     #[test]
     fn an_infinite_value_is_infinitely_far_off() {
         let x = [Some(f64::INFINITY), Some(10.0), Some(f64::NEG_INFINITY)];
-        let alerts = rules()
-            .of_rows(&model(), &predictions(&[0.1; 3]), &watched(&x))
-            .unwrap()
-            .unwrap();
+        let alerts =
+            rules().of_rows(&model(), &predictions(&[0.1; 3]), &watched(&x)).unwrap().unwrap();
         for name in ["value", "statistic"] {
             let found = alerts.column_by_name(name).unwrap().as_primitive::<Float64Type>();
             assert_eq!(found.values(), &[f64::INFINITY, f64::NEG_INFINITY], "{name}");
@@ -442,6 +440,9 @@ mod tests {
         assert_eq!(end.as_primitive::<TimestampMillisecondType>().value(0), 86_400_000);
         assert!(alerts.column_by_name("event_id").unwrap().is_null(0));
         // Of the model that the window is about.
-        assert_eq!(alerts.column_by_name("model_version").unwrap().as_string::<i32>().value(0), "8");
+        assert_eq!(
+            alerts.column_by_name("model_version").unwrap().as_string::<i32>().value(0),
+            "8"
+        );
     }
 }

@@ -109,13 +109,18 @@ impl Preprocessing {
     ///
     /// # Errors
     /// As [`Preprocessing::fields`].
-    pub fn before(&self, model: Box<dyn Model>, features: &[Field]) -> Result<Box<dyn Model>, String> {
+    pub fn before(
+        &self,
+        model: Box<dyn Model>,
+        features: &[Field],
+    ) -> Result<Box<dyn Model>, String> {
         if self.is_empty() {
             return Ok(model);
         }
         let schema = Arc::new(Schema::new(self.fields(features)?));
         let position = |name: &String| features.iter().position(|field| field.name() == name);
-        let changes = self.0.iter().filter_map(|(name, change)| Some((position(name)?, change.clone())));
+        let changes =
+            self.0.iter().filter_map(|(name, change)| Some((position(name)?, change.clone())));
         Ok(Box::new(Preprocessed { changes: changes.collect(), schema, model }))
     }
 }

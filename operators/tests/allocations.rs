@@ -194,7 +194,8 @@ fn rows_behind_the_warm_up_are_looked_at_without_a_mask() {
 #[test]
 fn handles_of_counters_tell_without_allocations() {
     let counters = Counters::default();
-    let (batches, windows) = (counters.batch_gauge(&identity(), 0), counters.windows_gauge("key", 0));
+    let (batches, windows) =
+        (counters.batch_gauge(&identity(), 0), counters.windows_gauge("key", 0));
     let table = counters.table_gauge("t", 0);
     let told = asked(|| {
         batches.scored(1_024, Duration::from_millis(1), Duration::from_micros(700));

@@ -22,10 +22,10 @@ use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::csv::CsvSink;
 use crate::sinks::folder::Publication;
-use crate::sinks::parquet::Footer;
 use crate::sinks::function::FunctionSink;
 use crate::sinks::json_lines::JsonLinesSink;
 use crate::sinks::own::SinkFactory;
+use crate::sinks::parquet::Footer;
 use crate::sinks::standard_output::Reader;
 use crate::sinks::text_file::TextFile;
 
@@ -44,7 +44,8 @@ pub fn export_features(job: &Arc<Job>, options: &RunOptions, out: &Path) -> Resu
     let notes = prepared.notes();
     let names = prepared.partition_names.clone();
     let engine = Engine::new(prepared.clone(), options);
-    let sinks = Sinks::new(&publication, Footer { pairs: file_metadata(&prepared, None), footnotes: None });
+    let sinks =
+        Sinks::new(&publication, Footer { pairs: file_metadata(&prepared, None), footnotes: None });
     let warm_up = prepared.warm_up(options);
     let is_gathered = reader.is_some();
     let build = {

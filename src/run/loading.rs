@@ -226,7 +226,9 @@ fn check_card(card: &ModelCard, shape: Option<&Shape>, task: Task) -> Result<(),
         Some(output_type) => {
             let task = format!("{task:?}").to_lowercase();
             let advice = match output_type {
-                OutputType::Probability => "; one column is a probability with model.task = \"binary\"",
+                OutputType::Probability => {
+                    "; one column is a probability with model.task = \"binary\""
+                }
                 OutputType::Regression => "",
             };
             let output_type = output_type.name();

@@ -134,7 +134,9 @@ fn later(model: &ModelFile, scheduled: ModelSince, features: &Features) -> Entry
         registered: None,
         file: None,
         card: Arc::default(),
-        loaded: Err(anyhow!("--model-since {version}: the job's model is a file; name that of the version")),
+        loaded: Err(anyhow!(
+            "--model-since {version}: the job's model is a file; name that of the version"
+        )),
     };
     match (file, &model.registered) {
         (Some(file), _) => entry.with(Ok((file, ModelCard::default())), model, features),
@@ -156,7 +158,12 @@ fn came_by(which: &Which) -> String {
 }
 
 impl Entry {
-    fn of_registry(mut self, registered: &Registered, model: &ModelFile, features: &Features) -> Self {
+    fn of_registry(
+        mut self,
+        registered: &Registered,
+        model: &ModelFile,
+        features: &Features,
+    ) -> Self {
         let found = registered.look().and_then(|Looked { version, marks, was_kept, path }| {
             self.version.clone_from(&version.version);
             let card = path.and_then(|path| version.card(&path).map(|card| (path, card)));
@@ -195,7 +202,10 @@ fn text(entries: &[Entry], realtime: &Realtime) -> String {
             }
         };
         let rows = rows(entry, realtime).into_iter();
-        sheet.section(&title, &rows.map(|(name, text)| vec![name.to_owned(), text]).collect::<Vec<_>>());
+        sheet.section(
+            &title,
+            &rows.map(|(name, text)| vec![name.to_owned(), text]).collect::<Vec<_>>(),
+        );
     }
     sheet.text().trim_start().to_owned()
 }

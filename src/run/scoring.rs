@@ -87,9 +87,7 @@ impl ScoringParts {
             version,
             watched: Watched::new(&features.enriched, &model.inputs),
             features,
-            latencies: Latencies::new(
-                max_latency_ms.map_or(Duration::MAX, Duration::from_millis),
-            ),
+            latencies: Latencies::new(max_latency_ms.map_or(Duration::MAX, Duration::from_millis)),
             max_latency_ms,
             model,
             warm_up: prepared.warm_up(options),

@@ -87,14 +87,16 @@ pub fn inference(realtime: &Realtime, card: &ModelCard) -> Vec<(&'static str, St
         let Figure { value, version_says, by } = figure;
         let of = match (by, version_says) {
             (By::Version, _) => "as the version says".to_owned(),
-            (_, Some(said)) => format!("as the job says (realtime_ml); the version says {key} = {said}"),
+            (_, Some(said)) => {
+                format!("as the job says (realtime_ml); the version says {key} = {said}")
+            }
             (_, None) => return,
         };
         lines.push((name, format!("{value} {unit}, {of}")));
     };
     figure("batch size", "batch_size", "rows", &batch_size(realtime, card));
     if let Some(target) = max_latency_ms(realtime, card) {
-        figure("max latency", "max_latency_ms", "ms", &target);
+        figure("target", "max_latency_ms", "ms", &target);
     }
     if config.feature_names.is_some() {
         lines.push(("features", "feature_names are model.features".to_owned()));
@@ -117,7 +119,8 @@ pub fn inference(realtime: &Realtime, card: &ModelCard) -> Vec<(&'static str, St
 /// What a version wants that so many workers are not, if it wants anything.
 pub fn doubt(card: &ModelCard, of: &str, workers: usize) -> Option<String> {
     let wanted = card.deployment().filter(|wanted| !wanted.allows(workers))?.replicas()?;
-    let running = if workers == 1 { "1 worker runs".to_owned() } else { format!("{workers} workers run") };
+    let running =
+        if workers == 1 { "1 worker runs".to_owned() } else { format!("{workers} workers run") };
     Some(format!("{of} wants {wanted} replicas ({DEPLOYMENT}), and {running}"))
 }
 
@@ -159,7 +162,8 @@ mod tests {
         assert_eq!(found(Some(64), &some), (64, Some(7), By::Job));
         assert_eq!(found(Some(64), &none), (64, None, By::Job));
         let some = card(INFERENCE, r#"{"max_latency_ms": 9}"#);
-        let target = |job, card| max_latency_ms(&realtime(None, job), card).map(|it| (it.value, it.by));
+        let target =
+            |job, card| max_latency_ms(&realtime(None, job), card).map(|it| (it.value, it.by));
         assert_eq!(target(None, &none), None);
         assert_eq!(target(None, &some), Some((9, By::Version)));
         assert_eq!(target(Some(5), &some), Some((5, By::Job)));

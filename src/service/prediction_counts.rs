@@ -60,7 +60,9 @@ impl PredictionCounts {
         if counts.of.len() > MODELS_APART_MAX {
             let oldest = counts.of.iter().min_by_key(|(_, count)| count.last);
             let oldest = oldest.map(|(model, _)| model.clone());
-            oldest.iter().for_each(|model| drop(counts.of.remove(model)));
+            if let Some(model) = oldest {
+                counts.of.remove(&model);
+            }
         }
     }
 }
@@ -111,8 +113,7 @@ impl Listener for Made {
 /// The model that made the predictions of a batch, which are all of one, and how many are degraded.
 fn made(batch: &RecordBatch) -> Option<(ModelIdentity, u64)> {
     let text = |name| batch.column_by_name(name)?.as_string_opt::<i32>();
-    let (names, versions, status) =
-        (text("model_name")?, text("model_version")?, text("status")?);
+    let (names, versions, status) = (text("model_name")?, text("model_version")?, text("status")?);
     if batch.num_rows() == 0 {
         return None;
     }

@@ -152,9 +152,8 @@ mod tests {
     #[test]
     fn models_that_are_gone_are_counted_together() {
         let mut gauges = Gauges::default();
-        let model = |version: usize| {
-            ModelIdentity { name: "m".to_owned(), version: version.to_string() }
-        };
+        let model =
+            |version: usize| ModelIdentity { name: "m".to_owned(), version: version.to_string() };
         let second = Duration::from_secs(1);
         let kept = gauges.of(&model(0), 0);
         for version in 0..100 {

@@ -192,7 +192,8 @@ mod tests {
         let inference = r#"{"batch_size": 64}"#;
         let file = format!(r#"{{"inference_config": {inference}}}"#);
         let tag = [(INFERENCE, inference), ("team", "risk")];
-        for (card, place) in [(read(None, &tag), Place::Tag), (read(Some(&file), &[]), Place::File)] {
+        for (card, place) in [(read(None, &tag), Place::Tag), (read(Some(&file), &[]), Place::File)]
+        {
             let said = card.unwrap().inference.unwrap();
             assert_eq!((said.value.batch_size, said.place), (Some(64), place));
         }

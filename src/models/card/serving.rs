@@ -132,7 +132,9 @@ impl RawChange {
             {
                 match max > min && (max - min).is_finite() {
                     true => Ok(Change::Normalize { from: min, by: max - min }),
-                    false => Err(format!("has min = {min} and max = {max}; max must be the greater")),
+                    false => {
+                        Err(format!("has min = {min} and max = {max}; max must be the greater"))
+                    }
                 }
             }
             (StepKind::Normalize, ..) => Err("takes mean and std, or min and max".to_owned()),

@@ -22,8 +22,15 @@ pub struct Signature {
 #[derive(Clone, Debug, PartialEq)]
 enum Spec {
     /// `shape` is negative where a dimension is open.
-    Tensor { name: Option<String>, dtype: String, shape: Vec<i64> },
-    Column { name: Option<String>, dtype: String },
+    Tensor {
+        name: Option<String>,
+        dtype: String,
+        shape: Vec<i64>,
+    },
+    Column {
+        name: Option<String>,
+        dtype: String,
+    },
 }
 
 /// As it stands in `MLmodel`: JSON.
@@ -193,10 +200,11 @@ fn check_columns(specs: &[Spec], inputs: &[TakenInput]) -> Result<(), String> {
     for (at, spec) in specs.iter().enumerate() {
         let taken = match (spec.name(), inputs) {
             (None, _) | (_, [_]) => &given[at],
-            (Some(name), _) => given
-                .iter()
-                .find(|given| is_called(given, name))
-                .ok_or_else(|| format!("its signature has a column {name:?}, which nothing takes"))?,
+            (Some(name), _) => {
+                given.iter().find(|given| is_called(given, name)).ok_or_else(|| {
+                    format!("its signature has a column {name:?}, which nothing takes")
+                })?
+            }
         };
         if let Some(name) = spec.name().filter(|name| !is_called(taken, name)) {
             return Err(format!(
@@ -329,17 +337,15 @@ signature:
         let wrong = check("float32", "[-1, 3]").unwrap_err();
         assert_eq!(wrong, "its signature has 3 columns, and its model takes 2");
         let wrong = check("int64", "[-1, 2]").unwrap_err();
-        assert_eq!(
-            wrong,
-            "its signature says int64, and the input \"X\" of its model takes float"
-        );
+        assert_eq!(wrong, "its signature says int64, and the input \"X\" of its model takes float");
         assert!(check("str", "[-1, 2]").is_err());
         assert!(check("float32", "[-1]").is_err());
     }
 
     #[test]
     fn columns_are_the_features_in_their_order() {
-        let column = |name: &str, dtype: &str| format!(r#"{{"name": "{name}", "type": "{dtype}"}}"#);
+        let column =
+            |name: &str, dtype: &str| format!(r#"{{"name": "{name}", "type": "{dtype}"}}"#);
         let check = |columns: [String; 2], model: &[TakenInput]| {
             signature(&format!("[{}]", columns.join(", "))).check(model, 1)
         };
@@ -362,9 +368,8 @@ signature:
     #[test]
     fn tensors_with_names_are_the_inputs() {
         let model = [input("a", Element::Float, &["x", "y"]), input("b", Element::Text, &["z"])];
-        let check = |tensors: &[String]| {
-            signature(&format!("[{}]", tensors.join(", "))).check(&model, 1)
-        };
+        let check =
+            |tensors: &[String]| signature(&format!("[{}]", tensors.join(", "))).check(&model, 1);
         let (a, b) = (tensor("a", "float32", "[-1, 2]"), tensor("b", "str", "[-1, 1]"));
         assert_eq!(check(&[b.clone(), a.clone()]), Ok(()));
         assert!(check(std::slice::from_ref(&a)).is_err());

@@ -116,9 +116,8 @@ fn of_batch(batch: &RecordBatch, model: Of) -> Option<Vec<Window>> {
     let (lengths, columns, models, versions) = (lengths?, columns?, models?, versions?);
     let starts = batch.column_by_name(START)?.as_primitive_opt::<TimestampMillisecondType>()?;
     let is_final = batch.column_by_name(IS_FINAL)?.as_boolean_opt()?;
-    let rows = (0..batch.num_rows()).filter(|&row| {
-        is_final.value(row) && model.has(models.value(row), versions.value(row))
-    });
+    let rows = (0..batch.num_rows())
+        .filter(|&row| is_final.value(row) && model.has(models.value(row), versions.value(row)));
     let window =
         |row| (lengths.value(row).to_owned(), columns.value(row).to_owned(), starts.value(row));
     Some(rows.map(window).collect())

@@ -322,12 +322,7 @@ fn alert_rules(job: &Job, drift: Option<&PreparedDrift>) -> AlertRules {
         drift.format.names.iter().cloned().zip(moments).collect()
     };
     let Alerts { score_over, z_over, ks_p_under } = job.alerts;
-    AlertRules {
-        score_over,
-        z_over,
-        ks_p_under,
-        columns: drift.map(columns).unwrap_or_default(),
-    }
+    AlertRules { score_over, z_over, ks_p_under, columns: drift.map(columns).unwrap_or_default() }
 }
 
 fn described(job: &Job) -> String {

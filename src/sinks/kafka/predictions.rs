@@ -41,7 +41,8 @@ impl Messages for Predictions {
         batch: &Arc<Batch>,
     ) -> Result<(), SinkError> {
         let keys = column(rows, "key")?;
-        let mut headers = self.has_headers.then(|| Headers::of(rows, &self.kind, &self.source)).transpose()?;
+        let mut headers =
+            self.has_headers.then(|| Headers::of(rows, &self.kind, &self.source)).transpose()?;
         self.values.of(rows, &self.topic, |row, value| {
             let headers = headers.as_mut().map(|headers| headers.of_row(row));
             let key = key(keys, row);
