@@ -215,7 +215,7 @@ def test_models_says_what_serves_and_why(tmp_path, registry, name, folder):  # n
 
     first, later = listed("--model-since", "2026-01-01T00:00:00Z=2")
     assert first["registered"]["was_on_disk"] and not later["registered"]["was_on_disk"]
-    assert (later["version"], later["since"]) == ("2", "2026-01-01T00:00:00.000Z")
+    assert (later["version"], later["since"]) == ("2", "2026-01-01T00:00:00Z")
     assert later["reference"] == f"models:/{name}/2" and later["model_xxh3"] != first["model_xxh3"]
 
     text = driftline("models", path, "--model-since", "2026-01-01T00:00:00Z=2").stdout.decode()

@@ -283,7 +283,7 @@ mod tests {
         let reference = Reference::new(Runs::from_values(vec![1.0, 2.0, 3.0]), 0);
         let length = WindowLength::Millis(10);
         let format = SnapshotFormat {
-            models: Arc::new(Switched(20)),
+            models: Arc::new(Switched(25)),
             labels: vec![(length, "10ms".to_owned())],
             names: vec!["a".to_owned()],
             comparisons: vec![Arc::new(Comparison::exact(&reference))],
@@ -303,10 +303,10 @@ mod tests {
             is_final: true,
             figures: format.figures(0, &sample, 0),
         };
-        let rows = format.batch(&[0, 10, 11, 20].map(window), Span::NONE).unwrap();
+        let rows = format.batch(&[0, 10, 20, 30].map(window), Span::NONE).unwrap();
         let versions = rows["model_version"].as_string::<i32>();
         let versions: Vec<&str> = (0..versions.len()).map(|row| versions.value(row)).collect();
-        // That of [10, 20) ends before the switch.
+        // [20, 30) began before the switch.
         assert_eq!(versions, ["1", "1", "2", "2"]);
     }
 }

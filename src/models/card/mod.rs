@@ -168,7 +168,9 @@ fn parsed<T: for<'de> Deserialize<'de>>(text: &str, at: &str) -> Result<T, Strin
     let mut json = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (key, why) = (error.path().to_string(), error.inner().to_string());
-        format!("{at}: {}", crate::config::reword::deserialisation(&key, &why))
+        // Where the text breaks off the path does, too.
+        let key = key.trim_end_matches('?').trim_end_matches('.');
+        format!("{at}: {}", crate::config::reword::deserialisation(key, &why))
     })?;
     json.end().map_err(|error| format!("{at}: {error}"))?;
     Ok(parsed)
