@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 use driftline_operators::batch_probe::{BatchDependence, probe};
@@ -18,9 +18,11 @@ use serde_json::json;
 use twox_hash::XxHash3_64;
 
 use super::options::RunOptions;
+use super::parity::{self, Compared};
 use super::prepare::Prepared;
 use crate::config::job::{ModelEngine, ModelFile};
-use crate::models::onnx::{self, Loaded, ModelSpec, TreeModel, files_of};
+use crate::models::onnx::traps::Trap;
+use crate::models::onnx::{self, InputTaken, Loaded, ModelSpec, TreeModel, files_of};
 use crate::models::own::{self, ModelFactory};
 use crate::models::runtime;
 
@@ -51,6 +53,8 @@ struct Tried {
     sample: RecordBatch,
     described: Vec<String>,
     why_not_compiled: Option<String>,
+    takes: Vec<InputTaken>,
+    traps: Vec<Trap>,
     digest: Option<String>,
 }
 
@@ -59,6 +63,7 @@ pub struct LoadedModel {
     engine: Engine,
     file: ModelFile,
     fields: Vec<Field>,
+    may_be_null: Vec<String>,
     keep_inputs: bool,
     /// The model that was tried, until a worker takes it.
     tried: Mutex<Option<Box<dyn Model>>>,
@@ -73,6 +78,10 @@ pub struct LoadedModel {
     pub described: Vec<String>,
     /// What runs trees that are not compiled, and why.
     pub why_not_compiled: Option<String>,
+    /// That it scores as its trainer did, where there are rows to tell by.
+    pub parity: Option<String>,
+    /// What its user should know.
+    pub traps: Vec<Trap>,
     pub inputs: Vec<ModelInput>,
     pub dependence: BatchDependence,
     format: PredictionFormat,
@@ -95,11 +104,11 @@ impl Features {
 }
 
 impl LoadedModel {
-    /// Loads a model of a job, or that of a program in its place, checks it against the features and
-    /// probes it.
+    /// Loads a model of a job, or that of a program in its place, checks it against the features, probes
+    /// it, and compares it with what its trainer predicts.
     ///
     /// # Errors
-    /// If there is none, or it does not fit.
+    /// If there is none, it does not fit, or does not score as its trainer did.
     pub fn load(features: &Features, file: &ModelFile, own: Option<&ModelFactory>) -> Result<Self> {
         let Features { plan, layout, enriched, keep_inputs, run_columns, .. } = features;
         let engine = match own {
@@ -110,10 +119,15 @@ impl LoadedModel {
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
         let fields: Vec<Field> =
             inputs.iter().map(|input| enriched.field(input.column).clone()).collect();
-        let tried = engine.try_model(file, &fields, *keep_inputs)?;
-        let Tried { mut model, compiled, sample, described, why_not_compiled, digest } = tried;
+        let is_null = |input: &&ModelInput| input.allow_null;
+        let may_be_null: Vec<String> =
+            inputs.iter().filter(is_null).map(|input| input.name.clone()).collect();
+        let tried = engine.try_model(file, &fields, &may_be_null, *keep_inputs)?;
+        let Tried { mut model, compiled, sample, described, why_not_compiled, takes, traps, digest } =
+            tried;
         let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
+        let (parity, traps) = compare(file, model.as_mut(), &fields, &takes, traps)?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
         let metadata = json!({"model_xxh3": digest, "batch": describe(dependence)});
         let metadata = metadata.as_object().cloned().unwrap_or_default();
@@ -130,6 +144,7 @@ impl LoadedModel {
             engine,
             file: file.clone(),
             fields,
+            may_be_null,
             keep_inputs: *keep_inputs,
             tried: Mutex::new(tried),
             compiled,
@@ -138,12 +153,22 @@ impl LoadedModel {
             digest,
             described,
             why_not_compiled,
+            parity,
+            traps,
             inputs,
             dependence,
             format,
             sample,
             warm_up_samples: features.warm_up_samples,
         })
+    }
+
+    /// Says on standard error what its user should know.
+    pub fn warn(&self) {
+        let ModelIdentity { name, version } = &self.identity;
+        for trap in &self.traps {
+            say!("warning: version {version} of model {name}: {trap}");
+        }
     }
 
     /// One worker's model, which has scored made-up rows: what a first row would wait for has happened.
@@ -155,7 +180,7 @@ impl LoadedModel {
         let mut model = match (tried, &self.compiled) {
             (Some(tried), _) => tried,
             (None, Some(compiled)) => Box::new(compiled.clone()),
-            (None, None) => self.engine.model(&self.file, &self.fields, self.keep_inputs)?,
+            (None, None) => self.engine.model(self)?,
         };
         // A program's own model knows best itself.
         if matches!(self.engine, Engine::Onnx(_)) {
@@ -172,13 +197,27 @@ impl LoadedModel {
 }
 
 impl Engine {
-    fn try_model(&self, file: &ModelFile, fields: &[Field], keep_inputs: bool) -> Result<Tried> {
+    fn try_model(
+        &self,
+        file: &ModelFile,
+        fields: &[Field],
+        may_be_null: &[String],
+        keep_inputs: bool,
+    ) -> Result<Tried> {
         match self {
             Engine::Onnx(environment) => {
-                let loaded = load_onnx(environment, file, fields, keep_inputs)?;
-                let Loaded { model, compiled, sample, described, why_not_compiled } = loaded;
+                let loaded = load_onnx(environment, file, fields, may_be_null, keep_inputs)?;
                 let digest = Some(model_digest(&file.path)?);
-                Ok(Tried { model, compiled, sample, described, why_not_compiled, digest })
+                Ok(Tried {
+                    model: loaded.model,
+                    compiled: loaded.compiled,
+                    sample: loaded.sample,
+                    described: loaded.described,
+                    why_not_compiled: loaded.why_not_compiled,
+                    takes: loaded.inputs,
+                    traps: loaded.traps,
+                    digest,
+                })
             }
             Engine::Own(make) => Ok(Tried {
                 model: own::make(make, fields)?,
@@ -186,23 +225,51 @@ impl Engine {
                 sample: own::sample(fields)?,
                 described: vec!["the program's own".to_owned()],
                 why_not_compiled: None,
+                takes: Vec::new(),
+                traps: Vec::new(),
                 digest: None,
             }),
         }
     }
 
     /// A model for one worker.
-    fn model(
-        &self,
-        file: &ModelFile,
-        fields: &[Field],
-        keep_inputs: bool,
-    ) -> Result<Box<dyn Model>> {
+    fn model(&self, loaded: &LoadedModel) -> Result<Box<dyn Model>> {
+        let LoadedModel { file, fields, may_be_null, keep_inputs, .. } = loaded;
         Ok(match self {
-            Engine::Onnx(environment) => load_onnx(environment, file, fields, keep_inputs)?.model,
+            Engine::Onnx(environment) => {
+                load_onnx(environment, file, fields, may_be_null, *keep_inputs)?.model
+            }
             Engine::Own(make) => own::make(make, fields)?,
         })
     }
+}
+
+/// What is said of a model that scores as its trainer did, and the traps that this does not rule out.
+///
+/// # Errors
+/// If it does not score so.
+fn compare(
+    file: &ModelFile,
+    model: &mut dyn Model,
+    fields: &[Field],
+    takes: &[InputTaken],
+    traps: Vec<Trap>,
+) -> Result<(Option<String>, Vec<Trap>)> {
+    let path = || file.path.display().to_string();
+    let compared = parity::check(&file.parity, &file.path, model, fields, takes);
+    let Some(compared) = compared.with_context(path)? else { return Ok((None, traps)) };
+    if !compared.agrees() {
+        bail!("{}", refusal(&path(), &compared, &traps));
+    }
+    let traps = traps.into_iter().filter(|trap| !trap.is_of_scores);
+    Ok((Some(compared.agreement()), traps.collect()))
+}
+
+/// Why a model is not used, and what may be behind it.
+pub fn refusal(path: &str, compared: &Compared, traps: &[Trap]) -> String {
+    let why = traps.iter().filter(|trap| trap.is_of_scores);
+    let why: String = why.map(|trap| format!("; it may be {trap}")).collect();
+    format!("{path}: {}{why}", compared.refusal())
 }
 
 /// Has a model score so many rows. Whether it can has been tried before.
@@ -229,8 +296,10 @@ fn load_onnx(
     environment: &Environment,
     file: &ModelFile,
     fields: &[Field],
+    may_be_null: &[String],
     keep_inputs: bool,
 ) -> Result<Loaded> {
+    let may_be_null: Vec<&str> = may_be_null.iter().map(String::as_str).collect();
     let spec = ModelSpec {
         path: &file.path,
         features: fields,
@@ -239,6 +308,7 @@ fn load_onnx(
         task: file.task,
         compile_trees: file.engine == ModelEngine::Auto,
         keep_input: keep_inputs,
+        may_be_null: &may_be_null,
     };
     Ok(onnx::load(environment, &spec)?)
 }

@@ -17,6 +17,7 @@ pub mod loading;
 pub mod numbers;
 pub mod options;
 pub mod outputs;
+pub mod parity;
 pub mod performance;
 pub mod plan;
 pub mod prepare;

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import onnx
+import pandas as pd
 from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
@@ -44,11 +45,17 @@ class Clients:
         mlflow.set_tracking_uri(uri)
         self.client = MlflowClient()
 
-    def log(self, name, score=0.0, features=2, external=False):
-        """A version, as `mlflow.onnx.log_model` registers it."""
+    def log(self, name, score=0.0, features=2, external=False, expected=None):
+        """A version, as `mlflow.onnx.log_model` registers it; with rows of which a score is `expected`."""
         made = model(score, features, external)
         with mlflow.start_run():
             logged = mlflow.onnx.log_model(made, name="model", registered_model_name=name)
+        if expected is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.parity.parquet"
+                rows = {"X": [[1.0] * features, [2.0] * features], "expected": [score, expected]}
+                pd.DataFrame(rows).to_parquet(path)
+                self.client.log_model_artifact(logged.model_id, str(path))
         return logged.registered_model_version
 
     def log_again(self, name):

@@ -9,7 +9,7 @@ import pytest
 from support import ROOT, binary, driftline, environment
 
 COMMANDS = (
-    "check", "plan", "replay", "run", "export", "baseline", "schema", "completions",
+    "check", "plan", "replay", "run", "export", "baseline", "parity", "schema", "completions",
 )  # fmt: skip
 
 

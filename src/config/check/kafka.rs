@@ -9,7 +9,7 @@ use super::resolve;
 use super::sinks::check_others_lack;
 use crate::config::duration::instant_ms;
 use crate::config::job::{Input, Kafka, Source, Start, Topics};
-use crate::config::raw::{KafkaSection, OneOrMore, SinkSection, SinksSection, SourceSection};
+use crate::config::raw::{KafkaSection, SinkSection, SinksSection, SourceSection};
 
 /// A run that is asked to stop hears of it after so long at the latest.
 const POLL_INTERVAL_MAX_MS: u64 = 1_000;
@@ -43,10 +43,7 @@ pub(super) fn check_source(
         }
         return Ok(Source { name, input, topics: None });
     };
-    let names = match topic {
-        OneOrMore::One(name) => vec![name],
-        OneOrMore::More(names) => names,
-    };
+    let names = topic.into_list();
     if names.is_empty() {
         return Err(Problem::at(key("topic"), "name at least one"));
     }

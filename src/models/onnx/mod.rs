@@ -9,6 +9,7 @@ mod nodes;
 mod outputs;
 mod proto;
 mod tensors;
+pub mod traps;
 mod tree_model;
 mod trial;
 mod wire;
@@ -23,6 +24,7 @@ use indexmap::IndexMap;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
+use ort::value::Outlet;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
 
 use self::file::FileFacts;
@@ -33,6 +35,7 @@ use self::outputs::{
 };
 use self::tensors::{TensorInput, as_floats};
 pub use self::tree_model::TreeModel;
+use self::traps::Trap;
 use self::tree_model::compare;
 use self::trial::{made_up, with_zeros};
 use crate::models::trees::{CompiledTrees, Ensemble};
@@ -59,6 +62,16 @@ pub struct ModelSpec<'a> {
     pub compile_trees: bool,
     /// Whether scores come with what the model was given.
     pub keep_input: bool,
+    /// The features that may be missing in a row.
+    pub may_be_null: &'a [&'a str],
+}
+
+/// An input of a model, and the features that it takes.
+#[derive(Clone, Debug)]
+pub struct InputTaken {
+    pub name: String,
+    /// Positions among the features of the model, in the order of its columns.
+    pub features: Vec<usize>,
 }
 
 /// A model that was loaded and tried.
@@ -72,6 +85,9 @@ pub struct Loaded {
     pub described: Vec<String>,
     /// What runs trees that are not compiled, and why.
     pub why_not_compiled: Option<String>,
+    pub inputs: Vec<InputTaken>,
+    /// What its structure shows that its user should know.
+    pub traps: Vec<Trap>,
 }
 
 /// Loads a model and tries it.
@@ -86,6 +102,11 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
     let (facts, file) = read_file(spec.path)?;
     let mut model = OnnxModel::open(environment, spec, &facts)?;
     let (sample, mut described) = (model.sample.clone(), model.describe());
+    let inputs = model.inputs.iter().map(|input| &input.bound).map(|bound| InputTaken {
+        name: bound.declared.name.clone(),
+        features: bound.features.clone(),
+    });
+    let inputs = inputs.collect();
     let compiled = if spec.compile_trees { model.compiled(&file) } else { None };
     let (mut why_not_compiled, by_choice) = (None, !spec.compile_trees);
     let mut ready = None;
@@ -105,7 +126,8 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
         None => (Box::new(model), "ONNX Runtime".to_owned()),
     };
     described.push(format!("run by {engine}"));
-    Ok(Loaded { model, compiled: ready, sample, described, why_not_compiled })
+    let traps = traps::find(&file, spec.may_be_null);
+    Ok(Loaded { model, compiled: ready, sample, described, why_not_compiled, inputs, traps })
 }
 
 /// A session of ONNX Runtime.
@@ -192,7 +214,9 @@ impl OnnxModel {
     /// Whether something says that columns are probabilities of classes: they come as maps, with labels
     /// beside them, or add up to one.
     fn has_classes(&mut self) -> bool {
-        if !self.output.classes.is_empty() || self.session.outputs().iter().any(is_label) {
+        let is_other_label =
+            |output: &Outlet| output.name() != self.output.name && is_label(output);
+        if !self.output.classes.is_empty() || self.session.outputs().iter().any(is_other_label) {
             return true;
         }
         let (rows, columns) = (self.sample.num_rows(), self.columns);
