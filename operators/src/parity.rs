@@ -257,7 +257,10 @@ mod tests {
             compare(&mut Binary, &rows(&[0.25, 0.5]), &expected, Tolerance::default()).unwrap();
         assert_eq!((found.beyond, found.largest_difference), (1, 0.25));
         let worst = found.worst.unwrap();
-        assert_eq!((worst.row, worst.expected, worst.given), (1, vec![0.75, 0.5], Ok(vec![0.5; 2])));
+        assert_eq!(
+            (worst.row, worst.expected, worst.given),
+            (1, vec![0.75, 0.5], Ok(vec![0.5; 2]))
+        );
         let three = Expected::Predictions { width: 3, values: vec![0.0; 6] };
         let error = compare(&mut Binary, &rows(&[0.25, 0.5]), &three, Tolerance::default());
         assert!(error.unwrap_err().0.contains("has 3 numbers; the model's predictions have 2"));

@@ -123,8 +123,16 @@ impl LoadedModel {
         let may_be_null: Vec<String> =
             inputs.iter().filter(is_null).map(|input| input.name.clone()).collect();
         let tried = engine.try_model(file, &fields, &may_be_null, *keep_inputs)?;
-        let Tried { mut model, compiled, sample, described, why_not_compiled, takes, traps, digest } =
-            tried;
+        let Tried {
+            mut model,
+            compiled,
+            sample,
+            described,
+            why_not_compiled,
+            takes,
+            traps,
+            digest,
+        } = tried;
         let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
         let (parity, traps) = compare(file, model.as_mut(), &fields, &takes, traps)?;

@@ -28,10 +28,7 @@ pub(super) fn check_parity(raw: ParitySection, folder: &Path) -> Result<ParityRu
     Ok(ParityRules {
         rows: raw.rows.map(|rows| folder.join(rows)),
         expected,
-        tolerance: Tolerance {
-            absolute: raw.tolerance_absolute,
-            relative: raw.tolerance_relative,
-        },
+        tolerance: Tolerance { absolute: raw.tolerance_absolute, relative: raw.tolerance_relative },
         rows_max: raw.rows_max,
         beside: raw.beside,
     })

@@ -24,8 +24,8 @@ use indexmap::IndexMap;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::Outlet;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::value::Outlet;
 
 use self::file::FileFacts;
 use self::inputs::{BoundInput, Declared, bind, offer};
@@ -34,8 +34,8 @@ use self::outputs::{
     several_columns, task,
 };
 use self::tensors::{TensorInput, as_floats};
-pub use self::tree_model::TreeModel;
 use self::traps::Trap;
+pub use self::tree_model::TreeModel;
 use self::tree_model::compare;
 use self::trial::{made_up, with_zeros};
 use crate::models::trees::{CompiledTrees, Ensemble};

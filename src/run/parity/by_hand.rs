@@ -50,7 +50,11 @@ pub fn parity(asked: &Asked) -> Result<Answer> {
     let path = located(asked)?;
     let rows = asked.rows.clone().unwrap_or_else(|| beside(&path));
     if !rows.is_file() && asked.rows.is_none() {
-        bail!("{}: there are no rows beside it ({}); name some with --rows", asked.model, rows.display());
+        bail!(
+            "{}: there are no rows beside it ({}); name some with --rows",
+            asked.model,
+            rows.display()
+        );
     }
     let rows = ParityRows::read(&rows, asked.rows_max)?;
     let expected = rows.expected(&asked.expected)?;
@@ -68,14 +72,18 @@ pub fn parity(asked: &Asked) -> Result<Answer> {
     };
     let Loaded { mut model, described, inputs, traps, .. } = onnx::load(&runtime::load()?, &spec)
         .with_context(|| {
-            let rows = rows.path.display();
-            format!("{rows}: its columns as the features of the model (--features names others)")
-        })?;
+        let rows = rows.path.display();
+        format!("{rows}: its columns as the features of the model (--features names others)")
+    })?;
     let found = compared(&rows, &expected, asked.tolerance, model.as_mut(), fields, &inputs)?;
     let mut sheet = Sheet::default();
     sheet.line(&format!("model {}", asked.model));
     described.iter().for_each(|line| sheet.line(&format!("  {line}")));
-    let what = if found.agrees() { "as the trainer scored them" } else { "NOT as the trainer scored them" };
+    let what = if found.agrees() {
+        "as the trainer scored them"
+    } else {
+        "NOT as the trainer scored them"
+    };
     sheet.section(&format!("rows of {}: {what}", found.path.display()), &found.figures());
     let traps: Vec<String> = traps.iter().map(|trap| format!("warning: {trap}")).collect();
     if !traps.is_empty() {

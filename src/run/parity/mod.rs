@@ -139,11 +139,15 @@ impl Compared {
         let Parity { rows, beyond, largest_difference, worst } = &self.parity;
         let mut figures = vec![
             ("rows compared", thousands(*rows as u64)),
-            ("rows beyond", format!("{} (allowed is {})", thousands(*beyond as u64), self.allowed())),
+            (
+                "rows beyond",
+                format!("{} (allowed is {})", thousands(*beyond as u64), self.allowed()),
+            ),
             ("largest difference", short(*largest_difference)),
         ];
         if let Some(worst) = worst {
-            figures.push(("worst row", format!("{} (counted from 0): {}", worst.row, given(worst))));
+            figures
+                .push(("worst row", format!("{} (counted from 0): {}", worst.row, given(worst))));
         }
         let mut figures: Vec<Vec<String>> =
             figures.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();

@@ -51,7 +51,8 @@ impl ParityRows {
         if rows == 0 {
             bail!("{}: it has no rows", path.display());
         }
-        let columns = concat_batches(&schema, &taken).with_context(|| path.display().to_string())?;
+        let columns =
+            concat_batches(&schema, &taken).with_context(|| path.display().to_string())?;
         Ok(ParityRows { path: path.to_owned(), columns })
     }
 
@@ -88,7 +89,8 @@ impl ParityRows {
         name: &str,
         columns: impl Iterator<Item = &'a ArrayRef>,
     ) -> Result<Expected> {
-        let columns = columns.map(|column| self.numbers(name, column)).collect::<Result<Vec<_>>>()?;
+        let columns =
+            columns.map(|column| self.numbers(name, column)).collect::<Result<Vec<_>>>()?;
         let row = |row: usize| columns.iter().map(move |column| column[row]);
         let values = (0..self.count()).flat_map(row).collect();
         Ok(Expected::Predictions { width: columns.len(), values })
@@ -112,12 +114,12 @@ impl ParityRows {
             }
             let takes = |input: &&InputTaken| input.features.contains(&at);
             let input = inputs.iter().find(takes);
-            let found = input.and_then(|input| {
-                Some((input, self.columns.column_by_name(&input.name)?))
-            });
+            let found =
+                input.and_then(|input| Some((input, self.columns.column_by_name(&input.name)?)));
             let Some((input, column)) = found else {
                 let name = field.name();
-                let or = input.map_or(String::new(), |it| format!(" nor one like its input {:?}", it.name));
+                let or = input
+                    .map_or(String::new(), |it| format!(" nor one like its input {:?}", it.name));
                 return Err(self.said(format!(
                     "it has no column called like the feature {name:?}{or}; it has {}",
                     self.names()
@@ -136,7 +138,8 @@ impl ParityRows {
             self.convert(&columns[position.unwrap_or_default()], field)
         };
         let columns = fields.iter().enumerate().map(of).collect::<Result<Vec<_>>>()?;
-        let fields = fields.iter().map(|field| field.clone().with_nullable(true)).collect::<Vec<_>>();
+        let fields =
+            fields.iter().map(|field| field.clone().with_nullable(true)).collect::<Vec<_>>();
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .with_context(|| self.path.display().to_string())
     }
@@ -145,7 +148,11 @@ impl ParityRows {
     ///
     /// # Errors
     /// If one is not there, or of something else than numbers and text.
-    pub fn own_features(&self, names: Option<&[String]>, expected: &[String]) -> Result<OwnFeatures> {
+    pub fn own_features(
+        &self,
+        names: Option<&[String]>,
+        expected: &[String],
+    ) -> Result<OwnFeatures> {
         let is_feature = |name: &&String| !expected.contains(name) && !name.starts_with(INDEX);
         let all: Vec<String> =
             self.columns.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
@@ -196,7 +203,9 @@ impl ParityRows {
         };
         let name = field.name();
         if !fits {
-            return Err(self.said(format!("its column {name:?} is {stored}; it must be of {wanted}")));
+            return Err(
+                self.said(format!("its column {name:?} is {stored}; it must be of {wanted}"))
+            );
         }
         let strict = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(column, field.data_type(), &strict)

@@ -45,7 +45,9 @@ impl Trees {
         match name.as_str() {
             "classlabels_int64s" => self.labels = integers.len(),
             "classlabels_strings" => self.labels = texts.len(),
-            "class_ids" | "target_ids" | "leaf_targetids" => self.sums = BTreeSet::from_iter(integers),
+            "class_ids" | "target_ids" | "leaf_targetids" => {
+                self.sums = BTreeSet::from_iter(integers)
+            }
             "n_targets" => self.targets = integers.first().copied().unwrap_or(1),
             "base_values" => self.base_values = floats.len(),
             "post_transform" if texts.is_empty() => {
@@ -73,7 +75,8 @@ impl Trees {
 
 pub(super) fn find(model: &Parsed, may_be_null: &[&str]) -> Vec<Trap> {
     let ensembles: Vec<Trees> = model.nodes.iter().filter_map(Trees::of).collect();
-    let each = [reversed_scores, leaves_ignored, base_ignored, transform_ignored, transform_swapped];
+    let each =
+        [reversed_scores, leaves_ignored, base_ignored, transform_ignored, transform_swapped];
     let of = |trees: &Trees| each.into_iter().filter_map(|find| find(trees)).collect::<Vec<_>>();
     let mut found: Vec<Trap> = ensembles.iter().flat_map(of).collect();
     found.extend(no_way_for_missing(model, &ensembles, may_be_null));
@@ -186,7 +189,13 @@ mod tests {
     fn single(operator: &str, targets: i64, transform: usize) -> Trees {
         let transform_number = (operator == "TreeEnsemble").then_some(transform as i64);
         let transform = AS_RUN[transform].to_owned();
-        Trees { operator: operator.to_owned(), targets, transform, transform_number, ..Trees::default() }
+        Trees {
+            operator: operator.to_owned(),
+            targets,
+            transform,
+            transform_number,
+            ..Trees::default()
+        }
     }
 
     fn codes(trees: Trees) -> Vec<&'static str> {
@@ -223,7 +232,11 @@ mod tests {
             ("TreeEnsemble", 2, 3, &[]),
             ("TreeEnsemble", 2, 0, &[]),
         ] {
-            assert_eq!(codes(single(operator, targets, transform)), wanted, "{operator} {transform}");
+            assert_eq!(
+                codes(single(operator, targets, transform)),
+                wanted,
+                "{operator} {transform}"
+            );
         }
         assert_eq!(codes(binary(&[0], 0, "SOFTMAX")), ["transform-ignored"]);
         assert_eq!(codes(binary(&[0, 1], 0, "SOFTMAX")), [""; 0]);
