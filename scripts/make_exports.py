@@ -144,8 +144,6 @@ def all_of_xgboost():
     boosted("xgboost_multiclass", xgboost.XGBClassifier(**few), convert_xgboost, X, CLASSES)
     poisson = xgboost.XGBRegressor(**few, objective="count:poisson")
     boosted("xgboost_poisson", poisson, convert_xgboost, X, COUNTS)
-    dart = xgboost.XGBClassifier(**few, booster="dart", rate_drop=0.3)
-    boosted("xgboost_dart", dart, convert_xgboost, X, LATE)
     logistic = xgboost.XGBRegressor(**few, objective="reg:logistic")
     boosted("xgboost_logistic_regressor", logistic, convert_xgboost, X, LATE)
 

@@ -25,7 +25,9 @@ REFUSED = sorted(name for name, verdict in TOLD.items() if verdict == "refused" 
 
 def onnx_runtime(path, rows) -> np.ndarray:
     """What ONNX Runtime gives for the rows, [rows, numbers]."""
-    session = onnxruntime.InferenceSession(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
     given = {}
     inputs = session.get_inputs()
     for declared in inputs:
@@ -64,7 +66,7 @@ def test_every_export_is_told_of():
     assert there == set(TOLD) and {f"{name}.parity.parquet" for name in there} == {
         path.name for path in EXPORTS.glob("*.parquet")
     }
-    assert len(AGREE) >= 15 and len(REFUSED) >= 8
+    assert len(AGREE) >= 15 and len(REFUSED) >= 7
 
 
 @pytest.mark.parametrize("name", AGREE + REFUSED)
@@ -74,6 +76,9 @@ def test_an_export_agrees_or_is_refused_with_its_worst_row(name):
     beyond, largest, worst = compared(path, rows)
     done = driftline("parity", path, code=0 if name in AGREE else 1)
     found = figures(done.stdout.decode())
+    # Structure shows one of them, and nothing of those that agree.
+    traps = re.findall(r"^warning: ([a-z-]+): ", done.stdout.decode(), re.M)
+    assert traps == (["reversed-scores"] if name == "catboost_binary_biased" else [])
     assert (number(found["rows compared"]), number(found["rows beyond"])) == (len(rows), beyond)
     # Compiled trees are ONNX Runtime's to the bit, its own kernels nearly so for other batches.
     assert float(found["largest difference"]) == pytest.approx(largest, rel=0.06, abs=1e-6)
@@ -92,6 +97,11 @@ def shown(value) -> str:
 
 def test_a_fixed_number_of_rows_is_refused():
     assert "fixed number of rows" in refusal("parity", EXPORTS / "torch_fixed_rows.onnx")
+
+
+def checked(path) -> str:
+    """What `check` says, its lines as one."""
+    return " ".join(driftline("check", path).stdout.decode().split())
 
 
 def job(folder, model, keys="", features=FEATURES, parity=""):
@@ -113,7 +123,7 @@ def test_a_job_begins_only_with_a_model_that_agrees(tmp_path):
     done = driftline("replay", good, "--limit", 100, "--out", out)
     agree = r"400 rows of \S+model.parity.parquet as the trainer scored them, within 0.00001 \+ 0.0001·\|expected\|; largest"
     assert account(done.stderr)[1] == 100 and re.search(rf"^ +parity +{agree}", done.stderr, re.M)
-    said = " ".join(driftline("check", good).stdout.decode().split())
+    said = checked(good)
     assert re.search(f"parity: {agree}", said) and said.endswith("the job is sound")
 
     shutil.rmtree(out)
@@ -150,7 +160,7 @@ def test_the_rows_of_the_job_come_before_those_beside_the_model(tmp_path):
     own.to_parquet(tmp_path / "own.parquet")
     section = '[model.parity]\nrows = "own.parquet"\nexpected = ["p0", "p1"]\nrows_max = 150\n'
     path = job(tmp_path, model, parity=section)
-    said = " ".join(driftline("check", path).stdout.decode().split())
+    said = checked(path)
     assert re.search(r"parity: 150 rows of \S+own.parquet as the trainer", said)
     # The nearer the bound, the fewer rows are within it.
     own.loc[7, "p1"] += 2e-3
@@ -168,7 +178,7 @@ def test_columns_are_called_like_features_or_like_inputs(tmp_path):
     lists = pd.DataFrame({"input": list(rows[FEATURES].to_numpy()), "expected": rows.expected})
     lists.to_parquet(tmp_path / "model.parity.parquet")
     other = dict(zip(FEATURES, ["a", "b", "c", "d"], strict=True))
-    assert "as the trainer scored them" in driftline("check", job(tmp_path, model)).stdout.decode()
+    assert "as the trainer scored them" in checked(job(tmp_path, model))
     assert "rows beyond         0" in driftline("parity", model).stdout.decode()
     rows.rename(columns=other).to_parquet(tmp_path / "model.parity.parquet")
     said = refusal("check", job(tmp_path, model))
@@ -184,7 +194,7 @@ def test_columns_are_called_like_features_or_like_inputs(tmp_path):
 def test_texts_and_missing_values_are_compared(tmp_path):
     names = ["carrier", *FEATURES]
     path = job(tmp_path, copied(tmp_path, "sklearn_pipeline"), features=names)
-    assert "as the trainer scored them" in driftline("check", path).stdout.decode()
+    assert "as the trainer scored them" in checked(path)
     rows = pd.read_parquet(tmp_path / "model.parity.parquet")
     rows.loc[rows.carrier == "UA", "carrier"] = "DL"
     rows.to_parquet(tmp_path / "model.parity.parquet")
@@ -237,7 +247,7 @@ def test_what_is_not_there_is_said(tmp_path):
     assert "model.parity.parquet" in refusal("parity", tmp_path / "model.onnx")
     assert "no ONNX file" in refusal("parity", EXPORTS.parent)
     path = job(tmp_path, tmp_path / "model.onnx", features=["hour"], parity='[model.parity]\nrow = "x"\n')
-    assert "model.parity.row" in refusal("check", path) and "rows" in refusal("check", path)
+    assert 'model.parity: unknown key "row"; did you mean "rows"?' in refusal("check", path)
     path = job(tmp_path, tmp_path / "model.onnx", features=["hour"], parity="[model.parity]\ntolerance_absolute = -1\n")
     assert "model.parity.tolerance_absolute: it must be a number of at least 0" in refusal("check", path)
 
@@ -246,6 +256,6 @@ def test_a_folder_has_one_model(tmp_path):
     copied(tmp_path, "torch_mlp")
     assert "rows beyond         0" in driftline("parity", tmp_path).stdout.decode()
     path = job(tmp_path, tmp_path)
-    assert "as the trainer scored them" in driftline("check", path).stdout.decode()
+    assert "as the trainer scored them" in checked(path)
     driftline("replay", path, "--limit", 10, "--out", tmp_path / "out")
     assert table(tmp_path / "out" / "predictions").num_rows == 10 and parts(tmp_path / "out" / "predictions")
