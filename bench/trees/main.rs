@@ -89,6 +89,7 @@ fn measure(path: &Path, rows: &RecordBatch) -> Result<()> {
             task: None,
             compile_trees,
             keep_input: false,
+            may_be_null: &[],
         };
         onnx::load(&runtime::load()?, &spec).map_err(anyhow::Error::from)
     };

@@ -39,6 +39,7 @@ pub mod model_bank;
 pub mod model_input;
 mod not_finite;
 pub mod numeric;
+pub mod parity;
 pub mod partition_names;
 pub mod prediction;
 pub mod preprocess;

@@ -65,14 +65,7 @@ impl ScoredColumns {
 
     /// The one number of each row that stands for its prediction, `[rows]`.
     pub fn scores(&self, task: Task) -> Float32Array {
-        self.vectors()
-            .map(|vector| match task {
-                Task::Binary => vector[1],
-                Task::Multiclass => largest(vector),
-                Task::Regression => vector[0],
-            })
-            .collect::<Vec<_>>()
-            .into()
+        self.vectors().map(|vector| score_of(task, vector)).collect::<Vec<_>>().into()
     }
 
     /// The probability of the most probable class, `[rows]`; null for a regression.
@@ -124,6 +117,15 @@ impl ScoredColumns {
 
     fn vectors(&self) -> impl Iterator<Item = &[f32]> {
         self.predictions.chunks_exact(self.width)
+    }
+}
+
+/// The one number that stands for a prediction.
+pub fn score_of(task: Task, prediction: &[f32]) -> f32 {
+    match task {
+        Task::Binary => prediction[1],
+        Task::Multiclass => largest(prediction),
+        Task::Regression => prediction[0],
     }
 }
 

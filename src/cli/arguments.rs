@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use driftline_operators::model::Task;
+use driftline_operators::parity::Tolerance;
 
 use super::examples;
 use crate::config::duration::instant_ms;
+use crate::config::raw::parity::{EXPECTED, ROWS_MAX, TOLERANCE_ABSOLUTE, TOLERANCE_RELATIVE};
+use crate::config::raw::words::TaskWord;
 use crate::run::models::Form as ListForm;
 use crate::run::options::{Exchange, ExportForm};
+use crate::run::parity::by_hand::Asked;
 use crate::run::plan::Form;
 use crate::run::switching::ModelSince;
 
@@ -152,6 +157,18 @@ pub enum Command {
         #[command(flatten)]
         events: EventArgs,
     },
+    /// Compare a model with its trainer's predictions: does it score as it did where it was trained?
+    ///
+    /// Scores rows that hold the trainer's own predictions, by the same engine that scores events, and
+    /// tells how far the two are apart and which row is the worst. Exit code 1 if a row differs by more
+    /// than is allowed. Jobs do the same before a model scores any event: section [model.parity].
+    #[command(after_long_help = examples::PARITY)]
+    Parity {
+        /// An ONNX file, a folder that has one, or a model of a registry: models:/NAME@ALIAS
+        model: String,
+        #[command(flatten)]
+        how: ParityArgs,
+    },
     /// Print the JSON Schema of job files, for editors
     ///
     /// Editors that know Taplo complete and check a job file whose first line is
@@ -203,6 +220,66 @@ fn model_since(text: &str) -> Result<ModelSince, String> {
 fn workers(text: &str) -> Result<u16, String> {
     let number = text.parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
     number.ok_or_else(|| format!("it must be a whole number from 1 to {WORKERS_MAX}"))
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite());
+    number.ok_or_else(|| "it must be a number of at least 0, such as 1e-5".to_owned())
+}
+
+#[derive(Args)]
+pub struct ParityArgs {
+    /// A Parquet file of rows with predictions. MODEL.parity.parquet beside MODEL.onnx without it
+    #[arg(long, value_name = "FILE")]
+    pub rows: Option<PathBuf>,
+    /// The column of what is expected: numbers are scores, lists predictions. Or the columns of all
+    /// numbers of a prediction
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', default_value = EXPECTED)]
+    pub expected: Vec<String>,
+    /// The columns that the model takes, in its order: names apart by commas. All others without it
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub features: Option<Vec<String>>,
+    /// The output to read, where several could be the prediction
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// What a prediction is. Told by the columns of the output without it
+    #[arg(long, value_enum)]
+    pub task: Option<TaskWord>,
+    /// Leave all to ONNX Runtime, trees too
+    #[arg(long)]
+    pub onnxruntime: bool,
+    /// A number may differ by this + --tolerance-relative times what is expected
+    #[arg(long, value_name = "X", default_value_t = TOLERANCE_ABSOLUTE, value_parser = tolerance)]
+    pub tolerance_absolute: f64,
+    /// See --tolerance-absolute
+    #[arg(long, value_name = "X", default_value_t = TOLERANCE_RELATIVE, value_parser = tolerance)]
+    pub tolerance_relative: f64,
+    /// Compare only so many rows, the first
+    #[arg(long, value_name = "N", default_value_t = ROWS_MAX as u64, value_parser = at_least_one)]
+    pub rows_max: u64,
+    /// The MLflow server of models:/…; MLFLOW_TRACKING_URI without it
+    #[arg(long, value_name = "URL")]
+    pub registry: Option<String>,
+}
+
+impl ParityArgs {
+    pub fn of(self, model: String) -> Asked {
+        Asked {
+            model,
+            registry: self.registry,
+            rows: self.rows,
+            expected: self.expected,
+            features: self.features,
+            output: self.output,
+            task: self.task.map(Task::from),
+            compile_trees: !self.onnxruntime,
+            tolerance: Tolerance {
+                absolute: self.tolerance_absolute,
+                relative: self.tolerance_relative,
+            },
+            rows_max: usize::try_from(self.rows_max).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 #[derive(Args)]

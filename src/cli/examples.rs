@@ -50,6 +50,14 @@ Example, the three months that the model was trained on:
   $ driftline baseline jobs/flights.toml --to 2013-04-01
   next: `driftline replay` measures drift against it";
 
+pub const PARITY: &str = "\
+Example, a model of exports that agrees, and one whose exporter got it wrong:
+  $ driftline parity data/exports/lightgbm_binary.onnx
+  rows beyond         0
+  $ driftline parity data/exports/catboost_binary_biased.onnx || echo refused
+  warning: reversed-scores: its trees have weights of both classes
+  refused";
+
 pub const SCHEMA: &str = "\
 Example:
   $ driftline schema > jobs/driftline.schema.json";

@@ -23,6 +23,7 @@ use crate::run::check::Described;
 use crate::run::live::LiveOptions;
 use crate::run::models::Listed;
 use crate::run::options::RunOptions;
+use crate::run::parity::by_hand::{Answer, parity};
 use crate::run::summary::Summary;
 use crate::run::switching::ModelControl;
 use crate::run::{self, check, models, plan};
@@ -176,6 +177,13 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
         }
         Command::Baseline { job, events } => {
             tell(&run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?)?;
+        }
+        Command::Parity { model, how } => {
+            let Answer { text, refusal } = parity(&how.of(model))?;
+            show(&text)?;
+            if let Some(refusal) = refusal {
+                bail!("{refusal}");
+            }
         }
         Command::Schema => show(&job_schema()?)?,
         Command::Completions { shell } => show(&completions(shell))?,

@@ -18,6 +18,7 @@ use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::Task;
+use driftline_operators::parity::Tolerance;
 use indexmap::IndexMap;
 
 use super::origin::Origin;
@@ -344,6 +345,20 @@ pub struct ModelFile {
     /// What a prediction is; by the width of the output where absent.
     pub task: Option<Task>,
     pub engine: ModelEngine,
+    pub parity: ParityRules,
+}
+
+/// What the scores of a model are compared with before it scores any event.
+#[derive(Clone, Debug)]
+pub struct ParityRules {
+    /// The rows of every version; without it each may have some of its own.
+    pub rows: Option<PathBuf>,
+    /// Columns of them; one alone may be a list.
+    pub expected: Vec<String>,
+    pub tolerance: Tolerance,
+    pub rows_max: usize,
+    /// Whether the rows of a version are looked for beside its file.
+    pub beside: bool,
 }
 
 /// What runs a model.

@@ -142,3 +142,16 @@ impl Registered {
         }
     }
 }
+
+/// Where files of a registry are kept if nobody says where.
+pub fn models_cache() -> PathBuf {
+    user_cache().join("driftline").join("models")
+}
+
+/// The folder of what the user's programs can fetch again (XDG Base Directory Specification).
+fn user_cache() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    variable("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
+        variable("HOME").map_or_else(std::env::temp_dir, |home| PathBuf::from(home).join(".cache"))
+    })
+}

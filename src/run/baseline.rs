@@ -28,6 +28,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
+    parts.model.warn();
     let metadata = file_metadata(&prepared, Some(&parts));
     let notes = prepared.notes();
     let names = prepared.partition_names.clone();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 use driftline_operators::batch_probe::{BatchDependence, probe};
@@ -18,9 +18,11 @@ use serde_json::json;
 use twox_hash::XxHash3_64;
 
 use super::options::RunOptions;
+use super::parity::{self, Compared};
 use super::prepare::Prepared;
 use crate::config::job::{ModelEngine, ModelFile};
 use crate::models::card::{ModelCard, OutputType, Signed};
+use crate::models::onnx::traps::Trap;
 use crate::models::onnx::{self, Loaded, ModelSpec, TakenInput, TreeModel, files_of};
 use crate::models::own::{self, ModelFactory};
 use crate::models::runtime;
@@ -54,11 +56,12 @@ struct Tried {
     sample: RecordBatch,
     described: Vec<String>,
     why_not_compiled: Option<String>,
+    takes: Vec<TakenInput>,
+    /// Of its output, where it is in a file.
+    columns: Option<usize>,
+    traps: Vec<Trap>,
     digest: Option<String>,
 }
-
-/// Its inputs and the columns of its output, of a model in a file.
-type Shape = (Vec<TakenInput>, usize);
 
 /// A model that fits the features, of which each worker gets one of its own.
 pub struct LoadedModel {
@@ -67,6 +70,7 @@ pub struct LoadedModel {
     /// The features, and what they are when the version's preprocessing is done.
     fields: Vec<Field>,
     changed: Vec<Field>,
+    may_be_null: Vec<String>,
     keep_inputs: bool,
     /// The model that was tried, until a worker takes it.
     tried: Mutex<Option<Box<dyn Model>>>,
@@ -81,6 +85,10 @@ pub struct LoadedModel {
     pub described: Vec<String>,
     /// What runs trees that are not compiled, and why.
     pub why_not_compiled: Option<String>,
+    /// That it scores as its trainer did, where there are rows to tell by.
+    pub parity: Option<String>,
+    /// What its user should know.
+    pub traps: Vec<Trap>,
     pub inputs: Vec<ModelInput>,
     pub dependence: BatchDependence,
     format: PredictionFormat,
@@ -106,11 +114,11 @@ impl Features {
 }
 
 impl LoadedModel {
-    /// Loads a model of a job, or that of a program in its place, checks it against the features and
-    /// probes it.
+    /// Loads a model of a job, or that of a program in its place, checks it against the features, probes
+    /// it, and compares it with what its trainer predicts.
     ///
     /// # Errors
-    /// If there is none, or it does not fit.
+    /// If there is none, it does not fit, or does not score as its trainer did.
     pub fn load(features: &Features, file: &ModelFile, own: Option<&ModelFactory>) -> Result<Self> {
         let Features { plan, layout, enriched, keep_inputs, run_columns, .. } = features;
         let engine = match own {
@@ -129,11 +137,24 @@ impl LoadedModel {
         let changed = preprocessing
             .fields(&fields)
             .map_err(|why| in_file(format!("its preprocessing_steps: {why}")))?;
-        let (tried, shape) = engine.try_model(file, &changed, *keep_inputs)?;
-        let Tried { mut model, compiled, sample, described, why_not_compiled, digest } = tried;
-        check_card(card, shape.as_ref(), model.task()).map_err(in_file)?;
+        let is_null = |input: &&ModelInput| input.allow_null;
+        let may_be_null: Vec<String> =
+            inputs.iter().filter(is_null).map(|input| input.name.clone()).collect();
+        let tried = engine.try_model(file, &changed, &may_be_null, *keep_inputs)?;
+        let Tried { mut model, compiled, sample, described, why_not_compiled, .. } = tried;
+        let Tried { takes, columns, traps, digest, .. } = tried;
+        check_card(card, columns.map(|columns| (takes.as_slice(), columns)), model.task())
+            .map_err(in_file)?;
         let dependence = probe(model.as_mut(), &sample)
             .with_context(|| format!("{}: trying batches of several sizes", file.path.display()))?;
+        // A program's own model knows best itself.
+        if matches!(engine, Engine::Onnx(_)) {
+            warm_up(model.as_mut(), &sample, features.warm_up_samples);
+        }
+        let task = model.task();
+        let model = preprocessing.before(model, &fields);
+        let mut model = model.map_err(|why| in_file(format!("its preprocessing_steps: {why}")))?;
+        let (parity, traps) = compare(file, model.as_mut(), &fields, &takes, traps)?;
         let identity = ModelIdentity { name: file.name.clone(), version: file.version.clone() };
         let metadata = json!({"model_xxh3": digest, "batch": describe(dependence)});
         let mut metadata = metadata.as_object().cloned().unwrap_or_default();
@@ -147,13 +168,13 @@ impl LoadedModel {
             *keep_inputs,
             *run_columns,
         );
-        let task = model.task();
         let tried = matches!(engine, Engine::Onnx(_)).then_some(model);
         Ok(LoadedModel {
             engine,
             file: file.clone(),
             fields,
             changed,
+            may_be_null,
             keep_inputs: *keep_inputs,
             tried: Mutex::new(tried),
             compiled,
@@ -162,6 +183,8 @@ impl LoadedModel {
             digest,
             described,
             why_not_compiled,
+            parity,
+            traps,
             inputs,
             dependence,
             format,
@@ -174,25 +197,38 @@ impl LoadedModel {
         })
     }
 
+    /// Says on standard error what its user should know.
+    pub fn warn(&self) {
+        let ModelIdentity { name, version } = &self.identity;
+        for trap in &self.traps {
+            say!("warning: version {version} of model {name}: {trap}");
+        }
+    }
+
+    /// A model like the one that was tried, which has scored made-up rows, too.
+    fn another(&self) -> Result<Box<dyn Model>> {
+        let mut model: Box<dyn Model> = match &self.compiled {
+            Some(compiled) => Box::new(compiled.clone()),
+            None => self.engine.model(self)?,
+        };
+        if matches!(self.engine, Engine::Onnx(_)) {
+            warm_up(model.as_mut(), &self.sample, self.warm_up_samples);
+        }
+        let Some(config) = self.file.card.inference() else { return Ok(model) };
+        let model = config.preprocessing.before(model, &self.fields);
+        model.map_err(|why| anyhow!("preprocessing_steps: {why}"))
+    }
+
     /// One worker's model, which has scored made-up rows: what a first row would wait for has happened.
     ///
     /// # Errors
     /// If it cannot be loaded again.
     pub fn ready(&self) -> Result<ReadyModel> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut model = match (tried, &self.compiled) {
-            (Some(tried), _) => tried,
-            (None, Some(compiled)) => Box::new(compiled.clone()),
-            (None, None) => self.engine.model(&self.file, &self.changed, self.keep_inputs)?,
+        let model = match tried {
+            Some(tried) => tried,
+            None => self.another()?,
         };
-        // A program's own model knows best itself.
-        if matches!(self.engine, Engine::Onnx(_)) {
-            warm_up(model.as_mut(), &self.sample, self.warm_up_samples);
-        }
-        if let Some(config) = self.file.card.inference() {
-            let model_of = config.preprocessing.before(model, &self.fields);
-            model = model_of.map_err(|why| anyhow!("preprocessing_steps: {why}"))?;
-        }
         Ok(ReadyModel {
             identity: self.identity.clone(),
             inputs: self.inputs.clone(),
@@ -216,10 +252,15 @@ fn check_names(card: &ModelCard, features: &[String]) -> Result<(), String> {
     Err(format!("its feature_names are {names}, and model.features are {features}"))
 }
 
-/// Whether a model is what its version says: one of a `shape` and a task.
-fn check_card(card: &ModelCard, shape: Option<&Shape>, task: Task) -> Result<(), String> {
+/// Whether a model is what its version says: one of a `shape`, its inputs and the columns of its
+/// output, and a task.
+fn check_card(
+    card: &ModelCard,
+    shape: Option<(&[TakenInput], usize)>,
+    task: Task,
+) -> Result<(), String> {
     if let (Signed::Yes(signature), Some((inputs, columns))) = (&card.signature, shape) {
-        signature.check(inputs, *columns)?;
+        signature.check(inputs, columns)?;
     }
     let output_type = card.inference().and_then(|config| config.output_type);
     match output_type.filter(|output_type| !output_type.fits(task)) {
@@ -243,43 +284,77 @@ impl Engine {
         &self,
         file: &ModelFile,
         fields: &[Field],
+        may_be_null: &[String],
         keep_inputs: bool,
-    ) -> Result<(Tried, Option<Shape>)> {
+    ) -> Result<Tried> {
         match self {
             Engine::Onnx(environment) => {
-                let loaded = load_onnx(environment, file, fields, keep_inputs)?;
-                let Loaded { model, inputs, columns, compiled, sample, .. } = loaded;
-                let Loaded { described, why_not_compiled, .. } = loaded;
+                let loaded = load_onnx(environment, file, fields, may_be_null, keep_inputs)?;
                 let digest = Some(model_digest(&file.path)?);
-                let tried = Tried { model, compiled, sample, described, why_not_compiled, digest };
-                Ok((tried, Some((inputs, columns))))
+                Ok(Tried {
+                    model: loaded.model,
+                    compiled: loaded.compiled,
+                    sample: loaded.sample,
+                    described: loaded.described,
+                    why_not_compiled: loaded.why_not_compiled,
+                    takes: loaded.inputs,
+                    columns: Some(loaded.columns),
+                    traps: loaded.traps,
+                    digest,
+                })
             }
-            Engine::Own(make) => {
-                let tried = Tried {
-                    model: own::make(make, fields)?,
-                    compiled: None,
-                    sample: own::sample(fields)?,
-                    described: vec!["the program's own".to_owned()],
-                    why_not_compiled: None,
-                    digest: None,
-                };
-                Ok((tried, None))
-            }
+            Engine::Own(make) => Ok(Tried {
+                model: own::make(make, fields)?,
+                compiled: None,
+                sample: own::sample(fields)?,
+                described: vec!["the program's own".to_owned()],
+                why_not_compiled: None,
+                takes: Vec::new(),
+                columns: None,
+                traps: Vec::new(),
+                digest: None,
+            }),
         }
     }
 
     /// A model for one worker.
-    fn model(
-        &self,
-        file: &ModelFile,
-        fields: &[Field],
-        keep_inputs: bool,
-    ) -> Result<Box<dyn Model>> {
+    fn model(&self, loaded: &LoadedModel) -> Result<Box<dyn Model>> {
+        let LoadedModel { file, changed: fields, may_be_null, keep_inputs, .. } = loaded;
         Ok(match self {
-            Engine::Onnx(environment) => load_onnx(environment, file, fields, keep_inputs)?.model,
+            Engine::Onnx(environment) => {
+                load_onnx(environment, file, fields, may_be_null, *keep_inputs)?.model
+            }
             Engine::Own(make) => own::make(make, fields)?,
         })
     }
+}
+
+/// What is said of a model that scores as its trainer did, and the traps that this does not rule out.
+///
+/// # Errors
+/// If it does not score so.
+fn compare(
+    file: &ModelFile,
+    model: &mut dyn Model,
+    fields: &[Field],
+    takes: &[TakenInput],
+    traps: Vec<Trap>,
+) -> Result<(Option<String>, Vec<Trap>)> {
+    let path = || file.path.display().to_string();
+    let compared = parity::check(&file.parity, &file.path, model, fields, takes);
+    let Some(compared) = compared.with_context(path)? else { return Ok((None, traps)) };
+    if !compared.agrees() {
+        bail!("{}", refusal(&path(), &compared, &traps));
+    }
+    let traps = traps.into_iter().filter(|trap| !trap.is_of_scores);
+    Ok((Some(compared.agreement()), traps.collect()))
+}
+
+/// Why a model is not used, and what may be behind it.
+pub fn refusal(path: &str, compared: &Compared, traps: &[Trap]) -> String {
+    let why = traps.iter().filter(|trap| trap.is_of_scores);
+    let why: String = why.map(|trap| format!("; it may be {trap}")).collect();
+    format!("{path}: {}{why}", compared.refusal())
 }
 
 /// Has a model score so many rows. Whether it can has been tried before.
@@ -306,8 +381,10 @@ fn load_onnx(
     environment: &Environment,
     file: &ModelFile,
     fields: &[Field],
+    may_be_null: &[String],
     keep_inputs: bool,
 ) -> Result<Loaded> {
+    let may_be_null: Vec<&str> = may_be_null.iter().map(String::as_str).collect();
     let spec = ModelSpec {
         path: &file.path,
         features: fields,
@@ -316,6 +393,7 @@ fn load_onnx(
         task: file.task,
         compile_trees: file.engine == ModelEngine::Auto,
         keep_input: keep_inputs,
+        may_be_null: &may_be_null,
     };
     Ok(onnx::load(environment, &spec)?)
 }

@@ -18,6 +18,7 @@ pub mod models;
 pub mod numbers;
 pub mod options;
 pub mod outputs;
+pub mod parity;
 pub mod performance;
 pub mod plan;
 pub mod prepare;

@@ -30,6 +30,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
+    parts.model.warn();
     let targets = Targets::new(job, options);
     let drift = match targets.drift {
         Some(_) => PreparedDrift::new(job, &parts, prepared.coverage(options))?.map(Arc::new),

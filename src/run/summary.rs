@@ -111,6 +111,7 @@ impl Summary {
         summary
             .lines
             .extend(parts.model.why_not_compiled.iter().map(|why| ("run by", why.clone())));
+        summary.lines.extend(parts.model.parity.iter().map(|found| ("parity", found.clone())));
         let latencies = parts.latencies.figures();
         summary.latency = Some(latencies);
         summary

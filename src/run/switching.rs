@@ -276,6 +276,7 @@ impl RunModels {
         }
         let ready = (0..*workers).map(|_| loaded.ready().map(Some)).collect::<Result<Vec<_>>>();
         let ready = ready.with_context(in_version)?;
+        loaded.warn();
         let mut shelf = lock(&self.shelf);
         shelf.last += 1;
         let control = shelf.last;

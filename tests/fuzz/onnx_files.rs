@@ -98,6 +98,7 @@ fn loader_of_models() {
                 task: None,
                 compile_trees,
                 keep_input: false,
+                may_be_null: &[],
             };
             onnx::load(&environment, &spec)
         };

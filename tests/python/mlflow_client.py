@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import onnx
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.models import ModelSignature
 from onnx import TensorProto, helper, numpy_helper
@@ -45,8 +46,11 @@ class Clients:
         mlflow.set_tracking_uri(uri)
         self.client = MlflowClient()
 
-    def log(self, name, score=0.0, features=2, external=False, weights=None, signature=None, tags=None, files=None):
-        """A version, as `mlflow.onnx.log_model` registers it; with `tags`, JSON texts by name, and more `files`."""
+    def log(
+        self, name, score=0.0, features=2, external=False, weights=None, signature=None, tags=None, files=None, expected=None
+    ):
+        """A version, as `mlflow.onnx.log_model` registers it; with `tags`, JSON texts by name, more `files`, and
+        rows of which a score is `expected`."""
         made = model(score, features, external, weights)
         signature = ModelSignature.from_dict({"inputs": signature, "outputs": None}) if signature else None
         with mlflow.start_run():
@@ -54,7 +58,10 @@ class Clients:
         with tempfile.TemporaryDirectory() as folder:
             for file, text in (files or {}).items():
                 (Path(folder) / file).write_text(text)
-            if files:
+            if expected is not None:
+                rows = {"X": [[1.0] * features, [2.0] * features], "expected": [score, expected]}
+                pd.DataFrame(rows).to_parquet(Path(folder) / "model.parity.parquet")
+            if any(Path(folder).iterdir()):
                 self.client.log_model_artifacts(logged.model_id, folder)
         return mlflow.register_model(logged.model_uri, name, tags=tags).version
 

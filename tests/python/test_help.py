@@ -9,7 +9,7 @@ import pytest
 from support import ROOT, binary, driftline, environment
 
 COMMANDS = (
-    "check", "plan", "models", "replay", "run", "export", "baseline", "schema", "completions",
+    "check", "plan", "models", "replay", "run", "export", "baseline", "parity", "schema", "completions",
 )  # fmt: skip
 
 

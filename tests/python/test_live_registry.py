@@ -99,6 +99,12 @@ def test_a_run_follows_its_registry_and_a_bad_version_takes_nobodys_place(broker
             status, words = live.ask("/readyz")
             assert status == 200 and "the model is not refreshed" in words and "version 4" in words
             assert live.stderr.count("version 4 of model") == 1
+            # One that does not score as its trainer did.
+            assert registry.log(name, score=5.0, expected=5.5) == 5
+            registry.alias(name, alias="champion", version=5)
+            live.wait_for("version 5 of model")
+            live.wait_for("the worst is row 1: expected 5.5, given 5, with x = 2")
+            after(live, "failed")
             registry.no_alias(name, alias="champion")
             live.wait_for("Registered model alias champion not found")
 

@@ -77,6 +77,21 @@ def test_references_mean_what_mlflow_means(tmp_path, registry, name):
     assert scored(tmp_path, registry, f"models:/{name}@champion") == ("3", 3.5)
 
 
+def test_a_version_is_compared_with_the_rows_in_its_folder(tmp_path, registry, name):
+    registry.log(name, score=1.5, expected=1.5)
+    registry.log(name, score=2.5, expected=2.0)
+    assert scored(tmp_path, registry, f"models:/{name}/1") == ("1", 1.5)
+    said = refused(tmp_path, registry, f"models:/{name}/2")
+    assert "1 of 2 rows" in said and "the worst is row 1: expected 2, given 2.5, with x = 2, y = 2" in said
+    # By hand, with files of a registry where they are kept.
+    env = {"XDG_CACHE_HOME": str(tmp_path / "user")}
+    by_hand = lambda which: ["parity", f"models:/{name}{which}", "--registry", registry.uri]
+    assert "rows beyond         0" in driftline(*by_hand("/1"), env=env).stdout.decode()
+    registry.alias(name, alias="champion", version=2)
+    assert "expected 2, given 2.5" in refusal(*by_hand("@champion"), env=env)
+    assert list((tmp_path / "user" / "driftline" / "models").rglob("model.parity.parquet"))
+
+
 def test_events_of_a_time_are_scored_by_another_version(tmp_path, registry, name):
     for score in (1.0, 2.0):
         registry.log(name, score=score)

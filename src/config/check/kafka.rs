@@ -9,7 +9,7 @@ use super::resolve;
 use super::sinks::check_others_lack;
 use crate::config::duration::instant_ms;
 use crate::config::job::{Input, Kafka, Source, Start, Topics};
-use crate::config::raw::{KafkaSection, OneOrMore, SinkSection, SinksSection, SourceSection};
+use crate::config::raw::{KafkaSection, SinkSection, SinksSection, SourceSection};
 
 /// The type of a prediction as an event, where the job does not say.
 const PREDICTION_TYPE: &str = "driftline.prediction";
@@ -46,10 +46,7 @@ pub(super) fn check_source(
         }
         return Ok(Source { name, input, topics: None });
     };
-    let names = match topic {
-        OneOrMore::One(name) => vec![name],
-        OneOrMore::More(names) => names,
-    };
+    let names = topic.into_list();
     if names.is_empty() {
         return Err(Problem::at(key("topic"), "name at least one"));
     }

@@ -5,6 +5,7 @@ mod features;
 mod kafka;
 mod model;
 mod names;
+mod parity;
 pub mod problem;
 mod sinks;
 mod tables;

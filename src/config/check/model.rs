@@ -6,12 +6,13 @@ use std::sync::Arc;
 use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
+use super::parity::check_parity;
 use super::problem::{Problem, suggestion};
 use crate::config::job::{Feature, ModelEngine, ModelFile};
 use crate::config::raw::words::EngineWord;
 use crate::config::raw::{ModelSection, OneOrMore};
 use crate::registry::reference::SCHEME;
-use crate::registry::{Reference, Registered};
+use crate::registry::{Reference, Registered, models_cache};
 
 /// # Errors
 /// The first thing that is wrong.
@@ -51,6 +52,7 @@ pub(super) fn check_model(
             EngineWord::Auto => ModelEngine::Auto,
             EngineWord::Onnxruntime => ModelEngine::OnnxRuntime,
         },
+        parity: check_parity(raw.parity, folder)?,
     })
 }
 
@@ -78,17 +80,9 @@ fn check_registered(
     }
     let cache = match &raw.cache {
         Some(cache) => folder.join(cache),
-        None => user_cache().join("driftline").join("models"),
+        None => models_cache(),
     };
     Ok(Some(Registered { reference, server: raw.registry.clone(), cache, versions_kept }))
-}
-
-/// The folder of what the user's programs can fetch again (XDG Base Directory Specification).
-fn user_cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    variable("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-        variable("HOME").map_or_else(std::env::temp_dir, |home| PathBuf::from(home).join(".cache"))
-    })
 }
 
 /// The features of each input that the job names; whether the model has such inputs is seen later.
@@ -97,10 +91,7 @@ fn check_inputs(
     features: &[String],
 ) -> Result<IndexMap<String, Vec<String>>, Problem> {
     let check = |(input, names): (String, OneOrMore)| {
-        let names = match names {
-            OneOrMore::One(name) => vec![name],
-            OneOrMore::More(names) => names,
-        };
+        let names = names.into_list();
         let at = |message: String| Problem::at(format!("model.inputs.{input}"), message);
         if names.is_empty() {
             return Err(at("is empty; it names features".to_owned()));

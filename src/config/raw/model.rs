@@ -2,8 +2,9 @@
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::parity::ParitySection;
 use super::words::{EngineWord, TaskWord};
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,12 +39,24 @@ pub struct ModelSection {
     /// What runs the model.
     #[serde(default)]
     pub engine: EngineWord,
+    /// What the model's scores are compared with before it scores any event.
+    #[serde(default)]
+    pub parity: ParitySection,
 }
 
 /// A name, or a list of names.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a name or a list of names")]
 pub enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+impl OneOrMore {
+    pub fn into_list(self) -> Vec<String> {
+        match self {
+            OneOrMore::One(name) => vec![name],
+            OneOrMore::More(names) => names,
+        }
+    }
 }

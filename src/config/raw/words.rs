@@ -110,6 +110,7 @@ words! {
 
 words! {
     /// What a prediction is.
+    #[derive(clap::ValueEnum)]
     TaskWord for Task {
         /// Probabilities of two classes; the score is that of the second.
         Binary => Task::Binary,

@@ -209,7 +209,7 @@ fn check(input: &BoundInput, features: &[Field]) -> Result<(), String> {
     }
     if declared.shape.first().is_some_and(|&rows| rows > 0) {
         return Err(format!(
-            "its input {declared} has a fixed number of rows; export the model with an open first dimension"
+            "its input {declared} has a fixed number of rows, as PyTorch's exporter writes without dynamic_shapes; export the model with an open first dimension"
         ));
     }
     if let Some(wanted) = declared.width().filter(|&wanted| wanted != taken.len()) {

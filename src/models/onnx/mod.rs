@@ -9,6 +9,7 @@ mod nodes;
 mod outputs;
 mod proto;
 mod tensors;
+pub mod traps;
 mod tree_model;
 mod trial;
 mod wire;
@@ -24,6 +25,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::value::Outlet;
 
 use self::file::FileFacts;
 pub use self::inputs::Element;
@@ -33,6 +35,7 @@ use self::outputs::{
     several_columns, task,
 };
 use self::tensors::{TensorInput, as_floats};
+use self::traps::Trap;
 pub use self::tree_model::TreeModel;
 use self::tree_model::compare;
 use self::trial::{made_up, with_zeros};
@@ -60,6 +63,8 @@ pub struct ModelSpec<'a> {
     pub compile_trees: bool,
     /// Whether scores come with what the model was given.
     pub keep_input: bool,
+    /// The features that may be missing in a row.
+    pub may_be_null: &'a [&'a str],
 }
 
 /// An input of a model, and the features that go into it, in the order of its columns.
@@ -84,6 +89,8 @@ pub struct Loaded {
     pub described: Vec<String>,
     /// What runs trees that are not compiled, and why.
     pub why_not_compiled: Option<String>,
+    /// What its structure shows that its user should know.
+    pub traps: Vec<Trap>,
 }
 
 /// Loads a model and tries it.
@@ -118,7 +125,8 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
         None => (Box::new(model), "ONNX Runtime".to_owned()),
     };
     described.push(format!("run by {engine}"));
-    Ok(Loaded { model, inputs, columns, compiled: ready, sample, described, why_not_compiled })
+    let traps = traps::find(&file, spec.may_be_null);
+    Ok(Loaded { model, inputs, columns, compiled: ready, sample, described, why_not_compiled, traps })
 }
 
 /// A session of ONNX Runtime.
@@ -205,7 +213,9 @@ impl OnnxModel {
     /// Whether something says that columns are probabilities of classes: they come as maps, with labels
     /// beside them, or add up to one.
     fn has_classes(&mut self) -> bool {
-        if !self.output.classes.is_empty() || self.session.outputs().iter().any(is_label) {
+        let is_other_label =
+            |output: &Outlet| output.name() != self.output.name && is_label(output);
+        if !self.output.classes.is_empty() || self.session.outputs().iter().any(is_other_label) {
             return true;
         }
         let (rows, columns) = (self.sample.num_rows(), self.columns);

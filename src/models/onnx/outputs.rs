@@ -12,6 +12,8 @@ use super::file::Label;
 enum Form {
     Floats,
     Doubles,
+    /// Whole numbers, of one of their types: labels, unless the job names the output.
+    Integers(TensorElementType),
     /// A map from class to probability for each row, as ZipMap gives them.
     MapsOfNumbers,
     MapsOfTexts,
@@ -22,6 +24,7 @@ impl Form {
         match dtype {
             ValueType::Tensor { ty: TensorElementType::Float32, .. } => Some(Form::Floats),
             ValueType::Tensor { ty: TensorElementType::Float64, .. } => Some(Form::Doubles),
+            ValueType::Tensor { ty, .. } if is_whole(*ty) => Some(Form::Integers(*ty)),
             ValueType::Sequence(of) => match of.as_ref() {
                 ValueType::Map { key, value: TensorElementType::Float32 } => match key {
                     TensorElementType::Int64 => Some(Form::MapsOfNumbers),
@@ -71,7 +74,9 @@ impl PredictionOutput {
                 format!("its output {} is neither numbers nor maps of classes", describe(output))
             })?
         } else {
-            let mut candidates: Vec<(String, Form)> = outputs.iter().filter_map(read).collect();
+            let is_no_label = |(_, form): &(String, Form)| !matches!(form, Form::Integers(_));
+            let mut candidates: Vec<(String, Form)> =
+                outputs.iter().filter_map(read).filter(is_no_label).collect();
             if candidates.len() > 1 {
                 let likely = |(name, _): &(String, Form)| name.to_lowercase().contains("prob");
                 if candidates.iter().filter(|candidate| likely(candidate)).count() == 1 {
@@ -103,7 +108,7 @@ impl PredictionOutput {
         value: &DynValue,
     ) -> Result<(), ModelError> {
         let ascending = match self.form {
-            Form::Floats | Form::Doubles => return Ok(()),
+            Form::Floats | Form::Doubles | Form::Integers(_) => return Ok(()),
             Form::MapsOfNumbers => first_labels(value, Label::Number)?,
             Form::MapsOfTexts => first_labels(value, Label::Text)?,
         };
@@ -134,6 +139,10 @@ impl PredictionOutput {
                 let (shape, values) = value.try_extract_tensor::<f64>().map_err(refused)?;
                 let values = values.iter().map(|&value| value as f32).collect();
                 Answer { columns: self.columns(shape, rows)?, values }
+            }
+            Form::Integers(of) => {
+                let (shape, values) = integers(value, of).map_err(refused)?;
+                Answer { columns: self.columns(&shape, rows)?, values }
             }
             Form::MapsOfNumbers => self.read_maps(value, rows, Label::Number)?,
             Form::MapsOfTexts => self.read_maps(value, rows, Label::Text)?,
@@ -194,6 +203,32 @@ impl PredictionOutput {
         }
         Ok(Answer { columns, values })
     }
+}
+
+/// Whether a tensor holds whole numbers, of the types that ONNX Runtime gives.
+fn is_whole(of: TensorElementType) -> bool {
+    use TensorElementType::{Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
+    matches!(of, Int8 | Int16 | Int32 | Int64 | Uint8 | Uint16 | Uint32 | Uint64)
+}
+
+/// The shape and the numbers of a tensor of whole numbers; beyond 2^24 they are rounded.
+fn integers(value: &DynValue, of: TensorElementType) -> ort::Result<(Vec<i64>, Vec<f32>)> {
+    macro_rules! extracted {
+        ($type:ty) => {{
+            let (shape, values) = value.try_extract_tensor::<$type>()?;
+            (shape.to_vec(), values.iter().map(|&value| value as f32).collect())
+        }};
+    }
+    Ok(match of {
+        TensorElementType::Int8 => extracted!(i8),
+        TensorElementType::Int16 => extracted!(i16),
+        TensorElementType::Int32 => extracted!(i32),
+        TensorElementType::Uint8 => extracted!(u8),
+        TensorElementType::Uint16 => extracted!(u16),
+        TensorElementType::Uint32 => extracted!(u32),
+        TensorElementType::Uint64 => extracted!(u64),
+        _ => extracted!(i64),
+    })
 }
 
 /// What the classes of a map may be.

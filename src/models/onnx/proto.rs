@@ -1,5 +1,6 @@
 //! Field numbers of <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>.
 
+pub const MODEL_PRODUCER: u64 = 2;
 pub const MODEL_GRAPH: u64 = 7;
 pub const MODEL_FUNCTIONS: u64 = 25;
 pub const GRAPH_NODE: u64 = 1;
@@ -10,6 +11,7 @@ pub const NODE_INPUT: u64 = 1;
 pub const NODE_OUTPUT: u64 = 2;
 pub const NODE_OPERATOR: u64 = 4;
 pub const NODE_ATTRIBUTE: u64 = 5;
+pub const NODE_METADATA: u64 = 9;
 pub const ATTRIBUTE_NAME: u64 = 1;
 pub const ATTRIBUTE_FLOAT: u64 = 2;
 pub const ATTRIBUTE_INTEGER: u64 = 3;

@@ -1,6 +1,6 @@
 //! What `check` says of a job: its inputs, features, model, drift and outputs.
 
-pub(super) mod sheet;
+pub mod sheet;
 mod tables;
 
 use std::sync::Arc;
@@ -52,8 +52,13 @@ pub fn describe(job: &Arc<Job>) -> Described {
     tables::add(&mut sheet, &prepared, &all_columns);
     let model = job.model.as_ref();
     let parts = model.map(|_| ScoringParts::load(&prepared, &options)).transpose();
+    let mut traps = Vec::new();
     let problem = match parts {
-        Ok(parts) => with_model(&mut sheet, &prepared, parts.as_ref()).err(),
+        Ok(parts) => {
+            let found = parts.as_ref().map(|parts| parts.model.traps.iter());
+            traps.extend(found.into_iter().flatten().map(|trap| format!("model: {trap}")));
+            with_model(&mut sheet, &prepared, parts.as_ref()).err()
+        }
         Err(error) => {
             features(&mut sheet, &prepared, None);
             if let Some(model) = model {
@@ -78,7 +83,7 @@ pub fn describe(job: &Arc<Job>) -> Described {
         })
         .collect();
     let warnings = prepared.inputs.doubts().found().into_iter().chain(foreseen(&prepared));
-    last.extend(warnings.map(|warning| format!("warning: {warning}")));
+    last.extend(warnings.chain(traps).map(|warning| format!("warning: {warning}")));
     if problem.is_none() {
         last.push("the job is sound".to_owned());
     }
@@ -234,6 +239,7 @@ fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
         vec![format!("registered from {}, at {}", version.source, instant_text(version.created_ms))]
     }));
     rows.extend(parts.model.described.iter().map(|line| vec![line.clone()]));
+    rows.extend(parts.model.parity.iter().map(|found| vec![format!("parity: {found}")]));
     let most = thousands(served::batch_size(&job.realtime, &parts.model.file.card).value);
     let wait = job.realtime.bounds.timeout.as_millis();
     rows.push(vec![format!("batches of at most {most} rows; a row waits at most {wait} ms")]);

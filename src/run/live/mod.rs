@@ -81,6 +81,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
+    parts.model.warn();
     let drift = prepared_drift(job, &parts, &targets, complete_from)?;
     let rules = || Arc::new(alert_rules(job, drift.as_deref()));
     let rules = job.kafka.alerts.clone().map(|topic| (rules(), topic));
@@ -177,6 +178,9 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     }
     if let Some(why) = &parts.scoring.model.why_not_compiled {
         say!("model: run by {why}");
+    }
+    if let Some(parity) = &parts.scoring.model.parity {
+        say!("parity: {parity}");
     }
     say!("metrics: http://{}/metrics", service.address);
     let ended = engine.start(build)?;

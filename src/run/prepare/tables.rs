@@ -156,7 +156,7 @@ pub fn parquet_batches(path: &Path) -> Result<ParquetBatches> {
 /// As [`parquet_batches`] gives them.
 pub struct ParquetBatches {
     path: PathBuf,
-    schema: SchemaRef,
+    pub schema: SchemaRef,
     reader: ParquetRecordBatchReader,
 }
 
