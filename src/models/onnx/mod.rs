@@ -126,7 +126,16 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
     };
     described.push(format!("run by {engine}"));
     let traps = traps::find(&file, spec.may_be_null);
-    Ok(Loaded { model, inputs, columns, compiled: ready, sample, described, why_not_compiled, traps })
+    Ok(Loaded {
+        model,
+        inputs,
+        columns,
+        compiled: ready,
+        sample,
+        described,
+        why_not_compiled,
+        traps,
+    })
 }
 
 /// A session of ONNX Runtime.
