@@ -1,6 +1,7 @@
 """A model that does not score as its trainer did is found out before it scores an event: real exports of the
 trainers in data/exports, and rows with the trainers' own predictions."""
 
+import json
 import re
 import shutil
 
@@ -149,6 +150,19 @@ def test_a_version_to_come_is_compared_before_the_run(tmp_path):
     assert "version 2 of model" in said and "next.onnx: it does not score as its trainer did" in said
     good = ["--model-since", f"2013-01-02=2={copied(tmp_path, 'catboost_binary', to='good')}"]
     driftline("replay", path, "--limit", 100, "--out", tmp_path / "out", *good)
+
+
+def test_rows_are_taken_through_the_steps_of_a_version(tmp_path):
+    folder = tmp_path / "version"
+    folder.mkdir()
+    copied(folder, "sklearn_logistic")
+    rows = pd.read_parquet(folder / "model.parity.parquet")
+    # As events have them: powers of two, so that the steps give back the trainer's numbers exactly.
+    rows.assign(dep_delay=rows.dep_delay * 2 + 16).to_parquet(folder / "model.parity.parquet")
+    assert "does not score as its trainer did" in driftline("check", job(tmp_path, folder), code=1).stderr
+    step = {"type": "normalize", "features": {"dep_delay": {"mean": 16, "std": 2}}}
+    (folder / "driftline.json").write_text(json.dumps({"inference_config": {"preprocessing_steps": [step]}}))
+    assert f"parity: {len(rows)} rows of" in checked(job(tmp_path, folder))
 
 
 def test_the_rows_of_the_job_come_before_those_beside_the_model(tmp_path):
