@@ -62,7 +62,8 @@ impl EventSource for Woken {
     fn wake_with(&mut self, wake: Wake) {
         let ready = self.ready.clone();
         std::thread::spawn(move || {
-            for _ in 0..200 {
+            // As long as the source is there.
+            while Arc::strong_count(&ready) > 1 {
                 ready.store(true, std::sync::atomic::Ordering::Release);
                 wake();
                 std::thread::sleep(Duration::from_millis(2));
