@@ -31,6 +31,7 @@ pub use driftline_operators::control::Since;
 pub use driftline_operators::features::functions::SqlFunction;
 pub use driftline_operators::features::window::WindowFunction;
 pub use driftline_operators::model;
+pub use driftline_operators::numbers::Numbers;
 pub use driftline_operators::sinks::{Sink, SinkError};
 pub use driftline_operators::wake::Wake;
 pub use pipeline::Pipeline;

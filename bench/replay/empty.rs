@@ -8,7 +8,7 @@ pub struct Empty;
 
 impl Model for Empty {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
-        Ok(Scores { predictions: vec![0.5; 2 * features.num_rows()], input: None })
+        Ok(Scores { predictions: vec![0.5f32; 2 * features.num_rows()].into(), input: None })
     }
 
     fn width(&self) -> usize {

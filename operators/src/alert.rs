@@ -85,6 +85,20 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
+/// Scores over a threshold, by row.
+fn over(scores: &ArrayRef, threshold: f64) -> Vec<(usize, f64)> {
+    fn of(scores: impl Iterator<Item = f64>, threshold: f64) -> Vec<(usize, f64)> {
+        scores.enumerate().filter(|(_, score)| *score > threshold).collect()
+    }
+    match scores.as_primitive_opt::<Float64Type>() {
+        Some(doubles) => of(doubles.values().iter().copied(), threshold),
+        None => {
+            let floats = scores.as_primitive::<Float32Type>().values();
+            of(floats.iter().map(|&score| f64::from(score)), threshold)
+        }
+    }
+}
+
 impl AlertRules {
     /// Alerts of rows that `model` has scored: `predictions` and `watched` have the same rows.
     ///
@@ -99,18 +113,15 @@ impl AlertRules {
         let mut alerts = Alerts::new(model);
         let of_event = |row| Event { predictions, row };
         if let Some(threshold) = self.score_over {
-            let scores = predictions.column(SCORE).as_primitive::<Float32Type>().values();
-            for (row, &score) in scores.iter().enumerate() {
-                if f64::from(score) > threshold {
-                    let raised = Raised {
-                        kind: Kind::Score,
-                        feature: PREDICTION,
-                        value: f64::from(score),
-                        statistic: None,
-                        threshold,
-                    };
-                    alerts.of_event(raised, of_event(row))?;
-                }
+            for (row, value) in over(predictions.column(SCORE), threshold) {
+                let raised = Raised {
+                    kind: Kind::Score,
+                    feature: PREDICTION,
+                    value,
+                    statistic: None,
+                    threshold,
+                };
+                alerts.of_event(raised, of_event(row))?;
             }
         }
         for (at, (name, reference)) in self.columns.iter().enumerate() {

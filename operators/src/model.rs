@@ -2,6 +2,8 @@
 
 use arrow::array::{Array, Float32Array, RecordBatch};
 
+use crate::numbers::Numbers;
+
 /// A loaded model, owned by one worker; it may be loaded on another thread.
 pub trait Model: Send {
     /// Scores `features`, whose columns are the model's inputs in order, `[rows, inputs]`. The answer
@@ -15,6 +17,11 @@ pub trait Model: Send {
     fn width(&self) -> usize;
 
     fn task(&self) -> Task;
+
+    /// Whether the numbers of its predictions are doubles, always; they are columns of doubles then.
+    fn gives_doubles(&self) -> bool {
+        false
+    }
 }
 
 /// What the prediction vector means.
@@ -42,7 +49,7 @@ impl Task {
 /// Scores of a batch.
 pub struct Scores {
     /// Prediction vectors, row after row, `[rows * width]`.
-    pub predictions: Vec<f32>,
+    pub predictions: Numbers,
     /// The features as floats, `[rows * inputs]`, where the model was asked to keep them: the tensor
     /// of one that has a single input of floats; a text is NaN.
     pub input: Option<Float32Array>,
@@ -60,6 +67,13 @@ pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Score
         return Err(ModelError(format!(
             "the model gave {given} numbers for {rows} rows, whose predictions have {width} each"
         )));
+    }
+    if scores.predictions.are_doubles() != model.gives_doubles() {
+        let [given, said] = match model.gives_doubles() {
+            true => ["floats", "doubles"],
+            false => ["doubles", "floats"],
+        };
+        return Err(ModelError(format!("the model gave {given}, and said that it gives {said}")));
     }
     let inputs = rows * features.num_columns();
     match scores.input.as_ref().map(Array::len).filter(|given| *given != inputs) {

@@ -8,13 +8,13 @@ use crate::model_input::ModelInput;
 /// Says what the prediction of a row is, and which feature may be why. `inputs` are columns of
 /// `events`; the prediction has a number that is not finite.
 pub fn detail(
-    prediction: &[f32],
+    prediction: &[f64],
     events: &RecordBatch,
     inputs: &[ModelInput],
     row: usize,
 ) -> String {
     let at = prediction.iter().position(|number| !number.is_finite()).unwrap_or(0);
-    let number = prediction.get(at).copied().unwrap_or(f32::NAN);
+    let number = prediction.get(at).copied().unwrap_or(f64::NAN);
     let what = if number.is_nan() { "NaN".to_owned() } else { format!("infinite ({number})") };
     let which = match prediction.len() {
         1 => String::new(),
@@ -51,13 +51,13 @@ mod tests {
         let inputs: Vec<ModelInput> = [(1, "x"), (2, "y"), (0, "key")]
             .map(|(column, name)| ModelInput { column, name: name.to_owned(), allow_null: true })
             .into();
-        let said = |prediction: &[f32], row| detail(prediction, &events, &inputs, row);
-        assert_eq!(said(&[f32::NAN], 0), "the model's prediction is NaN");
-        assert_eq!(said(&[f32::NAN], 1), "the model's prediction is NaN; feature \"x\" is null");
+        let said = |prediction: &[f64], row| detail(prediction, &events, &inputs, row);
+        assert_eq!(said(&[f64::NAN], 0), "the model's prediction is NaN");
+        assert_eq!(said(&[f64::NAN], 1), "the model's prediction is NaN; feature \"x\" is null");
         assert_eq!(
-            said(&[0.5, f32::NEG_INFINITY, f32::NAN], 2),
+            said(&[0.5, f64::NEG_INFINITY, f64::NAN], 2),
             "the model's prediction is infinite (-inf), number 2 of 3; feature \"y\" is -inf"
         );
-        assert_eq!(said(&[f32::INFINITY], 0), "the model's prediction is infinite (inf)");
+        assert_eq!(said(&[f64::INFINITY], 0), "the model's prediction is infinite (inf)");
     }
 }

@@ -211,7 +211,7 @@ impl Scorer {
         let inputs = &self.models.of(part.tag.control)?.ready.inputs;
         let mut letters = DeadLetters::new(self.partition_names.clone());
         for row in (0..events.num_rows()).filter(|&row| !finite.value(row)) {
-            let detail = not_finite::detail(columns.vector(row), &events, inputs, row);
+            let detail = not_finite::detail(&columns.vector(row), &events, inputs, row);
             letters.row(Reason::ScoringFailed, &detail, &events, &self.layout, row)?;
         }
         let rows = letters.finish();
@@ -262,9 +262,7 @@ fn add(
         _ => groups.push((part, ScoredColumns::for_format(&ready.format, width, added))),
     }
     let Some((_, columns)) = groups.last_mut() else { return };
-    columns
-        .predictions
-        .extend_from_slice(&scores.predictions[rows.start * width..rows.end * width]);
+    columns.predictions.extend(&scores.predictions, rows.start * width..rows.end * width);
     if let (Some(kept), Some(input)) = (&mut columns.inputs, &scores.input) {
         let inputs = ready.inputs.len();
         kept.extend_from_slice(&input.values()[rows.start * inputs..rows.end * inputs]);

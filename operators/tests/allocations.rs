@@ -101,7 +101,7 @@ fn events(rows: usize) -> RecordBatch {
 
 fn scored(rows: usize) -> ScoredColumns {
     let mut columns = ScoredColumns::new(2, false);
-    columns.predictions = vec![0.5; 2 * rows];
+    columns.predictions = vec![0.5f32; 2 * rows].into();
     columns.run_batch_rows = vec![rows as u32; rows];
     columns.run_inference_ms = vec![0.25; rows];
     columns

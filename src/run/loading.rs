@@ -65,6 +65,8 @@ pub struct LoadedModel {
     /// Of which other workers have copies.
     compiled: Option<TreeModel>,
     pub task: Task,
+    /// Whether its predictions are of doubles.
+    pub gives_doubles: bool,
     pub identity: ModelIdentity,
     /// XXH3-64 of the model file and of the files of its weights, in hexadecimal; a program's own
     /// model has none.
@@ -125,7 +127,8 @@ impl LoadedModel {
             *run_columns,
         )
         .with_rules(&plan.rules);
-        let task = model.task();
+        let (task, gives_doubles) = (model.task(), model.gives_doubles());
+        let format = if gives_doubles { format.with_doubles() } else { format };
         let tried = matches!(engine, Engine::Onnx(_)).then_some(model);
         Ok(LoadedModel {
             engine,
@@ -135,6 +138,7 @@ impl LoadedModel {
             tried: Mutex::new(tried),
             compiled,
             task,
+            gives_doubles,
             identity,
             digest,
             described,

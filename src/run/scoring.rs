@@ -70,6 +70,7 @@ impl ScoringParts {
             features: features.clone(),
             file,
             task: model.task,
+            gives_doubles: model.gives_doubles,
             order: job.order,
             workers: options.workers.max(1),
             models_kept: job.realtime.model_cache_size,

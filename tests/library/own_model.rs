@@ -101,7 +101,7 @@ impl Model for Wrong {
         let distances = features.column(1).as_primitive::<Float64Type>();
         let is_far = distances.values().iter().any(|&distance| distance > 2_500.0);
         let numbers = features.num_rows() * if is_far { self.given } else { self.width };
-        Ok(Scores { predictions: vec![0.5; numbers], input: None })
+        Ok(Scores { predictions: vec![0.5f32; numbers].into(), input: None })
     }
 
     fn width(&self) -> usize {

@@ -23,7 +23,7 @@ impl Model for Zero {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
         // Those that it is tried with have 1,024 rows, or no more than 256.
         assert!(!self.panics || features.num_rows() != 500, "the model gives up");
-        Ok(Scores { predictions: vec![0.0; features.num_rows()], input: None })
+        Ok(Scores { predictions: vec![0f32; features.num_rows()].into(), input: None })
     }
 
     fn width(&self) -> usize {

@@ -286,7 +286,7 @@ impl Model for Stuck {
         while self.0.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Scores { predictions: vec![0.0; features.num_rows()], input: None })
+        Ok(Scores { predictions: vec![0f32; features.num_rows()].into(), input: None })
     }
 
     fn width(&self) -> usize {

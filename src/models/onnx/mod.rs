@@ -198,7 +198,7 @@ impl OnnxModel {
         let (rows, columns) = (self.sample.num_rows(), self.columns);
         let whole = with_zeros(&self.sample);
         let answer = self.run(&whole, |output, value| output.read(value, rows));
-        answer.is_ok_and(|answer| answer.values.chunks(columns).all(are_shares))
+        answer.is_ok_and(|answer| answer.values.to_floats().chunks(columns).all(are_shares))
     }
 
     /// Runs the model, and lets `read` see its output.
@@ -268,8 +268,9 @@ impl OnnxModel {
             classes => format!(", classes {}", classes.join(", ")),
         };
         let task = format!("{:?}", self.task).to_lowercase();
+        let doubles = if self.output.has_doubles() { " of doubles" } else { "" };
         lines.push(format!(
-            "output {:?}: {task}, {} column(s){classes}",
+            "output {:?}: {task}, {} column(s){doubles}{classes}",
             self.output.name, self.columns
         ));
         lines
@@ -337,5 +338,9 @@ impl Model for OnnxModel {
 
     fn task(&self) -> Task {
         self.task
+    }
+
+    fn gives_doubles(&self) -> bool {
+        self.output.has_doubles()
     }
 }

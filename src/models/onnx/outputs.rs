@@ -1,6 +1,7 @@
 //! Which output of a model is its prediction, and how it is read.
 
 use driftline_operators::model::{ModelError, Task};
+use driftline_operators::numbers::Numbers;
 use ort::value::{
     DynMapValueType, DynSequenceValueType, DynValue, Outlet, TensorElementType, ValueType,
 };
@@ -50,7 +51,7 @@ pub struct PredictionOutput {
 pub struct Answer {
     pub columns: usize,
     /// `[rows, columns]`, row after row.
-    pub values: Vec<f32>,
+    pub values: Numbers,
 }
 
 impl PredictionOutput {
@@ -128,12 +129,11 @@ impl PredictionOutput {
         let answer = match self.form {
             Form::Floats => {
                 let (shape, values) = value.try_extract_tensor::<f32>().map_err(refused)?;
-                Answer { columns: self.columns(shape, rows)?, values: values.to_vec() }
+                Answer { columns: self.columns(shape, rows)?, values: values.to_vec().into() }
             }
             Form::Doubles => {
                 let (shape, values) = value.try_extract_tensor::<f64>().map_err(refused)?;
-                let values = values.iter().map(|&value| value as f32).collect();
-                Answer { columns: self.columns(shape, rows)?, values }
+                Answer { columns: self.columns(shape, rows)?, values: values.to_vec().into() }
             }
             Form::MapsOfNumbers => self.read_maps(value, rows, Label::Number)?,
             Form::MapsOfTexts => self.read_maps(value, rows, Label::Text)?,
@@ -172,7 +172,7 @@ impl PredictionOutput {
             )));
         }
         let columns = self.classes.len();
-        let mut values = vec![0.0; rows * columns];
+        let mut values = vec![0.0f32; rows * columns];
         for (row, map) in values.chunks_exact_mut(columns.max(1)).zip(maps) {
             if map.len() != columns {
                 return Err(ModelError(format!(
@@ -192,7 +192,12 @@ impl PredictionOutput {
                 row[position] = probability;
             }
         }
-        Ok(Answer { columns, values })
+        Ok(Answer { columns, values: values.into() })
+    }
+
+    /// Whether what it has are doubles.
+    pub fn has_doubles(&self) -> bool {
+        self.form == Form::Doubles
     }
 }
 
@@ -281,11 +286,8 @@ pub fn several_columns(output: &str, columns: usize) -> String {
 }
 
 /// Predictions of `width` numbers from answers of so many columns: of one probability two.
-pub fn predictions(values: Vec<f32>, columns: usize, width: usize) -> Vec<f32> {
-    if columns == width {
-        return values;
-    }
-    values.into_iter().flat_map(|p| [1.0 - p, p]).collect()
+pub fn predictions(values: Numbers, columns: usize, width: usize) -> Numbers {
+    if columns == width { values } else { values.with_opposites() }
 }
 
 #[cfg(test)]
