@@ -163,6 +163,8 @@ def test_rows_are_taken_through_the_steps_of_a_version(tmp_path):
     step = {"type": "normalize", "features": {"dep_delay": {"mean": 16, "std": 2}}}
     (folder / "driftline.json").write_text(json.dumps({"inference_config": {"preprocessing_steps": [step]}}))
     assert f"parity: {len(rows)} rows of" in checked(job(tmp_path, folder))
+    by_hand = driftline("parity", folder).stdout.decode()
+    assert f"rows compared       {len(rows)}" in by_hand and "rows beyond         0 " in by_hand
 
 
 def test_the_rows_of_the_job_come_before_those_beside_the_model(tmp_path):

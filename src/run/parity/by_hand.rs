@@ -8,6 +8,7 @@ use driftline_operators::parity::Tolerance;
 
 use super::rows::{OwnFeatures, ParityRows};
 use super::{beside, compared};
+use crate::models::card::ModelCard;
 use crate::models::onnx::{self, Loaded, ModelSpec};
 use crate::models::runtime;
 use crate::registry::cache::model_file;
@@ -47,7 +48,7 @@ pub struct Answer {
 /// # Errors
 /// If the model or its rows cannot be read, or are not of each other.
 pub fn parity(asked: &Asked) -> Result<Answer> {
-    let path = located(asked)?;
+    let (path, card) = located(asked)?;
     let rows = asked.rows.clone().unwrap_or_else(|| beside(&path));
     if !rows.is_file() && asked.rows.is_none() {
         bail!(
@@ -60,9 +61,13 @@ pub fn parity(asked: &Asked) -> Result<Answer> {
     let expected = rows.expected(&asked.expected)?;
     let own = rows.own_features(asked.features.as_deref(), &asked.expected)?;
     let OwnFeatures { fields, inputs } = &own;
+    let in_model = |why: String| anyhow!("{}: its preprocessing_steps: {why}", asked.model);
+    let preprocessing =
+        card.inference().map(|config| config.preprocessing.clone()).unwrap_or_default();
+    let changed = preprocessing.fields(fields).map_err(in_model)?;
     let spec = ModelSpec {
         path: &path,
-        features: fields,
+        features: &changed,
         inputs,
         output: asked.output.as_deref(),
         task: asked.task,
@@ -70,11 +75,12 @@ pub fn parity(asked: &Asked) -> Result<Answer> {
         keep_input: false,
         may_be_null: &[],
     };
-    let Loaded { mut model, described, inputs, traps, .. } = onnx::load(&runtime::load()?, &spec)
+    let Loaded { model, described, inputs, traps, .. } = onnx::load(&runtime::load()?, &spec)
         .with_context(|| {
-        let rows = rows.path.display();
-        format!("{rows}: its columns as the features of the model (--features names others)")
-    })?;
+            let rows = rows.path.display();
+            format!("{rows}: its columns as the features of the model (--features names others)")
+        })?;
+    let mut model = preprocessing.before(model, fields).map_err(in_model)?;
     let found = compared(&rows, &expected, asked.tolerance, model.as_mut(), fields, &inputs)?;
     let mut sheet = Sheet::default();
     sheet.line(&format!("model {}", asked.model));
@@ -94,22 +100,28 @@ pub fn parity(asked: &Asked) -> Result<Answer> {
     Ok(Answer { text: sheet.text(), refusal })
 }
 
-/// The model's file.
-fn located(asked: &Asked) -> Result<PathBuf> {
+/// The model's file, and what its version says of itself; nothing of a file alone.
+fn located(asked: &Asked) -> Result<(PathBuf, ModelCard)> {
     if !asked.model.starts_with(SCHEME) {
         if asked.registry.is_some() {
             bail!("--registry has no effect on a file; it goes with {SCHEME}NAME@ALIAS");
         }
         let path = PathBuf::from(&asked.model);
+        let in_folder = |why| anyhow!("{}: {why}", path.display());
         return match path.is_dir() {
-            true => model_file(&path).map_err(|why| anyhow!("{}: {why}", path.display())),
+            true => {
+                let card = ModelCard::read(&path, &[]).map_err(in_folder)?;
+                Ok((model_file(&path).map_err(in_folder)?, card))
+            }
             false if !path.is_file() => bail!("{}: there is no such model file", path.display()),
-            false => Ok(path),
+            false => Ok((path, ModelCard::default())),
         };
     }
     let reference = Reference::parse(&asked.model).map_err(anyhow::Error::msg)?;
     let server = asked.registry.clone();
     let registered =
         Registered { reference, server, cache: models_cache(), versions_kept: VERSIONS_KEPT };
-    Ok(registered.fetch()?.1)
+    let (version, path) = registered.fetch()?;
+    let card = version.card(&path)?;
+    Ok((path, card))
 }
