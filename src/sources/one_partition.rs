@@ -26,6 +26,11 @@ pub trait Reader {
     /// Whatever keeps the partition from being read on.
     fn read(&mut self) -> Result<Came, SourceError>;
 
+    /// Whether a partition of which nothing ever came is known to stay empty.
+    fn stays_empty(&mut self) -> bool {
+        false
+    }
+
     /// No records, in the form that they come in.
     fn none(&self) -> Records;
 
@@ -47,8 +52,6 @@ pub enum Came {
     Fetching,
     /// Nothing, and nobody knows whether something will.
     Nothing,
-    /// The same, and it was made sure of: nothing waits for it if nothing ever came of it.
-    NothingAtAll,
     End,
 }
 
@@ -210,14 +213,13 @@ impl<R: Reader> Feed for OnePartition<R> {
                 self.is_fetching = true;
                 return Ok(Offer::Nothing { partition });
             }
-            came @ (Came::Nothing | Came::NothingAtAll) => {
+            Came::Nothing => {
                 // It may have been fetching until now, and not only when it was asked last.
                 if std::mem::take(&mut self.is_fetching) {
                     self.silence.begins(now);
                 }
-                let is_sure = matches!(came, Came::NothingAtAll);
-                let never_had_a_row = is_sure && !self.has_history && self.highest == i64::MIN;
-                let becomes_idle = match never_had_a_row {
+                let never_had_a_row = !self.has_history && self.highest == i64::MIN;
+                let becomes_idle = match never_had_a_row && self.reader.stays_empty() {
                     true => self.silence.is_final(),
                     false => self.silence.goes_on(now),
                 };

@@ -2,11 +2,13 @@
 
 import json
 import re
+import time
 
+import numpy as np
 from confluent_kafka import Producer
 
 from kafka import TIMEOUT_S, Live, Sent, wait_until
-from numbered import BEGIN_MS, STEP_MS, Numbered, Topics
+from numbered import BEGIN_MS, STEP_MS, Numbered, Topics, inputs
 from support import ROOT, account
 
 TRANSCRIPT = ROOT / "tests" / "transcripts" / "live.txt"
@@ -106,3 +108,49 @@ def test_partitions_that_never_had_an_event_hold_nothing(broker, tmp_path):
         code, words = live.terminate()
     assert code == 0, words
     assert masked(words, topics) == TRANSCRIPT.read_text().splitlines()
+
+
+def test_a_broker_that_stands_still_makes_no_partition_an_empty_one(broker, tmp_path):
+    """It does so when one partition has had an event and the others none: what it does not say is no
+    sign that there is nothing."""
+    numbered, topics = Numbered(3_000, seed=5), Topics.new(broker)
+    job = topics.job(tmp_path / "numbered.toml")
+    producer = broker.client(Producer, enable_idempotence=True, linger_ms=0)
+
+    def produce(numbers):
+        for number in numbers:
+            sent = numbered.message(number)
+            producer.produce(topics.events, json.dumps(sent.value), sent.key, sent.partition)
+
+    with Live(broker, job, "--workers", 2, "--with-inputs") as live:
+        live.wait_for("running: ")
+        # Each partition has been read to its end.
+        time.sleep(1)
+        produce([0])
+        assert producer.flush(TIMEOUT_S) == 0
+        wait_until(lambda: live.measured("driftline_events_total") == 1, "the first event")
+        with broker.stopped():
+            produce(range(1, numbered.count))
+            time.sleep(3)
+        assert producer.flush(TIMEOUT_S) == 0
+        wait_until(lambda: live.measured("driftline_events_total") == numbered.count, "all")
+        code, words = live.terminate()
+    assert code == 0, words
+    found = [json.loads(value) for value in broker.values(topics.predictions)]
+    given = {int(value["event_id"]): tuple(map(np.float32, value["model_input"])) for value in found}
+    wanted = inputs([numbered.message(number).value for number in range(numbered.count)])
+    assert len(given) > numbered.count / 2
+    wrong = [number for number in given if given[number] != wanted[number]]
+    if wrong:
+        from collections import Counter
+        status = Counter((numbered.partition[int(v["event_id"])], v["status"]) for v in found)
+        print(len(given), len(wrong), wrong[:5], wrong[-5:], status, Counter(numbered.partition[n] for n in wrong))
+        first = {}
+        for p in range(4):
+            vals=[json.loads(m.value) for m in broker.consume(topics.events) if m.partition == p]
+            nums=[v["number"] for v in vals]
+            print(p, nums[:3], nums == sorted(nums), len(nums))
+        late=[int(v["event_id"]) for v in found if v["status"]!="ok"]
+        print("not ok", sorted(late)[:20], sorted(late)[-5:], len(late))
+        print(words)
+    assert given == {number: wanted[number] for number in given}

@@ -354,7 +354,9 @@ def test_several_outputs_are_named(tmp_path):
 
 
 def test_an_output_that_is_no_prediction_is_named(tmp_path):
-    model = graphs.classes(tmp_path / "model.onnx", 3)
+    nodes = [graphs.node("Greater", "x zero", "label")]
+    inputs, outputs = [graphs.tensor("x", FLOAT, ROWS, 1)], [graphs.tensor("label", BOOL, ROWS, 1)]
+    model = graphs.save(tmp_path / "model.onnx", nodes, inputs, outputs, zero=np.float32(0))
     error = refusal("check", job(tmp_path, model, ["x"], 'output = "label"'))
     assert '"label"' in error and "neither numbers nor maps" in error
 

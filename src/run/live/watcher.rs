@@ -1,5 +1,5 @@
-//! Looks after the cluster: whether it can be reached, how far behind the run is, and whether topics have
-//! got more partitions.
+//! Looks after the cluster: whether it can be reached, how far behind the run is, whether topics have got
+//! more partitions, and whether those of which nothing ever came stay empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -15,10 +15,11 @@ use crate::service::Lags;
 use crate::sources::SourceError;
 use crate::sources::inputs::Topics;
 use crate::sources::kafka::begin::Place;
+use crate::sources::kafka::empty;
 use crate::sources::kafka::ends::ends;
 
-/// How often it is looked whether a client has doubts.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is looked whether a client has doubts, and brokers are asked about empty partitions.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the cluster has to answer; of many partitions all together.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the broker of a partition has, where it is asked for that one alone.
@@ -49,6 +50,7 @@ impl Watcher {
             let mut silent = BTreeSet::new();
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 serve(&client);
+                watching.look_at_empty(&client);
                 if watching.topics.cluster.health.is_in_doubt() {
                     watching.ask(&client);
                 } else if refreshed_at.is_none_or(|at| at.elapsed() >= watching.refresh_interval) {
@@ -73,6 +75,23 @@ impl Watching {
                 health.away();
                 self.lags.replace(Vec::new());
             }
+        }
+    }
+
+    /// Asks about partitions of which nothing ever came.
+    fn look_at_empty(&self, client: &BaseConsumer<Told>) {
+        let looks = &self.topics.live.looks;
+        let under_way = looks.under_way();
+        if under_way.is_empty() {
+            return;
+        }
+        let asked = Instant::now();
+        let all = under_way.iter().map(|(topic, partition)| (topic.as_str(), *partition));
+        let found = ends(client, all, empty::ANSWER_TIMEOUT).unwrap_or_default();
+        let in_time = asked.elapsed() <= empty::ANSWER_TIMEOUT;
+        for (at, of) in under_way.iter().enumerate() {
+            let has_answered = in_time && found.get(at).is_some_and(Option::is_some);
+            looks.asked(of, asked, has_answered);
         }
     }
 

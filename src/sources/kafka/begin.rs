@@ -17,6 +17,8 @@ use crate::sources::{SourceError, failed};
 
 /// How often a coordinator that comes up is asked.
 const COORDINATOR_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a partition is asked for that not all brokers know.
+const NEW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A partition of a topic, and where a run begins in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +194,8 @@ fn partitions<'a>(
     Ok(list)
 }
 
-/// The offset of the first message that is there, and the one behind the last.
+/// The offset of the first message that is there, and the one behind the last. A partition that was made
+/// a moment ago, or whose leader is about to change, is waited for: not all brokers know of it then.
 ///
 /// # Errors
 /// If the cluster does not answer.
@@ -203,9 +206,33 @@ fn ends(
     partition: i32,
     timeout: Duration,
 ) -> Result<(u64, u64), SourceError> {
-    let ends = client.fetch_watermarks(topic, partition, timeout);
-    let (low, high) = ends.map_err(|error| cluster.failed(&error))?;
-    Ok((low.max(0) as u64, high.max(0) as u64))
+    let asked = Instant::now();
+    loop {
+        let error = match client.fetch_watermarks(topic, partition, timeout) {
+            Ok((low, high)) => return Ok((low.max(0) as u64, high.max(0) as u64)),
+            Err(error) => error,
+        };
+        let is_new = error.rdkafka_error_code().is_some_and(is_known_soon);
+        if !is_new || asked.elapsed() > timeout {
+            return Err(cluster.failed(&error));
+        }
+        std::thread::sleep(NEW_INTERVAL);
+        // What the client has heard is asked for anew, whatever comes of it.
+        let _ = client.fetch_metadata(Some(topic), timeout);
+    }
+}
+
+fn is_known_soon(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::UnknownPartition
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::ReplicaNotAvailable
+    )
 }
 
 #[cfg(test)]

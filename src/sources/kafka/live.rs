@@ -6,13 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::begin::Place;
+use super::empty::{Looks, TopicPartition};
 use super::passed::Passed;
 use crate::kafka::Health;
-
-/// How long the end of a partition has been looked at since the first event came, by when one of
-/// which nothing ever came is taken to stay empty: producers that begin do so on all partitions at
-/// about the same time, and none of these must be late because another came a moment before.
-pub const EMPTY_FOR: Duration = Duration::from_secs(1);
 
 /// Whether the end of the input has come, and whether tables have been read so far that events can
 /// begin.
@@ -20,6 +17,8 @@ pub struct Live {
     pub health: Arc<Health>,
     /// Where there is nothing to read of the events.
     pub passed: Passed,
+    /// Which partitions stay empty.
+    pub looks: Looks,
     /// The input ends when nothing has come for so long and everything that there is has been read.
     until_quiet_for: Option<Duration>,
     /// Partitions of the events that are not known to be read to their end. Tables are read as far as
@@ -56,6 +55,7 @@ impl Live {
         Live {
             health,
             passed: Passed::default(),
+            looks: Looks::default(),
             until_quiet_for,
             behind: AtomicUsize::new(events),
             loading: AtomicUsize::new(eager),
@@ -148,9 +148,18 @@ pub struct Reach {
     number: Option<u32>,
     /// The offset behind the last message.
     read_to: u64,
-    /// Since when its end has been looked at without a doubt.
-    at_end_since: Option<Instant>,
+    place: TopicPartition,
+    looked_at: LookedAt,
     newest: Arc<Newest>,
+}
+
+/// Whether it is looked at if the partition stays empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LookedAt {
+    Not,
+    UnderWay,
+    /// It does.
+    Empty,
 }
 
 /// What a partition is of.
@@ -163,15 +172,23 @@ pub enum Of {
 }
 
 impl Reach {
-    /// Of the partition of that name, of which nothing has been read.
-    pub fn new(live: Arc<Live>, of: Of, name: &str) -> Self {
+    /// Of a partition of which nothing has been read.
+    pub fn new(live: Arc<Live>, of: Of, place: &Place) -> Self {
         let newest = Arc::new(Newest::default());
         if of == Of::Events {
             let mut all = live.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            all.insert(name.to_owned(), newest.clone());
+            all.insert(place.name(), newest.clone());
         }
-        let (number, read_to) = (None, 0);
-        Reach { live, of, is_at_end: false, number, read_to, at_end_since: None, newest }
+        Reach {
+            live,
+            of,
+            is_at_end: false,
+            number: None,
+            read_to: 0,
+            place: (place.topic.clone(), place.partition),
+            looked_at: LookedAt::Not,
+            newest,
+        }
     }
 
     /// The same, of a partition of the events that is read from `first`.
@@ -209,23 +226,21 @@ impl Reach {
 
     /// Nobody knows at the moment whether there is more.
     pub fn in_doubt(&mut self) {
-        self.at_end_since = None;
+        if std::mem::replace(&mut self.looked_at, LookedAt::Not) != LookedAt::Not {
+            self.live.looks.end(&self.place);
+        }
     }
 
-    /// Nothing more has come by `now`. Whether that has been so for [`EMPTY_FOR`] since the first
-    /// event came.
-    pub fn stays_at_end(&mut self, now: Instant) -> bool {
-        let at_end_since = *self.at_end_since.get_or_insert(now);
-        let began = self.live.began.get();
-        began.is_some_and(|&began| {
-            now.saturating_duration_since(began.max(at_end_since)) >= EMPTY_FOR
-        })
-    }
-
-    /// When [`Reach::stays_at_end`] becomes true, if nothing comes by then.
-    pub fn stays_at_end_from(&self) -> Option<Instant> {
-        let (at_end_since, began) = (self.at_end_since?, *self.live.began.get()?);
-        Some(began.max(at_end_since) + EMPTY_FOR)
+    /// Whether the partition, of which nothing ever came, is known to stay empty. It is looked at from
+    /// the first event of any partition on.
+    pub fn stays_empty(&mut self) -> bool {
+        if self.is_at_end && self.live.has_begun() && self.looked_at != LookedAt::Empty {
+            self.looked_at = match self.live.looks.is_empty(&self.place) {
+                true => LookedAt::Empty,
+                false => LookedAt::UnderWay,
+            };
+        }
+        self.looked_at == LookedAt::Empty
     }
 
     /// Messages have come, the newest of them sent at `time_ms`.
@@ -267,11 +282,15 @@ mod tests {
         Arc::new(Live::new(Arc::new(Health::new("b:1")), quiet, events, eager))
     }
 
+    fn place(partition: i32) -> Place {
+        Place { partition, ..Place::unknown("t") }
+    }
+
     #[test]
     fn the_end_has_come_when_all_events_are_read_and_none_has_come_for_long() {
         let live = live(Some(Duration::ZERO), 2, 0);
-        let mut reaches = [0, 1].map(|_| Reach::new(live.clone(), Of::Events, "t/0"));
-        let mut table = Reach::new(live.clone(), Of::Table, "t/0");
+        let mut reaches = [0, 1].map(|_| Reach::new(live.clone(), Of::Events, &place(0)));
+        let mut table = Reach::new(live.clone(), Of::Table, &place(0));
         table.at_end();
         reaches[0].at_end();
         reaches[0].at_end();
@@ -304,32 +323,35 @@ mod tests {
     }
 
     #[test]
-    fn an_end_counts_from_the_first_event_on_and_anew_after_a_doubt() {
+    fn whether_a_partition_stays_empty_is_looked_at_from_the_first_event_on_and_anew_after_a_doubt() {
         let live = live(None, 2, 0);
         let start = Instant::now();
-        let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut reach = Reach::new(live.clone(), Of::Table, "t/0");
+        let answered = |reach: &mut Reach| {
+            for seconds in [0, 5] {
+                let asked = start + Duration::from_secs(seconds);
+                live.looks.under_way().iter().for_each(|of| live.looks.asked(of, asked, true));
+            }
+            reach.stays_empty()
+        };
+        let mut reach = Reach::new(live.clone(), Of::Table, &place(0));
+        reach.at_end();
         // Nothing waits while no event has come.
-        assert!(!reach.stays_at_end(at(0)) && !reach.stays_at_end(at(60_000)));
-        Reach::new(live.clone(), Of::Table, "t/0").events_came();
+        assert!(!reach.stays_empty() && live.looks.under_way().is_empty());
+        Reach::new(live.clone(), Of::Table, &place(1)).events_came();
         assert!(!live.has_begun());
-        live.event_came(at(60_000));
-        live.event_came(at(60_900));
-        assert!(!reach.stays_at_end(at(60_999)));
-        assert_eq!(reach.stays_at_end_from(), Some(at(61_000)));
-        assert!(reach.stays_at_end(at(61_000)));
+        live.event_came(start);
+        assert!(!reach.stays_empty() && answered(&mut reach));
         reach.in_doubt();
-        assert_eq!(reach.stays_at_end_from(), None);
-        assert!(!reach.stays_at_end(at(70_000)) && !reach.stays_at_end(at(70_999)));
-        assert!(reach.stays_at_end(at(71_000)));
+        assert!(!reach.stays_empty() && answered(&mut reach));
         reach.came(0);
-        assert!(!reach.stays_at_end(at(80_000)));
+        // It has more, for all that is known.
+        assert!(!reach.stays_empty() && live.looks.under_way().is_empty());
     }
 
     #[test]
     fn events_wait_for_the_first_end_of_each_partition_of_an_eager_table() {
         let live = live(None, 1, 2);
-        let mut tables = [0, 1].map(|_| Reach::new(live.clone(), Of::EagerTable, "t/0"));
+        let mut tables = [0, 1].map(|_| Reach::new(live.clone(), Of::EagerTable, &place(0)));
         tables[0].at_end();
         tables[0].came(0);
         tables[0].at_end();
@@ -344,8 +366,8 @@ mod tests {
     #[test]
     fn messages_are_as_old_as_the_newest_that_was_read_until_the_end() {
         let live = live(None, 2, 0);
-        let mut reaches = ["t/0", "t/1"].map(|name| Reach::new(live.clone(), Of::Events, name));
-        Reach::new(live.clone(), Of::Table, "u/0").came(5);
+        let mut reaches = [0, 1].map(|number| Reach::new(live.clone(), Of::Events, &place(number)));
+        Reach::new(live.clone(), Of::Table, &Place::unknown("u")).came(5);
         assert_eq!(live.message_lags_ms(1_000), []);
         reaches[0].came(700);
         reaches[0].came(600);

@@ -6,6 +6,7 @@
 //! | `commit_note` | what is committed beside an offset |
 //! | `back` | how far before that windows have to be fed from |
 //! | `ends` | how far partitions go |
+//! | `empty` | whether partitions of which nothing ever came stay empty |
 //! | `history` | whether anything ever came of a partition before it begins |
 //! | `queue` | the messages of one partition, without an allocation for each |
 //! | `reader` | messages to rows |
@@ -18,6 +19,7 @@
 pub mod back;
 pub mod begin;
 pub mod commit_note;
+pub mod empty;
 pub mod ends;
 pub mod history;
 pub mod instant;
@@ -176,8 +178,8 @@ impl Form {
             (Some(_), true) => Of::EagerTable,
         };
         let reach = match of {
-            Of::Events => Reach::new(live.clone(), of, &name).from(number, place.read_from),
-            _ => Reach::new(live.clone(), of, &name),
+            Of::Events => Reach::new(live.clone(), of, place).from(number, place.read_from),
+            _ => Reach::new(live.clone(), of, place),
         };
         let reader = KafkaReader::new(name, client.clone(), queue, decoding, reach)?;
         let partition = OnePartition::new(in_stream, reader, self.idle_timeout, Instant::now());

@@ -352,10 +352,11 @@ impl Reader for KafkaReader {
             self.reach.in_doubt();
             return Ok(Came::Fetching);
         }
-        Ok(match self.reach.stays_at_end(Instant::now()) {
-            true => Came::NothingAtAll,
-            false => Came::Nothing,
-        })
+        Ok(Came::Nothing)
+    }
+
+    fn stays_empty(&mut self) -> bool {
+        self.reach.stays_empty()
     }
 
     fn none(&self) -> Records {
@@ -384,8 +385,7 @@ impl Reader for KafkaReader {
         if !self.is_exhausted {
             return Some(now);
         }
-        let dues = [self.reach.stays_at_end_from(), self.reach.live().quiet_at()];
-        dues.into_iter().flatten().filter(|&due| due > now).min()
+        self.reach.live().quiet_at().filter(|&due| due > now)
     }
 }
 
