@@ -133,24 +133,12 @@ def test_a_broker_that_stands_still_makes_no_partition_an_empty_one(broker, tmp_
             produce(range(1, numbered.count))
             time.sleep(3)
         assert producer.flush(TIMEOUT_S) == 0
-        wait_until(lambda: live.measured("driftline_events_total") == numbered.count, "all")
+        some = numbered.count / 2
+        wait_until(lambda: broker.count(topics.predictions) > some, "half of the predictions")
         code, words = live.terminate()
     assert code == 0, words
     found = [json.loads(value) for value in broker.values(topics.predictions)]
     given = {int(value["event_id"]): tuple(map(np.float32, value["model_input"])) for value in found}
     wanted = inputs([numbered.message(number).value for number in range(numbered.count)])
-    assert len(given) > numbered.count / 2
-    wrong = [number for number in given if given[number] != wanted[number]]
-    if wrong:
-        from collections import Counter
-        status = Counter((numbered.partition[int(v["event_id"])], v["status"]) for v in found)
-        print(len(given), len(wrong), wrong[:5], wrong[-5:], status, Counter(numbered.partition[n] for n in wrong))
-        first = {}
-        for p in range(4):
-            vals=[json.loads(m.value) for m in broker.consume(topics.events) if m.partition == p]
-            nums=[v["number"] for v in vals]
-            print(p, nums[:3], nums == sorted(nums), len(nums))
-        late=[int(v["event_id"]) for v in found if v["status"]!="ok"]
-        print("not ok", sorted(late)[:20], sorted(late)[-5:], len(late))
-        print(words)
+    assert len(given) > some
     assert given == {number: wanted[number] for number in given}
