@@ -323,7 +323,8 @@ mod tests {
     }
 
     #[test]
-    fn whether_a_partition_stays_empty_is_looked_at_from_the_first_event_on_and_anew_after_a_doubt() {
+    fn whether_a_partition_stays_empty_is_looked_at_from_the_first_event_on_and_anew_after_a_doubt()
+    {
         let live = live(None, 2, 0);
         let start = Instant::now();
         let answered = |reach: &mut Reach| {
