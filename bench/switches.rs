@@ -1,18 +1,19 @@
 //! A thousand switches of the model while departures come at half of the rate that one run takes them
 //! at: each of them is to be scored once, by the version that the record of switches says, and no turn
 //! of an operator is to be longer than it is without switches. `cargo bench --bench switches`, or with
-//! `-- 300` so many switches.
+//! `-- 300` so many switches. The departures come again, years later, until all switches are made.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, SchemaRef, TimestampMillisecondType};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::{cast, kernels::numeric::add};
+use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use driftline::run::prepare::read_parquet;
 use driftline::{
     EventSource, FunctionSink, Job, ModelSwitched, Next, OwnEvents, Pipeline, Since, Sink,
@@ -23,34 +24,40 @@ use driftline::{
 const ROWS: usize = 160;
 const MODELS: [&str; 2] = ["trees", "logistic"];
 
+/// From one round of the departures to the next: as many days as make weeks.
+const ROUND_MS: i64 = 371 * 24 * 3_600_000;
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let switches = arguments.next().map_or(Ok(1_000), |text| text.parse::<usize>())?;
     let events = read_parquet(&data("departures.parquet"))?;
-    let mut scores = Vec::new();
-    for model in MODELS {
-        let run = Run { events: &events, model, workers: 1, rate: None, switches: 0 };
-        scores.push(run.measure()?.scores());
-    }
-    println!("workers  events/s  switches  rows  wrong  longest turns");
+    let all = events.num_rows();
+    println!("workers  events/s  switches  events  wrong  longest turns");
     for workers in [1, 2] {
-        let run = Run { events: &events, model: MODELS[0], workers, rate: None, switches: 0 };
-        let peak = run.measure()?.rate;
-        for switches in [0, switches] {
-            let ran = Run { rate: Some(peak / 2.0), switches, ..run }.measure()?;
+        let run = |model| Run { events: &events, model, workers, rate: None, end: End::Rows(all) };
+        let peak = run(MODELS[0]).measure()?.rate;
+        let [still, switched] = [End::Rows(all), End::Switches(switches)].map(|end| {
+            let ran = Run { rate: Some(peak / 2.0), end, ..run(MODELS[0]) }.measure()?;
+            let rows = ran.summary.account.read as usize;
+            ensure!(ran.summary.account.predictions as usize == rows, "{}", ran.summary);
+            anyhow::Ok(ran)
+        });
+        for ran in [still?, switched?] {
+            let rows = ran.summary.account.read as usize;
+            let scores = MODELS.map(|model| {
+                let ran = Run { end: End::Rows(rows), ..run(model) }.measure()?;
+                anyhow::Ok(ran.scores(rows))
+            });
+            let [first, second] = scores;
             let turns = ran.summary.turns.iter();
             let turns = turns.map(|(operator, took)| format!("{operator} {:.1}", ms(*took)));
             println!(
-                "{workers:<9}{:<10.0}{:<10}{:<6}{:<7}{} ms",
+                "{workers:<9}{:<10.0}{:<10}{rows:<8}{:<7}{} ms",
                 ran.rate,
                 ran.switched.len(),
-                ran.predictions.len(),
-                ran.wrong(&scores),
+                ran.wrong(&[first?, second?]),
                 turns.collect::<Vec<_>>().join(", ")
             );
-            let account = &ran.summary.account;
-            let all = events.num_rows() as u64;
-            ensure!((account.read, account.predictions) == (all, all), "{}", ran.summary);
         }
     }
     Ok(())
@@ -75,7 +82,15 @@ struct Run<'a> {
     workers: usize,
     /// Events a second; as fast as they are taken where there is none.
     rate: Option<f64>,
-    switches: usize,
+    end: End,
+}
+
+/// When a run has had enough events.
+#[derive(Clone, Copy)]
+enum End {
+    Rows(usize),
+    /// So many switches were made.
+    Switches(usize),
 }
 
 struct Ran {
@@ -87,43 +102,46 @@ struct Ran {
 }
 
 struct Predicted {
-    id: String,
+    /// Which of the events it is, in the order in which they come.
+    number: usize,
     time: i64,
     version: String,
     score: u32,
 }
-
-/// Scores by event, of one model.
-type Scores = HashMap<String, u32>;
 
 impl Run<'_> {
     fn measure(self) -> Result<Ran> {
         let mut job =
             Job::load(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("jobs/flights.toml"))?;
         job.model.as_mut().context("the flights job has a model")?.path = model(self.model);
-        let is_over = Arc::new(AtomicBool::new(false));
+        let (is_over, given) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let source = Paced {
             events: self.events.clone(),
-            from: 0,
             rate: self.rate,
+            rows: match self.end {
+                End::Rows(rows) => rows,
+                End::Switches(_) => usize::MAX,
+            },
             began: None,
             is_over: is_over.clone(),
+            given: given.clone(),
         };
-        let batches = Arc::new(Mutex::new(Vec::new()));
+        let kept = Kept::new(self.events)?;
         let pipeline = Pipeline::new(job)
             .workers(self.workers)
             .events(OwnEvents::new(self.events.schema(), source))
-            .predictions(into(&batches))
-            .dead_letters(into(&Arc::default()))
-            .drift(into(&Arc::default()));
+            .predictions(into(&kept))
+            .dead_letters(|_, _| Ok(Box::new(FunctionSink::new("none", |_| Ok(())))))
+            .drift(|_, _| Ok(Box::new(FunctionSink::new("none", |_| Ok(())))));
         let models = pipeline.models();
         let started = Instant::now();
         let summary = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while self.switches > 0 && !is_over.load(Relaxed) {
+                let End::Switches(switches) = self.end else { return };
+                while !is_over.load(Relaxed) {
                     let made = models.switched().len();
-                    if made >= self.switches {
-                        return;
+                    if made >= switches {
+                        return is_over.store(true, Relaxed);
                     }
                     let name = MODELS[(made + 1) % 2];
                     // One that nobody has been told of when the next comes never scores a row.
@@ -138,93 +156,148 @@ impl Run<'_> {
             is_over.store(true, Relaxed);
             summary
         })?;
-        let rate = self.events.num_rows() as f64 / started.elapsed().as_secs_f64();
-        let batches = std::mem::take(&mut *batches.lock().expect("no sink panics"));
-        let predictions = batches.iter().map(predicted).collect::<Option<Vec<_>>>();
-        let predictions = predictions.context("columns of predictions")?;
-        let predictions = predictions.into_iter().flatten().collect();
+        let rate = given.load(Relaxed) as f64 / started.elapsed().as_secs_f64();
+        let predictions = std::mem::take(&mut *kept.lock());
         Ok(Ran { summary, rate, switched: models.switched(), predictions })
     }
 }
 
 impl Ran {
-    fn scores(&self) -> Scores {
-        self.predictions.iter().map(|row| (row.id.clone(), row.score)).collect()
+    /// By number.
+    fn scores(&self, rows: usize) -> Vec<Option<u32>> {
+        let mut scores = vec![None; rows];
+        self.predictions.iter().for_each(|row| scores[row.number] = Some(row.score));
+        scores
     }
 
     /// Events that are missing, there twice, or scored otherwise than by the version that holds for them.
-    fn wrong(&self, scores: &[Scores]) -> usize {
-        let mut seen = Scores::new();
+    fn wrong(&self, scores: &[Vec<Option<u32>>; 2]) -> usize {
+        let since = |switched: &ModelSwitched| match switched.since {
+            Since::EventTime(since) => since,
+            Since::Epoch(_) => i64::MAX,
+        };
+        let mut seen = vec![false; scores[0].len()];
         let mut wrong = 0;
-        for Predicted { id, time, version, score } in &self.predictions {
-            let holds = self.switched.iter().rev().find(|switched| match switched.since {
-                Since::EventTime(since) => since <= *time,
-                Since::Epoch(_) => false,
-            });
-            let wanted = holds.map_or("1", |holds| holds.model.version.as_str());
+        for Predicted { number, time, version, score } in &self.predictions {
+            let holds = self.switched.partition_point(|switched| since(switched) <= *time);
+            let holds = holds.checked_sub(1).map(|at| self.switched[at].model.version.as_str());
             let by = MODELS.iter().position(|model| version.starts_with(model)).unwrap_or(0);
-            let is_right = version == wanted && scores[by].get(id) == Some(score);
-            let is_first = seen.insert(id.clone(), *score).is_none();
+            let is_right = version == holds.unwrap_or("1") && scores[by][*number] == Some(*score);
+            let is_first = !std::mem::replace(&mut seen[*number], true);
             wrong += usize::from(!is_right || !is_first);
         }
-        wrong + scores[0].len() - seen.len()
+        wrong + seen.iter().filter(|is_there| !**is_there).count()
     }
 }
 
-fn predicted(batch: &RecordBatch) -> Option<Vec<Predicted>> {
-    let text = |name| Some(batch.column_by_name(name)?.as_string::<i32>());
-    let (ids, versions) = (text("event_id")?, text("model_version")?);
-    let times = batch.column_by_name("event_time")?.as_primitive::<TimestampMillisecondType>();
-    let scores = batch.column_by_name("score")?.as_primitive::<Float32Type>();
-    let row = |row: usize| Predicted {
-        id: ids.value(row).to_owned(),
-        time: times.value(row),
-        version: versions.value(row).to_owned(),
-        score: scores.value(row).to_bits(),
-    };
-    Some((0..batch.num_rows()).map(row).collect())
+/// The predictions of a run.
+#[derive(Clone)]
+struct Kept {
+    /// Of the departures, by id.
+    numbers: Arc<HashMap<String, usize>>,
+    predictions: Arc<Mutex<Vec<Predicted>>>,
 }
 
-type Batches = Arc<Mutex<Vec<RecordBatch>>>;
+impl Kept {
+    fn new(events: &RecordBatch) -> Result<Self> {
+        let ids = events.column_by_name("event_id").context("departures have ids")?;
+        let ids = cast(ids, &DataType::Utf8)?;
+        let ids = ids.as_string::<i32>().iter().flatten().map(str::to_owned);
+        let numbers = Arc::new(ids.zip(0..).collect());
+        Ok(Kept { numbers, predictions: Arc::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Predicted>> {
+        self.predictions.lock().expect("no sink panics")
+    }
+
+    fn add(&self, batch: &RecordBatch) -> Option<()> {
+        let text = |name| Some(batch.column_by_name(name)?.as_string::<i32>());
+        let (ids, versions) = (text("event_id")?, text("model_version")?);
+        let times = batch.column_by_name("event_time")?.as_primitive::<TimestampMillisecondType>();
+        let scores = batch.column_by_name("score")?.as_primitive::<Float32Type>();
+        let mut predictions = self.lock();
+        for row in 0..batch.num_rows() {
+            let (id, round) = ids.value(row).rsplit_once('/')?;
+            predictions.push(Predicted {
+                number: round.parse::<usize>().ok()? * self.numbers.len() + self.numbers.get(id)?,
+                time: times.value(row),
+                version: versions.value(row).to_owned(),
+                score: scores.value(row).to_bits(),
+            });
+        }
+        Some(())
+    }
+}
 
 /// Sinks of all workers that keep what they are given.
 fn into(
-    batches: &Batches,
+    kept: &Kept,
 ) -> impl Fn(usize, &SchemaRef) -> Result<Box<dyn Sink>, SinkError> + Send + Sync + use<> {
-    let batches = batches.clone();
+    let kept = kept.clone();
     move |_, _| {
-        let batches = batches.clone();
-        let keep = move |batch| {
-            batches.lock().expect("no sink panics").push(batch);
-            Ok(())
+        let kept = kept.clone();
+        let keep = move |batch: RecordBatch| {
+            kept.add(&batch).ok_or_else(|| "columns of predictions".into())
         };
         Ok(Box::new(FunctionSink::new("kept", keep)))
     }
 }
 
-/// Gives events when they are due.
+/// Gives events when they are due, again and again.
 struct Paced {
     events: RecordBatch,
-    from: usize,
     rate: Option<f64>,
+    /// How many there are at most.
+    rows: usize,
     began: Option<Instant>,
     is_over: Arc<AtomicBool>,
+    given: Arc<AtomicUsize>,
+}
+
+impl Paced {
+    /// Rows of a round: that much later, and with ids of their own.
+    fn of_round(&self, round: usize, from: usize, rows: usize) -> Result<RecordBatch> {
+        let batch = self.events.slice(from, rows);
+        let later = Int64Array::new_scalar(round as i64 * ROUND_MS);
+        let columns =
+            batch.columns().iter().zip(batch.schema_ref().fields()).map(|(column, field)| {
+                anyhow::Ok(match field.name().as_str() {
+                    "event_time" => {
+                        let times = cast(column, &DataType::Int64)?;
+                        let times = add(times.as_primitive::<Int64Type>(), &later)?;
+                        cast(&times, field.data_type())?
+                    }
+                    "event_id" => {
+                        let ids = cast(column, &DataType::Utf8)?;
+                        let ids = ids.as_string::<i32>().iter();
+                        let ids: StringArray =
+                            ids.map(|id| Some(format!("{}/{round}", id?))).collect();
+                        cast(&(Arc::new(ids) as ArrayRef), field.data_type())?
+                    }
+                    _ => column.clone(),
+                })
+            });
+        Ok(RecordBatch::try_new(batch.schema(), columns.collect::<Result<_>>()?)?)
+    }
 }
 
 impl EventSource for Paced {
     fn next(&mut self) -> Result<Next, Box<dyn Error + Send + Sync>> {
-        let rows = ROWS.min(self.events.num_rows() - self.from);
-        if rows == 0 {
+        let (given, all) = (self.given.load(Relaxed), self.events.num_rows());
+        let (round, from) = (given / all, given % all);
+        let rows = ROWS.min(all - from).min(self.rows - given);
+        if rows == 0 || self.is_over.load(Relaxed) {
             self.is_over.store(true, Relaxed);
             return Ok(Next::End);
         }
         let began = *self.began.get_or_insert_with(Instant::now);
         if let Some(rate) = self.rate {
-            let due = began + Duration::from_secs_f64(self.from as f64 / rate);
+            let due = began + Duration::from_secs_f64(given as f64 / rate);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
-        let batch = self.events.slice(self.from, rows);
-        self.from += rows;
+        let batch = self.of_round(round, from, rows)?;
+        self.given.store(given + rows, Relaxed);
         Ok(Next::Events(batch))
     }
 }
