@@ -36,13 +36,16 @@ fn main() -> Result<()> {
     for workers in [1, 2] {
         let run = |model| Run { events: &events, model, workers, rate: None, end: End::Rows(all) };
         let peak = run(MODELS[0]).measure()?.rate;
-        let [still, switched] = [End::Rows(all), End::Switches(switches)].map(|end| {
+        let paced = |end| {
             let ran = Run { rate: Some(peak / 2.0), end, ..run(MODELS[0]) }.measure()?;
-            let rows = ran.summary.account.read as usize;
-            ensure!(ran.summary.account.predictions as usize == rows, "{}", ran.summary);
+            let account = &ran.summary.account;
+            ensure!(account.predictions == account.read, "{}", ran.summary);
             anyhow::Ok(ran)
-        });
-        for ran in [still?, switched?] {
+        };
+        let switched = paced(End::Switches(switches))?;
+        // As many events, so that the longest turns compare.
+        let still = paced(End::Rows(switched.summary.account.read as usize))?;
+        for ran in [still, switched] {
             let rows = ran.summary.account.read as usize;
             let scores = MODELS.map(|model| {
                 let ran = Run { end: End::Rows(rows), ..run(model) }.measure()?;
@@ -98,7 +101,8 @@ struct Ran {
     /// Events a second.
     rate: f64,
     switched: Vec<ModelSwitched>,
-    predictions: Vec<Predicted>,
+    /// By batch.
+    predictions: Vec<Vec<Predicted>>,
 }
 
 struct Predicted {
@@ -166,7 +170,7 @@ impl Ran {
     /// By number.
     fn scores(&self, rows: usize) -> Vec<Option<u32>> {
         let mut scores = vec![None; rows];
-        self.predictions.iter().for_each(|row| scores[row.number] = Some(row.score));
+        self.predictions.iter().flatten().for_each(|row| scores[row.number] = Some(row.score));
         scores
     }
 
@@ -178,7 +182,7 @@ impl Ran {
         };
         let mut seen = vec![false; scores[0].len()];
         let mut wrong = 0;
-        for Predicted { number, time, version, score } in &self.predictions {
+        for Predicted { number, time, version, score } in self.predictions.iter().flatten() {
             let holds = self.switched.partition_point(|switched| since(switched) <= *time);
             let holds = holds.checked_sub(1).map(|at| self.switched[at].model.version.as_str());
             let by = MODELS.iter().position(|model| version.starts_with(model)).unwrap_or(0);
@@ -195,7 +199,8 @@ impl Ran {
 struct Kept {
     /// Of the departures, by id.
     numbers: Arc<HashMap<String, usize>>,
-    predictions: Arc<Mutex<Vec<Predicted>>>,
+    /// By batch: one vector that grows would hold sinks up.
+    predictions: Arc<Mutex<Vec<Vec<Predicted>>>>,
 }
 
 impl Kept {
@@ -207,7 +212,7 @@ impl Kept {
         Ok(Kept { numbers, predictions: Arc::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Predicted>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Predicted>>> {
         self.predictions.lock().expect("no sink panics")
     }
 
@@ -216,7 +221,7 @@ impl Kept {
         let (ids, versions) = (text("event_id")?, text("model_version")?);
         let times = batch.column_by_name("event_time")?.as_primitive::<TimestampMillisecondType>();
         let scores = batch.column_by_name("score")?.as_primitive::<Float32Type>();
-        let mut predictions = self.lock();
+        let mut predictions = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             let (id, round) = ids.value(row).rsplit_once('/')?;
             predictions.push(Predicted {
@@ -226,6 +231,7 @@ impl Kept {
                 score: scores.value(row).to_bits(),
             });
         }
+        self.lock().push(predictions);
         Some(())
     }
 }
