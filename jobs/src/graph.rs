@@ -80,7 +80,8 @@ impl Drift {
         let columns = DriftColumns::new(&watched.names, &mode, &schedule);
         Drift {
             output,
-            panes: OpenPanes::new(schedule.clone(), mode, watched.names.len()),
+            panes: OpenPanes::new(schedule.clone(), mode, watched.names.len())
+                .with_versions(format.versions()),
             parts: DriftParts { columns, owner: DriftOwner::new(schedule, format, output, alerts) },
         }
     }

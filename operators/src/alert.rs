@@ -13,6 +13,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
+use crate::drift::versions::Versions;
 use crate::layout::{OFFSET, PARTITION};
 use crate::model::ModelIdentity;
 use crate::prediction::SCORE;
@@ -44,7 +45,7 @@ impl Kind {
 }
 
 /// When an alert is raised.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AlertRules {
     pub score_over: Option<f64>,
     pub z_over: f64,
@@ -52,6 +53,8 @@ pub struct AlertRules {
     /// Names of the watched columns, and mean and standard deviation of the reference where both are
     /// known and the latter is not 0.
     pub columns: Vec<(String, Option<(f64, f64)>)>,
+    /// What predictions of other versions than the first are compared with, where there can be any.
+    pub versions: Option<Arc<dyn Versions>>,
 }
 
 /// Columns of an alert.
@@ -84,13 +87,13 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 impl AlertRules {
-    /// Alerts of rows that `model` has scored: `predictions` and `watched` have the same rows.
+    /// Alerts of rows that a model has scored, which is a version of the run: `predictions` and `watched` have the same rows.
     ///
     /// # Errors
     /// If a column is not what it should be.
     pub fn of_rows(
         &self,
-        model: &ModelIdentity,
+        (model, version): (&ModelIdentity, usize),
         predictions: &RecordBatch,
         watched: &RecordBatch,
     ) -> Result<Option<RecordBatch>, ArrowError> {
@@ -113,7 +116,7 @@ impl AlertRules {
             }
         }
         for (at, (name, reference)) in self.columns.iter().enumerate() {
-            let Some((mean, std)) = *reference else { continue };
+            let Some((mean, std)) = self.reference(name, *reference, version) else { continue };
             let threshold = self.z_over;
             let values = watched.column(Watched::FIRST + at).as_primitive::<Float64Type>();
             let (low, high) = (mean - threshold * std, mean + threshold * std);
@@ -131,6 +134,21 @@ impl AlertRules {
             }
         }
         alerts.finish()
+    }
+
+    /// Mean and deviation that values of a column are compared with: `first` with version 0.
+    fn reference(
+        &self,
+        name: &str,
+        first: Option<(f64, f64)>,
+        version: usize,
+    ) -> Option<(f64, f64)> {
+        match &self.versions {
+            Some(versions) if version > 0 && name == PREDICTION => {
+                versions.reference(version).comparison.moments.unit()
+            }
+            _ => first,
+        }
     }
 
     /// Alerts of drift snapshots.
@@ -339,6 +357,7 @@ mod tests {
                 ("y".to_owned(), None),
                 (PREDICTION.to_owned(), None),
             ],
+            versions: None,
         }
     }
 
@@ -376,7 +395,7 @@ mod tests {
     fn what_is_over_a_threshold_is_told_and_what_is_at_it_is_not() {
         let x = [Some(16.0), Some(16.1), Some(3.9), None, Some(f64::NAN)];
         let alerts =
-            rules().of_rows(&model(), &predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
+            rules().of_rows((&model(), 0), &predictions(&[0.5, 0.6, 0.1, 0.2, 0.3]), &watched(&x));
         let alerts = alerts.unwrap().unwrap();
         let texts = |name: &str| {
             let column = alerts.column_by_name(name).unwrap().as_string::<i32>();
@@ -391,7 +410,7 @@ mod tests {
             z.is_null(0) && (z.value(1) - 3.05).abs() < 1e-9 && (z.value(2) + 3.05).abs() < 1e-9
         );
         let none =
-            rules().of_rows(&model(), &predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
+            rules().of_rows((&model(), 0), &predictions(&[0.5]), &watched(&[Some(10.0)])).unwrap();
         assert!(none.is_none());
     }
 
@@ -399,7 +418,7 @@ mod tests {
     fn an_infinite_value_is_infinitely_far_off() {
         let x = [Some(f64::INFINITY), Some(10.0), Some(f64::NEG_INFINITY)];
         let alerts =
-            rules().of_rows(&model(), &predictions(&[0.1; 3]), &watched(&x)).unwrap().unwrap();
+            rules().of_rows((&model(), 0), &predictions(&[0.1; 3]), &watched(&x)).unwrap().unwrap();
         for name in ["value", "statistic"] {
             let found = alerts.column_by_name(name).unwrap().as_primitive::<Float64Type>();
             assert_eq!(found.values(), &[f64::INFINITY, f64::NEG_INFINITY], "{name}");

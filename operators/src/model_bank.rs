@@ -17,6 +17,8 @@ use crate::prediction::PredictionFormat;
 /// A model made ready for one worker, and what goes with it.
 pub struct ReadyModel {
     pub identity: ModelIdentity,
+    /// Which version of the run it is; see [`Versions`](crate::drift::versions::Versions).
+    pub version: usize,
     pub inputs: Vec<ModelInput>,
     pub model: Box<dyn Model>,
     pub dependence: BatchDependence,

@@ -25,7 +25,7 @@ use crate::prediction::{self, ScoredColumns};
 use crate::run::Run;
 use crate::sinks::Output;
 use crate::warm_up::WarmUp;
-use crate::watched::Watched;
+use crate::watched::{Seen, Watched};
 
 /// What a worker needs to score enriched rows.
 pub struct Scoring {
@@ -81,7 +81,7 @@ impl Work for Scorer {
         &mut self,
         idle: bool,
         out: &mut Vec<Out>,
-        watched: &mut Vec<(u64, RecordBatch)>,
+        watched: &mut Vec<Seen>,
     ) -> Result<(), ArrowError> {
         let mut groups: Vec<Group> = Vec::new();
         let mut budget = ROWS_PER_STEP.max(self.max_rows);
@@ -241,21 +241,23 @@ impl Scorer {
         events: &RecordBatch,
         columns: ScoredColumns,
         out: &mut Vec<Out>,
-        watched: &mut Vec<(u64, RecordBatch)>,
+        watched: &mut Vec<Seen>,
     ) -> Result<(), ArrowError> {
         let epoch = turn.epoch;
-        let ReadyModel { identity, format, model, .. } = &mut self.models.of(turn.control)?.ready;
+        let ready = &mut self.models.of(turn.control)?.ready;
+        let ReadyModel { identity, format, model, version, .. } = ready;
+        let version = *version;
         let rows = format.batch(events, columns, model.task(), self.worker as u32)?;
         let seen = (self.is_watched || self.alerts.is_some())
             .then(|| self.watched.batch(events, &self.layout, rows.column(prediction::SCORE)))
             .transpose()?;
         let raised = self.alerts.as_ref().zip(seen.as_ref());
-        let raised = raised.map(|(rules, seen)| rules.of_rows(identity, &rows, seen));
+        let raised = raised.map(|(rules, seen)| rules.of_rows((identity, version), &rows, seen));
         if let Some(rows) = raised.transpose()?.flatten() {
             out.push(Out { epoch, output: Output::Alerts, rows });
         }
         out.push(Out { epoch, output: Output::Predictions, rows });
-        watched.extend(seen.map(|seen| (epoch, seen)));
+        watched.extend(seen.map(|rows| Seen { epoch, version, rows }));
         Ok(())
     }
 }

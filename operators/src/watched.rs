@@ -19,6 +19,15 @@ pub struct Watched {
     columns: Vec<usize>,
 }
 
+/// What is watched of rows of one epoch that one version of the model scored.
+pub struct Seen {
+    pub epoch: u64,
+    /// Which version of the run; see [`Versions`](crate::drift::versions::Versions).
+    pub version: usize,
+    /// `[rows]`, as of [`Watched::batch`].
+    pub rows: RecordBatch,
+}
+
 /// The name that the score goes by in drift figures.
 pub const PREDICTION: &str = "prediction";
 

@@ -131,11 +131,12 @@ fn no_alerts_cost_nothing() {
         z_over: 3.0,
         ks_p_under: 0.05,
         columns: vec![("x".to_owned(), Some((0.0, 1.0)))],
+        versions: None,
     };
-    assert_eq!(asked(|| rules.of_rows(&model, &predictions, &watched).unwrap()).0, 0);
+    assert_eq!(asked(|| rules.of_rows((&model, 0), &predictions, &watched).unwrap()).0, 0);
     // What is counted can be seen.
     rules.z_over = 0.5;
-    assert!(asked(|| rules.of_rows(&model, &predictions, &watched).unwrap()).0 > 0);
+    assert!(asked(|| rules.of_rows((&model, 0), &predictions, &watched).unwrap()).0 > 0);
 }
 
 /// Allocations that a batch of predictions takes, beside what scoring has made.

@@ -14,6 +14,7 @@ use driftline_operators::drift::thinning::seed_of;
 use driftline_operators::sinks::{Sink, SinkError};
 
 use super::loading::digest;
+use super::outputs::MODEL_DIGEST_KEY;
 use super::prepare::{parquet_batches, read_parquet};
 use crate::sinks::parquet::ParquetSink;
 use crate::sources::parquet::guard;
@@ -35,6 +36,8 @@ pub struct BaselineAbout {
     pub rows: u64,
     pub rows_held: u64,
     pub id: String,
+    /// XXH3-64 of the model that made its predictions, where that is said.
+    pub model_digest: Option<String>,
 }
 
 /// In the footer: whether all rows are there, and of how many.
@@ -58,7 +61,7 @@ impl BaselineFile {
     /// If it is missing or no baseline.
     pub fn read(path: &Path) -> Result<Self> {
         let (references, about) = read_each(path, |_, reference| reference)?;
-        let BaselineAbout { kind, rows, rows_held, id } = about;
+        let BaselineAbout { kind, rows, rows_held, id, .. } = about;
         Ok(BaselineFile { baseline: Baseline { references }, kind, rows, rows_held, id })
     }
 
@@ -155,7 +158,8 @@ fn about(path: &Path, rows_held: u64) -> Result<BaselineAbout> {
             .with_context(|| format!("{}: {ROWS} is {rows:?}, not a number", path.display()))?,
         None => rows_held,
     };
-    Ok(BaselineAbout { kind, rows, rows_held, id: digest(path)? })
+    let model_digest = value(MODEL_DIGEST_KEY).map(str::to_owned);
+    Ok(BaselineAbout { kind, rows, rows_held, id: digest(path)?, model_digest })
 }
 
 /// What the workers of a baseline run have found, in memory.

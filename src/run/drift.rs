@@ -5,18 +5,31 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use driftline_operators::accounting::Counters;
+use driftline_operators::drift::baseline::Reference;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::figures::Comparison;
 use driftline_operators::drift::finals::FinalWindows;
 use driftline_operators::drift::snapshot::SnapshotFormat;
+use driftline_operators::drift::versions::{KnownReference, Versions};
 use driftline_operators::drift::windows::Schedule;
 
 use super::baseline_file::read_each;
 use super::drift_tally::DriftTally;
+use super::prediction_references::JobBaseline;
 use super::scoring::ScoringParts;
 use crate::config::Job;
 use crate::config::job::DriftMode;
+
+impl DriftMode {
+    /// A reference, made ready for figures in this mode.
+    pub fn comparison(self, reference: &Reference) -> Arc<Comparison> {
+        Arc::new(match self {
+            DriftMode::Exact => Comparison::exact(reference),
+            DriftMode::Profile { bins } => Comparison::profile(reference, bins),
+        })
+    }
+}
 
 /// Read once for all workers.
 pub struct PreparedDrift {
@@ -42,10 +55,7 @@ impl PreparedDrift {
         let watched: HashSet<&String> = names.iter().collect();
         let (found, about) = read_each(&drift.baseline, |name, reference| {
             let is_watched = watched.contains(&name.to_owned());
-            is_watched.then(|| match drift.mode {
-                DriftMode::Exact => Arc::new(Comparison::exact(&reference)),
-                DriftMode::Profile { bins } => Arc::new(Comparison::profile(&reference, bins)),
-            })
+            is_watched.then(|| drift.mode.comparison(&reference))
         })?;
         let comparison = |name: &String| {
             found.get(name).cloned().flatten().ok_or_else(|| {
@@ -55,18 +65,36 @@ impl PreparedDrift {
                 )
             })
         };
-        let comparisons = names.iter().map(comparison).collect::<Result<_>>()?;
+        let mut comparisons = names.iter().map(comparison).collect::<Result<Vec<_>>>()?;
+        let models = parts.models();
+        let baseline = JobBaseline {
+            of_predictions: KnownReference {
+                comparison: comparisons.last().cloned().context("predictions are watched")?,
+                kind: about.kind,
+                id: about.id.as_str().into(),
+            },
+            // Which version of a registered model a run begins with is not the job's to say.
+            is_of_first: about.model_digest.is_none() || parts.version.is_none(),
+            model_digest: about.model_digest,
+        };
+        let file = parts.model.digest.as_ref().map(|_| parts.model.file.path.as_path());
+        models.set_job_baseline(baseline, file)?;
+        // How predictions of the first version are counted is as its reference has it.
+        if let Some(of_predictions) = comparisons.last_mut() {
+            *of_predictions = models.reference(0).comparison;
+        }
         let lengths = drift.windows.iter().map(|(length, _)| *length).collect();
         Ok(Some(PreparedDrift {
             schedule: Schedule { lengths, revisions: drift.revisions },
             format: SnapshotFormat {
-                models: parts.models(),
+                models: models.clone(),
+                versions: Some(models),
                 labels: drift.windows.clone(),
                 names,
                 comparisons,
                 thresholds: drift.thresholds,
                 reference_kind: about.kind,
-                reference_id: about.id,
+                reference_id: about.id.into(),
                 coverage,
                 finals: FinalWindows::default(),
             },

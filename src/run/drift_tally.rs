@@ -9,6 +9,7 @@ use arrow::datatypes::{TimestampMillisecondType, UInt64Type};
 use driftline_operators::accounting::LateForDrift;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::sinks::Sink;
+use driftline_operators::watched::PREDICTION;
 
 use super::drift_columns::{self, ColumnTally};
 use super::drift_verdicts::{Drifted, Verdicts};
@@ -72,17 +73,22 @@ impl Window {
 }
 
 impl OfLength {
-    /// A row of a window with so many columns.
-    fn add(&mut self, start: i64, column: &str, verdicts: &Verdicts, row: usize, columns: usize) {
+    /// A row of a window.
+    fn add(&mut self, start: i64, column: &str, (verdicts, row): (&Verdicts, usize)) {
         let (is_judged, drifted) = (verdicts.is_judged(row), verdicts.drifted(column, row));
         let far = drifted.as_ref().map(|drifted| drifted.far);
         let of_column = entry(&mut self.columns, column);
         of_column.add(start, is_judged, far, || verdicts.figures(row));
         let window = self.open.entry(start).or_default();
-        window.seen += 1;
         window.is_judged |= is_judged;
         window.is_partial |= verdicts.is_partial(row);
         window.drifted.extend(drifted);
+    }
+
+    /// All rows of a column of a window with so many columns are there.
+    fn seen(&mut self, start: i64, columns: usize) {
+        let window = self.open.entry(start).or_default();
+        window.seen += 1;
         if window.seen < columns {
             return;
         }
@@ -124,8 +130,14 @@ impl DriftTally {
         let (values, nulls) = (count("n_current")?, count("null_count_current")?);
         let mut tallied = self.tallied();
         let Tallied { lengths, infinite, small } = &mut *tallied;
-        for row in (0..snapshots.num_rows()).filter(|&row| is_final.value(row)) {
+        let versions = text("model_version")?;
+        let rows: Vec<usize> =
+            (0..snapshots.num_rows()).filter(|&row| is_final.value(row)).collect();
+        for (at, &row) in rows.iter().enumerate() {
             let (label, feature) = (labels.value(row), features.value(row));
+            let place = |row: usize| (labels.value(row), starts.value(row), features.value(row));
+            // Predictions have a row for each version, one behind the other.
+            let is_last = rows.get(at + 1).is_none_or(|&next| place(next) != place(row));
             let of_length = entry(lengths, label);
             *entry(&mut of_length.rows, feature) += values.value(row) + nulls.value(row);
             let [of_reference, of_window] = verdicts.infinite(row);
@@ -136,9 +148,18 @@ impl DriftTally {
                 *entry(infinite, feature) = of_reference;
             }
             if let Some(values) = verdicts.small_reference(row) {
-                *entry(small, feature) = values;
+                let of_version = match feature {
+                    PREDICTION if values == 0 => {
+                        format!("{PREDICTION} of version {}", versions.value(row))
+                    }
+                    feature => feature.to_owned(),
+                };
+                small.insert(of_version, values);
             }
-            of_length.add(starts.value(row), feature, &verdicts, row, self.columns);
+            of_length.add(starts.value(row), feature, (&verdicts, row));
+            if is_last {
+                of_length.seen(starts.value(row), self.columns);
+            }
         }
         Some(())
     }

@@ -231,6 +231,7 @@ impl LoadedModel {
         };
         Ok(ReadyModel {
             identity: self.identity.clone(),
+            version: 0,
             inputs: self.inputs.clone(),
             model,
             dependence: self.dependence,

@@ -21,6 +21,7 @@ pub mod outputs;
 pub mod parity;
 pub mod performance;
 pub mod plan;
+pub mod prediction_references;
 pub mod prepare;
 pub mod progress;
 mod range;

@@ -33,6 +33,8 @@ use crate::sinks::text_file::TextFile;
 
 /// In the footers of files: the name of the job.
 pub const JOB_KEY: &str = "driftline.job";
+/// And the digest of the model that it begins with.
+pub const MODEL_DIGEST_KEY: &str = "driftline.model_xxh3";
 /// In the footers of files: which versions have taken the place of the model, since when, as JSON.
 const SWITCHES_KEY: &str = "driftline.model_switches";
 
@@ -266,7 +268,7 @@ pub fn file_metadata(prepared: &Prepared, parts: Option<&ScoringParts>) -> Vec<(
         pairs.push(("driftline.model_name".to_owned(), parts.model.identity.name.clone()));
         pairs.push(("driftline.model_version".to_owned(), parts.model.identity.version.clone()));
         let digest = parts.model.digest.clone();
-        pairs.extend(digest.map(|digest| ("driftline.model_xxh3".to_owned(), digest)));
+        pairs.extend(digest.map(|digest| (MODEL_DIGEST_KEY.to_owned(), digest)));
     }
     pairs
 }

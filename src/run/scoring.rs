@@ -12,9 +12,10 @@ use driftline_operators::watched::Watched;
 
 use super::loading::{Features, LoadedModel};
 use super::options::RunOptions;
+use super::prediction_references::PredictionReferences;
 use super::prepare::Prepared;
 use super::served;
-use super::switching::{ModelSwitched, RunModels, Switchable};
+use super::switching::{KnownVersion, ModelSwitched, RunModels, Switchable};
 use crate::config::job::ModelFile;
 use crate::models::card::ModelCard;
 use crate::registry::Version;
@@ -73,11 +74,17 @@ impl ScoringParts {
         let model = LoadedModel::load(&features, &file, options.model.as_ref())?;
         let target = served::max_latency_ms(&job.realtime, &model.file.card);
         let max_latency_ms = target.map(|target| target.value);
+        let references = PredictionReferences::new(job.drift.as_ref().map(|drift| drift.mode));
         let switchable = Switchable {
             features: features.clone(),
             file,
             task: model.task,
-            first: (model.identity.clone(), model.digest.clone()),
+            first: KnownVersion {
+                identity: model.identity.clone(),
+                digest: model.digest.clone(),
+                reference: None,
+            },
+            references,
             order: job.order,
             workers: options.workers.max(1),
             models_kept: job.realtime.model_cache_size,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use driftline_operators::control::{ControlFeed, Since, Switched};
+use driftline_operators::drift::versions::{KnownReference, Versions};
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::Control;
 use driftline_operators::model::{ModelIdentity, ModelsByTime, Task};
@@ -19,6 +20,7 @@ use driftline_operators::model_bank::{ModelShelf, ReadyModel};
 use serde_json::{Value, json};
 
 use super::loading::{Features, LoadedModel, model_digest};
+use super::prediction_references::{JobBaseline, PredictionReferences};
 use crate::config::Job;
 use crate::config::duration::instant_rfc3339;
 use crate::config::job::ModelFile;
@@ -94,12 +96,23 @@ pub(super) struct Switchable {
     pub features: Features,
     pub file: ModelFile,
     pub task: Task,
-    /// The model that the run begins with, and its digest.
-    pub first: (ModelIdentity, Option<String>),
+    /// The model that the run begins with.
+    pub first: KnownVersion,
+    pub references: PredictionReferences,
     pub order: Order,
     pub workers: usize,
     /// Models that are kept beside the one that scores.
     pub models_kept: usize,
+}
+
+/// What is known of a version of a run.
+#[derive(Clone)]
+pub(super) struct KnownVersion {
+    pub identity: ModelIdentity,
+    /// XXH3-64 in hexadecimal; none of a program's own.
+    pub digest: Option<String>,
+    /// What is beside its file for its predictions to be compared with.
+    pub reference: Option<KnownReference>,
 }
 
 /// The models of a run that come after the first.
@@ -117,8 +130,10 @@ pub struct RunModels {
 struct Shelf {
     /// By state of control and by worker.
     ready: BTreeMap<u64, Vec<Option<ReadyModel>>>,
-    /// By state of control.
-    known: BTreeMap<u64, (ModelIdentity, Option<String>)>,
+    /// By state of control, which of the versions.
+    known: BTreeMap<u64, usize>,
+    /// By number, the one that the run begins with in front.
+    versions: Vec<KnownVersion>,
     last: u64,
 }
 
@@ -244,7 +259,8 @@ impl RunModels {
             drops.into_iter().for_each(drop::<Vec<ReadyModel>>);
         })?;
         let control = Control { feed: ControlFeed::default(), schedule: Vec::new() };
-        let shelf = Shelf { known: [(0, fits.first.clone())].into(), ..Shelf::default() };
+        let known = [(0, 0)].into();
+        let shelf = Shelf { known, versions: vec![fits.first.clone()], ..Shelf::default() };
         let (shelf, kept) = (Mutex::new(shelf), Mutex::default());
         Ok(RunModels { fits, control, shelf, kept, dropped })
     }
@@ -274,14 +290,28 @@ impl RunModels {
             let message = anyhow!("its task is {:?}; that of the job's is {task:?}", loaded.task);
             return Err(message.context(in_version()));
         }
-        let ready = (0..*workers).map(|_| loaded.ready().map(Some)).collect::<Result<Vec<_>>>();
+        let ready = (0..*workers).map(|_| loaded.ready()).collect::<Result<Vec<_>>>();
         let ready = ready.with_context(in_version)?;
+        let reference = match own {
+            Some(_) => None,
+            None => self.fits.references.of_file(&loaded.file.path).with_context(in_version)?,
+        };
         loaded.warn();
         let mut shelf = lock(&self.shelf);
+        let (version, is_new) = shelf.number(KnownVersion {
+            identity: loaded.identity.clone(),
+            digest: loaded.digest.clone(),
+            reference,
+        });
+        let ready = ready.into_iter().map(|ready| Some(ReadyModel { version, ..ready })).collect();
         shelf.last += 1;
         let control = shelf.last;
         shelf.ready.insert(control, ready);
-        shelf.known.insert(control, (loaded.identity.clone(), loaded.digest.clone()));
+        shelf.known.insert(control, version);
+        drop(shelf);
+        if is_new && self.fits.references.is_ready() {
+            self.warn_of_no_reference(version);
+        }
         Ok(control)
     }
 
@@ -311,17 +341,85 @@ impl RunModels {
 
     fn known_at(&self, time: i64) -> (ModelIdentity, Option<String>) {
         let control = self.control.feed.at(time);
-        lock(&self.shelf).known.get(&control).unwrap_or(&self.fits.first).clone()
+        let shelf = lock(&self.shelf);
+        let known = shelf.known.get(&control).and_then(|&version| shelf.versions.get(version));
+        let KnownVersion { identity, digest, .. } = known.unwrap_or(&self.fits.first);
+        (identity.clone(), digest.clone())
+    }
+
+    /// The job's baseline is known: what it holds for is compared with it. `first`: the file of the model
+    /// that the run begins with, if it has one.
+    ///
+    /// # Errors
+    /// If what is beside that file is no baseline.
+    pub(super) fn set_job_baseline(
+        &self,
+        baseline: JobBaseline,
+        first: Option<&Path>,
+    ) -> Result<()> {
+        let of_first = first.map_or(Ok(None), |file| self.fits.references.of_file(file))?;
+        self.fits.references.set_job_baseline(baseline);
+        let mut shelf = lock(&self.shelf);
+        shelf.versions[0].reference = of_first;
+        let versions = shelf.versions.len();
+        drop(shelf);
+        (0..versions).for_each(|version| self.warn_of_no_reference(version));
+        Ok(())
+    }
+
+    fn known_reference(&self, version: usize) -> Option<KnownReference> {
+        let known = lock(&self.shelf).versions.get(version)?.clone();
+        self.fits.references.of(known.reference.as_ref(), known.digest.as_ref(), version == 0)
+    }
+
+    fn warn_of_no_reference(&self, version: usize) {
+        if self.known_reference(version).is_none() {
+            let ModelIdentity { name, version } = self.identity(version);
+            say!(
+                "warning: version {version} of model {name}: drift of its predictions is off: there is no baseline of them (`driftline baseline` makes one; NAME.baseline.parquet beside NAME.onnx)"
+            );
+        }
     }
 
     pub(super) fn switched(&self) -> Vec<ModelSwitched> {
         let decided = self.control.feed.decided();
         let shelf = lock(&self.shelf);
         let of = |switched: &Switched| {
-            let (model, digest) = shelf.known.get(&switched.control)?.clone();
+            let known = shelf.versions.get(*shelf.known.get(&switched.control)?)?.clone();
+            let KnownVersion { identity: model, digest, .. } = known;
             Some(ModelSwitched { model, digest, since: switched.since })
         };
         decided.iter().filter_map(of).collect()
+    }
+}
+
+impl Shelf {
+    /// The number of a version, that which it had if it comes back; and whether it is new.
+    fn number(&mut self, version: KnownVersion) -> (usize, bool) {
+        let is_it = |known: &KnownVersion| {
+            known.identity == version.identity && known.digest == version.digest
+        };
+        match self.versions.iter().position(is_it) {
+            Some(number) => {
+                self.versions[number].reference = version.reference;
+                (number, false)
+            }
+            None => {
+                self.versions.push(version);
+                (self.versions.len() - 1, true)
+            }
+        }
+    }
+}
+
+impl Versions for RunModels {
+    fn identity(&self, version: usize) -> ModelIdentity {
+        let shelf = lock(&self.shelf);
+        shelf.versions.get(version).unwrap_or(&self.fits.first).identity.clone()
+    }
+
+    fn reference(&self, version: usize) -> KnownReference {
+        self.known_reference(version).unwrap_or_else(|| self.fits.references.none())
     }
 }
 

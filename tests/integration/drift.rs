@@ -23,7 +23,7 @@ use driftline_operators::drift::windows::{Issued, Revisions, Schedule, WindowOut
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::sinks::Output;
-use driftline_operators::watched::Watched;
+use driftline_operators::watched::{self, Watched};
 use driftline_operators::watermark::Span;
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
@@ -137,7 +137,7 @@ fn score_of(time: i64) -> f64 {
 /// Gives out nothing; drift watches all rows.
 struct Watch {
     watched: Watched,
-    seen: Vec<(u64, RecordBatch)>,
+    seen: Vec<watched::Seen>,
 }
 
 impl Work for Watch {
@@ -156,7 +156,8 @@ impl Work for Watch {
             rows.column(rows.num_columns() - 1).clone(),
             Arc::new(scores.collect::<Float64Array>()),
         ];
-        self.seen.push((turn.epoch, RecordBatch::try_new(self.watched.schema.clone(), columns)?));
+        let rows = RecordBatch::try_new(self.watched.schema.clone(), columns)?;
+        self.seen.push(watched::Seen { epoch: turn.epoch, version: 0, rows });
         Ok(())
     }
 
@@ -164,14 +165,14 @@ impl Work for Watch {
         &mut self,
         _idle: bool,
         _out: &mut Vec<Out>,
-        watched: &mut Vec<(u64, RecordBatch)>,
+        watched: &mut Vec<watched::Seen>,
     ) -> Result<(), ArrowError> {
         watched.append(&mut self.seen);
         Ok(())
     }
 
     fn waits_for(&self) -> Option<u64> {
-        self.seen.first().map(|(epoch, _)| *epoch)
+        self.seen.first().map(|seen| seen.epoch)
     }
 }
 

@@ -27,7 +27,7 @@ use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scorer, Scoring};
 use driftline_operators::sinks::{Outlet, Outlets, Output, Sink, Tally};
 use driftline_operators::warm_up::WarmUp;
-use driftline_operators::watched::Watched;
+use driftline_operators::watched::{Seen, Watched};
 use timely::dataflow::{ProbeHandle, Scope};
 
 use crate::drift::{Keep, Revised};
@@ -233,6 +233,7 @@ pub fn ready(
 ) -> ReadyModel {
     let identity = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
     ReadyModel {
+        version: 0,
         inputs: model_inputs(&setting.plan(), &layout(), inputs).unwrap(),
         model,
         dependence,
@@ -263,11 +264,11 @@ impl Work for Watching {
         &mut self,
         idle: bool,
         out: &mut Vec<Out>,
-        watched: &mut Vec<(u64, RecordBatch)>,
+        watched: &mut Vec<Seen>,
     ) -> Result<(), ArrowError> {
         let before = watched.len();
         self.scorer.step(idle, out, watched)?;
-        for (epoch, rows) in &watched[before..] {
+        for Seen { epoch, rows, .. } in &watched[before..] {
             self.watched.add(self.worker, *epoch, rows.clone());
         }
         Ok(())

@@ -63,13 +63,15 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
             let format =
                 PredictionFormat::new(layout(), model.clone(), Default::default(), false, false);
             let columns = Vec::new();
-            let rules = AlertRules { score_over, z_over: 3.0, ks_p_under: 0.05, columns };
+            let rules =
+                AlertRules { score_over, z_over: 3.0, ks_p_under: 0.05, columns, versions: None };
             let watched = Watched::new(&enriched, &inputs);
             let scoring_part = Scoring {
                 layout: layout(),
                 enriched,
                 model: ReadyModel {
                     identity: model.clone(),
+                    version: 0,
                     inputs,
                     model: Box::new(FirstFeature),
                     dependence: BatchDependence::Invariant,

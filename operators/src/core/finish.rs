@@ -15,6 +15,7 @@ use crate::fault::{LoseRow, LostBehind};
 use crate::run::Run;
 use crate::sinks::Output;
 use crate::state::{Piece, StateError};
+use crate::watched::Seen;
 use crate::watermark::Tick;
 
 /// Rows of an output, and the epoch that they belong to.
@@ -45,7 +46,7 @@ pub trait Work {
         &mut self,
         _idle: bool,
         _out: &mut Vec<Out>,
-        _watched: &mut Vec<(u64, RecordBatch)>,
+        _watched: &mut Vec<Seen>,
     ) -> Result<(), ArrowError> {
         Ok(())
     }
@@ -65,8 +66,8 @@ pub struct Finish {
     panes: Option<OpenPanes>,
     /// What has been watched, by epoch: a late row of a later epoch must not slip into a pane that an
     /// earlier one closes.
-    watched: BTreeMap<u64, Vec<RecordBatch>>,
-    seen: Vec<(u64, RecordBatch)>,
+    watched: BTreeMap<u64, Vec<Seen>>,
+    seen: Vec<Seen>,
     /// The least state of control that rows to come can have.
     control: u64,
     counters: Counters,
@@ -109,10 +110,10 @@ impl Finish {
     pub fn step(&mut self, idle: bool, out: &mut Vec<Out>) -> Result<(), ArrowError> {
         let before = out.len();
         self.work.step(idle, out, &mut self.seen)?;
-        for (epoch, rows) in self.seen.drain(..) {
+        for Seen { epoch, version, rows } in self.seen.drain(..) {
             if self.panes.is_some() {
                 let rows = self.faults.behind(LostBehind::Watched, rows);
-                self.watched.entry(epoch).or_default().push(rows);
+                self.watched.entry(epoch).or_default().push(Seen { epoch, version, rows });
             }
         }
         self.lose(&mut out[before..]);
@@ -176,8 +177,8 @@ impl Finish {
             self.work.worked_off_below(tick.control);
         }
         let Some(panes) = &mut self.panes else { return Vec::new() };
-        for rows in self.watched.remove(&tick.epoch).unwrap_or_default() {
-            self.counters.rows_late_for_drift(&panes.add(&rows));
+        for seen in self.watched.remove(&tick.epoch).unwrap_or_default() {
+            self.counters.rows_late_for_drift(&panes.add(&seen.rows, seen.version));
         }
         let mut closed = panes.close(tick.watermark);
         if self.faults.loses(LostBehind::Panes, closed.len()) {

@@ -28,6 +28,11 @@ impl Reference {
     pub fn new(runs: Runs, null_count: u64) -> Self {
         Reference { moments: runs.moments(), runs, null_count }
     }
+
+    /// One without values.
+    pub fn none() -> Self {
+        Reference::new(Runs::default(), 0)
+    }
 }
 
 /// Whether a baseline holds all rows it was made from.
@@ -115,7 +120,8 @@ impl WindowOutput for BaselineFormat {
     ) -> Result<RecordBatch, ArrowError> {
         let batches = windows.iter().filter_map(|window| match &window.figures {
             (Sample::Exact(runs), nulls) => {
-                Some(to_batch(&self.names[window.column], runs, *nulls))
+                // Of a run with several versions the last column is of the first of them.
+                self.names.get(window.column).map(|name| to_batch(name, runs, *nulls))
             }
             (Sample::Profile(_), _) => None,
         });

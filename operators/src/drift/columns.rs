@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::partials::{Partial, PartialCodec};
 use super::sample::Mode;
+use super::versions::ByVersion;
 use super::windows::Schedule;
 use crate::core::parts::Part;
 use crate::key_group::{group_of_bytes, worker_of_group};
@@ -76,6 +77,16 @@ impl DriftColumns {
         self.groups.iter().map(|&group| worker_of_group(group, workers) as u32).collect()
     }
 
+    /// What a column goes by; predictions of all versions by the last name.
+    pub fn name(&self, column: usize) -> &str {
+        &self.names[ByVersion::of(self.names.len()).shared(column)]
+    }
+
+    /// Its key group.
+    pub fn group(&self, column: usize) -> u64 {
+        self.groups[ByVersion::of(self.groups.len()).shared(column)]
+    }
+
     /// The parts that it has pieces of.
     pub fn parts(&self) -> [&str; 3] {
         [self.panes.part(), self.windows.part(), self.issued.part()]
@@ -88,7 +99,7 @@ impl DriftColumns {
         partials: &[Partial],
         first: ArrayRef,
     ) -> Result<RecordBatch, StateError> {
-        let encoded = self.codec.encode(partials, &vec![0; self.groups.len()])?;
+        let encoded = self.codec.encode(partials, &[0])?;
         let mut columns = encoded.columns().to_vec();
         columns[0] = first;
         Ok(RecordBatch::try_new(kind.schema().clone(), columns)?)
@@ -96,11 +107,7 @@ impl DriftColumns {
 
     /// The partials of [`rows`](Self::rows).
     pub(super) fn partials(&self, rows: &RecordBatch) -> Result<Vec<Partial>, StateError> {
-        let partials = self.codec.decode(rows)?;
-        match partials.iter().all(|partial| partial.column < self.groups.len()) {
-            true => Ok(partials),
-            false => Err(StateError::damaged("a sample is of a column that is none")),
-        }
+        Ok(self.codec.decode(rows)?)
     }
 }
 

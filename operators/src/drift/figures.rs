@@ -97,12 +97,17 @@ impl Comparison {
 
     /// How samples are kept for figures against `comparisons`, one a column.
     pub fn mode(comparisons: &[Arc<Comparison>]) -> Mode {
-        let bins = comparisons.iter().filter_map(|comparison| match &comparison.against {
-            Against::Values(_) => None,
-            Against::Bins(bins) => Some(bins.clone()),
-        });
-        let bins: Vec<_> = bins.collect();
+        let bins: Vec<_> =
+            comparisons.iter().filter_map(|comparison| comparison.bins().cloned()).collect();
         if bins.is_empty() { Mode::Exact } else { Mode::Profile(bins) }
+    }
+
+    /// The bins by which samples are counted, where they are.
+    pub fn bins(&self) -> Option<&Arc<Bins>> {
+        match &self.against {
+            Against::Values(_) => None,
+            Against::Bins(bins) => Some(bins),
+        }
     }
 
     /// The figures of a sample that was kept in the comparison's mode.

@@ -71,9 +71,10 @@ mod tests {
             labels: vec![(length, "10ms".to_owned()), (longer, "20ms".to_owned())],
             names: vec!["a".to_owned(), "b".to_owned()],
             comparisons: vec![comparison; 2],
+            versions: None,
             thresholds: Thresholds::default(),
             reference_kind: ReferenceKind::Full,
-            reference_id: String::new(),
+            reference_id: "".into(),
             coverage: Coverage::ALL,
             finals: FinalWindows::new(finals),
         };

@@ -18,4 +18,5 @@ pub mod runs;
 pub mod sample;
 pub mod snapshot;
 pub mod thinning;
+pub mod versions;
 pub mod windows;

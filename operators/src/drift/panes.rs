@@ -7,6 +7,7 @@
 mod state;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -16,9 +17,10 @@ use crate::drift::calendar::WindowLength;
 use crate::drift::counting::Counting;
 use crate::drift::dictionary::{CountsByCode, Dictionary};
 use crate::drift::partials::Partial;
-use crate::drift::profile::Profile;
+use crate::drift::profile::{Bins, Profile};
 use crate::drift::runs::Runs;
 use crate::drift::sample::{Mode, Sample};
+use crate::drift::versions::{ByVersion, Versions};
 use crate::drift::windows::Schedule;
 use crate::watched::Watched;
 
@@ -27,12 +29,33 @@ pub struct OpenPanes {
     schedule: Schedule,
     pane: WindowLength,
     mode: Mode,
-    /// By column.
+    columns: ByVersion,
+    /// Where versions beside the first can be.
+    versions: Option<Arc<dyn Versions>>,
+    /// By column, of features.
     dictionaries: Vec<Dictionary>,
+    /// By version, of those with open panes and of the one that came last.
+    predictions: BTreeMap<usize, Predictions>,
+    last_version: usize,
     counting: Counting,
-    open: BTreeMap<i64, Vec<PaneColumn>>,
+    open: BTreeMap<i64, Pane>,
     /// The watermark as of the last epoch; panes that end at or before it have been sent.
     watermark: i64,
+}
+
+/// What a worker has seen in one pane.
+#[derive(Clone)]
+struct Pane {
+    features: Vec<PaneColumn>,
+    /// By version, of those that scored rows of it.
+    predictions: BTreeMap<usize, PaneColumn>,
+}
+
+/// What goes with the predictions of one version.
+struct Predictions {
+    dictionary: Dictionary,
+    /// Of its reference, where rows are counted by bin.
+    bins: Option<Arc<Bins>>,
 }
 
 /// What a worker has seen of one column in one pane.
@@ -64,20 +87,31 @@ const LISTED_MAX: usize = 1_024;
 impl OpenPanes {
     pub fn new(schedule: Schedule, mode: Mode, columns: usize) -> Self {
         let pane = WindowLength::common_pane(&schedule.lengths);
-        let dictionaries = (0..columns).map(|_| Dictionary::default()).collect();
+        let columns = ByVersion::of(columns);
+        let dictionaries = (0..columns.features()).map(|_| Dictionary::default()).collect();
         OpenPanes {
             schedule,
             pane,
             mode,
+            columns,
+            versions: None,
             dictionaries,
+            predictions: BTreeMap::new(),
+            last_version: 0,
             counting: Counting::default(),
             open: BTreeMap::new(),
             watermark: i64::MIN,
         }
     }
 
-    /// Adds watched rows, each to the windows of it that are not final.
-    pub fn add(&mut self, rows: &RecordBatch) -> LateForDrift {
+    /// The same, of rows that several versions score.
+    #[must_use]
+    pub fn with_versions(self, versions: Option<Arc<dyn Versions>>) -> Self {
+        OpenPanes { versions, ..self }
+    }
+
+    /// Adds watched rows that a version scored, each to the windows of it that are not final.
+    pub fn add(&mut self, rows: &RecordBatch, version: usize) -> LateForDrift {
         let times = rows.column(Watched::TIME).as_primitive::<Int64Type>().values();
         let lengths = self.schedule.lengths.len();
         let mut too_late = LateForDrift { rows: 0, by_length: vec![0; lengths] };
@@ -88,7 +122,7 @@ impl OpenPanes {
                 |time: &i64| *time >= pane_start && (*time < pane_end || pane_end == i64::MAX);
             let length = times[start..].iter().take_while(|time| inside(time)).count();
             if self.count_too_late(pane_start, length as u64, &mut too_late) {
-                self.add_to_pane(pane_start, rows, start, length);
+                self.add_to_pane(pane_start, (rows, version), start, length);
             }
             start += length;
         }
@@ -108,23 +142,48 @@ impl OpenPanes {
         some_take
     }
 
-    fn add_to_pane(&mut self, pane_start: i64, rows: &RecordBatch, start: usize, length: usize) {
-        let Self { dictionaries, mode, counting, .. } = self;
-        let unseen = || dictionaries.iter().map(|_| PaneColumn::new(mode)).collect();
-        let pane = self.open.entry(pane_start).or_insert_with(unseen);
-        for (column, (seen, dictionary)) in pane.iter_mut().zip(dictionaries).enumerate() {
+    fn add_to_pane(
+        &mut self,
+        pane_start: i64,
+        (rows, version): (&RecordBatch, usize),
+        start: usize,
+        length: usize,
+    ) {
+        self.know(version);
+        self.last_version = version;
+        let Self { dictionaries, mode, counting, open, columns, predictions, .. } = self;
+        let pane = open.entry(pane_start).or_insert_with(|| Pane::new(columns.features(), mode));
+        let values = |column: usize| {
             let values = rows.column(Watched::FIRST + column).as_primitive::<Float64Type>();
-            let values = values.slice(start, length);
-            let taken = match (&mut seen.seen, &*mode) {
-                (Seen::Values(listed), _) => listed.extend(&values, dictionary),
-                (Seen::Counts(profile), Mode::Profile(bins)) => {
-                    counting.count(&values, &bins[column], profile)
-                }
-                (Seen::Counts(_), Mode::Exact) => 0,
+            values.slice(start, length)
+        };
+        for (column, (seen, dictionary)) in pane.features.iter_mut().zip(dictionaries).enumerate() {
+            let bins = match &*mode {
+                Mode::Profile(bins) => Some(&bins[column]),
+                Mode::Exact => None,
             };
-            // NaN counts as null.
-            seen.null_count += length as u64 - taken;
+            seen.add(&values(column), dictionary, bins, counting);
         }
+        if let Some(Predictions { dictionary, bins }) = predictions.get_mut(&version) {
+            let seen = pane.predictions.entry(version).or_insert_with(|| PaneColumn::new(mode));
+            seen.add(&values(columns.features()), dictionary, bins.as_ref(), counting);
+        }
+    }
+
+    /// Makes ready what goes with the predictions of a version.
+    fn know(&mut self, version: usize) {
+        let Self { predictions, mode, columns, versions, .. } = self;
+        predictions.entry(version).or_insert_with(|| {
+            let bins = match mode {
+                Mode::Exact => None,
+                Mode::Profile(bins) if version == 0 => bins.get(columns.features()).cloned(),
+                Mode::Profile(_) => {
+                    let reference = versions.as_ref().map(|versions| versions.reference(version));
+                    reference.and_then(|known| known.comparison.bins().cloned())
+                }
+            };
+            Predictions { dictionary: Dictionary::default(), bins }
+        });
     }
 
     /// Takes out what has come of the panes that end at or before `watermark`.
@@ -136,16 +195,41 @@ impl OpenPanes {
             if self.pane.end(pane_start) > watermark {
                 break;
             }
-            for (column, seen) in entry.remove().into_iter().enumerate() {
-                partials.push(Partial {
-                    pane_start,
-                    column,
-                    null_count: seen.null_count,
-                    sample: seen.into_sample(&mut self.dictionaries[column]),
-                });
-            }
+            let pane = entry.remove();
+            partials.extend(self.partials(pane_start, pane));
+        }
+        if !partials.is_empty() {
+            let Self { open, last_version, .. } = self;
+            self.predictions.retain(|version, _| {
+                version == last_version
+                    || open.values().any(|pane| pane.predictions.contains_key(version))
+            });
         }
         partials
+    }
+
+    fn partials(&mut self, pane_start: i64, pane: Pane) -> Vec<Partial> {
+        let Self { dictionaries, predictions, columns, .. } = self;
+        let part = |column, seen: PaneColumn, dictionary: &mut Dictionary| Partial {
+            pane_start,
+            column,
+            null_count: seen.null_count,
+            sample: seen.into_sample(dictionary),
+        };
+        let features = pane.features.into_iter().zip(dictionaries).enumerate();
+        let features = features.map(|(column, (seen, own))| part(column, seen, own));
+        let of_versions = pane.predictions.into_iter().map(|(version, seen)| {
+            let own = predictions.get_mut(&version).map(|known| &mut known.dictionary);
+            part(columns.column(version), seen, own.unwrap_or(&mut Dictionary::default()))
+        });
+        features.chain(of_versions).collect()
+    }
+}
+
+impl Pane {
+    fn new(features: usize, mode: &Mode) -> Self {
+        let features = (0..features).map(|_| PaneColumn::new(mode)).collect();
+        Pane { features, predictions: BTreeMap::new() }
     }
 }
 
@@ -156,6 +240,23 @@ impl PaneColumn {
             Mode::Profile(_) => Seen::Counts(Profile::default()),
         };
         PaneColumn { null_count: 0, seen, moved: None }
+    }
+
+    /// Adds values, which are counted by `bins` where they are not kept.
+    fn add(
+        &mut self,
+        values: &Float64Array,
+        dictionary: &mut Dictionary,
+        bins: Option<&Arc<Bins>>,
+        counting: &mut Counting,
+    ) {
+        let taken = match (&mut self.seen, bins) {
+            (Seen::Values(listed), _) => listed.extend(values, dictionary),
+            (Seen::Counts(profile), Some(bins)) => counting.count(values, bins, profile),
+            (Seen::Counts(_), None) => 0,
+        };
+        // NaN counts as null.
+        self.null_count += values.len() as u64 - taken;
     }
 
     fn into_sample(self, dictionary: &mut Dictionary) -> Sample {
@@ -214,8 +315,6 @@ impl Values {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 
     use super::*;
@@ -251,10 +350,10 @@ mod tests {
     fn what_comes_after_a_pane_was_sent_is_sent_alone() {
         let mut panes = panes(&[WindowLength::Millis(10)], 20);
         let taken = [(3, Some(1.0)), (12, None), (4, Some(f64::NAN)), (14, Some(-0.0))];
-        assert_eq!(panes.add(&rows(&taken)).rows, 0);
+        assert_eq!(panes.add(&rows(&taken), 0).rows, 0);
         assert_eq!(closed(&mut panes, 9), []);
         assert_eq!(closed(&mut panes, 10), [(0, 1, vec![1.0])]);
-        panes.add(&rows(&[(5, Some(7.0))]));
+        panes.add(&rows(&[(5, Some(7.0))]), 0);
         assert_eq!(closed(&mut panes, 10), [(0, 0, vec![7.0])]);
         assert_eq!(closed(&mut panes, i64::MAX), [(10, 1, vec![0.0])]);
     }
@@ -273,7 +372,7 @@ mod tests {
                     let value = if row % 50 == 7 { f64::NAN } else { value };
                     came.push((pane * 10, (row % 9 > 0).then_some(value)));
                 }
-                came.chunks(part).for_each(|part| assert_eq!(panes.add(&rows(part)).rows, 0));
+                came.chunks(part).for_each(|part| assert_eq!(panes.add(&rows(part), 0).rows, 0));
                 let values = came.iter().filter_map(|row| row.1).filter(|value| !value.is_nan());
                 let mut sorted: Vec<f64> = values.collect();
                 sorted.sort_by(f64::total_cmp);
@@ -293,7 +392,7 @@ mod tests {
     #[test]
     fn a_row_at_the_end_of_a_pane_is_in_the_next() {
         let mut panes = panes(&[WindowLength::Millis(10)], 0);
-        panes.add(&rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]));
+        panes.add(&rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]), 0);
         let found = closed(&mut panes, i64::MAX);
         assert_eq!(found, [(0, 0, vec![1.0]), (10, 0, vec![2.0, 3.0]), (20, 0, vec![4.0])]);
     }
@@ -304,11 +403,11 @@ mod tests {
         let mut panes = panes(&[WindowLength::Millis(10), sliding], 5);
         assert_eq!(closed(&mut panes, 25), []);
         // [0, 10) and the sliding [-20, 10) and [-10, 20) are final; [0, 30) is not.
-        let late = panes.add(&rows(&[(1, Some(1.0)), (2, Some(2.0))]));
+        let late = panes.add(&rows(&[(1, Some(1.0)), (2, Some(2.0))]), 0);
         assert_eq!(late, LateForDrift { rows: 2, by_length: vec![2, 4] });
         assert_eq!(closed(&mut panes, 25), [(0, 0, vec![1.0, 2.0])]);
         // All windows around −5 are.
-        let late = panes.add(&rows(&[(-5, Some(1.0)), (21, None)]));
+        let late = panes.add(&rows(&[(-5, Some(1.0)), (21, None)]), 0);
         assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3] });
         assert_eq!(closed(&mut panes, i64::MAX), [(20, 1, vec![])]);
     }
@@ -317,7 +416,7 @@ mod tests {
     fn rows_behind_the_last_pane_of_time_are_in_their_own() {
         for length in [DAY_MS, 1] {
             let mut panes = panes(&[WindowLength::Millis(length)], 0);
-            panes.add(&rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]));
+            panes.add(&rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]), 0);
             let found = closed(&mut panes, i64::MAX);
             let last = WindowLength::Millis(length).latest(i64::MAX).0;
             assert_eq!(found, [(0, 0, vec![2.0]), (last, 0, vec![1.0, 3.0])]);
@@ -328,7 +427,31 @@ mod tests {
     fn a_row_at_the_beginning_of_time_misses_the_windows_that_would_start_before() {
         let sliding = WindowLength::Sliding { length_ms: 30, slide_ms: 10 };
         let mut panes = panes(&[sliding], 0);
-        let late = panes.add(&rows(&[(i64::MIN, Some(1.0))]));
+        let late = panes.add(&rows(&[(i64::MIN, Some(1.0))]), 0);
         assert_eq!(late.by_length[0] + sliding.around(i64::MIN).count() as u64, 3);
+    }
+
+    /// In parts of a pane each, in order, and none where a version scored nothing.
+    #[test]
+    fn predictions_are_apart_by_the_version_that_made_them() {
+        let mut panes = panes(&[WindowLength::Millis(10)], 0);
+        panes.add(&rows(&[(1, Some(1.0)), (2, None), (11, Some(2.0))]), 0);
+        panes.add(&rows(&[(3, Some(3.0))]), 7);
+        panes.add(&rows(&[(12, Some(4.0)), (4, Some(1.0))]), 0);
+        panes.add(&rows(&[(25, Some(5.0))]), 2);
+        let closed = panes.close(30);
+        let of = |partial: &Partial| {
+            let Sample::Exact(runs) = &partial.sample else { unreachable!("exact mode") };
+            let (values, counts) = (runs.values.clone(), runs.counts.clone());
+            (partial.pane_start, partial.column, partial.null_count, values, counts)
+        };
+        let expected = vec![
+            (0, 0, 1, vec![1.0], vec![2]),
+            (0, 7, 0, vec![3.0], vec![1]),
+            (10, 0, 0, vec![2.0, 4.0], vec![1, 1]),
+            (20, 2, 0, vec![5.0], vec![1]),
+        ];
+        assert_eq!(closed.iter().map(of).collect::<Vec<_>>(), expected);
+        assert_eq!(panes.predictions.keys().copied().collect::<Vec<_>>(), [2]);
     }
 }

@@ -16,6 +16,7 @@ use arrow::error::ArrowError;
 use crate::drift::profile::Profile;
 use crate::drift::runs::Runs;
 use crate::drift::sample::{Mode, Sample};
+use crate::drift::versions::ByVersion;
 use crate::numeric::ExactSum;
 
 /// What one worker has seen of a column in a pane since it last told of it.
@@ -71,12 +72,14 @@ impl PartialCodec {
         PartialCodec { schema: Arc::new(Schema::new(fields)), is_profile }
     }
 
-    /// Rows of the schema, one a partial, for the owners of the columns.
+    /// Rows of the schema, one a partial, for the owners of the columns; predictions of all versions have the
+    /// last one's.
     ///
     /// # Errors
     /// Never for partials of the codec's mode.
     pub fn encode(&self, partials: &[Partial], owners: &[u32]) -> Result<RecordBatch, ArrowError> {
-        let owners = partials.iter().map(|partial| owners[partial.column]);
+        let by_version = ByVersion::of(owners.len());
+        let owners = partials.iter().map(|partial| owners[by_version.shared(partial.column)]);
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from_iter_values(owners)),
             Arc::new(Int64Array::from_iter_values(partials.iter().map(|p| p.pane_start))),

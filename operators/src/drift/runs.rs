@@ -36,6 +36,11 @@ impl Moments {
     pub fn finite(&self) -> u64 {
         self.n - self.infinite
     }
+
+    /// Mean and standard deviation, where both are known and the latter is not 0.
+    pub fn unit(&self) -> Option<(f64, f64)> {
+        self.mean.zip(self.std).filter(|(_, std)| *std > 0.0 && std.is_finite())
+    }
 }
 
 impl Runs {

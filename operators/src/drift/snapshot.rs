@@ -16,6 +16,7 @@ use crate::drift::coverage::Coverage;
 use crate::drift::figures::{Comparison, Figures, Ks, null_share};
 use crate::drift::finals::FinalWindows;
 use crate::drift::sample::{Mode, Sample};
+use crate::drift::versions::{ByVersion, KnownReference, Versions};
 use crate::drift::windows::{Issued, WindowOutput};
 use crate::model::{ModelIdentity, ModelsByTime};
 use crate::watermark::Span;
@@ -23,18 +24,20 @@ use crate::watermark::Span;
 /// What turns windows into rows of a snapshot.
 #[derive(Clone)]
 pub struct SnapshotFormat {
-    /// Which model a window is about: that of its last moment.
+    /// Which model scores which time.
     pub models: Arc<dyn ModelsByTime>,
     /// How each length is written in the job file.
     pub labels: Vec<(WindowLength, String)>,
     /// Of the watched columns.
     pub names: Vec<String>,
-    /// What each column is compared with.
+    /// What each column is compared with; as the last predictions, of version 0 where there are several.
     pub comparisons: Vec<Arc<Comparison>>,
+    /// Whose predictions there are, where they can be of several versions.
+    pub versions: Option<Arc<dyn Versions>>,
     pub thresholds: Thresholds,
     pub reference_kind: ReferenceKind,
     /// Identifies the baseline.
-    pub reference_id: String,
+    pub reference_id: Arc<str>,
     pub coverage: Coverage,
     /// No other row is made of these.
     pub finals: FinalWindows,
@@ -48,13 +51,45 @@ impl SnapshotFormat {
         Comparison::mode(&self.comparisons)
     }
 
+    /// What a column is compared with.
+    fn reference(&self, column: usize) -> KnownReference {
+        let by_version = ByVersion::of(self.comparisons.len());
+        match (by_version.version(column), &self.versions) {
+            (Some(version), Some(versions)) => versions.reference(version),
+            _ => KnownReference {
+                comparison: self.comparisons[by_version.shared(column)].clone(),
+                kind: self.reference_kind,
+                id: self.reference_id.clone(),
+            },
+        }
+    }
+
+    fn name(&self, column: usize) -> &str {
+        &self.names[ByVersion::of(self.names.len()).shared(column)]
+    }
+
+    /// Which model a window is about: that whose predictions it has; of features that of the last moment,
+    /// which lies behind the watermark when a window is issued: who scores it is decided.
+    fn model(&self, window: &Window) -> ModelIdentity {
+        let version = ByVersion::of(self.names.len()).version(window.column);
+        match (version, &self.versions) {
+            (Some(version), Some(versions)) => versions.identity(version),
+            _ => self.models.at(window.end.saturating_sub(1)),
+        }
+    }
+
     fn label(&self, length: WindowLength) -> &str {
         let found = self.labels.iter().find(|(known, _)| *known == length);
         found.map_or("", |(_, label)| label)
     }
 
     /// Which window of what a row is about.
-    fn identity(&self, windows: &[Window], seen: Span) -> Vec<ArrayRef> {
+    fn identity(
+        &self,
+        windows: &[Window],
+        references: &[KnownReference],
+        seen: Span,
+    ) -> Vec<ArrayRef> {
         let instant = |time: fn(&Window) -> i64| -> ArrayRef {
             let times = TimestampMillisecondArray::from_iter_values(windows.iter().map(time));
             Arc::new(times.with_timezone("UTC"))
@@ -64,9 +99,7 @@ impl SnapshotFormat {
             Mode::Profile(_) => "profile",
         };
         let same = |value: &str| text(windows.iter().map(|_| value));
-        // The last moment of a window that is issued lies behind the watermark: who scores it is decided.
-        let models: Vec<ModelIdentity> =
-            windows.iter().map(|w| self.models.at(w.end.saturating_sub(1))).collect();
+        let models: Vec<ModelIdentity> = windows.iter().map(|w| self.model(w)).collect();
         let is_partial = |w: &Window| self.coverage.is_partial((w.start, w.end), seen);
         vec![
             text(windows.iter().map(|w| self.label(w.length))),
@@ -77,19 +110,24 @@ impl SnapshotFormat {
             flags(windows.iter().map(is_partial)),
             text(models.iter().map(|model| model.name.as_str())),
             text(models.iter().map(|model| model.version.as_str())),
-            text(windows.iter().map(|w| self.names[w.column].as_str())),
+            text(windows.iter().map(|w| self.name(w.column))),
             same(mode),
-            same(self.reference_kind.name()),
+            text(references.iter().map(|known| known.kind.name())),
         ]
     }
 
     /// Sizes, moments and distances.
-    fn measures(&self, windows: &[Window]) -> Vec<ArrayRef> {
+    fn measures(&self, windows: &[Window], references: &[KnownReference]) -> Vec<ArrayRef> {
         let count = |of: &dyn Fn(&Window) -> u64| -> ArrayRef {
             Arc::new(UInt64Array::from_iter_values(windows.iter().map(of)))
         };
+        let count_of_reference = |of: fn(&Comparison) -> u64| -> ArrayRef {
+            Arc::new(UInt64Array::from_iter_values(
+                references.iter().map(|known| of(&known.comparison)),
+            ))
+        };
         let of_reference = |figure: fn(&Comparison) -> Option<f64>| {
-            figures(windows.iter().map(|w| figure(&self.comparisons[w.column])))
+            figures(references.iter().map(|known| figure(&known.comparison)))
         };
         let of_current = |figure: fn(&Figures) -> Option<f64>| {
             figures(windows.iter().map(|w| figure(&w.figures)))
@@ -99,13 +137,13 @@ impl SnapshotFormat {
         };
         let methods = windows.iter().map(|w| w.figures.ks.map(|ks| ks.method.name()));
         vec![
-            count(&|w| self.comparisons[w.column].moments.n),
+            count_of_reference(|reference| reference.moments.n),
             count(&|w| w.figures.current.n),
             count(&|w| w.figures.null_count),
             of_current(|f| null_share(f.null_count, f.current.n)),
             of_reference(|r| null_share(r.null_count, r.moments.n)),
             of_current(|f| f.null_share_z),
-            count(&|w| self.comparisons[w.column].moments.infinite),
+            count_of_reference(|reference| reference.moments.infinite),
             count(&|w| w.figures.current.infinite),
             of_reference(|r| r.moments.mean),
             of_reference(|r| r.moments.std),
@@ -124,7 +162,7 @@ impl SnapshotFormat {
     }
 
     /// Thresholds, and what they say.
-    fn verdict(&self, windows: &[Window]) -> Vec<ArrayRef> {
+    fn verdict(&self, windows: &[Window], references: &[KnownReference]) -> Vec<ArrayRef> {
         let Thresholds { min_rows, ks_p_value, min_effect, .. } = self.thresholds;
         let Thresholds { mean_shift_sd, z_test, share_beyond_3, .. } = self.thresholds;
         let Thresholds { share_out_of_range, null_share, .. } = self.thresholds;
@@ -138,15 +176,15 @@ impl SnapshotFormat {
             share_out_of_range,
             null_share,
         ];
-        let reference = |window: &Window| &*self.comparisons[window.column];
-        let alarms = windows.iter().map(|w| self.thresholds.alarms(reference(w), &w.figures));
+        let both = || windows.iter().zip(references);
+        let alarms = both().map(|(w, known)| self.thresholds.alarms(&known.comparison, &w.figures));
         let alarms: Vec<Alarms> = alarms.collect();
         let alarm = |is_raised: fn(&Alarms) -> bool| flags(alarms.iter().map(is_raised));
         let mut columns: Vec<ArrayRef> =
             vec![Arc::new(UInt64Array::from_value(min_rows, windows.len()))];
         columns.extend(thresholds.map(|threshold| figures(windows.iter().map(|_| threshold))));
         columns.extend([
-            flags(windows.iter().map(|w| self.thresholds.judges(reference(w), &w.figures))),
+            flags(both().map(|(w, known)| self.thresholds.judges(&known.comparison, &w.figures))),
             alarm(|a| a.ks),
             alarm(|a| a.mean_shift),
             alarm(|a| a.z_test),
@@ -154,7 +192,7 @@ impl SnapshotFormat {
             alarm(|a| a.out_of_range),
             alarm(|a| a.null_share),
             alarm(Alarms::any),
-            text(windows.iter().map(|_| self.reference_id.as_str())),
+            text(references.iter().map(|known| &*known.id)),
         ]);
         columns
     }
@@ -164,12 +202,16 @@ impl WindowOutput for SnapshotFormat {
     type Figures = Figures;
 
     fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Figures {
-        self.comparisons[column].figures(sample, null_count)
+        self.reference(column).comparison.figures(sample, null_count)
+    }
+
+    fn versions(&self) -> Option<Arc<dyn Versions>> {
+        self.versions.clone()
     }
 
     fn batch(&self, windows: &[Window], seen: Span) -> Result<RecordBatch, ArrowError> {
         let has_final =
-            |w: &Window| self.finals.has(self.label(w.length), &self.names[w.column], w.start);
+            |w: &Window| self.finals.has(self.label(w.length), self.name(w.column), w.start);
         let open: Vec<Window>;
         let windows = if windows.iter().any(has_final) {
             open = windows.iter().filter(|window| !has_final(window)).cloned().collect();
@@ -178,8 +220,13 @@ impl WindowOutput for SnapshotFormat {
         } else {
             windows
         };
-        let columns =
-            [self.identity(windows, seen), self.measures(windows), self.verdict(windows)].concat();
+        let references: Vec<_> = windows.iter().map(|w| self.reference(w.column)).collect();
+        let columns = [
+            self.identity(windows, &references, seen),
+            self.measures(windows, &references),
+            self.verdict(windows, &references),
+        ]
+        .concat();
         RecordBatch::try_new(schema(), columns)
     }
 }
@@ -289,7 +336,8 @@ mod tests {
             comparisons: vec![Arc::new(Comparison::exact(&reference))],
             thresholds: Thresholds::default(),
             reference_kind: ReferenceKind::Full,
-            reference_id: String::new(),
+            reference_id: "".into(),
+            versions: None,
             coverage: Coverage::ALL,
             finals: FinalWindows::default(),
         };

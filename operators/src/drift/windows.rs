@@ -11,6 +11,7 @@ mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -19,6 +20,7 @@ use crate::drift::calendar::WindowLength;
 use crate::drift::partials::Partial;
 use crate::drift::runs::MergeSpace;
 use crate::drift::sample::{GrowingSample, Sample};
+use crate::drift::versions::Versions;
 use crate::watermark::Span;
 
 /// What figures of few values cost: as much as looking at so many.
@@ -91,6 +93,11 @@ pub trait WindowOutput: 'static {
 
     /// The figures of a window of one column: of its values, and how many were null.
     fn figures(&self, column: usize, sample: &Sample, null_count: u64) -> Self::Figures;
+
+    /// The versions of the model, where there can be several.
+    fn versions(&self) -> Option<Arc<dyn Versions>> {
+        None
+    }
 
     /// Rows of the output, of windows that are issued together; events have been `seen` so far.
     ///

@@ -30,7 +30,7 @@ fn gathered(values: &[Option<f64>]) -> Partial {
     let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let schedule = Schedule { lengths: vec![WindowLength::Millis(10)], revisions: Revisions::NONE };
     let mut panes = OpenPanes::new(schedule, Mode::Exact, 1);
-    panes.add(&rows);
+    panes.add(&rows, 0);
     panes.close(10).pop().unwrap()
 }
 

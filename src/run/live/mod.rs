@@ -319,14 +319,17 @@ fn check_account(counters: &Counters) -> Result<()> {
 /// When alerts are raised; where drift is watched, with the reference that it is measured against.
 fn alert_rules(job: &Job, drift: Option<&PreparedDrift>) -> AlertRules {
     let columns = |drift: &PreparedDrift| {
-        let moments = drift.format.comparisons.iter().map(|comparison| {
-            let moments = comparison.moments;
-            moments.mean.zip(moments.std).filter(|(_, std)| *std > 0.0 && std.is_finite())
-        });
+        let moments = drift.format.comparisons.iter().map(|comparison| comparison.moments.unit());
         drift.format.names.iter().cloned().zip(moments).collect()
     };
     let Alerts { score_over, z_over, ks_p_under } = job.alerts;
-    AlertRules { score_over, z_over, ks_p_under, columns: drift.map(columns).unwrap_or_default() }
+    AlertRules {
+        score_over,
+        z_over,
+        ks_p_under,
+        columns: drift.map(columns).unwrap_or_default(),
+        versions: drift.and_then(|drift| drift.format.versions.clone()),
+    }
 }
 
 fn described(job: &Job) -> String {

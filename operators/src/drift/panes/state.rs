@@ -8,7 +8,7 @@ use arrow::array::StringArray;
 use super::super::columns::DriftColumns;
 use super::super::partials::Partial;
 use super::super::sample::Sample;
-use super::{OpenPanes, PaneColumn};
+use super::{OpenPanes, Pane, PaneColumn};
 use crate::state::{Piece, StateError};
 
 impl OpenPanes {
@@ -21,21 +21,14 @@ impl OpenPanes {
         columns: &DriftColumns,
         group: u64,
     ) -> Result<Option<Piece>, StateError> {
-        let mut partials = Vec::new();
-        for (&pane_start, pane) in &self.open {
-            for (column, seen) in pane.iter().enumerate() {
-                partials.push(Partial {
-                    pane_start,
-                    column,
-                    null_count: seen.null_count,
-                    sample: seen.clone().into_sample(&mut self.dictionaries[column]),
-                });
-            }
-        }
+        let open: Vec<(i64, Pane)> =
+            self.open.iter().map(|(&start, pane)| (start, pane.clone())).collect();
+        let partials: Vec<Partial> =
+            open.into_iter().flat_map(|(start, pane)| self.partials(start, pane)).collect();
         if partials.is_empty() {
             return Ok(None);
         }
-        let names = partials.iter().map(|partial| columns.names[partial.column].as_str());
+        let names = partials.iter().map(|partial| columns.name(partial.column));
         let names = Arc::new(StringArray::from_iter_values(names));
         let rows = columns.rows(&columns.panes, &partials, names)?;
         columns.panes.piece(group, rows).map(Some)
@@ -48,9 +41,16 @@ impl OpenPanes {
     pub fn import(&mut self, columns: &DriftColumns, piece: &Piece) -> Result<(), StateError> {
         let partials = columns.partials(columns.panes.open(piece)?)?;
         for Partial { pane_start, column, null_count, sample } in partials {
-            let (dictionaries, mode) = (&self.dictionaries, &self.mode);
-            let unseen = || dictionaries.iter().map(|_| PaneColumn::new(mode)).collect();
-            let pane = &mut self.open.entry(pane_start).or_insert_with(unseen)[column];
+            let version = self.columns.version(column);
+            version.iter().for_each(|&version| self.know(version));
+            let (mode, features) = (&self.mode, self.columns.features());
+            let pane = self.open.entry(pane_start).or_insert_with(|| Pane::new(features, mode));
+            let pane = match version {
+                None => &mut pane.features[column],
+                Some(version) => {
+                    pane.predictions.entry(version).or_insert_with(|| PaneColumn::new(mode))
+                }
+            };
             pane.null_count += null_count;
             let before = pane.moved.take();
             pane.moved = Sample::merge(before.iter().chain([&sample]));

@@ -37,7 +37,7 @@ impl<F: Clone> OpenWindows<F> {
             pane.iter().filter_map(move |(&column, sample)| {
                 let null_count = sample.null_count;
                 let partial = Partial { pane_start, column, null_count, sample: sample.merged()? };
-                Some((columns.groups[column], partial))
+                Some((columns.group(column), partial))
             })
         });
         let mut pieces = Vec::new();

@@ -68,7 +68,7 @@ impl Workers {
     fn epoch(&mut self, rows: &[RecordBatch], watermark: i64) -> (Vec<Issued<(Sample, u64)>>, u64) {
         let (workers, mut late) = (self.panes.len(), 0);
         for (at, rows) in rows.iter().enumerate() {
-            late += self.panes[at % workers].add(rows).rows;
+            late += self.panes[at % workers].add(rows, 0).rows;
         }
         let owners = self.columns.owners(workers);
         for panes in &mut self.panes {
