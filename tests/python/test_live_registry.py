@@ -170,23 +170,24 @@ def check_what_serves(watched, name, measured, predicted, wanted):
 
     rows = table(watched.drift).to_pylist()
     assert {row["model_version"] for row in rows} == {"1", "2"}
-    for row in rows:
+    features = [row for row in rows if row["feature"] != "prediction"]
+    for row in features:
         last = int(row["window_end"].timestamp() * 1_000) - 1
         assert row["model_version"] == wanted((last - BEGIN_MS) // STEP_MS), row
-    last = max(rows, key=lambda row: row["window_end"])
+    check_windows_of_predictions(rows, predicted)
+    last = max(features, key=lambda row: row["window_end"])
     of = f'feature="x",model="{name}",version="{last["model_version"]}",window="2s"'
     assert measured[f"driftline_drift_window_end_seconds{{{of}}}"] == last["window_end"].timestamp()
 
-    # The scores of version 2 are none of the baseline's.
+    # The baseline was made with version 1, and says so.
     alerts = [json.loads(value) for value in watched.broker.values(watched.alerts)]
-    told = [alert for alert in alerts if alert["kind"] == "ks" and alert["feature"] == "prediction"]
-    assert told
-    version = {(row["window_start"], row["feature"]): row["model_version"] for row in rows}
-    for alert in alerts:
-        if alert["kind"] == "ks":
-            at = datetime.fromisoformat(alert["window_start"]), alert["feature"]
-            assert (alert["model_name"], alert["model_version"]) == (name, version[at]), alert
-    assert {alert["model_version"] for alert in told} >= {"2"}
+    told = [alert for alert in alerts if alert["kind"] == "ks"]
+    version = {row["window_start"]: row["model_version"] for row in features}
+    for alert in told:
+        at = datetime.fromisoformat(alert["window_start"])
+        assert alert["model_name"] == name and alert["feature"] in ("x", "mean"), alert
+        assert alert["model_version"] == version[at], alert
+    assert {alert["model_version"] for alert in told} == {"1", "2"}
 
     message = watched.broker.consume(watched.topics.predictions)[0]
     kinds = {"ce_type": [b"prediction"], "ce_source": [b"churn_prediction_service"]}
@@ -194,6 +195,20 @@ def check_what_serves(watched, name, measured, predicted, wanted):
     [file, *_] = watched.drift.glob("*.parquet")
     footer = pq.read_metadata(file).metadata
     assert footer[b"driftline.model_version"] == b"1"
+
+
+def check_windows_of_predictions(rows, predicted):
+    """Each version has windows of what it scored, and a reference where one is known."""
+    scored = Counter()
+    for number, (version, _) in predicted.items():
+        time = BEGIN_MS + number * STEP_MS
+        scored[time - time % 2_000, version] += 1
+    for row in rows:
+        if row["feature"] == "prediction" and row["final"] and not row["partial"]:
+            at = int(row["window_start"].timestamp() * 1_000), row["model_version"]
+            assert row["n_current"] == scored[at], row
+            assert (row["n_reference"] > 0) == (row["model_version"] == "1"), row
+    assert {version for _, version in scored} == {"1", "2"}
 
 
 def replayed(watched, name, numbered, count, switched, tmp_path) -> dict:
