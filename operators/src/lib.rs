@@ -56,6 +56,7 @@ pub mod stages;
 pub mod state;
 pub mod too_early;
 pub mod turns;
+pub mod validate;
 pub mod wake;
 pub mod warm_up;
 pub mod watched;

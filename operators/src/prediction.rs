@@ -1,5 +1,6 @@
 //! The result of a row, as columns.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
+use crate::export::FAILED_RULES;
+use crate::features::rules::{Rules, failed_by};
+use crate::features::validity::OnFail;
 use crate::layout::EventLayout;
 use crate::model::{ModelIdentity, Task};
 
@@ -237,6 +241,10 @@ pub struct PredictionFormat {
     status: Usual,
     metadata: Usual,
     late_metadata: String,
+    /// What is the same for all rows.
+    of_all: serde_json::Map<String, serde_json::Value>,
+    /// The rules that rows may fail and be scored.
+    rules: Option<Arc<Rules>>,
     utc: Arc<str>,
     no_key: Constant,
     no_confidence: Constant,
@@ -306,7 +314,9 @@ impl PredictionFormat {
             model_name: Usual::new(model.name),
             model_version: Usual::new(model.version),
             status: Usual::new("ok"),
-            metadata: Usual::new(serde_json::Value::Object(metadata).to_string()),
+            metadata: Usual::new(serde_json::Value::Object(metadata.clone()).to_string()),
+            of_all: metadata,
+            rules: None,
             late_metadata: serde_json::Value::Object(late).to_string(),
             utc: "UTC".into(),
             no_key: Constant::new(&DataType::Utf8),
@@ -317,6 +327,21 @@ impl PredictionFormat {
             with_input,
             with_run_columns,
         }
+    }
+
+    /// What events have failed of the rules, if any has.
+    fn failed<'a>(&self, events: &'a RecordBatch) -> Option<(Arc<Rules>, &'a ArrayRef)> {
+        let rules = self.rules.as_ref()?;
+        let failed = events.columns().last()?;
+        (failed.null_count() < failed.len()).then(|| (rules.clone(), failed))
+    }
+
+    /// The same, where rows may fail some of these rules and be scored: the last column of events says which
+    /// they did.
+    #[must_use]
+    pub fn with_rules(self, rules: &Arc<Rules>) -> Self {
+        let rules = rules.let_some_go_on().then(|| rules.clone());
+        PredictionFormat { rules, ..self }
     }
 
     /// Predictions of `events`, `[rows]`, which begin with the columns of the layout.
@@ -339,6 +364,13 @@ impl PredictionFormat {
             Task::Regression => self.no_confidence.null(rows),
             _ => Arc::new(scored.confidences(task)),
         };
+        let (status, metadata) = match self.failed(events) {
+            Some((rules, failed)) => words_of_rows(&self.of_all, &rules, failed, late),
+            None => (
+                self.status.unless(late, DEGRADED),
+                self.metadata.unless(late, &self.late_metadata),
+            ),
+        };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         columns.extend([
             ids,
@@ -346,12 +378,12 @@ impl PredictionFormat {
             Arc::new(times.with_timezone(self.utc.clone())),
             self.model_name.repeated(rows),
             self.model_version.repeated(rows),
-            self.status.unless(late, "degraded"),
+            status,
             self.predictions.of(scored.predictions, scored.width, rows)?,
             Arc::new(scores),
             confidences,
             self.no_error.null(rows),
-            self.metadata.unless(late, &self.late_metadata),
+            metadata,
         ]);
         if self.with_input {
             let inputs = scored.inputs.unwrap_or_default();
@@ -366,6 +398,42 @@ impl PredictionFormat {
         columns.extend(origin(&self.layout).map(|at| events.column(at).clone()));
         RecordBatch::try_new(self.schema.clone(), columns)
     }
+}
+
+/// The status of rows that are late, or fail a rule that flags them.
+const DEGRADED: &str = "degraded";
+
+/// Status and metadata, `[rows]`, where some rows have failed rules.
+fn words_of_rows(
+    of_all: &serde_json::Map<String, serde_json::Value>,
+    rules: &Rules,
+    failed: &ArrayRef,
+    late: &BooleanArray,
+) -> (ArrayRef, ArrayRef) {
+    let mut known: BTreeMap<(bool, Vec<u32>), (&str, String)> = BTreeMap::new();
+    let rows = late.len();
+    let mut status = StringBuilder::with_capacity(rows, rows * DEGRADED.len());
+    let mut metadata = StringBuilder::new();
+    for row in 0..rows {
+        let of_row = (late.value(row), failed_by(failed, row));
+        let (state, text) = known.entry(of_row).or_insert_with_key(|(is_late, failed)| {
+            let mut map = of_all.clone();
+            let is_flagged = failed.iter().any(|&rule| rules.get(rule).on_fail == OnFail::Flag);
+            let why = [("late", *is_late), ("validation", is_flagged)];
+            let why: Vec<&str> = why.iter().filter(|(_, is)| *is).map(|(why, _)| *why).collect();
+            let state = if why.is_empty() { "ok" } else { DEGRADED };
+            if !why.is_empty() {
+                map.insert("degraded".to_owned(), serde_json::json!(why));
+            }
+            if !failed.is_empty() {
+                map.insert(FAILED_RULES.to_owned(), serde_json::json!(rules.names(failed)));
+            }
+            (state, serde_json::Value::Object(map).to_string())
+        });
+        status.append_value(state);
+        metadata.append_value(text);
+    }
+    (Arc::new(status.finish()), Arc::new(metadata.finish()))
 }
 
 /// As many as a partition and an offset have, mostly.

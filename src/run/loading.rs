@@ -167,7 +167,8 @@ impl LoadedModel {
             metadata,
             *keep_inputs,
             *run_columns,
-        );
+        )
+        .with_rules(&plan.rules);
         let tried = matches!(engine, Engine::Onnx(_)).then_some(model);
         Ok(LoadedModel {
             engine,

@@ -124,6 +124,7 @@ impl ScoringParts {
             bounds: prepared.job.realtime.bounds,
             warm_up: self.warm_up.clone(),
             partition_names: prepared.partition_names.clone(),
+            rules: prepared.plan.rules.clone(),
             alerts: None,
             run: run.clone(),
         })
