@@ -454,3 +454,126 @@ pub fn failed_by(column: &ArrayRef, row: usize) -> Vec<u32> {
         false => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rules of one feature, and of its failing values those by rule.
+    fn applied(valid: &Validity, default: Option<Literal>, column: ArrayRef) -> (ArrayRef, Failures) {
+        let mut rules = Rules::default();
+        let of = (0, "x", column.data_type());
+        let compiled = rules.add_feature(of, valid, default.as_ref()).unwrap().unwrap();
+        let mut failures = Failures::default();
+        (compiled.apply(column, &mut failures), failures)
+    }
+
+    fn floats(values: &[Option<f64>]) -> ArrayRef {
+        Arc::new(Float64Array::from(values.to_vec()))
+    }
+
+    fn bits(column: &ArrayRef) -> Vec<Option<u64>> {
+        column.as_primitive::<Float64Type>().iter().map(|value| value.map(f64::to_bits)).collect()
+    }
+
+    fn bounds(on_fail: OnFail) -> Validity {
+        Validity { min: Some(0.0), max: Some(5.0), ..Validity::none(on_fail) }
+    }
+
+    const INF: f64 = f64::INFINITY;
+
+    #[test]
+    fn bounds_are_allowed_and_what_is_beyond_is_brought_to_them() {
+        let column = [Some(0.0), Some(-0.0), Some(5.0), None, Some(INF), Some(-INF), Some(-1e-300)];
+        let (clipped, failures) = applied(&bounds(OnFail::Clip), None, floats(&column));
+        let wanted = [Some(0.0), Some(-0.0), Some(5.0), None, Some(5.0), Some(0.0), Some(0.0)];
+        assert_eq!(bits(&clipped), bits(&floats(&wanted)));
+        assert_eq!(failures.0, [(0, vec![5, 6]), (1, vec![4])]);
+        for on_fail in [OnFail::DeadLetter, OnFail::Flag] {
+            let (kept, failures) = applied(&bounds(on_fail), None, floats(&column));
+            assert_eq!(bits(&kept), bits(&floats(&column)));
+            assert_eq!(failures.0.len(), 2);
+        }
+    }
+
+    #[test]
+    fn integers_are_compared_as_integers() {
+        let big = (1i64 << 53) + 1;
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(big), Some(big - 1), None]));
+        let valid = Validity { max: Some((1i64 << 53) as f64), ..Validity::none(OnFail::Clip) };
+        let (clipped, failures) = applied(&valid, None, column);
+        let found: Vec<_> = clipped.as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(found, [Some(big - 1), Some(big - 1), None]);
+        assert_eq!(failures.0, [(0, vec![0])]);
+    }
+
+    #[test]
+    fn null_fails_only_to_be_there() {
+        let valid = Validity { required: true, ..bounds(OnFail::Default) };
+        let column = floats(&[None, Some(9.0), Some(1.0)]);
+        let (kept, failures) = applied(&valid, Some(Literal::Number(2.0)), column);
+        assert_eq!(bits(&kept), bits(&floats(&[Some(2.0), Some(2.0), Some(1.0)])));
+        assert_eq!(failures.0, [(0, vec![0]), (2, vec![1])]);
+    }
+
+    #[test]
+    fn texts_are_allowed_or_match() {
+        let texts = |texts: &[Option<&str>]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
+        let literal = |text: &str| Literal::Text(text.to_owned());
+        let valid = Validity {
+            allowed: Some(vec![literal("b"), literal("a")]),
+            pattern: Pattern::new("[a-c]").ok(),
+            ..Validity::none(OnFail::Default)
+        };
+        let column = texts(&[Some("a"), Some("c"), None, Some("bb"), Some("b")]);
+        let (kept, failures) = applied(&valid, Some(literal("a")), column);
+        assert_eq!(&kept, &texts(&[Some("a"), Some("a"), None, Some("a"), Some("b")]));
+        assert_eq!(failures.0, [(0, vec![1, 3]), (1, vec![3])]);
+    }
+
+    #[test]
+    fn numbers_are_allowed_by_value() {
+        let allowed = [0.0, 2.5, -1.0].map(Literal::Number).into();
+        let valid = Validity { allowed: Some(allowed), ..Validity::none(OnFail::Flag) };
+        let column = floats(&[Some(-0.0), Some(2.5), Some(2.0), None, Some(-1.0), Some(INF)]);
+        assert_eq!(applied(&valid, None, column).1.0, [(0, vec![2, 5])]);
+        let whole = Validity { value_type: Some(ValueType::Integer), ..Validity::none(OnFail::Flag) };
+        let column = floats(&[Some(-0.0), Some(1e300), Some(0.5), Some(-INF), None]);
+        assert_eq!(applied(&whole, None, column).1.0, [(0, vec![2, 3])]);
+    }
+
+    #[test]
+    fn each_row_has_the_rules_that_it_failed() {
+        let mut failures = Failures::default();
+        failures.add(2, vec![0, 3]);
+        failures.add(5, vec![3]);
+        failures.add(7, vec![1, 3]);
+        let column = failures.column(5).unwrap();
+        let found: Vec<Vec<u32>> = (0..5).map(|row| failed_by(&column, row)).collect();
+        assert_eq!(found, [vec![2], vec![7], vec![], vec![2, 5, 7], vec![]]);
+        assert_eq!(column.null_count(), 2);
+        assert_eq!(column.data_type(), Rules::field().data_type());
+        let none = Failures::default().column(3).unwrap();
+        assert_eq!((none.null_count(), none.data_type()), (3, column.data_type()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_value_cut_short() {
+        let mut rules = Rules::default();
+        let pattern = Validity { pattern: Pattern::new("a").ok(), ..Validity::none(OnFail::Flag) };
+        rules.add_feature((0, "s", &DataType::Utf8), &pattern, None).unwrap();
+        rules.add_feature((1, "x", &DataType::Float64), &bounds(OnFail::Flag), None).unwrap();
+        let long = "é".repeat(100);
+        let columns: [(&str, ArrayRef); 3] = [
+            ("event", floats(&[None, None])),
+            ("s", Arc::new(StringArray::from(vec!["b", &long]))),
+            ("x", floats(&[Some(1e300), Some(-0.25)])),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let said = |rule, row| rules.get(rule).detail(&rows, 1, row);
+        assert_eq!(said(0, 0), "s.pattern: \"b\" is not like a");
+        assert_eq!(said(0, 1), format!("s.pattern: \"{}…\" is not like a", "é".repeat(60)));
+        assert_eq!(said(2, 0), "x.max: 1e300 is not at most 5");
+        assert_eq!(said(1, 1), "x.min: -0.25 is not at least 0");
+    }
+}
