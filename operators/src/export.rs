@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 use crate::control::Turn;
 use crate::core::finish::{Out, Work};
 use crate::features::plan::FeaturePlan;
-use crate::features::rules::{Rules, failed_by};
+use crate::features::rules::{FAILED_RULES, Rules, failed_by};
 use crate::layout::{EventLayout, INTERNAL};
 use crate::sinks::Output;
 use crate::sort::OrderColumns;
@@ -32,9 +32,6 @@ pub struct ExportFormat {
     /// The rules that rows may fail and go on.
     rules: Option<Arc<Rules>>,
 }
-
-/// What a row has failed of the rules: their names as a list in JSON, null for none.
-pub const FAILED_RULES: &str = "failed_rules";
 
 impl ExportFormat {
     /// Rows of the warm-up are left out.

@@ -1,22 +1,21 @@
 //! The result of a row, as columns.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringArray,
-    StringBuilder, TimestampMillisecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringBuilder,
+    TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-use crate::export::FAILED_RULES;
-use crate::features::rules::{Rules, failed_by};
-use crate::features::validity::OnFail;
+use crate::constant::{Constant, Usual};
+use crate::features::rules::Rules;
 use crate::layout::EventLayout;
 use crate::model::{ModelIdentity, Task};
+use crate::status::Statuses;
 
 /// What scoring adds to the rows it was given.
 pub struct ScoredColumns {
@@ -165,72 +164,6 @@ pub const UNIQUE: &[&str] = &[
     "model_input.list.item",
 ];
 
-/// A column that has the same value in all rows, for as many rows as the largest batch had.
-#[derive(Clone)]
-struct Constant {
-    longest: ArrayRef,
-    /// What the last batch had of it: the next is often as large.
-    last: ArrayRef,
-}
-
-impl Constant {
-    fn new(of_type: &DataType) -> Self {
-        let none = new_null_array(of_type, 0);
-        Constant { longest: none.clone(), last: none }
-    }
-
-    /// The column, `[rows]`, of which `make` makes one of any length.
-    fn rows(&mut self, rows: usize, make: impl FnOnce(usize) -> ArrayRef) -> ArrayRef {
-        if self.last.len() != rows {
-            if self.longest.len() < rows {
-                self.longest = make(rows);
-            }
-            self.last = self.longest.slice(0, rows);
-        }
-        self.last.clone()
-    }
-
-    /// Null in all rows.
-    fn null(&mut self, rows: usize) -> ArrayRef {
-        let of_type = self.longest.data_type().clone();
-        self.rows(rows, |rows| new_null_array(&of_type, rows))
-    }
-}
-
-/// A text that all rows of a batch have, or nearly all.
-#[derive(Clone)]
-struct Usual {
-    text: String,
-    column: Constant,
-}
-
-impl Usual {
-    fn new(text: impl Into<String>) -> Self {
-        Usual { text: text.into(), column: Constant::new(&DataType::Utf8) }
-    }
-
-    /// The text, `[rows]`.
-    fn repeated(&mut self, rows: usize) -> ArrayRef {
-        self.column.rows(rows, |rows| {
-            let mut column = StringBuilder::with_capacity(rows, rows * self.text.len());
-            (0..rows).for_each(|_| column.append_value(&self.text));
-            Arc::new(column.finish())
-        })
-    }
-
-    /// The text, but `other` where `condition` is true.
-    fn unless(&mut self, condition: &BooleanArray, other: &str) -> ArrayRef {
-        if condition.true_count() == 0 {
-            return self.repeated(condition.len());
-        }
-        let text = |other_here: Option<bool>| match other_here {
-            Some(true) => Some(other),
-            _ => Some(self.text.as_str()),
-        };
-        Arc::new(condition.iter().map(text).collect::<StringArray>())
-    }
-}
-
 /// Which columns a prediction has, and how they are filled.
 #[derive(Clone)]
 pub struct PredictionFormat {
@@ -238,13 +171,7 @@ pub struct PredictionFormat {
     layout: EventLayout,
     model_name: Usual,
     model_version: Usual,
-    status: Usual,
-    metadata: Usual,
-    late_metadata: String,
-    /// What is the same for all rows.
-    of_all: serde_json::Map<String, serde_json::Value>,
-    /// The rules that rows may fail and be scored.
-    rules: Option<Arc<Rules>>,
+    statuses: Statuses,
     utc: Arc<str>,
     no_key: Constant,
     no_confidence: Constant,
@@ -306,18 +233,12 @@ impl PredictionFormat {
         }
         // Where the row came from and when, for the sink.
         fields.extend(origin(&layout).map(|at| layout.schema.field(at).clone()));
-        let mut late = metadata.clone();
-        late.insert("degraded".to_owned(), serde_json::json!(["late"]));
         PredictionFormat {
             schema: Arc::new(Schema::new(fields)),
             layout,
             model_name: Usual::new(model.name),
             model_version: Usual::new(model.version),
-            status: Usual::new("ok"),
-            metadata: Usual::new(serde_json::Value::Object(metadata.clone()).to_string()),
-            of_all: metadata,
-            rules: None,
-            late_metadata: serde_json::Value::Object(late).to_string(),
+            statuses: Statuses::new(metadata),
             utc: "UTC".into(),
             no_key: Constant::new(&DataType::Utf8),
             no_confidence: Constant::new(&DataType::Float32),
@@ -329,19 +250,11 @@ impl PredictionFormat {
         }
     }
 
-    /// What events have failed of the rules, if any has.
-    fn failed<'a>(&self, events: &'a RecordBatch) -> Option<(Arc<Rules>, &'a ArrayRef)> {
-        let rules = self.rules.as_ref()?;
-        let failed = events.columns().last()?;
-        (failed.null_count() < failed.len()).then(|| (rules.clone(), failed))
-    }
-
     /// The same, where rows may fail some of these rules and be scored: the last column of events says which
     /// they did.
     #[must_use]
     pub fn with_rules(self, rules: &Arc<Rules>) -> Self {
-        let rules = rules.let_some_go_on().then(|| rules.clone());
-        PredictionFormat { rules, ..self }
+        PredictionFormat { statuses: self.statuses.with_rules(rules), ..self }
     }
 
     /// Predictions of `events`, `[rows]`, which begin with the columns of the layout.
@@ -364,13 +277,7 @@ impl PredictionFormat {
             Task::Regression => self.no_confidence.null(rows),
             _ => Arc::new(scored.confidences(task)),
         };
-        let (status, metadata) = match self.failed(events) {
-            Some((rules, failed)) => words_of_rows(&self.of_all, &rules, failed, late),
-            None => (
-                self.status.unless(late, DEGRADED),
-                self.metadata.unless(late, &self.late_metadata),
-            ),
-        };
+        let (status, metadata) = self.statuses.of(events, late);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         columns.extend([
             ids,
@@ -398,42 +305,6 @@ impl PredictionFormat {
         columns.extend(origin(&self.layout).map(|at| events.column(at).clone()));
         RecordBatch::try_new(self.schema.clone(), columns)
     }
-}
-
-/// The status of rows that are late, or fail a rule that flags them.
-const DEGRADED: &str = "degraded";
-
-/// Status and metadata, `[rows]`, where some rows have failed rules.
-fn words_of_rows(
-    of_all: &serde_json::Map<String, serde_json::Value>,
-    rules: &Rules,
-    failed: &ArrayRef,
-    late: &BooleanArray,
-) -> (ArrayRef, ArrayRef) {
-    let mut known: BTreeMap<(bool, Vec<u32>), (&str, String)> = BTreeMap::new();
-    let rows = late.len();
-    let mut status = StringBuilder::with_capacity(rows, rows * DEGRADED.len());
-    let mut metadata = StringBuilder::new();
-    for row in 0..rows {
-        let of_row = (late.value(row), failed_by(failed, row));
-        let (state, text) = known.entry(of_row).or_insert_with_key(|(is_late, failed)| {
-            let mut map = of_all.clone();
-            let is_flagged = failed.iter().any(|&rule| rules.get(rule).on_fail == OnFail::Flag);
-            let why = [("late", *is_late), ("validation", is_flagged)];
-            let why: Vec<&str> = why.iter().filter(|(_, is)| *is).map(|(why, _)| *why).collect();
-            let state = if why.is_empty() { "ok" } else { DEGRADED };
-            if !why.is_empty() {
-                map.insert("degraded".to_owned(), serde_json::json!(why));
-            }
-            if !failed.is_empty() {
-                map.insert(FAILED_RULES.to_owned(), serde_json::json!(rules.names(failed)));
-            }
-            (state, serde_json::Value::Object(map).to_string())
-        });
-        status.append_value(state);
-        metadata.append_value(text);
-    }
-    (Arc::new(status.finish()), Arc::new(metadata.finish()))
 }
 
 /// As many as a partition and an offset have, mostly.
@@ -484,7 +355,7 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Int64Array, UInt64Array};
+    use arrow::array::{AsArray, Int64Array, UInt64Array, new_null_array};
     use arrow::datatypes::Float32Type;
 
     use super::*;

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from datetime import datetime, timedelta
 
 import numpy as np
 import onnxruntime
@@ -26,13 +27,14 @@ JOB = """
 [job]
 name = "rules"
 shard_by = "id"
+epoch_rows_max = 256
 [event]
 time = "at"
 id = "id"
 [event.columns]
 n = "int64"
 [sources.events]
-path = "events.parquet"
+path = "{events}"
 [features.bounded]
 column = "a"
 default = 7.5
@@ -67,6 +69,12 @@ valid = {{ allowed = [0, 1, 2.5], on_fail = "flag" }}
 [features.total]
 sql = "bounded + clipped + replaced"
 allow_null = true
+[features.days]
+sql = "date_part('epoch', CAST(since AS TIMESTAMP)) / 86400"
+allow_null = true
+valid = {{ min = 18262, max = 21915, on_fail = "clip" }}
+[checks.since_is_known]
+sql = "CAST(since AS TIMESTAMP) >= '1900-01-01' AND CAST(since AS TIMESTAMP) < TIMESTAMP '2100-01-01 00:00:00'"
 [checks.bounded_is_less]
 sql = "bounded + 0 <= clipped + 0"
 on_fail = "flag"
@@ -79,7 +87,7 @@ MODEL = f"""
 path = "{MINIMAL}"
 features = ["replaced", "flagged"]
 """
-FEATURES = ["bounded", "clipped", "replaced", "flagged", "n", "kind", "code", "level", "total"]
+FEATURES = ["bounded", "clipped", "replaced", "flagged", "n", "kind", "code", "level", "total", "days"]
 ACTIONS = {
     "bounded.min": "dead_letter", "bounded.max": "dead_letter",
     "clipped.min": "clip", "clipped.max": "clip",
@@ -89,6 +97,7 @@ ACTIONS = {
     "kind.allowed": "default", "kind.pattern": "default",
     "code.required": "dead_letter", "code.pattern": "dead_letter",
     "level.allowed": "flag",
+    "days.min": "clip", "days.max": "clip", "since_is_known": "dead_letter",
     "bounded_is_less": "flag", "total_is_small": "dead_letter",
 }  # fmt: skip
 WORDS = {
@@ -100,6 +109,14 @@ def around(*edges) -> list:
     """Numbers on, just beside and far from edges; no numbers, and no values."""
     beside = [np.nextafter(edge, way) for edge in edges for way in (-math.inf, math.inf)]
     return [*edges, *beside, 0.0, -0.0, math.inf, -math.inf, math.nan, None, 0.5, 1e300, -1e300]
+
+
+# Days at bounds and a millisecond beside them, and where the calendar ends.
+DAYS = ["1900-01-01", "2020-01-01", "2030-01-01", "2100-01-01"]
+DATES = [
+    *[datetime.fromisoformat(day) + timedelta(milliseconds=ms) for day in DAYS for ms in (-1, 0, 1)],
+    datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_000), datetime(1970, 1, 1), None,
+]  # fmt: skip
 
 
 def events(seed: int) -> pa.Table:
@@ -116,6 +133,9 @@ def events(seed: int) -> pa.Table:
     def one_of(values):
         return lambda: values[rng.integers(len(values))]
 
+    code = drawn(["AB", "AB12", "ab", "xAB", "AB1x", "AB\n", "", None], one_of(["QQ7"]), pa.string())
+    # For some epochs on end nothing goes on.
+    code = pa.concat_arrays([code[:900], pa.array(["-"] * 600), code[1_500:]])
     return pa.table({
         "id": [f"e{row:05}" for row in range(ROWS)],
         "at": pa.array(np.arange(ROWS) * 1_000, pa.timestamp("ms", "UTC")),
@@ -126,9 +146,13 @@ def events(seed: int) -> pa.Table:
         "n": drawn([-3, -4, BIG, BIG + 1, None, (1 << 63) - 1, -(1 << 63), (1 << 53) + 1],
                    one_of([1, 2]), pa.int64()),
         "s": drawn(["a", "b", "c", "A", "", "ab", "a\n", None, "é"], one_of(["a", "b"]), pa.string()),
-        "t": drawn(["AB", "AB12", "ab", "xAB", "AB1x", "AB\n", "", None], one_of(["QQ7"]), pa.string()),
+        "t": code,
         "e": drawn(around(1.0, 2.5), one_of([0.0, 1.0, 2.5]), pa.float64()),
+        "since": drawn(DATES, one_of([datetime(2024, 2, 29, 12)]), pa.timestamp("ms")),
     })  # fmt: skip
+
+
+EPOCH = datetime(1970, 1, 1)
 
 
 def number_or_none(value):
@@ -189,23 +213,42 @@ def evaluated(row: dict) -> tuple:
     fails("level.allowed", e is not None and e not in (0, 1, 2.5))
     found["level"] = e
 
+    since = row["since"]
+    days = None if since is None else (since - EPOCH) / timedelta(milliseconds=1) / 1000 / 86_400
+    if fails("days.min", days is not None and days < 18_262):
+        days = 18_262.0
+    elif fails("days.max", days is not None and days > 21_915):
+        days = 21_915.0
+    found["days"] = days
+
     known = found["clipped"] is not None
     with np.errstate(invalid="ignore"):
         total = np.float64(found["bounded"]) + found["clipped"] + found["replaced"] if known else None
     # Infinities of both signs have no sum.
     found["total"] = number_or_none(total)
+    fails("since_is_known", since is not None and not datetime(1900, 1, 1) <= since < datetime(2100, 1, 1))
     fails("bounded_is_less", known and found["bounded"] > found["clipped"])
     fails("total_is_small", found["total"] is not None and found["total"] >= 110)
     return found, failed
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+def as_line(row: dict) -> str:
+    """A row as JSON, with NaN and infinities as Python writes them, and times as text."""
+    return json.dumps(row, default=lambda time: time.isoformat(timespec="milliseconds")) + "\n"
+
+
+@pytest.fixture(scope="module", params=[("parquet", 1), ("jsonl", 2)], ids=lambda param: param[0])
 def made(request, tmp_path_factory):
     """Events, the job over them, and by id what is right."""
-    folder = tmp_path_factory.mktemp(f"seed{request.param}")
-    rows = events(request.param)
-    pq.write_table(rows, folder / "events.parquet", row_group_size=700)
-    (folder / "job.toml").write_text(JOB.format(model=MODEL))
+    form, seed = request.param
+    folder = tmp_path_factory.mktemp(form)
+    rows = events(seed)
+    path = folder / f"events.{form}"
+    if form == "parquet":
+        pq.write_table(rows, path, row_group_size=700)
+    else:
+        path.write_text("".join(map(as_line, rows.to_pylist())))
+    (folder / "job.toml").write_text(JOB.format(model=MODEL, events=path.name))
     right = {row["id"]: evaluated(row) for row in rows.to_pylist()}
     return folder, right
 
@@ -293,9 +336,9 @@ def test_an_export_has_the_features_that_are_scored(made, spread):
 def test_standard_output_has_the_same_rows_whatever_the_workers(made):
     folder, right = made
     outputs = []
-    for workers in (1, 3):
-        letters = folder / f"letters{workers}"
-        options = ["--workers", workers, "--dead-letters", letters, "--overwrite"]
+    for spread, workers in SPREADS.items():
+        letters = folder / f"letters {spread}"
+        options = [*workers, "--dead-letters", letters]
         done = driftline("export", folder / "job.toml", "--out", "-", *options)
         outputs.append(done.stdout)
         found = [json.loads(line) for path in sorted(letters.glob("part-*"))
@@ -303,7 +346,9 @@ def test_standard_output_has_the_same_rows_whatever_the_workers(made):
         assert {row["event_id"] for row in found} == {
             at for at, (_, failed) in right.items() if refused(failed)
         }
-    assert outputs[0] == outputs[1] and outputs[0]
+    ids = [json.loads(line)["event_id"] for line in outputs[0].splitlines()]
+    assert ids == [at for at, (_, failed) in sorted(right.items()) if not refused(failed)]
+    assert all(output == outputs[0] for output in outputs)
 
 
 def test_check_and_plan_tell_the_rules(made):
@@ -401,6 +446,8 @@ TEXT = '[features.x]\ncolumn = "s"\n'
     (NUMBER + '[checks.c]\nsql = "x > 1"\non_fail = "clip"', '"clip" is not one of dead_letter, flag'),
     (NUMBER + '[checks."a.b"]\nsql = "x > 1"', "names of checks have no dot"),
     (NUMBER + '[checks.c]\nsql = "__late"', "begins with __"),
+    (NUMBER + '[features.failed_rules]\ncolumn = "a"\n[checks.c]\nsql = "x > 1"\non_fail = "flag"',
+     "features.failed_rules: that is what exports call the rules that a row failed"),
     (NUMBER + "[check.c]\nsql = 'x > 1'", 'unknown key "check"; did you mean "checks"?'),
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path, feature, complaint):

@@ -18,6 +18,10 @@ use crate::features::validity::{Check, OnFail, Pattern, Unsound, Validity, Value
 /// features, where there are rules.
 pub const FAILED: &str = "__failed";
 
+/// What is published of that: the names of the rules, in the metadata of predictions, and in exports a column
+/// of them as a list in JSON, null for none.
+pub const FAILED_RULES: &str = "failed_rules";
+
 /// The rules of a job, by number: those of features in the order of features, then those of rows.
 #[derive(Default)]
 pub struct Rules(Vec<Rule>);

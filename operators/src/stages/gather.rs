@@ -19,8 +19,9 @@ use crate::sort::{OrderColumns, sorted};
 /// Brings rows of `output`, which have this `schema`, to the first worker, the epochs one after the other, the rows of each in
 /// order of (event time, id, origin).
 ///
-/// Dead letters go there as they come. That is how the order gate of one worker lets rows out, and no operator behind it changes their
-/// order. What is held are the rows of epochs that are not complete, of which a run has few.
+/// That is how the order gate of one worker lets rows out, and no operator behind it changes their
+/// order. What is held are the rows of epochs that are not complete, of which a run has few. Dead letters, which
+/// have no order, go on as they come.
 pub fn gather<'scope>(
     rows: Stream<'scope, u64, Rows>,
     output: Output,

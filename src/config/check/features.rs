@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use driftline_operators::features::declaration::Literal;
+use driftline_operators::features::rules::FAILED_RULES;
 use driftline_operators::features::validity::{Check, OnFail, Pattern, Validity, ValueType};
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::watched::PREDICTION;
@@ -95,7 +96,13 @@ fn check_valid(name: &str, raw: ValidSection, feature: &Feature) -> Result<Valid
     Ok(valid)
 }
 
-pub(super) fn check_checks(raw: IndexMap<String, CheckSection>) -> Result<Vec<Check>, Problem> {
+/// # Errors
+/// Of a check whose name may be that of a rule of a feature; of a feature that is called as the column of
+/// exports that says what rows failed, where there is one.
+pub(super) fn check_checks(
+    raw: IndexMap<String, CheckSection>,
+    features: &[(String, Feature)],
+) -> Result<Vec<Check>, Problem> {
     let check = |(name, section): (String, CheckSection)| {
         if name.is_empty() || name.contains('.') {
             let message = "names of checks have no dot; rules of features have";
@@ -103,7 +110,16 @@ pub(super) fn check_checks(raw: IndexMap<String, CheckSection>) -> Result<Vec<Ch
         }
         Ok(Check { name, sql: section.sql, on_fail: OnFail::from(section.on_fail) })
     };
-    raw.into_iter().map(check).collect()
+    let checks = raw.into_iter().map(check).collect::<Result<Vec<Check>, Problem>>()?;
+    let of_features = features.iter().filter_map(|(_, feature)| feature.valid.as_ref());
+    let mut on_fail =
+        of_features.map(|valid| valid.on_fail).chain(checks.iter().map(|check| check.on_fail));
+    let is_told = on_fail.any(|on_fail| on_fail != OnFail::DeadLetter);
+    if is_told && features.iter().any(|(name, _)| name == FAILED_RULES) {
+        let message = "that is what exports call the rules that a row failed; call it otherwise";
+        return Err(Problem::at(format!("features.{FAILED_RULES}"), message));
+    }
+    Ok(checks)
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, String> {

@@ -91,7 +91,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     };
     let mut tables = check_tables(raw.tables, folder)?;
     let features = check_features(raw.features, &tables, folder)?;
-    let checks = check_checks(raw.checks)?;
+    let checks = check_checks(raw.checks, &features)?;
     // Events would wait for a table that nobody asks.
     tables.retain(|name, _| {
         let is_used = features.iter().any(|(_, feature)| feature.kind.table() == Some(name));
