@@ -16,9 +16,9 @@ import random
 from pathlib import Path
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-DAYS = 182
+DAYS = 181
 # From then on customers of the plan `basic` use the service less: the model has not seen it.
-CHANGE_DAY = 126
+CHANGE_DAY = 120
 CUSTOMERS = 1_500
 EVENTS = 12_000
 SEED = 2026

@@ -16,7 +16,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TRAIN_END = pd.Timestamp("2026-04-02", tz="UTC")
+TRAIN_END = pd.Timestamp("2026-04-01", tz="UTC")
 SEED = 20260101
 OPSET = 17
 

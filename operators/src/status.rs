@@ -58,7 +58,12 @@ impl Statuses {
     }
 
     /// The same, where some rows have failed rules.
-    fn by_row(&self, rules: &Rules, failed: &ArrayRef, late: &BooleanArray) -> (ArrayRef, ArrayRef) {
+    fn by_row(
+        &self,
+        rules: &Rules,
+        failed: &ArrayRef,
+        late: &BooleanArray,
+    ) -> (ArrayRef, ArrayRef) {
         // A batch has few kinds of rows, and the text of one takes a while.
         let mut known: BTreeMap<(bool, Vec<u32>), (&str, String)> = BTreeMap::new();
         let rows = late.len();

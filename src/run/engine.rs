@@ -174,7 +174,8 @@ impl Engine {
 
     fn failed_rules(&self) -> Vec<(String, OnFail, u64)> {
         let failed = self.run.counters.failed_rules();
-        let of_rule = |rule: &Rule| Some((rule.name.clone(), rule.on_fail, *failed.get(&rule.name)?));
+        let of_rule =
+            |rule: &Rule| Some((rule.name.clone(), rule.on_fail, *failed.get(&rule.name)?));
         self.prepared.plan.rules.iter().filter_map(of_rule).collect()
     }
 

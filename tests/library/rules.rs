@@ -55,7 +55,8 @@ fn rules_hold_for_requests() {
         assert_eq!(scores(&predicted), [600.5, -60.0, 1.0]);
         assert_eq!(texts(&predicted.predictions, "status"), ["ok", "degraded", "ok"]);
         let metadata = texts(&predicted.predictions, "metadata");
-        let failed = ["\"failed_rules\":[\"delay.max\"]", "\"failed_rules\":[\"delay.min\",\"not_seven\"]"];
+        let failed =
+            ["\"failed_rules\":[\"delay.max\"]", "\"failed_rules\":[\"delay.min\",\"not_seven\"]"];
         assert!(metadata[0].contains(failed[0]) && metadata[1].contains(failed[1]), "{metadata:?}");
         assert!(!metadata[2].contains("failed_rules"), "{metadata:?}");
         assert_eq!(texts(&predicted.dead_letters, "event_id"), ["b", "c", "f"]);
@@ -69,7 +70,13 @@ fn rules_hold_for_requests() {
         let summary = predictor.close().unwrap();
         let counted: Vec<(&str, u64)> =
             summary.failed_rules.iter().map(|(rule, _, rows)| (rule.as_str(), *rows)).collect();
-        let wanted = [("delay.min", 1), ("delay.max", 1), ("distance.min", 2), ("in_range", 1), ("not_seven", 1)];
+        let wanted = [
+            ("delay.min", 1),
+            ("delay.max", 1),
+            ("distance.min", 2),
+            ("in_range", 1),
+            ("not_seven", 1),
+        ];
         assert_eq!(counted, wanted);
     }
 }

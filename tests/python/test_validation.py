@@ -411,7 +411,7 @@ TEXT = '[features.x]\ncolumn = "s"\n'
 
 @pytest.mark.parametrize("feature, complaint", [
     (NUMBER + "valid = {}", "features.x.valid: has no rule"),
-    (NUMBER + "valid = { mn = 3 }", 'features.x.valid: unknown key "mn"; did you mean "min"?'),
+    (NUMBER + "valid = { minn = 3 }", 'features.x.valid: unknown key "minn"; did you mean "min"?'),
     (NUMBER + 'valid = { min = "low" }', 'features.x.valid.min: string "low" where a number is needed'),
     (NUMBER + "valid = { min = 9007199254740993 }", "features.x.valid.min: 9007199254740993 is no float64"),
     (NUMBER + "valid = { min = 3, max = 2.5 }", "features.x.valid.min: 3 is over max = 2.5"),

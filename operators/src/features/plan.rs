@@ -141,7 +141,8 @@ impl FeaturePlan {
             let is_of = |(feature, _): &&(String, Validity)| *feature == step.name;
             let Some((feature, valid)) = declared.features.iter().find(is_of) else { continue };
             // Values that never come break no rule but that they must.
-            let only_required = || Validity { required: valid.required, ..Validity::none(valid.on_fail) };
+            let only_required =
+                || Validity { required: valid.required, ..Validity::none(valid.on_fail) };
             let valid = if step.is_untyped { &only_required() } else { valid };
             let of = (position, feature.as_str(), &step.to);
             step.rules = rules

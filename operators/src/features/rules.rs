@@ -464,7 +464,11 @@ mod tests {
     use super::*;
 
     /// The rules of one feature, and of its failing values those by rule.
-    fn applied(valid: &Validity, default: Option<Literal>, column: ArrayRef) -> (ArrayRef, Failures) {
+    fn applied(
+        valid: &Validity,
+        default: Option<Literal>,
+        column: ArrayRef,
+    ) -> (ArrayRef, Failures) {
         let mut rules = Rules::default();
         let of = (0, "x", column.data_type());
         let compiled = rules.add_feature(of, valid, default.as_ref()).unwrap().unwrap();
@@ -522,7 +526,8 @@ mod tests {
 
     #[test]
     fn texts_are_allowed_or_match() {
-        let texts = |texts: &[Option<&str>]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
+        let texts =
+            |texts: &[Option<&str>]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
         let literal = |text: &str| Literal::Text(text.to_owned());
         let valid = Validity {
             allowed: Some(vec![literal("b"), literal("a")]),
@@ -541,7 +546,8 @@ mod tests {
         let valid = Validity { allowed: Some(allowed), ..Validity::none(OnFail::Flag) };
         let column = floats(&[Some(-0.0), Some(2.5), Some(2.0), None, Some(-1.0), Some(INF)]);
         assert_eq!(applied(&valid, None, column).1.0, [(0, vec![2, 5])]);
-        let whole = Validity { value_type: Some(ValueType::Integer), ..Validity::none(OnFail::Flag) };
+        let whole =
+            Validity { value_type: Some(ValueType::Integer), ..Validity::none(OnFail::Flag) };
         let column = floats(&[Some(-0.0), Some(1e300), Some(0.5), Some(-INF), None]);
         assert_eq!(applied(&whole, None, column).1.0, [(0, vec![2, 3])]);
     }

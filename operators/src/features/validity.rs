@@ -157,7 +157,10 @@ impl Validity {
                 return unsound("on_fail", "clip needs a bound: min or max");
             }
             OnFail::Clip if has_others => {
-                return unsound("on_fail", "clip is for min and max alone; make other rules [checks]");
+                return unsound(
+                    "on_fail",
+                    "clip is for min and max alone; make other rules [checks]",
+                );
             }
             OnFail::Default if default.is_none() => {
                 return unsound("on_fail", "default needs the key `default` of the feature");
@@ -165,7 +168,10 @@ impl Validity {
             _ => {}
         }
         if *required && allow_null {
-            return unsound("required", "the feature has allow_null = true, which says the opposite");
+            return unsound(
+                "required",
+                "the feature has allow_null = true, which says the opposite",
+            );
         }
         if *required && *on_fail == OnFail::DeadLetter && default.is_some() {
             let message = "null would be a dead letter and never become the feature's default; \
@@ -189,12 +195,12 @@ impl Validity {
             Some(first) if allowed.iter().any(|other| is_number(other) != is_number(first)) => {
                 unsound("allowed", "has numbers and texts; a feature is one or the other")
             }
-            Some(_) if allowed.iter().any(|one| matches!(one, Literal::Number(n) if n.is_nan())) => {
+            Some(_)
+                if allowed.iter().any(|one| matches!(one, Literal::Number(n) if n.is_nan())) =>
+            {
                 unsound("allowed", "NaN is a null, and no value")
             }
-            Some(_) if texts.len() < allowed.len() => {
-                unsound("allowed", "lists a value twice")
-            }
+            Some(_) if texts.len() < allowed.len() => unsound("allowed", "lists a value twice"),
             Some(_) => Ok(()),
         }
     }
@@ -250,8 +256,15 @@ mod tests {
         let said = |text: &str| Pattern::new(text).err().unwrap();
         assert_eq!(said("[a-"), "unclosed character class");
         assert_eq!(said("a)(b"), "unopened group");
-        assert_eq!(said("(?=a)"), "look-around, including look-ahead and look-behind, is not supported");
-        assert!(said("(?:a{1000}){1000}").starts_with("it needs more than"), "{}", said("(?:a{1000}){1000}"));
+        assert_eq!(
+            said("(?=a)"),
+            "look-around, including look-ahead and look-behind, is not supported"
+        );
+        assert!(
+            said("(?:a{1000}){1000}").starts_with("it needs more than"),
+            "{}",
+            said("(?:a{1000}){1000}")
+        );
         assert!(said("(?x) a # b").contains("unclosed group"));
     }
 

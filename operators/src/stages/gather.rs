@@ -31,7 +31,8 @@ pub fn gather<'scope>(
 ) -> Stream<'scope, u64, Rows> {
     let [kind, letters] = [output, Output::DeadLetters].map(|output| usize::from(u8::from(output)));
     // Of the kinds of outputs these two come.
-    let mut edges = vec![Edge { route: Route::First, schema: schema.clone() }; kind.max(letters) + 1];
+    let mut edges =
+        vec![Edge { route: Route::First, schema: schema.clone() }; kind.max(letters) + 1];
     edges[letters].schema = dead_letter::SCHEMA.clone();
     let pact = RowDistributor::pact(edges, &failure);
     rows.unary_frontier::<CapacityContainerBuilder<Rows>, _, _, _>(

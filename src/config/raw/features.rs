@@ -3,9 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::words::{
-    AggregateWord, CheckFailWord, FailWord, NullDefault, Number, ValueTypeWord,
-};
+use super::words::{AggregateWord, CheckFailWord, FailWord, NullDefault, Number, ValueTypeWord};
 
 /// A feature is made in exactly one of five ways: `column`, `sql`, `window`, `lookup`, `encode`.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -139,9 +139,8 @@ fn compile_with<'a>(
             _ => Problem::at(at, expression(&problem.to_string())),
         }
     })?;
-    let plan = plan
-        .with_rules(&layout, &declared_rules(job), &own.functions)
-        .map_err(unfit_rule)?;
+    let plan =
+        plan.with_rules(&layout, &declared_rules(job), &own.functions).map_err(unfit_rule)?;
     let filter =
         job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, declared, own));
     Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
