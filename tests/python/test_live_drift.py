@@ -269,10 +269,10 @@ def drift_shown(measured: dict) -> dict:
 def test_metrics_are_what_was_sent(broker, tmp_path):
     flights = Flights.new(broker, tmp_path)
     often = {"STREAMING_KAFKA__REFRESH_INTERVAL_MS": "300", "STREAMING_JOB__ORDER": "arrival"}
-    # Rules of which each flags some rows, none in both.
+    # Rules of which one flags some rows, and the other none.
     often |= {
-        "STREAMING_CHECKS__FAR__SQL": f"distance <= {FAR}", "STREAMING_CHECKS__FAR__ON_FAIL": "flag",
-        "STREAMING_CHECKS__NEAR__SQL": "distance > 0",
+        "STREAMING_CHECKS__FAR": f'{{ sql = "distance <= {FAR}", on_fail = "flag" }}',
+        "STREAMING_CHECKS__NEAR": '{ sql = "distance > 0" }',
     }  # fmt: skip
     distances = pq.read_table(DEPARTURES)["distance"].slice(0, COUNTED)
     far = pc.sum(pc.greater(distances, FAR)).as_py()
