@@ -70,7 +70,10 @@ def refusing(what):
     except Exception as error:  # of any kind: it is told, and nothing is registered
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # No line shows who asks, where an address has it.
-        line = re.sub(r"//[^/@\s]*@", "//", lines[0] if lines else type(error).__name__)
+        line = re.sub(r"//[^/@\s]*@", "//", lines[0] if lines else "")
+        if not line or isinstance(error, (LookupError, TypeError, AttributeError)):
+            # Which say nothing without their names.
+            line = f"{type(error).__name__}: {line}"
         raise Refused(f"{what}: {line}") from error
 
 
@@ -95,7 +98,8 @@ def arguments(typed):
     of_model = [
         add("--rows", type=Path, metavar="FILE",
             help="rows with the features, Parquet or CSV: those that are compared and kept"),
-        add("--features", metavar="A,B,…", help="in the model's order; else as the model says, else all columns of the rows"),
+        add("--features", metavar="A,B,…",
+            help="in the model's order; else as the model says, else all columns of the rows"),
         add("--preprocessing", type=json_file, metavar="FILE",
             help="preprocessing_steps of inference_config, a JSON list: what Driftline does to the rows before"),
         add("--batch-size", type=at_least_one, help="batch_size of inference_config"),
@@ -120,7 +124,10 @@ def arguments(typed):
     for name, value in defaults.items():
         if getattr(known, name) is None:
             setattr(known, name, value)
-    known.tag = dict(pair.split("=", 1) if "=" in pair else parser.error(f"--tag {pair}: it is KEY=VALUE") for pair in known.tag)
+    for pair in known.tag:
+        if not pair.partition("=")[1]:
+            parser.error(f"--tag {pair}: it is KEY=VALUE")
+    known.tag = dict(pair.split("=", 1) for pair in known.tag)
     return known
 
 
@@ -191,7 +198,8 @@ def pickled(path: Path) -> Trained:
             model = joblib.load(path)
         except InconsistentVersionWarning as other:
             versions = f"{other.original_sklearn_version}, and this is {other.current_sklearn_version}"
-            raise Refused(f"{path}: it was pickled by scikit-learn {versions}; train it with this one, or install that") from None
+            what = "it was pickled by scikit-learn"
+            raise Refused(f"{path}: {what} {versions}; train it with this one, or install that") from None
     package = package_of(model)
     if package == "xgboost":
         return xgboost_estimator(model)
@@ -261,7 +269,7 @@ def chosen_rows(trained: Trained, typed) -> pd.DataFrame:
     if missing:
         raise Refused(f"{path}: it has no column {missing[0]!r}; it has {', '.join(map(str, rows.columns))}")
     if EXPECTED in names:
-        raise Refused(f"a feature is called {EXPECTED!r}, as the trainer's predictions are in model.parity.parquet; call it otherwise")
+        raise Refused(f"a feature is called {EXPECTED!r}, as the trainer's predictions in model.parity.parquet are")
     rows = rows[names].head(typed.rows_max).reset_index(drop=True)
     if rows.empty:
         raise Refused(f"{path}: it has no rows")
@@ -274,7 +282,8 @@ def chosen_rows(trained: Trained, typed) -> pd.DataFrame:
 
 
 def is_text(column: pd.Series) -> bool:
-    return pd.api.types.infer_dtype(column, skipna=True) in ("string", "empty") and not pd.api.types.is_numeric_dtype(column)
+    has_texts = pd.api.types.infer_dtype(column, skipna=True) in ("string", "empty")
+    return has_texts and not pd.api.types.is_numeric_dtype(column)
 
 
 def preprocessed(rows: pd.DataFrame, steps) -> pd.DataFrame:
@@ -293,7 +302,9 @@ def preprocessed(rows: pd.DataFrame, steps) -> pd.DataFrame:
 def changed(column: pd.Series, kind: str, change: dict) -> pd.Series:
     keys = set(change)
     if kind == "normalize" and keys in ({"mean", "std"}, {"min", "max"}):
-        start, by = (change["mean"], change["std"]) if "mean" in keys else (change["min"], change["max"] - change["min"])
+        of_mean = "mean" in keys
+        start = change["mean" if of_mean else "min"]
+        by = change["std"] if of_mean else change["max"] - start
         if not by > 0:
             raise ValueError("std is over 0, and max over min")
         return (column.astype(np.float64) - start) / by
@@ -306,7 +317,7 @@ def changed(column: pd.Series, kind: str, change: dict) -> pd.Series:
             raise ValueError(f"row {row} has {column[row]!r}, which is not in mapping, and there is no unseen")
         codes = [np.nan if missing else code for code, missing in zip(codes, column.isna())]
         return pd.Series(codes, dtype=np.float64, name=column.name)
-    raise ValueError("a step is normalize with mean and std, or min and max; or encode_categorical with mapping, and unseen")
+    raise ValueError("normalize takes mean and std, or min and max; encode_categorical takes mapping, and unseen")
 
 
 def as_category(value) -> str:
@@ -319,7 +330,8 @@ def to_onnx(trained: Trained, rows: pd.DataFrame, double: bool):
     texts = [name for name, column in rows.items() if is_text(column)]
     if trained.package != "scikit-learn":
         if texts:
-            raise Refused(f"{trained.package} takes numbers, and the column {texts[0]!r} is text; --preprocessing encodes it")
+            what = f"the column {texts[0]!r} is text; --preprocessing encodes it"
+            raise Refused(f"{trained.package} takes numbers, and {what}")
         if double:
             raise Refused(f"--double: models of {trained.package} are exported with floats alone")
         converter = "onnxmltools"
@@ -463,8 +475,6 @@ def client_of(typed):
     if typed.server:
         mlflow.set_tracking_uri(typed.server)
         mlflow.set_registry_uri(typed.server)
-    elif not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise Refused("no server is named; set --server or MLFLOW_TRACKING_URI")
     return mlflow.MlflowClient()
 
 
@@ -518,12 +528,14 @@ def move(client, typed, but=""):
             client.set_registered_model_alias(typed.name, alias, typed.version)
     if typed.stage:
         with refusing(f"{at}stage {typed.stage} was not moved"):
-            client.transition_model_version_stage(typed.name, typed.version, typed.stage, archive_existing_versions=True)
+            client.transition_model_version_stage(typed.name, typed.version, typed.stage, True)
 
 
 def main(typed=None):
     typed = arguments(typed)
     try:
+        if not (typed.server or os.environ.get("MLFLOW_TRACKING_URI")):
+            raise Refused("no server is named; set --server or MLFLOW_TRACKING_URI")
         if typed.model:
             words = [register(typed)]
         else:

@@ -154,8 +154,8 @@ impl Numbers {
     #[must_use]
     pub fn largest(&self, width: usize) -> Self {
         each_kept!(self, values => {
-            let largest = |row: &[_]| row.iter().copied().reduce(|a, b| a.max(b)).unwrap_or_default();
-            values.chunks_exact(width).map(largest).collect()
+            let rows = values.chunks_exact(width).map(|row| row.iter().copied());
+            rows.map(|row| row.reduce(|a, b| a.max(b)).unwrap_or_default()).collect()
         })
     }
 

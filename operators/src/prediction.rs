@@ -400,7 +400,7 @@ impl Lists {
         }
         let offsets = self.offsets.slice(0, rows);
         let item = if values.are_doubles() { &DOUBLE_ITEM } else { &FLOAT_ITEM };
-        Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values.into_array(), None)?))
+        Ok(Arc::new(ListArray::try_new(FieldRef::clone(item), offsets, values.into_array(), None)?))
     }
 }
 
