@@ -114,9 +114,9 @@ impl Numbers {
     /// By how much a number differs, at the same place, from one of others that are as wide: nothing if their bits
     /// are the same.
     pub fn differences(&self, others: &Numbers) -> impl Iterator<Item = Option<f64>> {
-        self.iter().zip(others.iter()).map(|(one, other)| {
-            (one.to_bits() != other.to_bits()).then(|| (one - other).abs())
-        })
+        self.iter()
+            .zip(others.iter())
+            .map(|(one, other)| (one.to_bits() != other.to_bits()).then(|| (one - other).abs()))
     }
 
     /// Which rows have finite numbers alone, `[rows]`; `None` if all have.
@@ -196,7 +196,9 @@ mod tests {
             assert_eq!(numbers.slice(2..4).len(), 2);
             let bits = |numbers: &Numbers| numbers.iter().map(f64::to_bits).collect::<Vec<_>>();
             let wanted: Vec<f64> = numbers.iter().collect();
-            let at = |places: &[usize]| places.iter().map(|&at| wanted[at].to_bits()).collect::<Vec<_>>();
+            let at = |places: &[usize]| {
+                places.iter().map(|&at| wanted[at].to_bits()).collect::<Vec<_>>()
+            };
             assert_eq!(bits(&numbers.scores(Task::Binary, 2)), at(&[1, 3, 5]));
             assert_eq!(bits(&numbers.scores(Task::Multiclass, 3)), at(&[1, 5]));
             assert_eq!(bits(&numbers.scores(Task::Regression, 1)), at(&[0, 1, 2, 3, 4, 5]));

@@ -198,12 +198,14 @@ fn doubles_come_out_as_they_are() {
     let pipeline = Pipeline::new(job.unwrap()).model(|_features| Ok(Box::new(Third)));
     for workers in [1, 3] {
         let own = OwnEvents::batches(departures().schema(), [departures()]);
-        let (pipeline, predictions, ..) =
-            collecting(pipeline.clone().workers(workers).events(own));
+        let (pipeline, predictions, ..) = collecting(pipeline.clone().workers(workers).events(own));
         pipeline.run().unwrap();
         let rows = predictions.all();
         let scores = rows.column_by_name("score").unwrap().as_primitive::<Float64Type>();
-        assert!(rows.column_by_name("confidence").unwrap().as_primitive::<Float64Type>().null_count() == ROWS);
+        assert!(
+            rows.column_by_name("confidence").unwrap().as_primitive::<Float64Type>().null_count()
+                == ROWS
+        );
         let found: std::collections::BTreeMap<String, f64> =
             ids(&rows).into_iter().zip(scores.values().iter().copied()).collect();
         assert_eq!(found, expected);

@@ -34,7 +34,8 @@ impl Model for TreeModel {
         let sums = trees.score_by_feature(features.num_rows(), |rows, block| {
             fill_block(&input.bound, features, rows, block);
         });
-        let predictions = predictions(Numbers::Floats(sums), trees.width(), self.width).into_floats();
+        let predictions =
+            predictions(Numbers::Floats(sums), trees.width(), self.width).into_floats();
         if !self.keep_input {
             return Ok(Scores { predictions, input: None });
         }
