@@ -39,6 +39,7 @@ pub mod model;
 pub mod model_bank;
 pub mod model_input;
 mod not_finite;
+pub mod numbers;
 pub mod numeric;
 pub mod parity;
 pub mod partition_names;

@@ -17,7 +17,7 @@ use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::rules::Rules;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part, halves};
-use crate::model::{ModelError, Scores};
+use crate::model::{ModelError, ScoredRows};
 use crate::model_bank::{ModelBank, ModelShelf, ReadyModel};
 use crate::not_finite;
 use crate::partition_names::PartitionNames;
@@ -211,7 +211,7 @@ impl Scorer {
         let inputs = &self.models.of(part.tag.control)?.ready.inputs;
         let mut letters = DeadLetters::new(self.partition_names.clone());
         for row in (0..events.num_rows()).filter(|&row| !finite.value(row)) {
-            let detail = not_finite::detail(columns.vector(row), &events, inputs, row);
+            let detail = not_finite::detail(&columns.vector(row), &events, inputs, row);
             letters.row(Reason::ScoringFailed, &detail, &events, &self.layout, row)?;
         }
         let rows = letters.finish();
@@ -253,7 +253,7 @@ fn add(
     ready: &ReadyModel,
     groups: &mut Vec<Group>,
     part: Part<Turn>,
-    scores: &Scores,
+    scores: &ScoredRows,
     rows: Range<usize>,
     batch: (usize, Duration),
 ) {
@@ -264,9 +264,7 @@ fn add(
         _ => groups.push((part, ScoredColumns::for_format(&ready.format, width, added))),
     }
     let Some((_, columns)) = groups.last_mut() else { return };
-    columns
-        .predictions
-        .extend_from_slice(&scores.predictions[rows.start * width..rows.end * width]);
+    columns.predictions.extend(&scores.predictions, rows.start * width..rows.end * width);
     if let (Some(kept), Some(input)) = (&mut columns.inputs, &scores.input) {
         let inputs = ready.inputs.len();
         kept.extend_from_slice(&input.values()[rows.start * inputs..rows.end * inputs]);

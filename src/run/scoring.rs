@@ -79,6 +79,7 @@ impl ScoringParts {
             features: features.clone(),
             file,
             task: model.task,
+            gives_doubles: model.gives_doubles,
             first: KnownVersion {
                 identity: model.identity.clone(),
                 digest: model.digest.clone(),
