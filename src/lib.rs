@@ -29,6 +29,7 @@ mod text;
 pub use config::{Feature, Job, JobBuilder, Model, Window};
 pub use driftline_operators::control::Since;
 pub use driftline_operators::features::functions::SqlFunction;
+pub use driftline_operators::features::validity::OnFail;
 pub use driftline_operators::features::window::WindowFunction;
 pub use driftline_operators::model;
 pub use driftline_operators::sinks::{Sink, SinkError};

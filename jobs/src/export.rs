@@ -2,6 +2,7 @@
 
 use driftline_operators::export::{ExportFormat, Exporter};
 use driftline_operators::sinks::{Outlet, Output, Sink, Tally};
+use driftline_operators::validate::Validator;
 use timely::dataflow::{ProbeHandle, Scope};
 
 use crate::graph::{Behind, Events, Gathered, graph};
@@ -24,6 +25,13 @@ pub fn export(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &P
         Outlet::dead_letters(dead_letters, &events.run),
     ];
     let gathered = format.gathered_by.map(|by| Gathered { output, schema, by });
-    let behind = Behind { work: Box::new(Exporter::new(format)), drift: None, gathered };
+    let validator = Validator {
+        layout: events.layout.clone(),
+        partition_names: events.intake.events.partition_names.clone(),
+        rules: events.plan.rules.clone(),
+        counters: events.run.counters.clone(),
+    };
+    let work = Box::new(Exporter::new(format, validator));
+    let behind = Behind { work, drift: None, gathered };
     graph(scope, events, behind, outlets, probe);
 }

@@ -123,7 +123,7 @@ fn parts_of(events: Events, behind: Behind, wanted: Vec<Output>, worker: usize) 
     let Behind { work, drift, gathered } = behind;
     let shape = Shape {
         gathered: gathered.map(|gathered| gathered.output),
-        ..Shape::new(order, &tables, &plan.trips, wanted)
+        ..Shape::new(order, &tables, &plan, wanted)
     };
     let (partition, offset) = (layout.partition, layout.offset);
     let home = match shard_by {

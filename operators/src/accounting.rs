@@ -33,6 +33,7 @@ struct Inner {
     skipped: Sum,
     predictions: Sum,
     dead_letters: Mutex<Reasons>,
+    rules_failed: Mutex<BTreeMap<String, u64>>,
     pending: Sum,
     late: Sum,
     lateness: Lateness,
@@ -143,6 +144,22 @@ impl Counters {
     /// The dead letters that are durable, by reason.
     pub fn dead_letters(&self) -> Reasons {
         lock(&self.0.dead_letters).clone()
+    }
+
+    /// By the name of a rule, so many rows more that fail it, whatever becomes of them.
+    pub fn rules_failed<'a>(&self, more: impl Iterator<Item = (&'a str, u64)>) {
+        let mut failed = lock(&self.0.rules_failed);
+        for (rule, rows) in more {
+            match failed.get_mut(rule) {
+                Some(known) => *known += rows,
+                None => drop(failed.insert(rule.to_owned(), rows)),
+            }
+        }
+    }
+
+    /// How many rows failed the rules that any failed, by name.
+    pub fn failed_rules(&self) -> BTreeMap<String, u64> {
+        lock(&self.0.rules_failed).clone()
     }
 
     /// `rows` more (or, negative, fewer) are held by an operator.

@@ -86,6 +86,18 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
+/// Scores over a threshold, by row.
+fn over(scores: &ArrayRef, threshold: f64) -> Vec<(usize, f64)> {
+    let is_over = |(_, score): &(usize, f64)| *score > threshold;
+    match scores.as_primitive_opt::<Float64Type>() {
+        Some(doubles) => doubles.values().iter().copied().enumerate().filter(is_over).collect(),
+        None => {
+            let floats = scores.as_primitive::<Float32Type>().values().iter();
+            floats.map(|&score| f64::from(score)).enumerate().filter(is_over).collect()
+        }
+    }
+}
+
 impl AlertRules {
     /// Alerts of rows that a model has scored, which is a version of the run: `predictions` and `watched` have the same rows.
     ///
@@ -100,19 +112,16 @@ impl AlertRules {
         let mut alerts = Alerts::default();
         let of_event = |row| Event { predictions, row };
         if let Some(threshold) = self.score_over {
-            let scores = predictions.column(SCORE).as_primitive::<Float32Type>().values();
-            for (row, &score) in scores.iter().enumerate() {
-                if f64::from(score) > threshold {
-                    let raised = Raised {
-                        kind: Kind::Score,
-                        model: (&model.name, &model.version),
-                        feature: PREDICTION,
-                        value: f64::from(score),
-                        statistic: None,
-                        threshold,
-                    };
-                    alerts.of_event(raised, of_event(row))?;
-                }
+            for (row, value) in over(predictions.column(SCORE), threshold) {
+                let raised = Raised {
+                    kind: Kind::Score,
+                    model: (&model.name, &model.version),
+                    feature: PREDICTION,
+                    value,
+                    statistic: None,
+                    threshold,
+                };
+                alerts.of_event(raised, of_event(row))?;
             }
         }
         for (at, (name, reference)) in self.columns.iter().enumerate() {

@@ -7,6 +7,7 @@ use arrow::compute::{cast, concat_batches, take};
 use arrow::error::ArrowError;
 
 use crate::model::{Model, ModelError, score_rows};
+use crate::numbers::Numbers;
 
 /// Batch sizes that are tried, in rows.
 const SIZES: [usize; 9] = [1, 2, 3, 7, 8, 32, 33, 256, 1_024];
@@ -54,7 +55,7 @@ pub fn probe(model: &mut dyn Model, sample: &RecordBatch) -> Result<BatchDepende
 fn largest_difference(
     model: &mut dyn Model,
     rows: &RecordBatch,
-    expected: &[f32],
+    expected: &Numbers,
     size: usize,
 ) -> Result<Option<f32>, ModelError> {
     let width = model.width();
@@ -63,10 +64,9 @@ fn largest_difference(
     for start in (0..=rows.num_rows() - size).step_by(size) {
         let batch = rows.slice(start, size);
         let scores = score_rows(model, &batch)?.predictions;
-        for (one, other) in scores.iter().zip(&expected[start * width..]) {
-            if one.to_bits() != other.to_bits() {
-                largest = Some((one - other).abs().max(largest.unwrap_or(0.0)));
-            }
+        let expected = expected.slice(start * width..(start + size) * width);
+        for difference in scores.differences(&expected).flatten() {
+            largest = Some((difference as f32).max(largest.unwrap_or(0.0)));
         }
     }
     Ok(largest)
@@ -75,13 +75,14 @@ fn largest_difference(
 fn padded_rows_agree(
     model: &mut dyn Model,
     rows: &RecordBatch,
-    expected: &[f32],
+    expected: &Numbers,
 ) -> Result<bool, ModelError> {
     let width = model.width();
     for row in 0..rows.num_rows() {
         let scores = score_rows(model, &doubled(&rows.slice(row, 1))?)?.predictions;
-        let same = scores[..width].iter().zip(&expected[row * width..]);
-        if same.into_iter().any(|(a, b)| a.to_bits() != b.to_bits()) {
+        // Of the row and its copy, which comes behind it.
+        let expected = expected.slice(row * width..(row + 1) * width);
+        if scores.differences(&expected).flatten().next().is_some() {
             return Ok(false);
         }
     }

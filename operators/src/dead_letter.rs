@@ -30,6 +30,8 @@ pub enum Reason {
     TooEarly,
     /// A feature the model needs is null and has no default.
     MissingFeature,
+    /// A value of a feature, or the row, fails a rule of the job.
+    ValidationFailed,
     /// The model refused the row.
     ScoringFailed,
     /// A row of a table has no key or no time.
@@ -41,13 +43,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::DecodeFailed,
         Reason::NoEventTime,
         Reason::Late,
         Reason::TooLate,
         Reason::TooEarly,
         Reason::MissingFeature,
+        Reason::ValidationFailed,
         Reason::ScoringFailed,
         Reason::TableRow,
         Reason::MessageTooLarge,
@@ -76,6 +79,7 @@ impl Reason {
             Reason::TooLate => "too_late",
             Reason::TooEarly => "too_early",
             Reason::MissingFeature => "missing_feature",
+            Reason::ValidationFailed => "validation_failed",
             Reason::ScoringFailed => "scoring_failed",
             Reason::TableRow => "table_row",
             Reason::MessageTooLarge => "message_too_large",

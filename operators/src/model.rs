@@ -2,6 +2,8 @@
 
 use arrow::array::{Array, Float32Array, RecordBatch};
 
+use crate::numbers::Numbers;
+
 /// A loaded model, owned by one worker; it may be loaded on another thread.
 pub trait Model: Send {
     /// Scores `features`, whose columns are the model's inputs in order, `[rows, inputs]`. The answer
@@ -15,6 +17,21 @@ pub trait Model: Send {
     fn width(&self) -> usize;
 
     fn task(&self) -> Task;
+
+    /// Whether its predictions are doubles, always. Then [`Model::score_doubles`] is asked in place of
+    /// [`Model::score`], and so are the columns of predictions.
+    fn gives_doubles(&self) -> bool {
+        false
+    }
+
+    /// As [`Model::score`], no bit of a double lost.
+    ///
+    /// # Errors
+    /// As [`Model::score`].
+    fn score_doubles(&mut self, features: &RecordBatch) -> Result<Scores<f64>, ModelError> {
+        let Scores { predictions, input } = self.score(features)?;
+        Ok(Scores { predictions: predictions.into_iter().map(f64::from).collect(), input })
+    }
 }
 
 /// What the prediction vector means.
@@ -40,11 +57,17 @@ impl Task {
 }
 
 /// Scores of a batch.
-pub struct Scores {
+pub struct Scores<Number = f32> {
     /// Prediction vectors, row after row, `[rows * width]`.
-    pub predictions: Vec<f32>,
+    pub predictions: Vec<Number>,
     /// The features as floats, `[rows * inputs]`, where the model was asked to keep them: the tensor
     /// of one that has a single input of floats; a text is NaN.
+    pub input: Option<Float32Array>,
+}
+
+/// The same of floats or of doubles, and of all rows.
+pub struct ScoredRows {
+    pub predictions: Numbers,
     pub input: Option<Float32Array>,
 }
 
@@ -52,9 +75,15 @@ pub struct Scores {
 ///
 /// # Errors
 /// If the model refuses them, or what it gives is too short or too long.
-pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Scores, ModelError> {
+pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<ScoredRows, ModelError> {
     let (rows, width) = (features.num_rows(), model.width());
-    let scores = model.score(features)?;
+    let scores = if model.gives_doubles() {
+        let Scores { predictions, input } = model.score_doubles(features)?;
+        ScoredRows { predictions: Numbers::Doubles(predictions), input }
+    } else {
+        let Scores { predictions, input } = model.score(features)?;
+        ScoredRows { predictions: Numbers::Floats(predictions), input }
+    };
     let given = scores.predictions.len();
     if given != rows * width {
         return Err(ModelError(format!(

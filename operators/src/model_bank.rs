@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use crate::accounting::{BatchGauge, Counters};
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::micro_batch::Part;
-use crate::model::{Model, ModelError, ModelIdentity, Scores, score_rows};
+use crate::model::{Model, ModelError, ModelIdentity, ScoredRows, score_rows};
 use crate::model_input::ModelInput;
 use crate::prediction::PredictionFormat;
 
@@ -82,7 +82,7 @@ impl Slot {
     ///
     /// # Errors
     /// If the model refuses them.
-    pub fn run(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+    pub fn run(&mut self, features: &RecordBatch) -> Result<ScoredRows, ModelError> {
         let model = self.ready.model.as_mut();
         if features.num_rows() == 1 && self.ready.dependence == BatchDependence::PadSingleRow {
             return score_rows(model, &doubled(features)?);

@@ -4,17 +4,21 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 
 use crate::model_input::ModelInput;
+use crate::numbers::Numbers;
 
 /// Says what the prediction of a row is, and which feature may be why. `inputs` are columns of
 /// `events`; the prediction has a number that is not finite.
 pub fn detail(
-    prediction: &[f32],
+    prediction: &Numbers,
     events: &RecordBatch,
     inputs: &[ModelInput],
     row: usize,
 ) -> String {
-    let at = prediction.iter().position(|number| !number.is_finite()).unwrap_or(0);
-    let number = prediction.get(at).copied().unwrap_or(f32::NAN);
+    let (at, number) = prediction
+        .iter()
+        .enumerate()
+        .find(|(_, number)| !number.is_finite())
+        .unwrap_or((0, f64::NAN));
     let what = if number.is_nan() { "NaN".to_owned() } else { format!("infinite ({number})") };
     let which = match prediction.len() {
         1 => String::new(),
@@ -51,7 +55,12 @@ mod tests {
         let inputs: Vec<ModelInput> = [(1, "x"), (2, "y"), (0, "key")]
             .map(|(column, name)| ModelInput { column, name: name.to_owned(), allow_null: true })
             .into();
-        let said = |prediction: &[f32], row| detail(prediction, &events, &inputs, row);
+        let said = |prediction: &[f32], row| {
+            let doubles = prediction.iter().copied().map(f64::from).collect();
+            let told = detail(&Numbers::Floats(prediction.to_vec()), &events, &inputs, row);
+            assert_eq!(told, detail(&Numbers::Doubles(doubles), &events, &inputs, row));
+            told
+        };
         assert_eq!(said(&[f32::NAN], 0), "the model's prediction is NaN");
         assert_eq!(said(&[f32::NAN], 1), "the model's prediction is NaN; feature \"x\" is null");
         assert_eq!(

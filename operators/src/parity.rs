@@ -5,7 +5,7 @@ use arrow::array::RecordBatch;
 
 use crate::batch_probe::doubled;
 use crate::model::{Model, ModelError, score_rows};
-use crate::prediction::score_of;
+use crate::numbers::Numbers;
 
 /// Rows that are scored together.
 const BATCH_ROWS: usize = 256;
@@ -83,7 +83,7 @@ pub struct Worst {
     pub row: usize,
     pub expected: Vec<f64>,
     /// What the model gives, or why it gives nothing.
-    pub given: Result<Vec<f32>, String>,
+    pub given: Result<Numbers, String>,
 }
 
 /// Scores the rows, and compares what is given with what is expected of them.
@@ -112,14 +112,13 @@ pub fn compare(
         for (at, scored) in score_each(model, &batch).into_iter().enumerate() {
             let (row, expected_of) = (start + at, expected.of(start + at));
             let given = scored.map(|vector| match expected {
-                Expected::Scores(_) => vec![score_of(task, &vector)],
+                Expected::Scores(_) => vector.scores(task, width),
                 Expected::Predictions { .. } => vector,
             });
             let excess = match &given {
                 Ok(given) => {
                     let pairs = given.iter().zip(expected_of);
-                    pairs.fold(0.0, |most: f64, (given, expected)| {
-                        let (given, expected) = (f64::from(*given), *expected);
+                    pairs.fold(0.0, |most: f64, (given, &expected)| {
                         let apart = difference(given, expected);
                         found.largest_difference = found.largest_difference.max(apart);
                         most.max(tolerance.excess(given, expected))
@@ -139,11 +138,11 @@ pub fn compare(
 }
 
 /// The prediction of each row. If the model refuses the batch, rows are asked for one by one.
-fn score_each(model: &mut dyn Model, batch: &RecordBatch) -> Vec<Result<Vec<f32>, String>> {
+fn score_each(model: &mut dyn Model, batch: &RecordBatch) -> Vec<Result<Numbers, String>> {
     let width = model.width();
     if let Ok(scores) = score_rows(model, batch) {
-        let vectors = scores.predictions.chunks_exact(width.max(1));
-        return vectors.map(|vector| Ok(vector.to_vec())).collect();
+        let vector = |row| scores.predictions.slice(row * width..(row + 1) * width);
+        return (0..batch.num_rows()).map(|row| Ok(vector(row))).collect();
     }
     let mut one = |row| {
         // Beside itself: some models have other bits for a row alone.
@@ -152,7 +151,7 @@ fn score_each(model: &mut dyn Model, batch: &RecordBatch) -> Vec<Result<Vec<f32>
     };
     (0..batch.num_rows())
         .map(|row| match one(row) {
-            Ok(scores) => Ok(scores.predictions[..width].to_vec()),
+            Ok(scores) => Ok(scores.predictions.slice(0..width)),
             Err(error) => Err(error.0),
         })
         .collect()
@@ -247,7 +246,7 @@ mod tests {
         assert!((found.largest_difference - 0.25).abs() < 1e-6);
         let worst = found.worst.unwrap();
         assert_eq!((worst.row, worst.expected), (300, vec![expected[300]]));
-        assert_eq!(worst.given, Ok(vec![0.3]));
+        assert_eq!(worst.given, Ok(Numbers::Floats(vec![0.3])));
     }
 
     #[test]
@@ -259,7 +258,7 @@ mod tests {
         let worst = found.worst.unwrap();
         assert_eq!(
             (worst.row, worst.expected, worst.given),
-            (1, vec![0.75, 0.5], Ok(vec![0.5; 2]))
+            (1, vec![0.75, 0.5], Ok(Numbers::Floats(vec![0.5; 2])))
         );
         let three = Expected::Predictions { width: 3, values: vec![0.0; 6] };
         let error = compare(&mut Binary, &rows(&[0.25, 0.5]), &three, Tolerance::default());

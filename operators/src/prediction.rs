@@ -4,20 +4,24 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringArray,
-    StringBuilder, TimestampMillisecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringBuilder,
+    TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
+use crate::constant::{Constant, Usual};
+use crate::features::rules::Rules;
 use crate::layout::EventLayout;
 use crate::model::{ModelIdentity, Task};
+use crate::numbers::Numbers;
+use crate::status::Statuses;
 
 /// What scoring adds to the rows it was given.
 pub struct ScoredColumns {
     /// `[rows * width]`.
-    pub predictions: Vec<f32>,
+    pub predictions: Numbers,
     pub width: usize,
     /// The tensors the model was given, row after row, if they are kept.
     pub inputs: Option<Vec<f32>>,
@@ -31,7 +35,7 @@ pub struct ScoredColumns {
 impl ScoredColumns {
     pub fn new(width: usize, keep_inputs: bool) -> Self {
         ScoredColumns {
-            predictions: Vec::new(),
+            predictions: Numbers::with_capacity(false, 0),
             width,
             inputs: keep_inputs.then(Vec::new),
             run_batch_rows: Vec::new(),
@@ -43,7 +47,7 @@ impl ScoredColumns {
     /// What `format` has columns for, with room for so many rows.
     pub fn for_format(format: &PredictionFormat, width: usize, rows: usize) -> Self {
         ScoredColumns {
-            predictions: Vec::with_capacity(rows * width),
+            predictions: Numbers::with_capacity(format.of_doubles, rows * width),
             keeps_runs: format.with_run_columns,
             ..ScoredColumns::new(width, format.with_input)
         }
@@ -63,31 +67,14 @@ impl ScoredColumns {
         self.predictions.len() / self.width.max(1)
     }
 
-    /// The one number of each row that stands for its prediction, `[rows]`.
-    pub fn scores(&self, task: Task) -> Float32Array {
-        self.vectors().map(|vector| score_of(task, vector)).collect::<Vec<_>>().into()
-    }
-
-    /// The probability of the most probable class, `[rows]`; null for a regression.
-    pub fn confidences(&self, task: Task) -> Float32Array {
-        match task {
-            Task::Regression => Float32Array::new_null(self.rows()),
-            _ => self.vectors().map(largest).collect::<Vec<_>>().into(),
-        }
-    }
-
     /// Which rows have a prediction of finite numbers only, `[rows]`; `None` if all have.
     pub fn finite_rows(&self) -> Option<BooleanArray> {
-        if self.predictions.iter().all(|number| number.is_finite()) {
-            return None;
-        }
-        let is_finite = |vector: &[f32]| Some(vector.iter().all(|number| number.is_finite()));
-        Some(self.vectors().map(is_finite).collect())
+        self.predictions.finite_rows(self.width)
     }
 
     /// The prediction of a row.
-    pub fn vector(&self, row: usize) -> &[f32] {
-        &self.predictions[row * self.width..(row + 1) * self.width]
+    pub fn vector(&self, row: usize) -> Numbers {
+        self.predictions.slice(row * self.width..(row + 1) * self.width)
     }
 
     /// What scoring adds to the rows that are `kept`.
@@ -103,7 +90,7 @@ impl ScoredColumns {
         };
         let batch_rows = self.run_batch_rows.iter().zip(kept);
         ScoredColumns {
-            predictions: of_rows(&self.predictions),
+            predictions: self.predictions.of_rows(self.width, kept),
             width: self.width,
             inputs: self.inputs.as_ref().map(|inputs| of_rows(inputs)),
             run_batch_rows: batch_rows
@@ -114,23 +101,6 @@ impl ScoredColumns {
             keeps_runs: self.keeps_runs,
         }
     }
-
-    fn vectors(&self) -> impl Iterator<Item = &[f32]> {
-        self.predictions.chunks_exact(self.width)
-    }
-}
-
-/// The one number that stands for a prediction.
-pub fn score_of(task: Task, prediction: &[f32]) -> f32 {
-    match task {
-        Task::Binary => prediction[1],
-        Task::Multiclass => largest(prediction),
-        Task::Regression => prediction[0],
-    }
-}
-
-fn largest(vector: &[f32]) -> f32 {
-    vector.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// The position of the score in every prediction.
@@ -161,72 +131,6 @@ pub const UNIQUE: &[&str] = &[
     "model_input.list.item",
 ];
 
-/// A column that has the same value in all rows, for as many rows as the largest batch had.
-#[derive(Clone)]
-struct Constant {
-    longest: ArrayRef,
-    /// What the last batch had of it: the next is often as large.
-    last: ArrayRef,
-}
-
-impl Constant {
-    fn new(of_type: &DataType) -> Self {
-        let none = new_null_array(of_type, 0);
-        Constant { longest: none.clone(), last: none }
-    }
-
-    /// The column, `[rows]`, of which `make` makes one of any length.
-    fn rows(&mut self, rows: usize, make: impl FnOnce(usize) -> ArrayRef) -> ArrayRef {
-        if self.last.len() != rows {
-            if self.longest.len() < rows {
-                self.longest = make(rows);
-            }
-            self.last = self.longest.slice(0, rows);
-        }
-        self.last.clone()
-    }
-
-    /// Null in all rows.
-    fn null(&mut self, rows: usize) -> ArrayRef {
-        let of_type = self.longest.data_type().clone();
-        self.rows(rows, |rows| new_null_array(&of_type, rows))
-    }
-}
-
-/// A text that all rows of a batch have, or nearly all.
-#[derive(Clone)]
-struct Usual {
-    text: String,
-    column: Constant,
-}
-
-impl Usual {
-    fn new(text: impl Into<String>) -> Self {
-        Usual { text: text.into(), column: Constant::new(&DataType::Utf8) }
-    }
-
-    /// The text, `[rows]`.
-    fn repeated(&mut self, rows: usize) -> ArrayRef {
-        self.column.rows(rows, |rows| {
-            let mut column = StringBuilder::with_capacity(rows, rows * self.text.len());
-            (0..rows).for_each(|_| column.append_value(&self.text));
-            Arc::new(column.finish())
-        })
-    }
-
-    /// The text, but `other` where `condition` is true.
-    fn unless(&mut self, condition: &BooleanArray, other: &str) -> ArrayRef {
-        if condition.true_count() == 0 {
-            return self.repeated(condition.len());
-        }
-        let text = |other_here: Option<bool>| match other_here {
-            Some(true) => Some(other),
-            _ => Some(self.text.as_str()),
-        };
-        Arc::new(condition.iter().map(text).collect::<StringArray>())
-    }
-}
-
 /// Which columns a prediction has, and how they are filled.
 #[derive(Clone)]
 pub struct PredictionFormat {
@@ -234,9 +138,7 @@ pub struct PredictionFormat {
     layout: EventLayout,
     model_name: Usual,
     model_version: Usual,
-    status: Usual,
-    metadata: Usual,
-    late_metadata: String,
+    statuses: Statuses,
     utc: Arc<str>,
     no_key: Constant,
     no_confidence: Constant,
@@ -245,6 +147,8 @@ pub struct PredictionFormat {
     inputs: Lists,
     with_input: bool,
     with_run_columns: bool,
+    /// Whether predictions are doubles.
+    of_doubles: bool,
 }
 
 /// The columns that say where a row came from, when, and in what.
@@ -252,11 +156,11 @@ fn origin(layout: &EventLayout) -> impl Iterator<Item = usize> {
     [layout.partition, layout.offset, layout.read_at].into_iter().chain(layout.envelope)
 }
 
-static LIST_ITEM: LazyLock<FieldRef> =
-    LazyLock::new(|| Arc::new(Field::new_list_field(DataType::Float32, false)));
+static FLOAT_ITEM: LazyLock<FieldRef> = LazyLock::new(|| item(false));
+static DOUBLE_ITEM: LazyLock<FieldRef> = LazyLock::new(|| item(true));
 
-fn float_list() -> DataType {
-    DataType::List(LIST_ITEM.clone())
+fn item(is_double: bool) -> FieldRef {
+    Arc::new(Field::new_list_field(Numbers::data_type(is_double), false))
 }
 
 impl PredictionFormat {
@@ -282,14 +186,14 @@ impl PredictionFormat {
             field("model_name", DataType::Utf8, false),
             field("model_version", DataType::Utf8, false),
             field("status", DataType::Utf8, false),
-            field("prediction", float_list(), false),
+            field("prediction", DataType::List(FLOAT_ITEM.clone()), false),
             field("score", DataType::Float32, false),
             field("confidence", DataType::Float32, true),
             field("error", DataType::Utf8, true),
             field("metadata", DataType::Utf8, false),
         ];
         if with_input {
-            fields.push(field("model_input", float_list(), false));
+            fields.push(field("model_input", DataType::List(FLOAT_ITEM.clone()), false));
         }
         if with_run_columns {
             fields.push(field("run_inference_ms", DataType::Float32, false));
@@ -298,16 +202,12 @@ impl PredictionFormat {
         }
         // Where the row came from and when, for the sink.
         fields.extend(origin(&layout).map(|at| layout.schema.field(at).clone()));
-        let mut late = metadata.clone();
-        late.insert("degraded".to_owned(), serde_json::json!(["late"]));
         PredictionFormat {
             schema: Arc::new(Schema::new(fields)),
             layout,
             model_name: Usual::new(model.name),
             model_version: Usual::new(model.version),
-            status: Usual::new("ok"),
-            metadata: Usual::new(serde_json::Value::Object(metadata).to_string()),
-            late_metadata: serde_json::Value::Object(late).to_string(),
+            statuses: Statuses::new(metadata),
             utc: "UTC".into(),
             no_key: Constant::new(&DataType::Utf8),
             no_confidence: Constant::new(&DataType::Float32),
@@ -316,7 +216,34 @@ impl PredictionFormat {
             inputs: Lists::default(),
             with_input,
             with_run_columns,
+            of_doubles: false,
         }
+    }
+
+    /// The same, where rows may fail some of these rules and be scored: the last column of events says which
+    /// they did.
+    #[must_use]
+    pub fn with_rules(self, rules: &Arc<Rules>) -> Self {
+        PredictionFormat { statuses: self.statuses.with_rules(rules), ..self }
+    }
+
+    /// The same of a model whose predictions are doubles: so are the columns of its numbers.
+    #[must_use]
+    pub fn with_doubles(mut self) -> Self {
+        let widened = |field: &FieldRef| {
+            let data_type = match field.name().as_str() {
+                "prediction" => DataType::List(DOUBLE_ITEM.clone()),
+                "score" | "confidence" => DataType::Float64,
+                _ => return field.clone(),
+            };
+            Arc::new(field.as_ref().clone().with_data_type(data_type))
+        };
+        let own = self.schema.fields().iter().take(COLUMNS.len()).map(widened);
+        let others = self.schema.fields().iter().skip(COLUMNS.len()).cloned();
+        self.schema = Arc::new(Schema::new(own.chain(others).collect::<Fields>()));
+        self.no_confidence = Constant::new(&DataType::Float64);
+        self.of_doubles = true;
+        self
     }
 
     /// Predictions of `events`, `[rows]`, which begin with the columns of the layout.
@@ -334,11 +261,13 @@ impl PredictionFormat {
         let layout = &self.layout;
         let (ids, late) = (request_ids(layout, events), layout.late(events));
         let times = TimestampMillisecondArray::new(layout.times(events).values().clone(), None);
-        let scores = scored.scores(task);
+        let ScoredColumns { predictions, width, .. } = &scored;
+        let scores = predictions.scores(task, *width).into_array();
         let confidences = match task {
             Task::Regression => self.no_confidence.null(rows),
-            _ => Arc::new(scored.confidences(task)),
+            _ => predictions.largest(*width).into_array(),
         };
+        let (status, metadata) = self.statuses.of(events, late);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         columns.extend([
             ids,
@@ -346,17 +275,17 @@ impl PredictionFormat {
             Arc::new(times.with_timezone(self.utc.clone())),
             self.model_name.repeated(rows),
             self.model_version.repeated(rows),
-            self.status.unless(late, "degraded"),
+            status,
             self.predictions.of(scored.predictions, scored.width, rows)?,
-            Arc::new(scores),
+            scores,
             confidences,
             self.no_error.null(rows),
-            self.metadata.unless(late, &self.late_metadata),
+            metadata,
         ]);
         if self.with_input {
             let inputs = scored.inputs.unwrap_or_default();
             let width = inputs.len() / rows.max(1);
-            columns.push(self.inputs.of(inputs, width, rows)?);
+            columns.push(self.inputs.of(Numbers::Floats(inputs), width, rows)?);
         }
         if self.with_run_columns {
             columns.push(Arc::new(Float32Array::from(scored.run_inference_ms)));
@@ -403,20 +332,20 @@ impl Default for Lists {
 
 impl Lists {
     /// `values`, `[rows * width]`, as `rows` lists.
-    fn of(&mut self, values: Vec<f32>, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
+    fn of(&mut self, values: Numbers, width: usize, rows: usize) -> Result<ArrayRef, ArrowError> {
         if self.width != width || self.offsets.len() <= rows {
             let offsets: Vec<i32> = (0..=rows).map(|row| (row * width) as i32).collect();
             *self = Lists { width, offsets: OffsetBuffer::new(ScalarBuffer::from(offsets)) };
         }
         let offsets = self.offsets.slice(0, rows);
-        let values = Arc::new(Float32Array::from(values));
-        Ok(Arc::new(ListArray::try_new(LIST_ITEM.clone(), offsets, values, None)?))
+        let item = if values.are_doubles() { &DOUBLE_ITEM } else { &FLOAT_ITEM };
+        Ok(Arc::new(ListArray::try_new(FieldRef::clone(item), offsets, values.into_array(), None)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Int64Array, UInt64Array};
+    use arrow::array::{AsArray, Int64Array, UInt64Array, new_null_array};
     use arrow::datatypes::Float32Type;
 
     use super::*;
@@ -428,7 +357,7 @@ mod tests {
     fn scored(predictions: Vec<f32>, inputs: Option<Vec<f32>>) -> ScoredColumns {
         let run_inference_ms = vec![0.5, 1.5, 2.5, 3.5];
         ScoredColumns {
-            predictions,
+            predictions: Numbers::Floats(predictions),
             width: 2,
             inputs,
             run_batch_rows: vec![3, 3, 3, 1],
@@ -444,9 +373,9 @@ mod tests {
         let some = scored(vec![0.5, NAN, 0.25, 0.75, INF, 0.0, -INF, NAN], None);
         let finite = some.finite_rows().unwrap();
         assert_eq!(finite, BooleanArray::from(vec![false, true, false, false]));
-        assert!(some.vector(2) == [INF, 0.0]);
+        assert_eq!(some.vector(2), Numbers::Floats(vec![INF, 0.0]));
         let kept = some.filtered(&finite);
-        assert_eq!((kept.predictions, kept.inputs), (vec![0.25, 0.75], None));
+        assert_eq!((kept.predictions, kept.inputs), (Numbers::Floats(vec![0.25, 0.75]), None));
         assert_eq!((kept.run_batch_rows, kept.run_inference_ms), (vec![3], vec![1.5]));
     }
 
@@ -460,7 +389,7 @@ mod tests {
         let kept = none.filtered(&none.finite_rows().unwrap());
         assert_eq!(
             (kept.predictions, kept.inputs, kept.run_batch_rows),
-            (vec![], Some(vec![]), vec![])
+            (Numbers::Floats(vec![]), Some(vec![]), vec![])
         );
     }
 
@@ -478,13 +407,14 @@ mod tests {
                 with_runs,
             );
             let mut columns = ScoredColumns::for_format(&format, 1, 3);
-            columns.predictions = vec![1.0, NAN, 3.0];
+            columns.predictions = Numbers::Floats(vec![1.0, NAN, 3.0]);
             columns.ran(2, 7, Duration::from_millis(5));
             columns.ran(1, 9, Duration::from_millis(6));
             let of_all = if with_runs { vec![7, 7, 9] } else { vec![] };
             assert_eq!((columns.rows(), &columns.run_batch_rows), (3, &of_all));
             let finite = columns.filtered(&columns.finite_rows().unwrap());
-            assert_eq!((finite.rows(), finite.predictions.as_slice()), (2, &[1.0, 3.0][..]));
+            let rows = finite.rows();
+            assert_eq!((rows, finite.predictions.into_floats()), (2, vec![1.0, 3.0]));
             let of_finite = if with_runs { vec![5.0, 6.0] } else { vec![] };
             assert_eq!(finite.run_inference_ms, of_finite);
         }
@@ -515,7 +445,7 @@ mod tests {
             for (task, width) in [(Task::Multiclass, 3), (Task::Regression, 1)] {
                 let values: Vec<f32> = (0..rows * width).map(|value| value as f32).collect();
                 let scored = || ScoredColumns {
-                    predictions: values.clone(),
+                    predictions: Numbers::Floats(values.clone()),
                     inputs: Some(values.clone()),
                     ..ScoredColumns::new(width, true)
                 };

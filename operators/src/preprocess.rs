@@ -134,14 +134,21 @@ struct Preprocessed {
     model: Box<dyn Model>,
 }
 
-impl Model for Preprocessed {
-    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+impl Preprocessed {
+    /// What the model is given.
+    fn changed(&self, features: &RecordBatch) -> Result<RecordBatch, ModelError> {
         let mut columns = features.columns().to_vec();
         for (at, change) in &self.changes {
             columns[*at] = change.apply(self.schema.field(*at).name(), &columns[*at])?;
         }
         let changed = RecordBatch::try_new(self.schema.clone(), columns);
-        self.model.score(&changed.map_err(|error| ModelError(error.to_string()))?)
+        changed.map_err(|error| ModelError(error.to_string()))
+    }
+}
+
+impl Model for Preprocessed {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        self.model.score(&self.changed(features)?)
     }
 
     fn width(&self) -> usize {
@@ -150,6 +157,14 @@ impl Model for Preprocessed {
 
     fn task(&self) -> Task {
         self.model.task()
+    }
+
+    fn gives_doubles(&self) -> bool {
+        self.model.gives_doubles()
+    }
+
+    fn score_doubles(&mut self, features: &RecordBatch) -> Result<Scores<f64>, ModelError> {
+        self.model.score_doubles(&self.changed(features)?)
     }
 }
 

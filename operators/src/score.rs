@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -14,16 +14,17 @@ use crate::control::Turn;
 use crate::core::ROWS_PER_STEP;
 use crate::core::finish::{Out, Work};
 use crate::dead_letter::{DeadLetters, Reason};
+use crate::features::rules::Rules;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part, halves};
-use crate::model::{ModelError, Scores};
+use crate::model::{ModelError, ScoredRows};
 use crate::model_bank::{ModelBank, ModelShelf, ReadyModel};
-use crate::model_input::ModelInput;
 use crate::not_finite;
 use crate::partition_names::PartitionNames;
 use crate::prediction::{self, ScoredColumns};
 use crate::run::Run;
 use crate::sinks::Output;
+use crate::validate::Validator;
 use crate::warm_up::WarmUp;
 use crate::watched::{Seen, Watched};
 
@@ -38,6 +39,8 @@ pub struct Scoring {
     pub bounds: BatchBounds,
     pub warm_up: WarmUp,
     pub partition_names: PartitionNames,
+    /// What rows must be.
+    pub rules: Arc<Rules>,
     /// What is told of single rows, if anything is.
     pub alerts: Option<Arc<AlertRules>>,
     pub run: Run,
@@ -47,6 +50,7 @@ type Group = (Part<Turn>, ScoredColumns);
 
 /// The models and what goes on around one run of them.
 pub struct Scorer {
+    validator: Validator,
     layout: EventLayout,
     models: ModelBank,
     max_rows: usize,
@@ -68,7 +72,9 @@ impl Work for Scorer {
         rows: RecordBatch,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
-        let (rows, letters) = self.validate(turn.control, rows)?;
+        let rows = self.warm_up.without(rows, &self.layout)?;
+        let required = &self.models.of(turn.control)?.required;
+        let (rows, letters) = self.validator.sift(rows, required)?;
         let epoch = turn.epoch;
         out.extend(letters.map(|rows| Out { epoch, output: Output::DeadLetters, rows }));
         let Run { counters, clock, .. } = &self.run;
@@ -120,8 +126,14 @@ impl Work for Scorer {
 impl Scorer {
     pub fn new(scoring: Scoring, watched: Watched, worker: usize) -> Self {
         let Scoring { layout, enriched, model, shelf, bounds, .. } = scoring;
-        let Scoring { warm_up, partition_names, alerts, run, .. } = scoring;
+        let Scoring { warm_up, partition_names, rules, alerts, run, .. } = scoring;
         Scorer {
+            validator: Validator {
+                layout: layout.clone(),
+                partition_names: partition_names.clone(),
+                rules,
+                counters: run.counters.clone(),
+            },
             models: ModelBank::new(model, enriched, shelf, run.counters.clone(), worker),
             batcher: MicroBatcher::new(bounds),
             max_rows: bounds.max_rows,
@@ -140,33 +152,6 @@ impl Scorer {
     #[must_use]
     pub fn unwatched(self) -> Self {
         Scorer { is_watched: false, ..self }
-    }
-
-    /// The rows that can be scored, and dead letters for those that lack a feature.
-    fn validate(
-        &mut self,
-        control: u64,
-        batch: RecordBatch,
-    ) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
-        let batch = self.warm_up.without(batch, &self.layout)?;
-        let has_null = |input: &&ModelInput| batch.column(input.column).null_count() > 0;
-        let model = self.models.of(control)?;
-        let lacking: Vec<&ModelInput> = model.required.iter().filter(has_null).collect();
-        if lacking.is_empty() {
-            return Ok((batch, None));
-        }
-        let mut letters = DeadLetters::new(self.partition_names.clone());
-        let mut complete = Vec::with_capacity(batch.num_rows());
-        for row in 0..batch.num_rows() {
-            let missing = lacking.iter().find(|input| batch.column(input.column).is_null(row));
-            complete.push(missing.is_none());
-            if let Some(input) = missing {
-                let detail = format!("feature {:?} is null and has no default", input.name);
-                letters.row(Reason::MissingFeature, &detail, &batch, &self.layout, row)?;
-            }
-        }
-        let batch = filter_record_batch(&batch, &BooleanArray::from(complete))?;
-        Ok((batch, Some(letters.finish())))
     }
 
     /// Scores one micro-batch and adds each part's columns to its group. A batch that the model
@@ -226,7 +211,7 @@ impl Scorer {
         let inputs = &self.models.of(part.tag.control)?.ready.inputs;
         let mut letters = DeadLetters::new(self.partition_names.clone());
         for row in (0..events.num_rows()).filter(|&row| !finite.value(row)) {
-            let detail = not_finite::detail(columns.vector(row), &events, inputs, row);
+            let detail = not_finite::detail(&columns.vector(row), &events, inputs, row);
             letters.row(Reason::ScoringFailed, &detail, &events, &self.layout, row)?;
         }
         let rows = letters.finish();
@@ -268,7 +253,7 @@ fn add(
     ready: &ReadyModel,
     groups: &mut Vec<Group>,
     part: Part<Turn>,
-    scores: &Scores,
+    scores: &ScoredRows,
     rows: Range<usize>,
     batch: (usize, Duration),
 ) {
@@ -279,9 +264,7 @@ fn add(
         _ => groups.push((part, ScoredColumns::for_format(&ready.format, width, added))),
     }
     let Some((_, columns)) = groups.last_mut() else { return };
-    columns
-        .predictions
-        .extend_from_slice(&scores.predictions[rows.start * width..rows.end * width]);
+    columns.predictions.extend(&scores.predictions, rows.start * width..rows.end * width);
     if let (Some(kept), Some(input)) = (&mut columns.inputs, &scores.input) {
         let inputs = ready.inputs.len();
         kept.extend_from_slice(&input.values()[rows.start * inputs..rows.end * inputs]);

@@ -16,6 +16,7 @@ use driftline_operators::alert::AlertRules;
 use driftline_operators::dead_letter::DeadLetters;
 use driftline_operators::layout::{CameAs, EventLayout, Published};
 use driftline_operators::model::{ModelIdentity, Task};
+use driftline_operators::numbers::Numbers;
 use driftline_operators::partition_names::PartitionNames;
 use driftline_operators::prediction::{PredictionFormat, ScoredColumns};
 use driftline_operators::warm_up::WarmUp;
@@ -101,7 +102,7 @@ fn events(rows: usize) -> RecordBatch {
 
 fn scored(rows: usize) -> ScoredColumns {
     let mut columns = ScoredColumns::new(2, false);
-    columns.predictions = vec![0.5; 2 * rows];
+    columns.predictions = Numbers::Floats(vec![0.5; 2 * rows]);
     columns.run_batch_rows = vec![rows as u32; rows];
     columns.run_inference_ms = vec![0.25; rows];
     columns

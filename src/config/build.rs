@@ -69,6 +69,12 @@ impl JobBuilder {
         self.set(&format!("features.{name}"), feature.0)
     }
 
+    /// A rule over whole rows: `sql`, over columns of the event and features, must be true.
+    #[must_use]
+    pub fn check(self, name: &str, sql: &str) -> Self {
+        self.set(&format!("checks.{name}.sql"), sql)
+    }
+
     #[must_use]
     pub fn model(self, model: Model) -> Self {
         self.set("model", model.0)
@@ -155,6 +161,16 @@ impl Feature {
     #[must_use]
     pub fn default(self, value: impl Into<Value>) -> Self {
         self.with("default", value)
+    }
+
+    /// What values must be: a rule of `valid` in job files, such as `min`, or `on_fail`.
+    #[must_use]
+    pub fn valid(mut self, rule: &str, value: impl Into<Value>) -> Self {
+        let valid = self.0.entry("valid").or_insert_with(|| Value::Table(Table::new()));
+        if let Some(valid) = valid.as_table_mut() {
+            valid.insert(rule.to_owned(), value.into());
+        }
+        self
     }
 
     /// Null reaches the model, as NaN.

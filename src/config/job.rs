@@ -13,6 +13,7 @@ use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
 use driftline_operators::features::declaration::Literal;
+use driftline_operators::features::validity::{Check, Validity};
 use driftline_operators::features::window::Aggregate;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::FlowBounds;
@@ -43,6 +44,8 @@ pub struct Job {
     pub source: Option<Source>,
     pub tables: IndexMap<String, Table>,
     pub features: Vec<(String, Feature)>,
+    /// What whole rows must be.
+    pub checks: Vec<Check>,
     pub model: Option<ModelFile>,
     pub realtime: Realtime,
     /// More than this share of the records read as dead letters fails a run.
@@ -76,7 +79,10 @@ impl Job {
             let delete = table.versions.as_ref()?.delete.as_deref()?;
             Some((format!("tables.{name}.delete"), delete))
         });
-        filter.chain(deletes).chain(self.features.iter().flat_map(sql_of)).collect()
+        let checks = self.checks.iter();
+        let checks = checks.map(|check| (format!("checks.{}", check.name), check.sql.as_str()));
+        let features = self.features.iter().flat_map(sql_of);
+        filter.chain(deletes).chain(features).chain(checks).collect()
     }
 
     /// Whether a window reaches back to the first row.
@@ -267,6 +273,8 @@ pub struct Feature {
     pub kind: FeatureKind,
     pub default: Option<Literal>,
     pub allow_null: bool,
+    /// What values must be.
+    pub valid: Option<Validity>,
 }
 
 #[derive(Clone, Debug)]

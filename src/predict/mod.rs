@@ -90,7 +90,8 @@ impl Predictor {
     }
 
     /// Predictions on features: `schema` has a column for each feature of the model, in any order.
-    /// Defaults and rules for nulls are those of the job; nothing else of it is computed. Columns with
+    /// Defaults and rules of features (for nulls, too) are those of the job; nothing else of it is
+    /// computed, and its checks of rows, which are of events, are left out. Columns with
     /// the names of the job's id, key, event time and `shard_by` are used if they are there; without
     /// an event time it is now.
     ///
@@ -110,6 +111,7 @@ impl Predictor {
         };
         job.features =
             job.features.into_iter().filter(|(name, _)| of_model(name)).map(as_column).collect();
+        job.checks = Vec::new();
         job.tables = IndexMap::new();
         job.event.filter = None;
         job.event.id = job.event.id.filter(given);

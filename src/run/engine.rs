@@ -10,6 +10,8 @@ use anyhow::{Result, anyhow};
 use driftline_jobs::graph::Events;
 use driftline_operators::clock::Clock;
 use driftline_operators::features::refusals::Refused;
+use driftline_operators::features::rules::Rule;
+use driftline_operators::features::validity::OnFail;
 use driftline_operators::guarded::panic_text;
 use driftline_operators::run::Run;
 use timely::dataflow::{ProbeHandle, Scope};
@@ -61,6 +63,8 @@ pub struct Ended {
     pub warnings: Vec<String>,
     /// Rows that are null because SQL failed on them, by feature.
     pub refused: Vec<(String, Refused)>,
+    /// By rule, what became of rows that failed it and how many did; those that some did.
+    pub failed_rules: Vec<(String, OnFail, u64)>,
     /// How late rows were, for the summary.
     pub lateness: Vec<(&'static str, String)>,
     /// The most CPU time that a turn of each operator took.
@@ -164,7 +168,15 @@ impl Engine {
             workers,
             warnings,
             refused: self.prepared.refused(),
+            failed_rules: self.failed_rules(),
         })
+    }
+
+    fn failed_rules(&self) -> Vec<(String, OnFail, u64)> {
+        let failed = self.run.counters.failed_rules();
+        let of_rule =
+            |rule: &Rule| Some((rule.name.clone(), rule.on_fail, *failed.get(&rule.name)?));
+        self.prepared.plan.rules.iter().filter_map(of_rule).collect()
     }
 
     /// How long a worker looks for something to do before it sleeps. Where there is no core for each of

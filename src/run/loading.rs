@@ -77,6 +77,8 @@ pub struct LoadedModel {
     /// Of which other workers have copies.
     compiled: Option<TreeModel>,
     pub task: Task,
+    /// Whether its predictions are doubles.
+    pub gives_doubles: bool,
     pub identity: ModelIdentity,
     /// XXH3-64 of the model file and of the files of its weights, in hexadecimal; a program's own
     /// model has none.
@@ -167,7 +169,10 @@ impl LoadedModel {
             metadata,
             *keep_inputs,
             *run_columns,
-        );
+        )
+        .with_rules(&plan.rules);
+        let gives_doubles = model.gives_doubles();
+        let format = if gives_doubles { format.with_doubles() } else { format };
         let tried = matches!(engine, Engine::Onnx(_)).then_some(model);
         Ok(LoadedModel {
             engine,
@@ -179,6 +184,7 @@ impl LoadedModel {
             tried: Mutex::new(tried),
             compiled,
             task,
+            gives_doubles,
             identity,
             digest,
             described,

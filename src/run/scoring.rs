@@ -79,6 +79,7 @@ impl ScoringParts {
             features: features.clone(),
             file,
             task: model.task,
+            gives_doubles: model.gives_doubles,
             first: KnownVersion {
                 identity: model.identity.clone(),
                 digest: model.digest.clone(),
@@ -124,6 +125,7 @@ impl ScoringParts {
             bounds: prepared.job.realtime.bounds,
             warm_up: self.warm_up.clone(),
             partition_names: prepared.partition_names.clone(),
+            rules: prepared.plan.rules.clone(),
             alerts: None,
             run: run.clone(),
         })

@@ -9,6 +9,7 @@ use driftline_operators::accounting::{Account, Counters, TableState, WindowState
 use driftline_operators::control::Since;
 use driftline_operators::drift::baseline::ReferenceKind;
 use driftline_operators::features::refusals::Refused;
+use driftline_operators::features::validity::OnFail;
 use driftline_operators::latency::LatencyFigures;
 use driftline_operators::partition_names::PartitionNames;
 
@@ -38,6 +39,8 @@ pub struct Summary {
     pub batches: u64,
     /// The most CPU time that a turn of each operator took, while which the others of its worker waited.
     pub turns: Vec<(&'static str, Duration)>,
+    /// By rule, what became of rows that failed it and how many did.
+    pub failed_rules: Vec<(String, OnFail, u64)>,
     lines: Vec<(&'static str, String)>,
     lateness: Vec<(&'static str, String)>,
     /// What was found strange in the data, and what results depend on that they should not.
@@ -61,6 +64,7 @@ impl Summary {
             workers: ended.workers,
             batches: counters.batch_sizes().batches(),
             turns: ended.turns.clone(),
+            failed_rules: ended.failed_rules.clone(),
             lines: Vec::new(),
             lateness: ended.lateness.clone(),
             warnings: ended.warnings.clone(),
@@ -349,6 +353,17 @@ impl Display for Summary {
         )?;
         for (name, value) in self.lines.iter().chain(&self.lateness) {
             writeln!(f, "  {name:<13} {value}")?;
+        }
+        for (name, on_fail, rows) in &self.failed_rules {
+            let became = match on_fail {
+                OnFail::DeadLetter => "not scored",
+                OnFail::Default => "set to the default",
+                OnFail::Clip => "clipped",
+                OnFail::Flag => "flagged",
+            };
+            let rows = thousands(*rows);
+            let noun = if rows == "1" { "row" } else { "rows" };
+            writeln!(f, "  {:<13} {name}: {rows} {noun} {became}", "failed rule")?;
         }
         for (name, Refused { rows, why }) in &self.refused {
             let rows = thousands(*rows);

@@ -96,6 +96,7 @@ pub(super) struct Switchable {
     pub features: Features,
     pub file: ModelFile,
     pub task: Task,
+    pub gives_doubles: bool,
     /// The model that the run begins with.
     pub first: KnownVersion,
     pub references: PredictionReferences,
@@ -267,7 +268,7 @@ impl RunModels {
 
     /// Makes a version ready for every worker; the number of its state of control.
     fn load(&self, version: &NewVersion) -> Result<u64> {
-        let Switchable { features, file, task, workers, .. } = &self.fits;
+        let Switchable { features, file, task, gives_doubles, workers, .. } = &self.fits;
         let NewVersion { version, source } = version;
         let mut file = ModelFile { version: version.clone(), ..file.clone() };
         let own = match source {
@@ -288,6 +289,15 @@ impl RunModels {
         let loaded = loaded.with_context(in_version)?;
         if loaded.task != *task {
             let message = anyhow!("its task is {:?}; that of the job's is {task:?}", loaded.task);
+            return Err(message.context(in_version()));
+        }
+        if loaded.gives_doubles != *gives_doubles {
+            let of = |doubles| if doubles { "double" } else { "float" };
+            let message = anyhow!(
+                "its output is {}; that of the version that the run began with is {}, and so are the columns of predictions: begin a run with it",
+                of(loaded.gives_doubles),
+                of(*gives_doubles)
+            );
             return Err(message.context(in_version()));
         }
         let ready = (0..*workers).map(|_| loaded.ready()).collect::<Result<Vec<_>>>();

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use driftline_operators::accounting::ModelBatches;
 use driftline_operators::dead_letter::Reason;
+use driftline_operators::features::rules::{Rule, Rules};
 use driftline_operators::latency::Latencies;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::run::Run;
@@ -69,6 +70,8 @@ pub struct Metrics {
     pub producer: Producer,
     pub drift: DriftMetrics,
     pub refreshes: Refreshes,
+    /// Of features and rows.
+    pub rules: Arc<Rules>,
 }
 
 pub(super) type Labels = &'static [&'static str];
@@ -170,6 +173,12 @@ impl Metrics {
                 Reason::ALL.map(of_reason).to_vec(),
             ),
             total(
+                "driftline_validation_failures_total",
+                "Rows that failed a rule of the job, by what becomes of them.",
+                &["rule", "action"],
+                self.failed_rules(),
+            ),
+            total(
                 "driftline_refused_messages_total",
                 "Messages that their topic has refused, by what was changed before they were sent again.",
                 &["topic", "changed"],
@@ -218,6 +227,15 @@ impl Metrics {
                 alone(self.live.health.outages() as f64),
             ),
         ]
+    }
+
+    fn failed_rules(&self) -> Values {
+        let failed = self.run.counters.failed_rules();
+        let of_rule = |rule: &Rule| {
+            let rows = failed.get(&rule.name).copied().unwrap_or(0);
+            (vec![rule.name.clone(), rule.on_fail.name().to_owned()], rows as f64)
+        };
+        self.rules.iter().map(of_rule).collect()
     }
 
     fn refreshed(&self) -> Values {

@@ -109,6 +109,7 @@ enum Column<'a> {
     Instant(&'a TimestampMillisecondArray),
     /// Of numbers, none of which is null.
     Vectors(&'a ListArray, &'a [f32]),
+    DoubleVectors(&'a ListArray, &'a [f64]),
     Other(NullableEncoder<'a>),
 }
 
@@ -128,13 +129,16 @@ impl<'a> Column<'a> {
             DataType::Timestamp(TimeUnit::Millisecond, Some(zone)) if zone.as_ref() == "UTC" => {
                 Column::Instant(column.as_primitive::<TimestampMillisecondType>())
             }
-            DataType::List(item) if *item.data_type() == DataType::Float32 => {
+            DataType::List(item) => {
                 let lists = column.as_list::<i32>();
-                match lists.values().null_count() {
-                    0 => Column::Vectors(
-                        lists,
-                        lists.values().as_primitive::<Float32Type>().values(),
-                    ),
+                let values = lists.values();
+                match item.data_type() {
+                    DataType::Float32 if values.null_count() == 0 => {
+                        Column::Vectors(lists, values.as_primitive::<Float32Type>().values())
+                    }
+                    DataType::Float64 if values.null_count() == 0 => {
+                        Column::DoubleVectors(lists, values.as_primitive::<Float64Type>().values())
+                    }
                     _ => Column::Other(make_encoder(field, column, options)?),
                 }
             }
@@ -151,29 +155,15 @@ impl<'a> Column<'a> {
             Column::Int64(column) => number(column.value(row), to),
             Column::UInt64(column) => number(column.value(row), to),
             Column::UInt32(column) => number(column.value(row), to),
-            Column::Float32(column) => float32(column.value(row), to),
-            Column::Float64(column) => match column.value(row) {
-                value if value.is_finite() => number(value, to),
-                _ => to.extend_from_slice(b"null"),
-            },
+            Column::Float32(column) => float(column.value(row), to),
+            Column::Float64(column) => float(column.value(row), to),
             Column::Instant(column) => {
                 to.push(b'"');
                 write_instant(column.value(row), Fraction::AsNeeded, to);
                 to.push(b'"');
             }
-            Column::Vectors(lists, values) => {
-                let offsets = lists.value_offsets();
-                to.push(b'[');
-                for (at, value) in
-                    values[offsets[row] as usize..offsets[row + 1] as usize].iter().enumerate()
-                {
-                    if at > 0 {
-                        to.push(b',');
-                    }
-                    float32(*value, to);
-                }
-                to.push(b']');
-            }
+            Column::Vectors(lists, values) => vector(lists, values, row, to),
+            Column::DoubleVectors(lists, values) => vector(lists, values, row, to),
             Column::Other(column) => column.encode(row, to),
         }
     }
@@ -187,7 +177,7 @@ impl<'a> Column<'a> {
             Column::Float32(column) => column.is_null(row),
             Column::Float64(column) => column.is_null(row),
             Column::Instant(column) => column.is_null(row),
-            Column::Vectors(lists, _) => lists.is_null(row),
+            Column::Vectors(lists, _) | Column::DoubleVectors(lists, _) => lists.is_null(row),
             Column::Other(column) => column.is_null(row),
         }
     }
@@ -206,12 +196,32 @@ fn text(value: &str, to: &mut Vec<u8>) {
     to.push(b'"');
 }
 
-fn float32(value: f32, to: &mut Vec<u8>) {
-    match value.is_finite() {
+/// A list of numbers.
+fn vector<F: Float>(lists: &ListArray, values: &[F], row: usize, to: &mut Vec<u8>) {
+    let offsets = lists.value_offsets();
+    to.push(b'[');
+    let values = &values[offsets[row] as usize..offsets[row + 1] as usize];
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            to.push(b',');
+        }
+        float(*value, to);
+    }
+    to.push(b']');
+}
+
+/// A number of either width; JSON has none that is not finite.
+fn float<F: Float>(value: F, to: &mut Vec<u8>) {
+    match Into::<f64>::into(value).is_finite() {
         true => number(value, to),
         false => to.extend_from_slice(b"null"),
     }
 }
+
+trait Float: ToLexical + FormattedSize + Into<f64> + Copy {}
+
+impl Float for f32 {}
+impl Float for f64 {}
 
 fn number<N: ToLexical + FormattedSize>(value: N, to: &mut Vec<u8>) {
     // Enough for every number of 64 bits.

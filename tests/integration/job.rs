@@ -133,6 +133,7 @@ impl Job {
             bounds: self.bounds,
             warm_up: self.warm_up(),
             partition_names: self.setting.partition_names().to_vec().into(),
+            rules: Default::default(),
             alerts: None,
             run: self.setting.run(),
         };

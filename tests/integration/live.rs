@@ -81,6 +81,7 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
                 shelf: None,
                 bounds: BatchBounds { max_rows: 1_024, timeout },
                 warm_up: WarmUp::none(),
+                rules: Default::default(),
                 alerts: Some(Arc::new(rules)),
                 partition_names: ["p".to_owned()].into(),
                 run: setting.run(),

@@ -87,6 +87,7 @@ impl Case {
             static_tables: 0,
             trips: trips.to_vec(),
             outputs: outputs.clone(),
+            has_rules: false,
             gathered: None,
         };
         let setting = Setting::new(declared);

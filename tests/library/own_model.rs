@@ -155,3 +155,66 @@ fn a_task_with_predictions_of_another_width_is_an_error_at_the_start() {
         assert!(error.contains(&wanted), "{error}");
     }
 }
+
+/// Its first feature by 3, which no float holds.
+struct Third;
+
+impl Model for Third {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let Scores { predictions, input } = self.score_doubles(features)?;
+        Ok(Scores { predictions: predictions.into_iter().map(|x| x as f32).collect(), input })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+
+    fn gives_doubles(&self) -> bool {
+        true
+    }
+
+    fn score_doubles(&mut self, features: &RecordBatch) -> Result<Scores<f64>, ModelError> {
+        let first = features.column(0).as_primitive::<Float64Type>();
+        Ok(Scores { predictions: first.values().iter().map(|x| x / 3.0).collect(), input: None })
+    }
+}
+
+#[test]
+fn doubles_come_out_as_they_are() {
+    let distances = departures().column_by_name("distance").unwrap().clone();
+    let distances = arrow::compute::cast(&distances, &arrow::datatypes::DataType::Float64).unwrap();
+    let wanted = |row: usize| distances.as_primitive::<Float64Type>().value(row) / 3.0;
+    let expected: std::collections::BTreeMap<String, f64> =
+        ids(&departures()).into_iter().enumerate().map(|(row, id)| (id, wanted(row))).collect();
+    let job = JobBuilder::new("doubles", "event_time")
+        .id("event_id")
+        .feature("distance", Feature::column("distance"))
+        .model(ModelSection::own("third", ["distance"]))
+        .build(".".as_ref());
+    let pipeline = Pipeline::new(job.unwrap()).model(|_features| Ok(Box::new(Third)));
+    for workers in [1, 3] {
+        let own = OwnEvents::batches(departures().schema(), [departures()]);
+        let (pipeline, predictions, ..) = collecting(pipeline.clone().workers(workers).events(own));
+        pipeline.run().unwrap();
+        let rows = predictions.all();
+        let scores = rows.column_by_name("score").unwrap().as_primitive::<Float64Type>();
+        assert!(
+            rows.column_by_name("confidence").unwrap().as_primitive::<Float64Type>().null_count()
+                == ROWS
+        );
+        let found: std::collections::BTreeMap<String, f64> =
+            ids(&rows).into_iter().zip(scores.values().iter().copied()).collect();
+        assert_eq!(found, expected);
+    }
+    let predictor = pipeline.predictor(&departures().schema()).unwrap();
+    let some = departures().slice(0, 100);
+    let predicted = predictor.predict_batch(&some).unwrap().predictions;
+    let scores = predicted.column_by_name("score").unwrap().as_primitive::<Float64Type>();
+    let found: std::collections::BTreeMap<String, f64> =
+        ids(&predicted).into_iter().zip(scores.values().iter().copied()).collect();
+    assert!(found.len() == 100 && found.iter().all(|(id, score)| expected[id] == *score));
+}

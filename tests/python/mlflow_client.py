@@ -113,6 +113,11 @@ class Clients:
         for file in folder.iterdir():
             file.unlink()
 
+    def replace_file(self, name, version, file):
+        """Of a version, by a file with its name."""
+        uri = self.client.get_model_version(name, str(version)).source
+        self.client.log_model_artifact(uri.removeprefix("models:/"), file)
+
     def delete_model(self, name):
         self.client.delete_registered_model(name)
 

@@ -233,6 +233,8 @@ def test_windows_that_drift_are_alerts(stopped, runs, departures, replayed):
 
 
 COUNTED = 5_000
+# Farther flights are flagged, in miles.
+FAR = 2_000
 LETTERS = 7
 DRIFT_METRICS = {
     "driftline_drift_ks_statistic": "ks_statistic",
@@ -267,6 +269,13 @@ def drift_shown(measured: dict) -> dict:
 def test_metrics_are_what_was_sent(broker, tmp_path):
     flights = Flights.new(broker, tmp_path)
     often = {"STREAMING_KAFKA__REFRESH_INTERVAL_MS": "300", "STREAMING_JOB__ORDER": "arrival"}
+    # Rules of which one flags some rows, and the other none.
+    often |= {
+        "STREAMING_CHECKS__FAR": f'{{ sql = "distance <= {FAR}", on_fail = "flag" }}',
+        "STREAMING_CHECKS__NEAR": '{ sql = "distance > 0" }',
+    }  # fmt: skip
+    distances = pq.read_table(DEPARTURES)["distance"].slice(0, COUNTED)
+    far = pc.sum(pc.greater(distances, FAR)).as_py()
     with flights.run("--workers", 2, **often) as live:
         # Before anything has come.
         status, text = live.ask("/metrics")
@@ -303,8 +312,13 @@ def test_metrics_are_what_was_sent(broker, tmp_path):
     model = '{model="arrival-delay",version="1"}'
     by_status = '{{model="arrival-delay",status="{}",version="1"}}'
     assert measured["driftline_events_total"] == total
-    assert measured["driftline_predictions_total" + by_status.format("ok")] == COUNTED
-    assert measured["driftline_predictions_total" + by_status.format("degraded")] == 0
+    assert measured["driftline_predictions_total" + by_status.format("ok")] == COUNTED - far
+    assert measured["driftline_predictions_total" + by_status.format("degraded")] == far > 0
+    failures = "driftline_validation_failures_total"
+    assert {name: value for name, value in measured.items() if name.startswith(failures)} == {
+        f'{failures}{{action="flag",rule="far"}}': far,
+        f'{failures}{{action="dead_letter",rule="near"}}': 0,
+    }
     letters = {name: value for name, value in measured.items() if name.startswith("driftline_dead_letters_total{")}
     assert letters.pop('driftline_dead_letters_total{reason="decode_failed"}') == LETTERS
     assert letters and set(letters.values()) == {0.0}

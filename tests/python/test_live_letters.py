@@ -75,16 +75,25 @@ DAMAGED = [
     Bad("too late", "too_late", text(at=BEGIN_MS - 3_600_000)),
     Bad("a feature is null", "missing_feature", None, "x"),
     Bad("a feature is NaN", "missing_feature", float("nan"), "x"),
+    Bad("a rule is broken", "validation_failed", 5_000.0, "x_is_small: not true: x <= 4000"),
 ]  # fmt: skip
+
+
+# Those that are whole: the watermark must not have passed them.
+IN_ORDER = {"missing_feature", "validation_failed"}
+RULE = """
+[checks.x_is_small]
+sql = "x <= 4000"
+"""
 
 
 def damaged(good: Numbered) -> list:
     """Damaged messages with keys, headers and times of all sorts."""
     found = []
     for place, bad in enumerate(DAMAGED):
-        if bad.reason == "missing_feature":
-            # It is of the time of those around it.
-            bad = bad._replace(value=text(x=bad.value, at=good.time(GOOD // 2)))
+        if bad.reason in IN_ORDER:
+            # It is of the time of those around it, and in no window of theirs.
+            bad = bad._replace(value=text(x=bad.value, at=good.time(GOOD // 2), key="alone"))
         for headers in (HEADERS[place % len(HEADERS)], HEADERS[(place + 3) % len(HEADERS)]):
             key = KEYS[(place + len(found)) % len(KEYS)]
             found.append((bad, Sent(key, bad.value, headers, SENT_MS + len(found), 0)))
@@ -111,12 +120,12 @@ class Letters:
         draw = random.Random(5)
         for bad in self.bad:
             place = draw.randrange(1, len(mixed))
-            if bad[0].reason == "missing_feature":
+            if bad[0].reason in IN_ORDER:
                 place = mixed.index((None, self.good[GOOD // 2]))
             mixed.insert(place, bad)
         self.sent = mixed
         broker.produce(topics.events, [message for _, message in mixed])
-        job = topics.job(folder / "numbered.toml", order="arrival")
+        job = topics.job(folder / "numbered.toml", order="arrival", more=RULE)
         with Live(broker, job, "--with-inputs", "--until-caught-up=2s") as live:
             self.code, self.words = live.wait()
         self.predictions = broker.consume(topics.predictions)
@@ -133,6 +142,8 @@ def test_nothing_is_lost_and_the_account_balances(letters):
     bad = len(letters.bad)
     assert account(letters.words) == (GOOD + bad, GOOD, 0, bad, 0)
     assert (len(letters.predictions), len(letters.letters)) == (GOOD, bad)
+    broken = sum(bad.reason == "validation_failed" for bad, _ in letters.bad)
+    assert f"  failed rule   x_is_small: {broken} rows not scored\n" in letters.words
 
 
 def test_good_events_are_unharmed(letters):

@@ -36,6 +36,7 @@ const FIRST: usize = 9;
 const LAST: usize = 10;
 const DEAD_LETTERS: usize = 11;
 const TABLES: usize = 12;
+const RULES: usize = 13;
 
 fn letter_fields() -> Fields {
     Fields::from(vec![
@@ -44,6 +45,13 @@ fn letter_fields() -> Fields {
         Field::new("first_partition", DataType::UInt32, false),
         Field::new("first_offset", DataType::UInt64, false),
         Field::new("first_detail", DataType::Utf8, false),
+    ])
+}
+
+fn rule_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("rule", DataType::Utf8, false),
+        Field::new("rows", DataType::UInt64, false),
     ])
 }
 
@@ -73,6 +81,7 @@ static KIND: LazyLock<PieceKind> = LazyLock::new(|| {
         Field::new("last_event_time", DataType::Int64, true),
         list("dead_letters", DataType::Struct(letter_fields())),
         list("tables", DataType::Struct(table_fields())),
+        list("rules_failed", DataType::Struct(rule_fields())),
     ]);
     PieceKind::new(PART, Arc::new(schema), &[])
 });
@@ -85,6 +94,7 @@ pub fn export(counters: &Counters) -> Result<Piece, StateError> {
     let account = counters.account();
     let (lateness, for_drift) = (counters.lateness().so_far(), counters.late_for_drift());
     let (letters, tables) = (counters.dead_letters(), tables(counters));
+    let rules = rules(counters);
     let count = |count: u64| -> ArrayRef { Arc::new(UInt64Array::from(vec![count])) };
     let time = |time: Option<i64>| -> ArrayRef { Arc::new(Int64Array::from(vec![time])) };
     let by_length = UInt64Array::from(for_drift.by_length.clone());
@@ -102,6 +112,7 @@ pub fn export(counters: &Counters) -> Result<Piece, StateError> {
         time(counters.event_times().map(|span| span.last)),
         lists([letters.by_rows().len()], Arc::new(letters_column(&letters)), false)?,
         lists([tables.len()], Arc::new(tables), false)?,
+        lists([rules.len()], Arc::new(rules), false)?,
     ];
     KIND.piece(0, RecordBatch::try_new(KIND.schema().clone(), columns)?)
 }
@@ -129,6 +140,15 @@ fn tables(counters: &Counters) -> StructArray {
         Arc::new(Int64Array::from_iter_values(states().map(|state| state.behind_ms_most))),
     ];
     StructArray::new(table_fields(), columns, None)
+}
+
+fn rules(counters: &Counters) -> StructArray {
+    let failed = counters.failed_rules();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(failed.keys())),
+        Arc::new(UInt64Array::from_iter_values(failed.values().copied())),
+    ];
+    StructArray::new(rule_fields(), columns, None)
 }
 
 /// Adds what others have counted.
@@ -160,6 +180,11 @@ pub fn import(counters: &Counters, piece: &Piece) -> Result<(), StateError> {
         let behind_ms = tables.column(3).as_primitive::<Int64Type>().value(at);
         counters.table_rows_read(name, count(1), count(2), behind_ms);
     }
+    let failed = list(rows.column(RULES), 0);
+    let failed = failed.as_struct();
+    let names = failed.column(0).as_string::<i32>().iter().flatten();
+    let rows = failed.column(1).as_primitive::<UInt64Type>().values();
+    counters.rules_failed(names.zip(rows.iter().copied()));
     Ok(())
 }
 
@@ -201,6 +226,7 @@ mod tests {
         letters.add(Reason::ScoringFailed, first(0, ""));
         counters.dead_letters_durable(&letters);
         counters.table_rows_read("t", 10, 3, 44);
+        counters.rules_failed([("x.min", 3), ("fits", 1), ("x.min", 2)].into_iter());
         counters
     }
 
@@ -219,6 +245,7 @@ mod tests {
         assert_eq!(after.late_for_drift(), before.late_for_drift());
         assert_eq!(after.lateness().so_far(), before.lateness().so_far());
         assert_eq!(after.table_states(), before.table_states());
+        assert_eq!(after.failed_rules(), [("fits".to_owned(), 1), ("x.min".to_owned(), 5)].into());
         assert_eq!(after.event_times(), before.event_times());
         assert_eq!((after.late(), after.highest_event_time()), (5, Some(-4)));
     }

@@ -106,16 +106,21 @@ impl Shape {
 
     fn flows_of_work(&self) -> Vec<Flow> {
         let mut flows = Vec::new();
+        let (before, what) = match self.validates() {
+            true => {
+                flows.push(rows(Part::Features, Part::Validate, "rows with features"));
+                (Part::Validate, "valid rows")
+            }
+            false => (Part::Features, "rows with features"),
+        };
         if self.scores() {
-            flows.push(rows(Part::Features, Part::Validate, "rows with features"));
-            let valid = rows(Part::Validate, Part::MicroBatch, "valid rows");
-            flows.push(valid.once(Wait::MoreRows));
+            flows.push(rows(before, Part::MicroBatch, what).once(Wait::MoreRows));
             flows.push(rows(Part::MicroBatch, Part::Model, "batches"));
             let predictions = Part::Output(Output::Predictions);
             flows.push(rows(Part::Model, predictions, "a prediction for each row"));
         }
         if self.puts_out(Output::Features) {
-            flows.push(rows(Part::Features, Part::Export, "rows with features"));
+            flows.push(rows(before, Part::Export, what));
             flows.push(rows(Part::Export, Part::Output(Output::Features), "rows"));
         }
         if self.scores() && self.puts_out(Output::Alerts) {
@@ -147,7 +152,8 @@ impl Shape {
         if !self.puts_out(Output::DeadLetters) {
             return Vec::new();
         }
-        let of_work = [Part::Validate, Part::Model].into_iter().filter(|_| self.scores());
+        let of_rules = self.validates().then_some(Part::Validate);
+        let of_work = of_rules.into_iter().chain(self.scores().then_some(Part::Model));
         let tables = (0..self.tables.len()).map(Part::Table);
         let to = Part::Output(Output::DeadLetters);
         let refused = |from| Flow { from, to, carries: Carries::DeadLetters, waits: None };
@@ -190,7 +196,7 @@ mod tests {
         let mut shapes = Vec::new();
         for order in [Order::EventTime, Order::Epoch, Order::Arrival] {
             for outputs in outputs {
-                for trips in trips {
+                for (trips, has_rules) in trips.into_iter().flat_map(|t| [(t, false), (t, true)]) {
                     let tables = [TableShape { eager: true }, TableShape { eager: false }];
                     shapes.push(Shape {
                         order,
@@ -198,6 +204,7 @@ mod tests {
                         static_tables: trips.len(),
                         trips: trips.to_vec(),
                         outputs: outputs.to_vec(),
+                        has_rules,
                         gathered: None,
                     });
                 }

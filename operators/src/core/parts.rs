@@ -4,7 +4,8 @@
 //! What goes from part to part is in [`flows`](super::flows).
 
 use crate::as_of::table::AsOfTable;
-use crate::features::trip::{Errand, Trip};
+use crate::features::plan::FeaturePlan;
+use crate::features::trip::Errand;
 use crate::gate::Order;
 use crate::sinks::Output;
 
@@ -18,6 +19,8 @@ pub struct Shape {
     pub static_tables: usize,
     pub trips: Vec<TripShape>,
     pub outputs: Vec<Output>,
+    /// Whether features or rows must keep rules.
+    pub has_rules: bool,
     /// The output of which the first worker has the rows of all.
     pub gathered: Option<Output>,
 }
@@ -161,7 +164,7 @@ impl Part {
             Part::Trip(_, TripShape::Windows) => "core::windows::WindowOwner",
             Part::Waiting => "core::waiting::Waiting",
             Part::Features => "features::plan::FeaturePlan",
-            Part::Validate => "score::Scorer",
+            Part::Validate => "validate::Validator",
             Part::MicroBatch => "micro_batch::MicroBatcher",
             Part::Model => "model::Model",
             Part::Export => "export::Exporter",
@@ -272,11 +275,11 @@ impl Shape {
     pub fn new<'a>(
         order: Order,
         tables: impl IntoIterator<Item = &'a AsOfTable>,
-        trips: &[Trip],
+        plan: &FeaturePlan,
         outputs: Vec<Output>,
     ) -> Self {
         let tables = tables.into_iter().map(|table| TableShape { eager: table.eager });
-        let trips = trips.iter().map(|trip| match &trip.errand {
+        let trips = plan.trips.iter().map(|trip| match &trip.errand {
             Errand::Windows(_) => TripShape::Windows,
             Errand::Lookups(lookups) => TripShape::Lookups { table: lookups.table },
         });
@@ -286,6 +289,7 @@ impl Shape {
             static_tables: 0,
             trips: trips.collect(),
             outputs,
+            has_rules: !plan.rules.is_empty(),
             gathered: None,
         }
     }
@@ -300,8 +304,9 @@ impl Shape {
         parts.extend(self.trips());
         parts.extend((!self.trips.is_empty()).then_some(Part::Waiting));
         parts.push(Part::Features);
+        parts.extend(self.validates().then_some(Part::Validate));
         if self.scores() {
-            parts.extend([Part::Validate, Part::MicroBatch, Part::Model]);
+            parts.extend([Part::MicroBatch, Part::Model]);
         }
         parts.extend(self.puts_out(Output::Features).then_some(Part::Export));
         if self.watches_drift() {
@@ -345,6 +350,11 @@ impl Shape {
 
     pub(super) fn scores(&self) -> bool {
         self.puts_out(Output::Predictions)
+    }
+
+    /// Whether rows are refused for their features.
+    pub(super) fn validates(&self) -> bool {
+        self.scores() || self.has_rules
     }
 
     /// Snapshots of drift, or the reference for them.

@@ -89,6 +89,8 @@ pub enum Problem {
     NotAKey(DataType),
     #[error("the key is {lookup}, but the table is keyed by {table}")]
     KeyMismatch { lookup: DataType, table: DataType },
+    #[error("it is of type {0}, and must be true or false")]
+    NotACheck(DataType),
     #[error("only text can be encoded, and this is {0}")]
     NotText(DataType),
     #[error("the default {default} does not fit a value of type {data_type}")]

@@ -16,9 +16,11 @@ use crate::features::declaration::{Definition, FeatureDeclaration, Literal, Plan
 use crate::features::functions::Functions;
 use crate::features::missing::without_nan;
 use crate::features::refusals::Refused;
+use crate::features::rules::{Failures, FeatureRules, Rules, as_integer};
 use crate::features::sql::Expression;
 use crate::features::table::StaticTable;
 use crate::features::trip::{Trip, compile_trips, key_name};
+use crate::features::validity::{Check, Unsound, Validity};
 use crate::key_group::{can_find, key_type};
 use crate::layout::{EventLayout, INTERNAL};
 
@@ -27,6 +29,9 @@ struct Step {
     kind: StepKind,
     default: Option<Literal>,
     to: DataType,
+    /// Whether nobody has said of what type the values are, since there are none.
+    is_untyped: bool,
+    rules: Option<FeatureRules>,
 }
 
 enum StepKind {
@@ -58,6 +63,27 @@ pub struct FeaturePlan {
     steps: Vec<Step>,
     allow_null: Vec<bool>,
     fields: Vec<Field>,
+    /// What features and rows must be.
+    pub rules: Arc<Rules>,
+    /// Rules of rows, by number.
+    checks: Vec<(u32, Expression)>,
+}
+
+/// What features and rows must be, as the job declares it.
+#[derive(Default)]
+pub struct DeclaredRules {
+    /// By the name of the feature.
+    pub features: Vec<(String, Validity)>,
+    pub checks: Vec<Check>,
+}
+
+/// Why a rule does not fit the features.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    #[error("feature {feature:?}: {}", problem.message)]
+    Feature { feature: String, problem: Unsound },
+    #[error("check {check:?}: {problem}")]
+    Check { check: String, problem: Problem },
 }
 
 impl FeaturePlan {
@@ -69,36 +95,21 @@ impl FeaturePlan {
         tables: &[AsOfTable],
         functions: &Functions,
     ) -> Result<Self, PlanError> {
-        let event: Vec<Column> = layout
-            .schema
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(at, field)| Column {
-                name: field.name().clone(),
-                data_type: field.data_type().clone(),
-                is_integer: layout.integers.get(at).copied().unwrap_or(false),
-                is_named: at < layout.event_columns && !field.name().starts_with(INTERNAL),
-            })
-            .collect();
+        let event = event_columns(layout);
         let columns = |columns| Columns { columns, functions: functions.clone() };
         let event_only = columns(event[..layout.event_columns].to_vec());
         let (trips, answers) = compile_trips(&event_only, &declared, tables)?;
 
         let mut columns = columns(event);
-        let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
-        columns.columns.extend(types.map(|(i, data_type)| Column {
-            name: format!("answer {i}"),
-            is_integer: data_type == DataType::Int64,
-            is_named: false,
-            data_type,
-        }));
+        columns.columns.extend(answer_columns(&trips));
         let mut plan = FeaturePlan {
             trips,
             finds: Vec::new(),
             steps: Vec::new(),
             allow_null: Vec::new(),
             fields: Vec::new(),
+            rules: Arc::default(),
+            checks: Vec::new(),
         };
         let first_answer = layout.schema.fields().len();
         for (feature, answer) in declared.into_iter().zip(answers) {
@@ -109,11 +120,54 @@ impl FeaturePlan {
                 .map_err(|problem| PlanError { feature: name.clone(), problem })?;
             plan.fields.push(Field::new(&name, step.to.clone(), true));
             plan.allow_null.push(feature.allow_null);
-            let (data_type, is_integer) = (step.to.clone(), step.to == DataType::Int64);
-            columns.columns.push(Column { name, data_type, is_integer, is_named: true });
+            columns.columns.push(feature_column(name, step.to.clone()));
             plan.steps.push(step);
         }
         Ok(plan)
+    }
+
+    /// The same plan, whose features and rows must keep rules.
+    ///
+    /// # Errors
+    /// The first rule that does not fit the features.
+    pub fn with_rules(
+        mut self,
+        layout: &EventLayout,
+        declared: &DeclaredRules,
+        functions: &Functions,
+    ) -> Result<Self, RuleError> {
+        let mut rules = Rules::default();
+        for (position, step) in self.steps.iter_mut().enumerate() {
+            let is_of = |(feature, _): &&(String, Validity)| *feature == step.name;
+            let Some((feature, valid)) = declared.features.iter().find(is_of) else { continue };
+            // Values that never come break no rule but that they must.
+            let only_required =
+                || Validity { required: valid.required, ..Validity::none(valid.on_fail) };
+            let valid = if step.is_untyped { &only_required() } else { valid };
+            let of = (position, feature.as_str(), &step.to);
+            step.rules = rules
+                .add_feature(of, valid, step.default.as_ref())
+                .map_err(|problem| RuleError::Feature { feature: feature.clone(), problem })?;
+        }
+        let mut columns = event_columns(layout);
+        columns.extend(answer_columns(&self.trips));
+        let features = self.fields.iter();
+        columns.extend(
+            features.map(|field| feature_column(field.name().clone(), field.data_type().clone())),
+        );
+        let columns = Columns { columns, functions: functions.clone() };
+        for check in &declared.checks {
+            let compiled = columns.sql(&check.sql).map_err(Problem::from).and_then(|expression| {
+                match expression.data_type() {
+                    DataType::Boolean => Ok(expression),
+                    other => Err(Problem::NotACheck(other.clone())),
+                }
+            });
+            let wrong = |problem| RuleError::Check { check: check.name.clone(), problem };
+            self.checks.push((rules.add_check(check), compiled.map_err(wrong)?));
+        }
+        self.rules = Arc::new(rules);
+        Ok(self)
     }
 
     /// Positions of the columns that steps and side trips read, in the order of the plan's columns.
@@ -124,10 +178,11 @@ impl FeaturePlan {
             StepKind::Evaluate(expression) => expression.columns().to_vec(),
             StepKind::Lookup { find, .. } => self.finds[*find].key.columns().to_vec(),
         });
-        trips.chain(steps).collect()
+        let checks = self.checks.iter().flat_map(|(_, check)| check.columns().iter().copied());
+        trips.chain(steps).chain(checks).collect()
     }
 
-    /// What the expressions of features have refused so far: by feature, and of keys by the key.
+    /// What expressions have refused so far: by feature, of keys by the key, of rules of rows by theirs.
     pub fn refused(&self) -> Vec<(String, Refused)> {
         let of_steps = self.steps.iter().filter_map(|step| match &step.kind {
             StepKind::Evaluate(expression) => Some((step.name.clone(), expression.refused())),
@@ -135,7 +190,10 @@ impl FeaturePlan {
         });
         let of_finds = self.finds.iter().map(|find| (key_name(&find.key_sql), find.key.refused()));
         let of_trips = self.trips.iter().flat_map(Trip::refused);
-        of_steps.chain(of_finds).chain(of_trips).collect()
+        let of_checks = self.checks.iter().map(|(number, check)| {
+            (format!("checks.{}", self.rules.get(*number).name), check.refused())
+        });
+        of_steps.chain(of_finds).chain(of_trips).chain(of_checks).collect()
     }
 
     /// Features by name and type (Float64, Utf8, or Int64 where a column is declared so), in the order
@@ -149,11 +207,13 @@ impl FeaturePlan {
         self.allow_null[feature]
     }
 
-    /// The schema of a batch after [`FeaturePlan::append`]: the event's columns, then the features.
+    /// The schema of a batch after [`FeaturePlan::append`]: the event's columns, then the features, then,
+    /// where there are rules, what rows failed.
     pub fn enriched_schema(&self, layout: &EventLayout) -> SchemaRef {
         let mut fields: Vec<Field> =
             layout.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
         fields.extend(self.fields.iter().cloned());
+        fields.extend((!self.rules.is_empty()).then(Rules::field));
         Arc::new(Schema::new(fields))
     }
 
@@ -173,19 +233,35 @@ impl FeaturePlan {
         columns.extend(answers);
         let first_feature = columns.len();
         let mut found: Vec<Option<UInt32Array>> = vec![None; self.finds.len()];
+        let mut failures = Failures::default();
         for step in &self.steps {
-            let value = self.run(step, &columns, rows, &mut found).map_err(|error| {
+            let value = self.run(step, &columns, rows, &mut found).and_then(|value| {
+                let value = match &step.rules {
+                    Some(rules) => rules.apply(value, &mut failures),
+                    None => value,
+                };
+                step.fill(value)
+            });
+            columns.push(value.map_err(|error| {
                 ArrowError::ComputeError(format!("feature {:?}: {error}", step.name))
+            })?);
+        }
+        for (number, check) in &self.checks {
+            failures.check(*number, check, &columns, rows).map_err(|error| {
+                let name = &self.rules.get(*number).name;
+                ArrowError::ComputeError(format!("check {name:?}: {error}"))
             })?;
-            columns.push(value);
         }
         let features = columns.split_off(first_feature);
         columns.truncate(events.num_columns());
         columns.extend(features);
+        if !self.rules.is_empty() {
+            columns.push(failures.column(rows)?);
+        }
         RecordBatch::try_new(enriched.clone(), columns)
     }
 
-    /// The feature of a step, `[rows]`, of its type. `found` are the rows of the finds so far.
+    /// What a step comes to, `[rows]`, of its type; null where that is unknown or NaN. `found` are the rows of the finds so far.
     fn run(
         &self,
         step: &Step,
@@ -209,8 +285,35 @@ impl FeaturePlan {
                 Arc::new(categories.encode(&text))
             }
         };
-        step.fill(as_type(&value, &step.to)?)
+        Ok(without_nan(as_type(&value, &step.to)?))
     }
+}
+
+/// The columns of admitted events.
+fn event_columns(layout: &EventLayout) -> Vec<Column> {
+    let column = |(at, field): (usize, &Arc<Field>)| Column {
+        name: field.name().clone(),
+        data_type: field.data_type().clone(),
+        is_integer: layout.integers.get(at).copied().unwrap_or(false),
+        is_named: at < layout.event_columns && !field.name().starts_with(INTERNAL),
+    };
+    layout.schema.fields().iter().enumerate().map(column).collect()
+}
+
+/// The columns of answers, over all trips.
+fn answer_columns(trips: &[Trip]) -> impl Iterator<Item = Column> {
+    let types = trips.iter().flat_map(|trip| trip.answers.iter().cloned()).enumerate();
+    types.map(|(at, data_type)| Column {
+        name: format!("answer {at}"),
+        is_integer: data_type == DataType::Int64,
+        is_named: false,
+        data_type,
+    })
+}
+
+fn feature_column(name: String, data_type: DataType) -> Column {
+    let is_integer = data_type == DataType::Int64;
+    Column { name, data_type, is_integer, is_named: true }
 }
 
 /// How a feature is computed, and the type of what comes out.
@@ -295,13 +398,13 @@ fn with_default(
             return Err(Problem::Default { default: default.clone(), data_type: from });
         }
     }
-    Ok(Step { name: name.to_owned(), kind, default, to })
+    let is_untyped = from == DataType::Null;
+    Ok(Step { name: name.to_owned(), kind, default, to, is_untyped, rules: None })
 }
 
 impl Step {
-    /// The feature where it is known; where it is null or NaN the default, or null.
+    /// The feature where it is known; where it is null the default, or null.
     fn fill(&self, value: ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let value = without_nan(value);
         let Some(default) = self.default.as_ref().filter(|_| value.null_count() > 0) else {
             return Ok(value);
         };
@@ -324,13 +427,6 @@ impl Step {
             }
         }
     }
-}
-
-/// A number as the integer that it is, if it is one.
-fn as_integer(number: f64) -> Option<i64> {
-    let whole = number as i64;
-    // 2^63 is a float, and i64::MAX is not.
-    (whole as f64 == number && number < 9_223_372_036_854_775_808.0).then_some(whole)
 }
 
 fn as_type(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {

@@ -9,17 +9,19 @@ use timely::dataflow::Stream;
 use timely::dataflow::operators::Operator;
 
 use crate::core::parts;
+use crate::dead_letter;
 use crate::exchange::{Edge, Route, RowDistributor};
 use crate::failure::Failure;
 use crate::rows::Rows;
 use crate::sinks::Output;
 use crate::sort::{OrderColumns, sorted};
 
-/// Brings rows of `schema`, which are of one kind, to the first worker, the epochs one after the other, the rows of each in
+/// Brings rows of `output`, which have this `schema`, to the first worker, the epochs one after the other, the rows of each in
 /// order of (event time, id, origin).
 ///
 /// That is how the order gate of one worker lets rows out, and no operator behind it changes their
-/// order. What is held are the rows of epochs that are not complete, of which a run has few.
+/// order. What is held are the rows of epochs that are not complete, of which a run has few. Dead letters, which
+/// have no order, go on as they come.
 pub fn gather<'scope>(
     rows: Stream<'scope, u64, Rows>,
     output: Output,
@@ -27,10 +29,12 @@ pub fn gather<'scope>(
     columns: OrderColumns,
     failure: Failure,
 ) -> Stream<'scope, u64, Rows> {
-    let kind = usize::from(u8::from(output));
-    let edge = Edge { route: Route::First, schema: schema.clone() };
-    // Of the kinds of outputs one comes.
-    let pact = RowDistributor::pact(vec![edge; kind + 1], &failure);
+    let [kind, letters] = [output, Output::DeadLetters].map(|output| usize::from(u8::from(output)));
+    // Of the kinds of outputs these two come.
+    let mut edges =
+        vec![Edge { route: Route::First, schema: schema.clone() }; kind.max(letters) + 1];
+    edges[letters].schema = dead_letter::SCHEMA.clone();
+    let pact = RowDistributor::pact(edges, &failure);
     rows.unary_frontier::<CapacityContainerBuilder<Rows>, _, _, _>(
         pact,
         parts::Operator::Gather.name(),
@@ -40,7 +44,13 @@ pub fn gather<'scope>(
                 input.for_each(|capability, container| {
                     let Some(&epoch) = capability.least() else { return };
                     let Some(kept) = capability.retain_least(output.output_index()) else { return };
-                    let Some(batch) = failure.check(container.take(&schema)) else { return };
+                    let kind = container.kind();
+                    let schema = if kind == letters { &dead_letter::SCHEMA } else { &schema };
+                    let Some(batch) = failure.check(container.take(schema)) else { return };
+                    if kind == letters {
+                        output.session(&kept).give_container(&mut Rows::of_kind(kind, batch));
+                        return;
+                    }
                     let (_, batches) = held.entry(epoch).or_insert((kept, Vec::new()));
                     batches.push(batch);
                 });

@@ -1,7 +1,10 @@
-//! Sections [features.NAME].
+//! Sections [features.NAME] and [checks.NAME].
 
 use std::path::Path;
 
+use driftline_operators::features::declaration::Literal;
+use driftline_operators::features::rules::FAILED_RULES;
+use driftline_operators::features::validity::{Check, OnFail, Pattern, Validity, ValueType};
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::watched::PREDICTION;
 use indexmap::IndexMap;
@@ -10,8 +13,10 @@ use super::problem::{Problem, suggestion};
 use crate::config::duration::length_ms;
 use crate::config::in_words;
 use crate::config::job::{Feature, FeatureKind, Figure, Table};
-use crate::config::raw::words::NullDefault;
-use crate::config::raw::{FeatureSection, LookupSection, WindowSection};
+use crate::config::raw::words::{NullDefault, Number};
+use crate::config::raw::{
+    CheckSection, FeatureSection, LookupSection, ValidSection, WindowSection,
+};
 
 /// Keys of a window that looks back for ever, if the job does not say.
 const KEYS_MAX: u64 = 1_000_000;
@@ -24,12 +29,15 @@ pub(super) fn check_features(
     if raw.is_empty() {
         return Err(Problem::at("features", "a job needs at least one section [features.NAME]"));
     }
-    let check = |(name, section): (String, FeatureSection)| {
+    let check = |(name, mut section): (String, FeatureSection)| {
         let at = |message: String| Problem::at(format!("features.{name}"), message);
         if name == PREDICTION {
             return Err(at("that is the name of the score in drift figures".to_owned()));
         }
-        let feature = check_feature(section, tables, folder).map_err(at)?;
+        let valid = section.valid.take();
+        let mut feature = check_feature(section, tables, folder).map_err(at)?;
+        let valid = valid.map(|valid| check_valid(&name, valid, &feature));
+        feature.valid = valid.transpose()?;
         Ok((name, feature))
     };
     raw.into_iter().map(check).collect()
@@ -40,7 +48,7 @@ fn check_feature(
     tables: &IndexMap<String, Table>,
     folder: &Path,
 ) -> Result<Feature, String> {
-    let FeatureSection { column, sql, window, lookup, encode, default, allow_null } = raw;
+    let FeatureSection { column, sql, window, lookup, encode, default, allow_null, .. } = raw;
     let kind = match (column, sql, window, lookup, encode) {
         (Some(column), None, None, None, None) => FeatureKind::Column(column),
         (None, Some(sql), None, None, None) => FeatureKind::Sql(sql),
@@ -59,7 +67,59 @@ fn check_feature(
             return Err(format!("a feature has exactly one of {kinds}"));
         }
     };
-    Ok(Feature { kind, default: default.map(|NullDefault(value)| value), allow_null })
+    let default = default.map(|NullDefault(value)| value);
+    Ok(Feature { kind, default, allow_null, valid: None })
+}
+
+fn check_valid(name: &str, raw: ValidSection, feature: &Feature) -> Result<Validity, Problem> {
+    let at = |key: &str, message: String| {
+        let dot = if key.is_empty() { "" } else { "." };
+        Problem::at(format!("features.{name}.valid{dot}{key}"), message)
+    };
+    let ValidSection { value_type, min, max, allowed, pattern, required, on_fail } = raw;
+    let pattern = pattern.map(|text| {
+        let wrong = |why: String| format!("{text:?} is no regular expression: {why}");
+        Pattern::new(&text).map_err(|why| at("pattern", wrong(why)))
+    });
+    let literals = |values: Vec<NullDefault>| values.into_iter().map(|NullDefault(value)| value);
+    let valid = Validity {
+        value_type: value_type.map(ValueType::from),
+        min: min.map(|Number(least)| least),
+        max: max.map(|Number(most)| most),
+        allowed: allowed.map(|values| literals(values).collect::<Vec<Literal>>()),
+        pattern: pattern.transpose()?,
+        required,
+        on_fail: OnFail::from(on_fail),
+    };
+    let sound = valid.check(feature.default.as_ref(), feature.allow_null);
+    sound.map_err(|wrong| at(wrong.key, wrong.message))?;
+    Ok(valid)
+}
+
+/// # Errors
+/// Of a check whose name may be that of a rule of a feature; of a feature that is called as the column of
+/// exports that says what rows failed, where there is one.
+pub(super) fn check_checks(
+    raw: IndexMap<String, CheckSection>,
+    features: &[(String, Feature)],
+) -> Result<Vec<Check>, Problem> {
+    let check = |(name, section): (String, CheckSection)| {
+        if name.is_empty() || name.contains('.') {
+            let message = "names of checks have no dot; rules of features have";
+            return Err(Problem::at(format!("checks.{name}"), message));
+        }
+        Ok(Check { name, sql: section.sql, on_fail: OnFail::from(section.on_fail) })
+    };
+    let checks = raw.into_iter().map(check).collect::<Result<Vec<Check>, Problem>>()?;
+    let of_features = features.iter().filter_map(|(_, feature)| feature.valid.as_ref());
+    let mut on_fail =
+        of_features.map(|valid| valid.on_fail).chain(checks.iter().map(|check| check.on_fail));
+    let is_told = on_fail.any(|on_fail| on_fail != OnFail::DeadLetter);
+    if is_told && features.iter().any(|(name, _)| name == FAILED_RULES) {
+        let message = "that is what exports call the rules that a row failed; call it otherwise";
+        return Err(Problem::at(format!("features.{FAILED_RULES}"), message));
+    }
+    Ok(checks)
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, String> {

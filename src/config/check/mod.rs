@@ -21,7 +21,7 @@ use driftline_operators::ingest::FlowBounds;
 use driftline_operators::micro_batch::BatchBounds;
 
 use self::drift::check_drift;
-use self::features::check_features;
+use self::features::{check_checks, check_features};
 use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
 use self::names::check_names;
@@ -91,6 +91,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     };
     let mut tables = check_tables(raw.tables, folder)?;
     let features = check_features(raw.features, &tables, folder)?;
+    let checks = check_checks(raw.checks, &features)?;
     // Events would wait for a table that nobody asks.
     tables.retain(|name, _| {
         let is_used = features.iter().any(|(_, feature)| feature.kind.table() == Some(name));
@@ -150,6 +151,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         source,
         tables,
         features,
+        checks,
         model,
         realtime: Realtime {
             bounds: BatchBounds {

@@ -17,6 +17,10 @@ pub(super) fn check_names(raw: &RawJob) -> Result<(), Problem> {
     for (name, feature) in &raw.features {
         check_feature(name, feature)?;
     }
+    for (name, check) in &raw.checks {
+        named(&format!("checks.{name}"), Some(name))?;
+        sql(&format!("checks.{name}.sql"), Some(&check.sql))?;
+    }
     let model = raw.model.as_ref().and_then(|model| model.name.as_deref());
     named("model.name", model)
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::words::{AggregateWord, NullDefault};
+use super::words::{AggregateWord, CheckFailWord, FailWord, NullDefault, Number, ValueTypeWord};
 
 /// A feature is made in exactly one of five ways: `column`, `sql`, `window`, `lookup`, `encode`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,6 +30,48 @@ pub struct FeatureSection {
     /// Whether the model is given null (as NaN).
     #[serde(default)]
     pub allow_null: bool,
+    /// What values must be, before null becomes the default; features below see what becomes of them.
+    pub valid: Option<ValidSection>,
+}
+
+/// At least one rule, and what becomes of rows whose value fails one. Null fails `required` alone.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [
+    {"required": ["type"]}, {"required": ["min"]}, {"required": ["max"]},
+    {"required": ["allowed"]}, {"required": ["pattern"]}, {"required": ["required"]}
+]))]
+pub struct ValidSection {
+    /// What values are. `number` and `text` are seen to when the job starts.
+    #[serde(rename = "type")]
+    pub value_type: Option<ValueTypeWord>,
+    /// The least number that is allowed.
+    pub min: Option<Number>,
+    /// The greatest number that is allowed.
+    pub max: Option<Number>,
+    /// All values that are allowed: numbers or texts.
+    #[schemars(length(min = 1))]
+    pub allowed: Option<Vec<NullDefault>>,
+    /// A regular expression (of Rust's crate `regex`) that the whole text must match.
+    pub pattern: Option<String>,
+    /// Whether null fails, also where the feature has a default.
+    #[serde(default)]
+    pub required: bool,
+    /// What becomes of rows whose value fails a rule.
+    #[serde(default)]
+    pub on_fail: FailWord,
+}
+
+/// A rule over whole rows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSection {
+    /// An SQL expression over columns of the event and features that must be true. Where it is null the
+    /// row passes, as in a CHECK of SQL.
+    pub sql: String,
+    /// What becomes of rows of which it is false.
+    #[serde(default)]
+    pub on_fail: CheckFailWord,
 }
 
 /// Exactly one of `aggregate` and `function`.

@@ -17,7 +17,9 @@ pub mod words;
 pub use alerts::AlertsSection;
 pub use drift::{DriftSection, PROFILE_BINS, REVISION_INTERVAL_MS};
 pub use event::EventSection;
-pub use features::{EncodeSection, FeatureSection, LookupSection, WindowSection};
+pub use features::{
+    CheckSection, EncodeSection, FeatureSection, LookupSection, ValidSection, WindowSection,
+};
 pub use job::JobSection;
 pub use kafka::KafkaSection;
 pub use model::{ModelSection, OneOrMore};
@@ -57,6 +59,9 @@ pub struct RawJob {
     /// above it.
     #[schemars(extend("minProperties" = 1))]
     pub features: IndexMap<String, FeatureSection>,
+    /// Rules over whole rows, `[checks.NAME]`, seen to when all features are there.
+    #[serde(default)]
+    pub checks: IndexMap<String, CheckSection>,
     /// The model that scores events. Without it the job can only export features.
     pub model: Option<ModelSection>,
     /// Batching, and the targets that a run is measured against.

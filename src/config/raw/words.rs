@@ -6,6 +6,7 @@ use std::fmt::{self, Formatter};
 use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::features::declaration::Literal;
+use driftline_operators::features::validity::{OnFail, ValueType};
 use driftline_operators::features::window::Aggregate;
 use driftline_operators::gate::Order;
 use driftline_operators::model::Task;
@@ -105,6 +106,46 @@ words! {
         Std => Aggregate::Std,
         /// ms since the key's previous row, null beyond `within`.
         TimeSinceLast => Aggregate::TimeSinceLast,
+    }
+}
+
+words! {
+    /// What values are.
+    ValueTypeWord for ValueType {
+        /// Whole numbers.
+        Integer => ValueType::Integer,
+        /// Numbers.
+        Number => ValueType::Number,
+        /// Texts.
+        Text => ValueType::Text,
+    }
+}
+
+words! {
+    /// What becomes of a row whose value fails a rule.
+    #[derive(Default)]
+    FailWord for OnFail {
+        /// It is a dead letter.
+        #[default]
+        DeadLetter => OnFail::DeadLetter,
+        /// The feature's `default` takes the place of the value.
+        Default => OnFail::Default,
+        /// The bound that is nearest takes the place of the value: of `min` and `max` alone.
+        Clip => OnFail::Clip,
+        /// It is scored, marked degraded, and its metadata names the rule.
+        Flag => OnFail::Flag,
+    }
+}
+
+words! {
+    /// What becomes of a row that fails a rule.
+    #[derive(Default)]
+    CheckFailWord for OnFail {
+        /// It is a dead letter.
+        #[default]
+        DeadLetter => OnFail::DeadLetter,
+        /// It is scored, marked degraded, and its metadata names the rule.
+        Flag => OnFail::Flag,
     }
 }
 
@@ -257,6 +298,48 @@ impl JsonSchema for Threshold {
             "description": "A number of at least 0, or \"off\".",
             "anyOf": [{"type": "number", "minimum": 0}, {"const": OFF}]
         })
+    }
+}
+
+/// A number that a float holds exactly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Number(pub f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyNumber;
+        impl Visitor<'_> for AnyNumber {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut Formatter) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Number, E> {
+                match number as f64 as i128 == i128::from(number) {
+                    true => Ok(Number(number as f64)),
+                    false => Err(E::custom(format!(
+                        "{number} is no float64: near it are {} and others, not all whole numbers",
+                        number as f64 as i128
+                    ))),
+                }
+            }
+        }
+        deserializer.deserialize_any(AnyNumber)
+    }
+}
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"description": "A number.", "type": "number"})
     }
 }
 

@@ -20,6 +20,7 @@ use arrow::array::{BooleanArray, Float32Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::Field;
 use driftline_operators::model::{Model, ModelError, Scores, Task};
+use driftline_operators::numbers::Numbers;
 use indexmap::IndexMap;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -230,7 +231,7 @@ impl OnnxModel {
         let (rows, columns) = (self.sample.num_rows(), self.columns);
         let whole = with_zeros(&self.sample);
         let answer = self.run(&whole, |output, value| output.read(value, rows));
-        answer.is_ok_and(|answer| answer.values.chunks(columns).all(are_shares))
+        answer.is_ok_and(|answer| answer.values.into_floats().chunks(columns).all(are_shares))
     }
 
     /// Runs the model, and lets `read` see its output.
@@ -247,6 +248,29 @@ impl OnnxModel {
         read(&self.output, &outputs.map_err(refused)?[self.output.name.as_str()])
     }
 
+    /// The predictions of rows.
+    fn predictions(&mut self, features: &RecordBatch) -> Result<Numbers, ModelError> {
+        let rows = features.num_rows();
+        let Answer { columns, values } =
+            self.run(features, |output, value| output.read(value, rows))?;
+        match columns == self.columns {
+            true => Ok(predictions(values, columns, self.width)),
+            false => Err(ModelError(format!(
+                "the model answered {columns} columns instead of {}",
+                self.columns
+            ))),
+        }
+    }
+
+    /// What it was given last, if that is kept: of these rows.
+    fn input(&self, features: &RecordBatch) -> Option<Float32Array> {
+        let input = self.keep_input.then(|| match self.inputs.as_slice() {
+            [one] if one.floats().is_some() => one.floats().unwrap_or_default().to_vec(),
+            _ => as_floats(features),
+        });
+        input.map(Float32Array::from)
+    }
+
     /// The model without ONNX Runtime, if it is made of trees and nothing else.
     fn compiled(&mut self, file: &[u8]) -> Option<Result<TreeModel, String>> {
         let first = self.inputs.first()?;
@@ -261,6 +285,9 @@ impl OnnxModel {
     }
 
     fn compile(&mut self, bound: BoundInput, ensemble: &Ensemble) -> Result<TreeModel, String> {
+        if self.output.has_doubles() {
+            return Err(format!("its output {:?} is of doubles", self.output.name));
+        }
         let trees = CompiledTrees::new(ensemble)?;
         if trees.width() != self.columns {
             return Err(format!("ONNX Runtime gives {} columns", self.columns));
@@ -313,8 +340,9 @@ impl OnnxModel {
             classes => format!(", classes {}", classes.join(", ")),
         };
         let task = format!("{:?}", self.task).to_lowercase();
+        let doubles = if self.output.has_doubles() { " of doubles" } else { "" };
         lines.push(format!(
-            "output {:?}: {task}, {} column(s){classes}",
+            "output {:?}: {task}, {} column(s){doubles}{classes}",
             self.output.name, self.columns
         ));
         lines
@@ -359,21 +387,8 @@ fn open_session(environment: &Environment, path: &Path) -> ort::Result<Session> 
 
 impl Model for OnnxModel {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
-        let rows = features.num_rows();
-        let Answer { columns, values } =
-            self.run(features, |output, value| output.read(value, rows))?;
-        if columns != self.columns {
-            return Err(ModelError(format!(
-                "the model answered {columns} columns instead of {}",
-                self.columns
-            )));
-        }
-        let input = self.keep_input.then(|| match self.inputs.as_slice() {
-            [one] if one.floats().is_some() => one.floats().unwrap_or_default().to_vec(),
-            _ => as_floats(features),
-        });
-        let predictions = predictions(values, columns, self.width);
-        Ok(Scores { predictions, input: input.map(Float32Array::from) })
+        let predictions = self.predictions(features)?.into_floats();
+        Ok(Scores { predictions, input: self.input(features) })
     }
 
     fn width(&self) -> usize {
@@ -382,5 +397,14 @@ impl Model for OnnxModel {
 
     fn task(&self) -> Task {
         self.task
+    }
+
+    fn gives_doubles(&self) -> bool {
+        self.output.has_doubles()
+    }
+
+    fn score_doubles(&mut self, features: &RecordBatch) -> Result<Scores<f64>, ModelError> {
+        let predictions = self.predictions(features)?.into_doubles();
+        Ok(Scores { predictions, input: self.input(features) })
     }
 }

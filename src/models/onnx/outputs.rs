@@ -1,6 +1,7 @@
 //! Which output of a model is its prediction, and how it is read.
 
 use driftline_operators::model::{ModelError, Task};
+use driftline_operators::numbers::Numbers;
 use ort::value::{
     DynMapValueType, DynSequenceValueType, DynValue, Outlet, TensorElementType, ValueType,
 };
@@ -53,7 +54,7 @@ pub struct PredictionOutput {
 pub struct Answer {
     pub columns: usize,
     /// `[rows, columns]`, row after row.
-    pub values: Vec<f32>,
+    pub values: Numbers,
 }
 
 impl PredictionOutput {
@@ -133,16 +134,17 @@ impl PredictionOutput {
         let answer = match self.form {
             Form::Floats => {
                 let (shape, values) = value.try_extract_tensor::<f32>().map_err(refused)?;
-                Answer { columns: self.columns(shape, rows)?, values: values.to_vec() }
+                let values = Numbers::Floats(values.to_vec());
+                Answer { columns: self.columns(shape, rows)?, values }
             }
             Form::Doubles => {
                 let (shape, values) = value.try_extract_tensor::<f64>().map_err(refused)?;
-                let values = values.iter().map(|&value| value as f32).collect();
+                let values = Numbers::Doubles(values.to_vec());
                 Answer { columns: self.columns(shape, rows)?, values }
             }
             Form::Integers(of) => {
                 let (shape, values) = integers(value, of).map_err(refused)?;
-                Answer { columns: self.columns(&shape, rows)?, values }
+                Answer { columns: self.columns(&shape, rows)?, values: Numbers::Floats(values) }
             }
             Form::MapsOfNumbers => self.read_maps(value, rows, Label::Number)?,
             Form::MapsOfTexts => self.read_maps(value, rows, Label::Text)?,
@@ -201,7 +203,12 @@ impl PredictionOutput {
                 row[position] = probability;
             }
         }
-        Ok(Answer { columns, values })
+        Ok(Answer { columns, values: Numbers::Floats(values) })
+    }
+
+    /// Whether its numbers are doubles.
+    pub fn has_doubles(&self) -> bool {
+        self.form == Form::Doubles
     }
 }
 
@@ -316,11 +323,8 @@ pub fn several_columns(output: &str, columns: usize) -> String {
 }
 
 /// Predictions of `width` numbers from answers of so many columns: of one probability two.
-pub fn predictions(values: Vec<f32>, columns: usize, width: usize) -> Vec<f32> {
-    if columns == width {
-        return values;
-    }
-    values.into_iter().flat_map(|p| [1.0 - p, p]).collect()
+pub fn predictions(values: Numbers, columns: usize, width: usize) -> Numbers {
+    if columns == width { values } else { values.with_opposites() }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
+use driftline_operators::numbers::Numbers;
 use fastrand::Rng;
 
 use super::outputs::predictions;
@@ -33,7 +34,8 @@ impl Model for TreeModel {
         let sums = trees.score_by_feature(features.num_rows(), |rows, block| {
             fill_block(&input.bound, features, rows, block);
         });
-        let predictions = predictions(sums, trees.width(), self.width);
+        let predictions =
+            predictions(Numbers::Floats(sums), trees.width(), self.width).into_floats();
         if !self.keep_input {
             return Ok(Scores { predictions, input: None });
         }

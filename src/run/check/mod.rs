@@ -210,6 +210,12 @@ fn features(sheet: &mut Sheet, prepared: &Prepared, inputs: Option<&[ModelInput]
     let rows: Vec<Vec<String>> =
         prepared.plan.fields().iter().zip(&job.features).map(row).collect();
     sheet.section("features, in order", &rows);
+    let rules = prepared.plan.rules.iter();
+    let rules: Vec<Vec<String>> =
+        rules.map(|rule| vec![rule.name.clone(), words::rule(rule)]).collect();
+    if !rules.is_empty() {
+        sheet.section("rules: what features and rows must be", &rules);
+    }
 }
 
 fn made(job: &Job, feature: &Feature) -> String {

@@ -133,6 +133,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             producer: producer.clone(),
             drift: drift_metrics.clone(),
             refreshes,
+            rules: prepared.plan.rules.clone(),
         },
     )?;
     let tally = DriftTally::new(parts.watched.names.len());

@@ -167,7 +167,7 @@ fn given(worst: &Worst) -> String {
     let expected = list(worst.expected.iter().map(ToString::to_string).collect());
     match &worst.given {
         Ok(numbers) => {
-            let numbers = list(numbers.iter().map(ToString::to_string).collect());
+            let numbers = list(numbers.texts());
             format!("expected {expected}, given {numbers}")
         }
         Err(why) => format!("expected {expected}, and the model refuses it ({why})"),

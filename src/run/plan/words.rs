@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
+use driftline_operators::features::rules::Rule;
+use driftline_operators::features::validity::OnFail;
 use driftline_operators::features::window::Aggregate;
 use driftline_operators::layout::CameAs;
 use driftline_operators::prediction;
@@ -145,6 +147,17 @@ pub fn feature(job: &Job, feature: &Feature) -> String {
         (None, false) => String::new(),
     };
     format!("{}{null}", kind(job, &feature.kind))
+}
+
+/// What a rule asks for, and what becomes of rows that fail it.
+pub fn rule(rule: &Rule) -> String {
+    let what = match rule.on_fail {
+        OnFail::DeadLetter => "a dead letter",
+        OnFail::Default => "the default",
+        OnFail::Clip => "the bound",
+        OnFail::Flag => "flagged",
+    };
+    format!("{}; else {what}", rule.words)
 }
 
 /// How a feature is computed.

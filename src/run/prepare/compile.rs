@@ -10,7 +10,7 @@ use driftline_operators::features::categories::Categories;
 use driftline_operators::features::columns::seen_by_sql;
 use driftline_operators::features::declaration::Problem::NotAKey;
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration, PlanError};
-use driftline_operators::features::plan::FeaturePlan;
+use driftline_operators::features::plan::{DeclaredRules, FeaturePlan, RuleError};
 use driftline_operators::features::sql::Expression;
 use driftline_operators::features::trip::Errand;
 use driftline_operators::features::window::{Aggregate, WindowSpec};
@@ -139,9 +139,32 @@ fn compile_with<'a>(
             _ => Problem::at(at, expression(&problem.to_string())),
         }
     })?;
+    let plan =
+        plan.with_rules(&layout, &declared_rules(job), &own.functions).map_err(unfit_rule)?;
     let filter =
         job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, declared, own));
     Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
+}
+
+fn declared_rules(job: &Job) -> DeclaredRules {
+    let of_feature =
+        |(name, feature): &(String, Feature)| Some((name.clone(), feature.valid.clone()?));
+    DeclaredRules {
+        features: job.features.iter().filter_map(of_feature).collect(),
+        checks: job.checks.clone(),
+    }
+}
+
+/// A rule that does not fit the features.
+fn unfit_rule(error: RuleError) -> Problem {
+    match error {
+        RuleError::Feature { feature, problem } => {
+            Problem::at(format!("features.{feature}.valid.{}", problem.key), problem.message)
+        }
+        RuleError::Check { check, problem } => {
+            Problem::at(format!("checks.{check}"), expression(&problem.to_string()))
+        }
+    }
 }
 
 /// Whether a job declares a column to be of integers.

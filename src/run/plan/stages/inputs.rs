@@ -3,6 +3,8 @@
 use driftline_operators::admit::LatePolicy;
 use driftline_operators::core::parts::Part;
 use driftline_operators::dead_letter::Reason;
+use driftline_operators::features::rules::Rule;
+use driftline_operators::features::validity::OnFail;
 use driftline_operators::watermark::EVENTS;
 
 use super::super::graph::Line;
@@ -135,7 +137,14 @@ pub(super) fn reasons(of: Part, prepared: &Prepared) -> String {
             of_stream(prepared, EVENTS, reasons.into_iter().flatten())
         }
         Part::Table(at) => of_stream(prepared, EVENTS + 1 + at, [Reason::TableRow].into_iter()),
-        Part::Validate => Reason::MissingFeature.name().to_owned(),
+        Part::Validate => {
+            let missing = job.model.is_some().then_some(Reason::MissingFeature);
+            let is_fatal = |rule: &Rule| rule.on_fail == OnFail::DeadLetter;
+            let is_broken = prepared.plan.rules.iter().any(is_fatal);
+            let broken = is_broken.then_some(Reason::ValidationFailed);
+            let names: Vec<&str> = missing.into_iter().chain(broken).map(Reason::name).collect();
+            names.join(", ")
+        }
         Part::Model => Reason::ScoringFailed.name().to_owned(),
         _ => String::new(),
     }

@@ -102,7 +102,7 @@ pub fn shape(prepared: &Prepared) -> Shape {
     let tables = prepared.tables.iter().map(|compiled| &compiled.table);
     Shape {
         static_tables: prepared.static_tables.len(),
-        ..Shape::new(job.order, tables, &prepared.plan.trips, outputs)
+        ..Shape::new(job.order, tables, &prepared.plan, outputs)
     }
 }
 

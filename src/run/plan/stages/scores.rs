@@ -18,7 +18,12 @@ pub(super) fn lines(part: Part, shape: &Shape, prepared: &Prepared) -> Vec<Line>
     let job = &prepared.job;
     let null = "an input that is null, without a default and not allow_null: a dead letter";
     let lines = match part {
-        Part::Validate => Some(vec![Line::new("refuses", null)]),
+        Part::Validate => {
+            let refuses = shape.has(Part::Model).then(|| Line::new("refuses", null));
+            let rules = prepared.plan.rules.iter();
+            let rules = rules.map(|rule| Line::new(rule.name.as_str(), words::rule(rule)));
+            Some(refuses.into_iter().chain(rules).collect())
+        }
         Part::MicroBatch => Some(micro_batch(job)),
         Part::Model => job.model.as_ref().map(model),
         Part::Export => Some(vec![Line::new("model", "none: the job can only export features")]),
