@@ -525,6 +525,16 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_in_the_place_of_a_null_is_no_value() {
+        let least = Validity { min: Some(1.0), ..Validity::none(OnFail::Clip) };
+        let nulls = NullBuffer::from(vec![false, true, false]);
+        let column = Float64Array::new(vec![-7.0, 0.5, 0.0].into(), Some(nulls));
+        let (clipped, failures) = applied(&least, None, Arc::new(column));
+        assert_eq!(bits(&clipped), bits(&floats(&[None, Some(1.0), None])));
+        assert_eq!(failures.0, [(0, vec![1])]);
+    }
+
+    #[test]
     fn texts_are_allowed_or_match() {
         let texts =
             |texts: &[Option<&str>]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
