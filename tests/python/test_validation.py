@@ -69,6 +69,9 @@ valid = {{ allowed = [0, 1, 2.5], on_fail = "flag" }}
 [features.total]
 sql = "bounded + clipped + replaced"
 allow_null = true
+[features.ratio]
+sql = "replaced / replaced"
+default = 4.0
 [features.days]
 sql = "date_part('epoch', CAST(since AS TIMESTAMP)) / 86400"
 allow_null = true
@@ -87,7 +90,7 @@ MODEL = f"""
 path = "{MINIMAL}"
 features = ["replaced", "flagged"]
 """
-FEATURES = ["bounded", "clipped", "replaced", "flagged", "n", "kind", "code", "level", "total", "days"]
+FEATURES = ["bounded", "clipped", "replaced", "flagged", "n", "kind", "code", "level", "total", "ratio", "days"]
 ACTIONS = {
     "bounded.min": "dead_letter", "bounded.max": "dead_letter",
     "clipped.min": "clip", "clipped.max": "clip",
@@ -220,6 +223,8 @@ def evaluated(row: dict) -> tuple:
     elif fails("days.max", days is not None and days > 21_915):
         days = 21_915.0
     found["days"] = days
+    # 0 / 0 is no number, and so null.
+    found["ratio"] = 1.0 if found["replaced"] else 4.0
 
     known = found["clipped"] is not None
     with np.errstate(invalid="ignore"):
