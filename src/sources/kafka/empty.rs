@@ -89,7 +89,7 @@ mod tests {
         looks.asked(&first, at(1_100), true);
         looks.asked(&second, at(1_100), true);
         assert!(looks.is_empty(&first) && !looks.is_empty(&second));
-        assert_eq!(looks.under_way(), [second.clone()]);
+        assert_eq!(looks.under_way(), std::slice::from_ref(&second));
         // What is known stays known.
         looks.asked(&first, at(1_200), false);
         looks.asked(&second, at(2_098), true);
