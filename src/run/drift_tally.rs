@@ -328,8 +328,10 @@ mod tests {
             Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(flag(row)))))
         };
         let number = |number| Arc::new(Float64Array::from_value(number, rows.len())) as ArrayRef;
-        let columns: [(&str, ArrayRef); 23] = [
+        let versions: StringArray = rows.iter().map(|_| Some("1")).collect();
+        let columns: [(&str, ArrayRef); 24] = [
             ("window", Arc::new(labels)),
+            ("model_version", Arc::new(versions)),
             ("feature", Arc::new(names)),
             ("window_start", Arc::new(TimestampMillisecondArray::from_iter_values(starts))),
             ("ks_statistic", number(0.25)),
@@ -437,6 +439,19 @@ mod tests {
             tally.check(rows, &LateForDrift::default(), &lengths, &columns).unwrap();
             tally.check(rows + 1, &LateForDrift::default(), &lengths, &columns).unwrap_err();
         }
+    }
+
+    /// Of which the last has two rows, one for each version.
+    #[test]
+    fn a_window_is_whole_when_its_columns_are_whatever_the_number_of_versions() {
+        let tally = DriftTally::new(COLUMNS.len());
+        tally.add(&snapshots(&[1, 2], &[0, 2, 2])).unwrap();
+        assert_eq!(tally.tallied().lengths["1m"].windows, 0);
+        tally.add(&snapshots(&[1, 2], &[1])).unwrap();
+        let tallied = tally.tallied();
+        let of_length = &tallied.lengths["1m"];
+        assert_eq!((of_length.windows, of_length.open.len()), (2, 0));
+        assert_eq!((of_length.rows["a"], of_length.rows["prediction"]), (2 * 5, 2 * 2 * 5));
     }
 
     #[test]
