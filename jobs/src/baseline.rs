@@ -40,7 +40,7 @@ pub fn baseline(
         },
         Outlet {
             output: Output::Predictions,
-            schema: scoring.model.format.schema.clone(),
+            schema: scoring.schema(),
             sink: sinks.predictions,
             tally: Tally::Rows(run.counters.clone()),
         },

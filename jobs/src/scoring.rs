@@ -34,7 +34,7 @@ pub fn scoring(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &
     let mut outlets = vec![
         Outlet {
             output: Output::Predictions,
-            schema: scoring.model.format.schema.clone(),
+            schema: scoring.schema(),
             sink: predictions,
             tally: Tally::Predictions { counters, latencies, clock },
         },

@@ -3,6 +3,7 @@
 mod apart;
 mod batches;
 mod gauges;
+mod lanes;
 pub mod state;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 pub use batches::{BatchGauge, BatchSizes, MODELS_APART_MAX, ModelBatches};
 pub use gauges::{TableGauge, TableState, WindowGauge, WindowState};
+
+pub use lanes::{Compared, LaneFigures, LaneGauge, Moments, ShadowFigures};
 
 use crate::lateness::Lateness;
 use crate::model::ModelIdentity;
@@ -31,6 +34,7 @@ pub struct Counters(Arc<Inner>);
 struct Inner {
     read: Sum,
     skipped: Sum,
+    without_route: Sum,
     predictions: Sum,
     dead_letters: Mutex<Reasons>,
     rules_failed: Mutex<BTreeMap<String, u64>>,
@@ -42,6 +46,8 @@ struct Inner {
     event_times: Mutex<Option<Span>>,
     gate: Apart<GateRows>,
     batches: Mutex<Gauges>,
+    /// By lane and worker.
+    lanes: Mutex<BTreeMap<(usize, usize), LaneGauge>>,
     windows: Mutex<BTreeMap<(String, usize), WindowGauge>>,
     tables: Mutex<BTreeMap<String, Table>>,
 }
@@ -131,6 +137,16 @@ impl Counters {
         self.0.skipped.add(rows as i64);
     }
 
+    /// Rows that no route takes: they are skipped.
+    pub fn rows_without_route(&self, rows: u64) {
+        self.0.without_route.add(rows as i64);
+        self.rows_skipped(rows);
+    }
+
+    pub fn without_route(&self) -> u64 {
+        self.0.without_route.get() as u64
+    }
+
     pub fn predictions_durable(&self, rows: u64) {
         self.0.predictions.add(rows as i64);
     }
@@ -181,6 +197,20 @@ impl Counters {
     /// What tells of a model's micro-batches on `worker`: to be made once.
     pub fn batch_gauge(&self, model: &ModelIdentity, worker: usize) -> BatchGauge {
         lock(&self.0.batches).of(model, worker)
+    }
+
+    /// What tells of a lane of the job's routes on `worker`: to be made once.
+    pub fn lane_gauge(&self, lane: usize, worker: usize) -> LaneGauge {
+        lock(&self.0.lanes).entry((lane, worker)).or_default().clone()
+    }
+
+    /// By lane what all workers have counted of it.
+    pub fn lanes(&self) -> BTreeMap<usize, LaneFigures> {
+        let mut all: BTreeMap<usize, LaneFigures> = BTreeMap::new();
+        for ((lane, _), gauge) in &*lock(&self.0.lanes) {
+            all.entry(*lane).or_default().merge(&gauge.lock());
+        }
+        all
     }
 
     /// `rows` more (or, negative, fewer) wait in an order gate of this process.

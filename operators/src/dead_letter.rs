@@ -34,6 +34,8 @@ pub enum Reason {
     ValidationFailed,
     /// The model refused the row.
     ScoringFailed,
+    /// It names a model that the job has not.
+    UnknownModel,
     /// A row of a table has no key or no time.
     TableRow,
     /// The prediction is larger than its topic takes.
@@ -43,7 +45,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::DecodeFailed,
         Reason::NoEventTime,
         Reason::Late,
@@ -52,6 +54,7 @@ impl Reason {
         Reason::MissingFeature,
         Reason::ValidationFailed,
         Reason::ScoringFailed,
+        Reason::UnknownModel,
         Reason::TableRow,
         Reason::MessageTooLarge,
         Reason::MessageRefused,
@@ -81,6 +84,7 @@ impl Reason {
             Reason::MissingFeature => "missing_feature",
             Reason::ValidationFailed => "validation_failed",
             Reason::ScoringFailed => "scoring_failed",
+            Reason::UnknownModel => "unknown_model",
             Reason::TableRow => "table_row",
             Reason::MessageTooLarge => "message_too_large",
             Reason::MessageRefused => "message_refused",

@@ -1,18 +1,19 @@
-//! The models of one worker, one for each state of control that a row can still have.
+//! The models of one worker: of each those that rows can still need.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::accounting::{BatchGauge, Counters};
 use crate::batch_probe::{BatchDependence, doubled};
 use crate::micro_batch::Part;
-use crate::model::{Model, ModelError, ModelIdentity, ScoredRows, score_rows};
+use crate::model::{Model, ModelError, ModelIdentity, ScoredRows, Task, score_rows};
 use crate::model_input::ModelInput;
 use crate::prediction::PredictionFormat;
+use crate::routes::table::RouteSettings;
 
 /// A model made ready for one worker, and what goes with it.
 pub struct ReadyModel {
@@ -20,6 +21,8 @@ pub struct ReadyModel {
     /// Which version of the run it is; see [`Versions`](crate::drift::versions::Versions).
     pub version: usize,
     pub inputs: Vec<ModelInput>,
+    /// Those inputs as columns.
+    pub features: SchemaRef,
     pub model: Box<dyn Model>,
     pub dependence: BatchDependence,
     pub format: PredictionFormat,
@@ -27,22 +30,63 @@ pub struct ReadyModel {
     pub max_rows: Option<usize>,
 }
 
-/// Where workers get the models of later states of control, which are made ready elsewhere.
-pub trait ModelShelf: Send + Sync {
-    /// The model of a state for a worker, which takes it once.
-    fn take(&self, control: u64, worker: usize) -> Option<ReadyModel>;
+/// What an ensemble says of its predictions while its members stay the same.
+#[derive(Clone)]
+pub struct ReadyEnsemble {
+    pub identity: ModelIdentity,
+    /// As of a model.
+    pub version: usize,
+    pub task: Task,
+    /// Numbers of a prediction.
+    pub width: usize,
+    pub gives_doubles: bool,
+    pub format: PredictionFormat,
+}
 
-    /// A worker needs no model of a state below `control` any more; these are what it had of them.
+/// All that a worker begins with, by place.
+pub struct ReadyModels {
+    pub models: Vec<ReadyModel>,
+    pub ensembles: Vec<ReadyEnsemble>,
+    pub settings: Arc<RouteSettings>,
+}
+
+impl ReadyModels {
+    /// A model that scores all rows.
+    pub fn one(model: ReadyModel) -> Self {
+        ReadyModels { models: vec![model], ensembles: Vec::new(), settings: Arc::default() }
+    }
+}
+
+/// Where workers get what later states of control say, which is made ready elsewhere. Of each model a state
+/// has the newest that has come with a state up to it.
+pub trait ModelShelf: Send + Sync {
+    /// The state that a model has come with which holds in a state of control; 0 of that which a run
+    /// begins with.
+    fn since(&self, model: usize, control: u64) -> u64;
+
+    /// A model that has come with a state for a worker, which takes it once.
+    fn take(&self, model: usize, since: u64, worker: usize) -> Option<ReadyModel>;
+
+    /// An ensemble as it is in a state of control, where that is not as a run begins with it.
+    fn ensemble(&self, _ensemble: usize, _control: u64) -> Option<ReadyEnsemble> {
+        None
+    }
+
+    /// What holds of routes in a state of control, where that is not what a run begins with.
+    fn settings(&self, _control: u64) -> Option<Arc<RouteSettings>> {
+        None
+    }
+
+    /// A worker needs nothing of states below `control` any more; these are what it had of them.
     fn free(&self, worker: usize, control: u64, freed: Vec<ReadyModel>);
 }
 
 /// A model, as rows are put into it.
 pub struct Slot {
-    control: u64,
+    since: u64,
     pub ready: ReadyModel,
-    /// The model's inputs: their positions in enriched rows, and their schema.
+    /// The model's inputs: their positions in enriched rows.
     columns: Vec<usize>,
-    features: SchemaRef,
     /// Where the model requires a value.
     pub required: Vec<ModelInput>,
     /// What counts its micro-batches.
@@ -50,14 +94,11 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn new(control: u64, ready: ReadyModel, enriched: &Schema, gauge: BatchGauge) -> Self {
-        let columns: Vec<usize> = ready.inputs.iter().map(|input| input.column).collect();
-        let fields = columns.iter().map(|&at| enriched.fields()[at].clone());
+    fn new(since: u64, ready: ReadyModel, gauge: BatchGauge) -> Self {
         Slot {
-            control,
-            features: Arc::new(Schema::new(fields.collect::<Fields>())),
+            since,
             required: ready.inputs.iter().filter(|input| !input.allow_null).cloned().collect(),
-            columns,
+            columns: ready.inputs.iter().map(|input| input.column).collect(),
             ready,
             gauge,
         }
@@ -68,12 +109,13 @@ impl Slot {
     /// # Errors
     /// If they are not those of enriched rows.
     pub fn features<C>(&self, parts: &[Part<C>]) -> Result<RecordBatch, ArrowError> {
-        let of_part = |part: &Part<C>| part.project(&self.columns, &self.features);
+        let schema = &self.ready.features;
+        let of_part = |part: &Part<C>| part.project(&self.columns, schema);
         match parts {
             [one] => of_part(one),
             many => {
                 let projected = many.iter().map(of_part).collect::<Result<Vec<_>, _>>()?;
-                concat_batches(&self.features, &projected)
+                concat_batches(schema, &projected)
             }
         }
     }
@@ -92,59 +134,117 @@ impl Slot {
 }
 
 pub struct ModelBank {
-    /// Nearly always one, and two while a switch is under way.
-    slots: Vec<Slot>,
-    enriched: SchemaRef,
+    /// By model; of each nearly always one, and two while a switch is under way.
+    models: Vec<Vec<Slot>>,
+    ensembles: Vec<ReadyEnsemble>,
+    settings: Arc<RouteSettings>,
+    /// The state that was asked for last, and what is of it.
+    last: State,
     shelf: Option<Arc<dyn ModelShelf>>,
     counters: Counters,
     worker: usize,
 }
 
+/// What holds in a state of control.
+struct State {
+    /// None if what is of it must be looked up again.
+    control: Option<u64>,
+    /// By model, the place of its slot.
+    slots: Vec<usize>,
+    ensembles: Vec<ReadyEnsemble>,
+    settings: Arc<RouteSettings>,
+}
+
 impl ModelBank {
-    /// A worker's models, of which `first` is that of state 0; without a shelf it is the only one.
+    /// A worker's models, of which `first` are those of state 0; without a shelf there are no others.
     pub fn new(
-        first: ReadyModel,
-        enriched: SchemaRef,
+        first: ReadyModels,
         shelf: Option<Arc<dyn ModelShelf>>,
         counters: Counters,
         worker: usize,
     ) -> Self {
-        let mut bank = ModelBank { slots: Vec::new(), enriched, shelf, counters, worker };
-        bank.add(0, first);
-        bank
+        let ReadyModels { models, ensembles, settings } = first;
+        let slots = vec![0; models.len()];
+        let slot = |ready: ReadyModel| {
+            let gauge = counters.batch_gauge(&ready.identity, worker);
+            vec![Slot::new(0, ready, gauge)]
+        };
+        let models = models.into_iter().map(slot).collect();
+        let last = State {
+            control: Some(0),
+            slots,
+            ensembles: ensembles.clone(),
+            settings: settings.clone(),
+        };
+        ModelBank { models, ensembles, settings, last, shelf, counters, worker }
     }
 
-    fn add(&mut self, control: u64, ready: ReadyModel) {
-        let gauge = self.counters.batch_gauge(&ready.identity, self.worker);
-        self.slots.push(Slot::new(control, ready, &self.enriched, gauge));
-    }
-
-    /// The model of a state.
+    /// Has a state hold for what is asked for next.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn of(&mut self, control: u64) -> Result<&mut Slot, ArrowError> {
-        let at = match self.slots.iter().position(|slot| slot.control == control) {
-            Some(at) => at,
-            None => {
-                let ready = self.shelf.as_ref().and_then(|shelf| shelf.take(control, self.worker));
-                let ready = ready.ok_or_else(|| {
-                    let message = format!("there is no model for state {control} of control");
-                    ArrowError::ComputeError(message)
-                })?;
-                self.add(control, ready);
-                self.slots.len() - 1
-            }
+    /// If there is none of its models.
+    pub fn stand_at(&mut self, control: u64) -> Result<(), ArrowError> {
+        if self.last.control == Some(control) {
+            return Ok(());
+        }
+        let slots = (0..self.models.len()).map(|model| self.slot_of(model, control));
+        let slots = slots.collect::<Result<Vec<_>, _>>()?;
+        let shelf = self.shelf.as_ref();
+        let ensemble = |(at, first): (usize, &ReadyEnsemble)| {
+            let later = shelf.and_then(|shelf| shelf.ensemble(at, control));
+            later.unwrap_or_else(|| first.clone())
         };
-        Ok(&mut self.slots[at])
+        let settings = shelf.and_then(|shelf| shelf.settings(control));
+        self.last = State {
+            control: Some(control),
+            slots,
+            ensembles: self.ensembles.iter().enumerate().map(ensemble).collect(),
+            settings: settings.unwrap_or_else(|| self.settings.clone()),
+        };
+        Ok(())
+    }
+
+    fn slot_of(&mut self, model: usize, control: u64) -> Result<usize, ArrowError> {
+        let since = self.shelf.as_ref().map_or(0, |shelf| shelf.since(model, control));
+        if let Some(at) = self.models[model].iter().position(|slot| slot.since == since) {
+            return Ok(at);
+        }
+        let shelf = self.shelf.as_ref();
+        let ready = shelf.and_then(|shelf| shelf.take(model, since, self.worker));
+        let ready = ready.ok_or_else(|| {
+            let message = format!("there is no model for state {control} of control");
+            ArrowError::ComputeError(message)
+        })?;
+        let gauge = self.counters.batch_gauge(&ready.identity, self.worker);
+        self.models[model].push(Slot::new(since, ready, gauge));
+        Ok(self.models[model].len() - 1)
+    }
+
+    /// The model of the state that it [stands at](Self::stand_at).
+    pub fn model(&mut self, model: usize) -> &mut Slot {
+        &mut self.models[model][self.last.slots[model]]
+    }
+
+    /// An ensemble of that state.
+    pub fn ensemble(&mut self, ensemble: usize) -> &mut ReadyEnsemble {
+        &mut self.last.ensembles[ensemble]
+    }
+
+    /// What holds of routes in that state.
+    pub fn settings(&self) -> &Arc<RouteSettings> {
+        &self.last.settings
     }
 
     /// Nothing is asked for of states below `control` any more.
     pub fn free_below(&mut self, control: u64) {
-        let freed = self.slots.extract_if(.., |slot| slot.control < control);
-        let freed: Vec<ReadyModel> = freed.map(|slot| slot.ready).collect();
-        if let Some(shelf) = &self.shelf {
-            shelf.free(self.worker, control, freed);
+        let Some(shelf) = &self.shelf else { return };
+        let mut freed = Vec::new();
+        for (model, slots) in self.models.iter_mut().enumerate() {
+            let since = shelf.since(model, control);
+            freed.extend(slots.extract_if(.., |slot| slot.since < since).map(|slot| slot.ready));
         }
+        shelf.free(self.worker, control, freed);
+        // Places have moved.
+        self.last.control = None;
     }
 }

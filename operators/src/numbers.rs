@@ -104,6 +104,9 @@ impl Numbers {
             (Numbers::Doubles(values), Numbers::Doubles(more)) => {
                 values.extend_from_slice(&more[range]);
             }
+            (Numbers::Doubles(values), Numbers::Floats(more)) => {
+                values.extend(more[range].iter().copied().map(f64::from));
+            }
             (values, others) => {
                 let more: Vec<f64> = others.iter().skip(range.start).take(range.len()).collect();
                 *self = Numbers::Doubles(values.iter().chain(more).collect());

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringBuilder,
+    Array, ArrayRef, Float32Array, ListArray, RecordBatch, StringBuilder,
     TimestampMillisecondArray, UInt32Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
@@ -16,7 +16,7 @@ use crate::features::rules::Rules;
 use crate::layout::EventLayout;
 use crate::model::{ModelIdentity, Task};
 use crate::numbers::Numbers;
-use crate::status::Statuses;
+use crate::status::{RowNote, Statuses};
 
 /// What scoring adds to the rows it was given.
 pub struct ScoredColumns {
@@ -29,6 +29,12 @@ pub struct ScoredColumns {
     /// nobody asks for them.
     pub run_batch_rows: Vec<u32>,
     pub run_inference_ms: Vec<f32>,
+    /// `[rows]`, where that is not the largest probability.
+    pub confidences: Option<Numbers>,
+    /// `[rows]`, where there is something to say of them.
+    pub notes: Option<Vec<RowNote>>,
+    /// Whether what scored them did in place of another.
+    pub is_fallback: bool,
     keeps_runs: bool,
 }
 
@@ -40,6 +46,9 @@ impl ScoredColumns {
             inputs: keep_inputs.then(Vec::new),
             run_batch_rows: Vec::new(),
             run_inference_ms: Vec::new(),
+            confidences: None,
+            notes: None,
+            is_fallback: false,
             keeps_runs: true,
         }
     }
@@ -67,44 +76,12 @@ impl ScoredColumns {
         self.predictions.len() / self.width.max(1)
     }
 
-    /// Which rows have a prediction of finite numbers only, `[rows]`; `None` if all have.
-    pub fn finite_rows(&self) -> Option<BooleanArray> {
-        self.predictions.finite_rows(self.width)
-    }
-
-    /// The prediction of a row.
-    pub fn vector(&self, row: usize) -> Numbers {
-        self.predictions.slice(row * self.width..(row + 1) * self.width)
-    }
-
-    /// What scoring adds to the rows that are `kept`.
-    pub fn filtered(&self, kept: &BooleanArray) -> Self {
-        let rows = self.rows();
-        let of_rows = |values: &[f32]| -> Vec<f32> {
-            let kept_rows = values.chunks_exact((values.len() / rows.max(1)).max(1)).zip(kept);
-            kept_rows
-                .filter(|(_, kept)| *kept == Some(true))
-                .flat_map(|(row, _)| row)
-                .copied()
-                .collect()
-        };
-        let batch_rows = self.run_batch_rows.iter().zip(kept);
-        ScoredColumns {
-            predictions: self.predictions.of_rows(self.width, kept),
-            width: self.width,
-            inputs: self.inputs.as_ref().map(|inputs| of_rows(inputs)),
-            run_batch_rows: batch_rows
-                .filter(|(_, kept)| *kept == Some(true))
-                .map(|(n, _)| *n)
-                .collect(),
-            run_inference_ms: of_rows(&self.run_inference_ms),
-            keeps_runs: self.keeps_runs,
-        }
-    }
 }
 
-/// The position of the score in every prediction.
+/// The positions of some columns in every prediction.
+pub const STATUS: usize = 5;
 pub const SCORE: usize = 7;
+pub const CONFIDENCE: usize = 8;
 
 /// The columns that every prediction has, in their order.
 pub const COLUMNS: [&str; 11] = [
@@ -120,6 +97,36 @@ pub const COLUMNS: [&str; 11] = [
     "error",
     "metadata",
 ];
+
+/// Those that follow where a job has routes.
+pub const ROUTE_COLUMNS: [&str; 2] = ["route", "variant"];
+
+/// What the predictions of a lane say of it.
+#[derive(Clone)]
+pub struct RouteLabels {
+    route: Usual,
+    variant: Option<Usual>,
+    no_variant: Constant,
+}
+
+impl RouteLabels {
+    pub fn new(route: &str, variant: Option<&str>) -> Self {
+        RouteLabels {
+            route: Usual::new(route),
+            variant: variant.map(Usual::new),
+            no_variant: Constant::new(&DataType::Utf8),
+        }
+    }
+
+    /// Of [`ROUTE_COLUMNS`], `[rows]` each.
+    fn columns(&mut self, rows: usize) -> [ArrayRef; 2] {
+        let variant = match &mut self.variant {
+            Some(variant) => variant.repeated(rows),
+            None => self.no_variant.null(rows),
+        };
+        [self.route.repeated(rows), variant]
+    }
+}
 
 /// The columns, by path, whose values hardly occur twice.
 pub const UNIQUE: &[&str] = &[
@@ -246,7 +253,41 @@ impl PredictionFormat {
         self
     }
 
-    /// Predictions of `events`, `[rows]`, which begin with the columns of the layout.
+    /// The same of another model.
+    #[must_use]
+    pub fn of_model(self, model: &ModelIdentity) -> Self {
+        PredictionFormat {
+            model_name: Usual::new(model.name.clone()),
+            model_version: Usual::new(model.version.clone()),
+            ..self
+        }
+    }
+
+    /// The same of several models together: what is said of all rows of one of them is not.
+    #[must_use]
+    pub fn of_ensemble(self, ensemble: &ModelIdentity) -> Self {
+        let statuses = self.statuses.without_metadata();
+        PredictionFormat { statuses, ..self }.of_model(ensemble)
+    }
+
+    /// The same of a job that has routes: the columns of them follow [`COLUMNS`].
+    #[must_use]
+    pub fn with_routes(mut self) -> Self {
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        let [route, variant] = ROUTE_COLUMNS;
+        let more = [Field::new(route, DataType::Utf8, false), Field::new(variant, DataType::Utf8, true)];
+        fields.splice(COLUMNS.len()..COLUMNS.len(), more.map(Arc::new));
+        self.schema = Arc::new(Schema::new(fields));
+        self
+    }
+
+    /// Whether the tensors of models are columns.
+    pub fn keeps_inputs(&self) -> bool {
+        self.with_input
+    }
+
+    /// Predictions of `events`, `[rows]`, which begin with the columns of the layout; `labels` are those of
+    /// a job that has routes.
     ///
     /// # Errors
     /// If the columns do not have as many rows as the events.
@@ -256,18 +297,21 @@ impl PredictionFormat {
         scored: ScoredColumns,
         task: Task,
         worker: u32,
+        labels: Option<&mut RouteLabels>,
     ) -> Result<RecordBatch, ArrowError> {
         let rows = events.num_rows();
         let layout = &self.layout;
         let (ids, late) = (request_ids(layout, events), layout.late(events));
         let times = TimestampMillisecondArray::new(layout.times(events).values().clone(), None);
-        let ScoredColumns { predictions, width, .. } = &scored;
+        let ScoredColumns { predictions, width, confidences, .. } = &scored;
         let scores = predictions.scores(task, *width).into_array();
-        let confidences = match task {
-            Task::Regression => self.no_confidence.null(rows),
-            _ => predictions.largest(*width).into_array(),
+        let confidences = match (task, confidences) {
+            (Task::Regression, _) => self.no_confidence.null(rows),
+            (_, Some(own)) => own.clone().into_array(),
+            (_, None) => predictions.largest(*width).into_array(),
         };
-        let (status, metadata) = self.statuses.of(events, late);
+        let notes = scored.notes.as_deref();
+        let (status, metadata) = self.statuses.of(events, late, scored.is_fallback, notes);
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         columns.extend([
             ids,
@@ -282,6 +326,7 @@ impl PredictionFormat {
             self.no_error.null(rows),
             metadata,
         ]);
+        columns.extend(labels.map(|labels| labels.columns(rows)).into_iter().flatten());
         if self.with_input {
             let inputs = scored.inputs.unwrap_or_default();
             let width = inputs.len() / rows.max(1);
@@ -345,53 +390,11 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Int64Array, UInt64Array, new_null_array};
+    use arrow::array::{AsArray, BooleanArray, Int64Array, UInt64Array, new_null_array};
     use arrow::datatypes::Float32Type;
 
     use super::*;
     use crate::layout::CameAs;
-
-    const NAN: f32 = f32::NAN;
-    const INF: f32 = f32::INFINITY;
-
-    fn scored(predictions: Vec<f32>, inputs: Option<Vec<f32>>) -> ScoredColumns {
-        let run_inference_ms = vec![0.5, 1.5, 2.5, 3.5];
-        ScoredColumns {
-            predictions: Numbers::Floats(predictions),
-            width: 2,
-            inputs,
-            run_batch_rows: vec![3, 3, 3, 1],
-            run_inference_ms,
-            keeps_runs: true,
-        }
-    }
-
-    #[test]
-    fn one_number_that_is_not_finite_makes_no_prediction() {
-        let all = scored(vec![0.0, 1.0, f32::MAX, f32::MIN, -0.0, 1e-45, 0.5, 0.5], None);
-        assert!(all.finite_rows().is_none());
-        let some = scored(vec![0.5, NAN, 0.25, 0.75, INF, 0.0, -INF, NAN], None);
-        let finite = some.finite_rows().unwrap();
-        assert_eq!(finite, BooleanArray::from(vec![false, true, false, false]));
-        assert_eq!(some.vector(2), Numbers::Floats(vec![INF, 0.0]));
-        let kept = some.filtered(&finite);
-        assert_eq!((kept.predictions, kept.inputs), (Numbers::Floats(vec![0.25, 0.75]), None));
-        assert_eq!((kept.run_batch_rows, kept.run_inference_ms), (vec![3], vec![1.5]));
-    }
-
-    #[test]
-    fn inputs_stay_with_their_rows() {
-        let inputs = (0..12u8).map(f32::from).collect();
-        let some = scored(vec![0.5, 0.5, NAN, 0.0, 0.25, 0.75, INF, 0.0], Some(inputs));
-        let kept = some.filtered(&some.finite_rows().unwrap());
-        assert_eq!(kept.inputs, Some(vec![0.0, 1.0, 2.0, 6.0, 7.0, 8.0]));
-        let none = scored(vec![NAN; 8], Some(Vec::new()));
-        let kept = none.filtered(&none.finite_rows().unwrap());
-        assert_eq!(
-            (kept.predictions, kept.inputs, kept.run_batch_rows),
-            (Numbers::Floats(vec![]), Some(vec![]), vec![])
-        );
-    }
 
     #[test]
     fn runs_are_kept_only_where_they_are_columns() {
@@ -407,16 +410,13 @@ mod tests {
                 with_runs,
             );
             let mut columns = ScoredColumns::for_format(&format, 1, 3);
-            columns.predictions = Numbers::Floats(vec![1.0, NAN, 3.0]);
+            columns.predictions = Numbers::Floats(vec![1.0, 2.0, 3.0]);
             columns.ran(2, 7, Duration::from_millis(5));
             columns.ran(1, 9, Duration::from_millis(6));
             let of_all = if with_runs { vec![7, 7, 9] } else { vec![] };
             assert_eq!((columns.rows(), &columns.run_batch_rows), (3, &of_all));
-            let finite = columns.filtered(&columns.finite_rows().unwrap());
-            let rows = finite.rows();
-            assert_eq!((rows, finite.predictions.into_floats()), (2, vec![1.0, 3.0]));
-            let of_finite = if with_runs { vec![5.0, 6.0] } else { vec![] };
-            assert_eq!(finite.run_inference_ms, of_finite);
+            let took = if with_runs { vec![5.0, 5.0, 6.0] } else { vec![] };
+            assert_eq!(columns.run_inference_ms, took);
         }
     }
 
@@ -449,8 +449,8 @@ mod tests {
                     inputs: Some(values.clone()),
                     ..ScoredColumns::new(width, true)
                 };
-                let made = used.batch(&events, scored(), task, 0).unwrap();
-                assert_eq!(made, format().batch(&events, scored(), task, 0).unwrap());
+                let made = used.batch(&events, scored(), task, 0, None).unwrap();
+                assert_eq!(made, format().batch(&events, scored(), task, 0, None).unwrap());
                 let text = |name: &str, row| {
                     made.column_by_name(name).unwrap().as_string::<i32>().value(row).to_owned()
                 };

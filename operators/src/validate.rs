@@ -52,8 +52,7 @@ impl Validator {
             let letter = match (broken, missing) {
                 (Some(detail), _) => Some((Reason::ValidationFailed, detail)),
                 (None, Some(input)) => {
-                    let detail = format!("feature {:?} is null and has no default", input.name);
-                    Some((Reason::MissingFeature, detail))
+                    Some((Reason::MissingFeature, missing_detail(input)))
                 }
                 (None, None) => None,
             };
@@ -65,6 +64,34 @@ impl Validator {
         self.count(&counts);
         if letters.is_empty() {
             return Ok((batch, None));
+        }
+        let batch = filter_record_batch(&batch, &BooleanArray::from(goes_on))?;
+        Ok((batch, Some(letters.finish())))
+    }
+
+    /// The rows that lack none of the features that a model needs, and dead letters for the others.
+    ///
+    /// # Errors
+    /// As [`sift`](Self::sift).
+    pub fn lacking(
+        &self,
+        batch: RecordBatch,
+        required: &[ModelInput],
+    ) -> Result<(RecordBatch, Option<RecordBatch>), ArrowError> {
+        let lacks = |input: &&ModelInput| batch.column(input.column).null_count() > 0;
+        let lacking: Vec<&ModelInput> = required.iter().filter(lacks).collect();
+        if lacking.is_empty() {
+            return Ok((batch, None));
+        }
+        let mut letters = DeadLetters::new(self.partition_names.clone());
+        let mut goes_on = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let missing = lacking.iter().find(|input| batch.column(input.column).is_null(row));
+            goes_on.push(missing.is_none());
+            if let Some(input) = missing {
+                let detail = missing_detail(input);
+                letters.row(Reason::MissingFeature, &detail, &batch, &self.layout, row)?;
+            }
         }
         let batch = filter_record_batch(&batch, &BooleanArray::from(goes_on))?;
         Ok((batch, Some(letters.finish())))
@@ -92,4 +119,9 @@ impl Validator {
         let of_rules = self.rules.iter().zip(counts).filter(|(_, rows)| **rows > 0);
         self.counters.rules_failed(of_rules.map(|(rule, rows)| (rule.name.as_str(), *rows)));
     }
+}
+
+/// What is wrong with a row that lacks a feature.
+pub fn missing_detail(input: &ModelInput) -> String {
+    format!("feature {:?} is null and has no default", input.name)
 }

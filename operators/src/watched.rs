@@ -24,8 +24,18 @@ pub struct Seen {
     pub epoch: u64,
     /// Which version of the run; see [`Versions`](crate::drift::versions::Versions).
     pub version: usize,
+    /// Whether the features of the rows are seen, too; they are once, whoever else scores them.
+    pub with_features: bool,
     /// `[rows]`, as of [`Watched::batch`].
     pub rows: RecordBatch,
+}
+
+#[cfg(test)]
+impl Seen {
+    /// All of rows that a version scored.
+    pub fn of(rows: RecordBatch, version: usize) -> Self {
+        Seen { epoch: 0, version, rows, with_features: true }
+    }
 }
 
 /// The name that the score goes by in drift figures.

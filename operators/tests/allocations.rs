@@ -121,7 +121,7 @@ fn no_letters_cost_no_more_than_a_batch_without_rows() {
 fn no_alerts_cost_nothing() {
     let rows = 1_024;
     let (events, mut format) = (events(rows), format(false));
-    let predictions = format.batch(&events, scored(rows), Task::Binary, 0).unwrap();
+    let predictions = format.batch(&events, scored(rows), Task::Binary, 0, None).unwrap();
     let columns = (0..Watched::FIRST).map(|at| (format!("{at}"), events.column(1).clone()));
     let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0; rows]));
     let columns = columns.chain([("x".to_owned(), x)]);
@@ -145,7 +145,7 @@ fn of_predictions(format: &mut PredictionFormat, rows: usize) -> (usize, usize) 
     let events = events(rows);
     let (made, found) = (
         asked(|| scored(rows)),
-        asked(|| format.batch(&events, scored(rows), Task::Binary, 0).unwrap()),
+        asked(|| format.batch(&events, scored(rows), Task::Binary, 0, None).unwrap()),
     );
     (found.0 - made.0, found.1 - made.1)
 }
@@ -170,14 +170,14 @@ fn ids_of_origins_take_no_allocation_each() {
     let of = [64, 1_024].map(|rows| {
         let columns = events(rows).columns()[1..].to_vec();
         let events = RecordBatch::try_new(layout.schema.clone(), columns).unwrap();
-        asked(|| format.batch(&events, scored(rows), Task::Binary, 0).unwrap()).0
+        asked(|| format.batch(&events, scored(rows), Task::Binary, 0, None).unwrap()).0
     });
     assert_eq!(of[0], of[1]);
 }
 
 #[test]
 fn what_is_published_takes_its_columns_and_nothing_else() {
-    let predictions = format(false).batch(&events(1), scored(1), Task::Binary, 0).unwrap();
+    let predictions = format(false).batch(&events(1), scored(1), Task::Binary, 0, None).unwrap();
     let mut published = Published::default();
     assert_eq!(asked(|| published.of(&predictions)).0, 1);
     assert!(asked(|| Published::default().of(&predictions)).0 > 1);

@@ -15,7 +15,7 @@ use crate::run::models::Form as ListForm;
 use crate::run::options::{Exchange, ExportForm};
 use crate::run::parity::by_hand::Asked;
 use crate::run::plan::Form;
-use crate::run::switching::ModelSince;
+use crate::run::switching::{ModelSince, RouteWeights, WeightsSince};
 
 /// Score streams of events with ML models, and watch the models for drift
 #[derive(Parser)]
@@ -88,9 +88,14 @@ pub enum Command {
         #[arg(long)]
         run_columns: bool,
         /// Score events from an event time on with another version of the model, as the summary of a run
-        /// says it has: of a registry's model, or with =FILE of a file's
+        /// says it has: of a registry's model, or with =FILE of a file's; TIME=MODEL:VERSION where the
+        /// job has several
         #[arg(long, value_name = "TIME=VERSION", value_parser = model_since)]
         model_since: Vec<ModelSince>,
+        /// Give the variants of a route other weights from an event time on, such as
+        /// 2026-05-01T00:00:00Z=rest:control=8000,treatment=2000
+        #[arg(long, value_name = "TIME=ROUTE:VARIANT=WEIGHT,…", value_parser = weights_since)]
+        weights_since: Vec<WeightsSince>,
     },
     /// Run a job on its Kafka topics until it is told to stop: predictions, drift, dead letters
     ///
@@ -214,7 +219,23 @@ fn model_since(text: &str) -> Result<ModelSince, String> {
     if version.is_empty() {
         return Err("a version has a name".to_owned());
     }
-    Ok(ModelSince { since: instant_ms(since)?, version: version.to_owned(), file })
+    let since = instant_ms(since)?;
+    Ok(ModelSince { since, model: None, version: version.to_owned(), file })
+}
+
+/// `TIME=ROUTE:VARIANT=WEIGHT,…`
+fn weights_since(text: &str) -> Result<WeightsSince, String> {
+    let form = "it is TIME=ROUTE:VARIANT=WEIGHT,…";
+    let (since, weights) = text.split_once('=').ok_or(form)?;
+    let (route, weights) = weights.split_once(':').ok_or(form)?;
+    let weight = |text: &str| {
+        let (variant, weight) = text.split_once('=').ok_or(form)?;
+        let weight = weight.parse().map_err(|_| format!("{weight:?} is no weight of 10,000"))?;
+        Ok::<_, String>((variant.to_owned(), weight))
+    };
+    let weights = weights.split(',').map(weight).collect::<Result<Vec<_>, _>>()?;
+    let weights = RouteWeights { route: route.to_owned(), weights };
+    Ok(WeightsSince { since: instant_ms(since)?, weights })
 }
 
 fn workers(text: &str) -> Result<u16, String> {

@@ -129,14 +129,23 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
                 return Err(problem);
             }
         }
-        Command::Replay { job, events, out, overwrite, with_inputs, run_columns, model_since } => {
+        Command::Replay {
+            job,
+            events,
+            out,
+            overwrite,
+            with_inputs,
+            run_columns,
+            model_since,
+            weights_since,
+        } => {
             let job = load(&job)?;
             let options = RunOptions {
                 out,
                 overwrite,
                 with_inputs,
                 run_columns,
-                models: ModelControl::scheduled(&job, model_since)?,
+                models: ModelControl::scheduled(&job, model_since, weights_since)?,
                 ..events.options(interrupt.clone())?
             };
             tell(&run::replay(&job, &options)?)?;

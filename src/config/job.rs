@@ -23,6 +23,7 @@ use driftline_operators::parity::Tolerance;
 use indexmap::IndexMap;
 
 use super::origin::Origin;
+use super::routing::Routing;
 pub use super::raw::words::{ColumnType as JsonType, Compression, FileFormat as Format};
 use crate::models::card::ModelCard;
 use crate::registry::Registered;
@@ -46,7 +47,10 @@ pub struct Job {
     pub features: Vec<(String, Feature)>,
     /// What whole rows must be.
     pub checks: Vec<Check>,
+    /// The first of them where the job has several.
     pub model: Option<ModelFile>,
+    /// Several models, and which scores a row.
+    pub routing: Option<Routing>,
     pub realtime: Realtime,
     /// More than this share of the records read as dead letters fails a run.
     pub max_dead_letter_share: Option<f64>,
@@ -79,10 +83,14 @@ impl Job {
             let delete = table.versions.as_ref()?.delete.as_deref()?;
             Some((format!("tables.{name}.delete"), delete))
         });
+        let routes = self.routing.iter().flat_map(|routing| &routing.routes);
+        let whens = routes.filter_map(|route| {
+            Some((format!("routes.{}.when", route.name), route.when.as_deref()?))
+        });
         let checks = self.checks.iter();
         let checks = checks.map(|check| (format!("checks.{}", check.name), check.sql.as_str()));
         let features = self.features.iter().flat_map(sql_of);
-        filter.chain(deletes).chain(features).chain(checks).collect()
+        filter.chain(deletes).chain(features).chain(checks).chain(whens).collect()
     }
 
     /// Whether a window reaches back to the first row.

@@ -8,6 +8,7 @@ pub mod load;
 mod open;
 mod origin;
 pub mod raw;
+pub mod routing;
 pub(crate) mod reword;
 pub mod schema;
 

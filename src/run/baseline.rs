@@ -9,6 +9,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 
 use super::baseline_file::{BaselineFile, Collected, counting};
 use super::engine::Engine;
+use super::loading::LoadedModel;
 use super::options::RunOptions;
 use super::outputs::file_metadata;
 use super::prepare::Prepared;
@@ -28,7 +29,7 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
-    parts.model.warn();
+    parts.all().for_each(LoadedModel::warn);
     let metadata = file_metadata(&prepared, Some(&parts));
     let notes = prepared.notes();
     let names = prepared.partition_names.clone();

@@ -74,11 +74,13 @@ impl PreparedDrift {
                 id: about.id.as_str().into(),
             },
             // Which version of a registered model a run begins with is not the job's to say.
-            is_of_first: about.model_digest.is_none() || parts.version.is_none(),
+            is_of_first: about.model_digest.is_none() || parts.versions[0].is_none(),
             model_digest: about.model_digest,
         };
-        let file = parts.model.digest.as_ref().map(|_| parts.model.file.path.as_path());
-        models.set_job_baseline(baseline, file)?;
+        let files = parts.all().map(|model| {
+            model.digest.as_ref().map(|_| model.file.path.clone())
+        });
+        models.set_job_baseline(baseline, &files.collect::<Vec<_>>())?;
         // How predictions of the first version are counted is as its reference has it.
         if let Some(of_predictions) = comparisons.last_mut() {
             *of_predictions = models.reference(0).comparison;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use driftline_operators::batch_probe::{BatchDependence, probe};
 use driftline_operators::features::plan::FeaturePlan;
 use driftline_operators::layout::EventLayout;
@@ -39,6 +39,10 @@ pub struct Features {
     warm_up_samples: usize,
     /// Whether versions may say how large batches are.
     takes_batch_size: bool,
+    /// Whether predictions say which route they are of.
+    has_routes: bool,
+    /// Models whose scores are inputs, too, behind the columns of enriched rows.
+    members: Vec<String>,
 }
 
 /// What runs a model.
@@ -77,6 +81,8 @@ pub struct LoadedModel {
     /// Of which other workers have copies.
     compiled: Option<TreeModel>,
     pub task: Task,
+    /// How many numbers a prediction has.
+    pub width: usize,
     /// Whether its predictions are doubles.
     pub gives_doubles: bool,
     pub identity: ModelIdentity,
@@ -93,7 +99,7 @@ pub struct LoadedModel {
     pub traps: Vec<Trap>,
     pub inputs: Vec<ModelInput>,
     pub dependence: BatchDependence,
-    format: PredictionFormat,
+    pub format: PredictionFormat,
     /// Rows that it takes, and how many of them each worker's model scores first.
     sample: RecordBatch,
     warm_up_samples: usize,
@@ -111,7 +117,33 @@ impl Features {
             run_columns: options.run_columns,
             warm_up_samples: prepared.job.realtime.model_warm_up_samples,
             takes_batch_size: !prepared.job.realtime.has_batch_size,
+            has_routes: prepared.routes.is_some(),
+            members: Vec::new(),
         }
+    }
+
+    /// The same of a model that is given scores of others, too.
+    #[must_use]
+    pub fn with_members(&self, members: Vec<String>) -> Self {
+        Features { members, ..self.clone() }
+    }
+
+    /// What a model of these features reads, and the columns that it is given.
+    fn inputs(&self, names: &[String]) -> Result<(Vec<ModelInput>, Vec<Field>), String> {
+        let mut found = Vec::with_capacity(names.len());
+        let mut fields = Vec::with_capacity(names.len());
+        for name in names {
+            if let Some(member) = self.members.iter().position(|member| member == name) {
+                let column = self.enriched.fields().len() + member;
+                fields.push(Field::new(name, DataType::Float64, true));
+                found.push(ModelInput { column, name: name.clone(), allow_null: true });
+                continue;
+            }
+            let inputs = model_inputs(&self.plan, &self.layout, std::slice::from_ref(name))?;
+            fields.extend(inputs.iter().map(|input| self.enriched.field(input.column).clone()));
+            found.extend(inputs);
+        }
+        Ok((found, fields))
     }
 }
 
@@ -122,15 +154,14 @@ impl LoadedModel {
     /// # Errors
     /// If there is none, it does not fit, or does not score as its trainer did.
     pub fn load(features: &Features, file: &ModelFile, own: Option<&ModelFactory>) -> Result<Self> {
-        let Features { plan, layout, enriched, keep_inputs, run_columns, .. } = features;
+        let Features { plan, layout, keep_inputs, run_columns, .. } = features;
         let engine = match own {
             Some(own) => Engine::Own(own.clone()),
             None => Engine::Onnx(runtime::load()?),
         };
-        let inputs = model_inputs(plan, layout, &file.features)
+        let (inputs, fields) = features
+            .inputs(&file.features)
             .map_err(|name| anyhow!("model.features: {name:?} is no feature"))?;
-        let fields: Vec<Field> =
-            inputs.iter().map(|input| enriched.field(input.column).clone()).collect();
         let card = &file.card;
         let in_file = |why: String| anyhow!("{}: {why}", file.path.display());
         check_names(card, &file.features).map_err(in_file)?;
@@ -171,8 +202,9 @@ impl LoadedModel {
             *run_columns,
         )
         .with_rules(&plan.rules);
-        let gives_doubles = model.gives_doubles();
+        let (width, gives_doubles) = (model.width(), model.gives_doubles());
         let format = if gives_doubles { format.with_doubles() } else { format };
+        let format = if features.has_routes { format.with_routes() } else { format };
         let tried = matches!(engine, Engine::Onnx(_)).then_some(model);
         Ok(LoadedModel {
             engine,
@@ -184,6 +216,7 @@ impl LoadedModel {
             tried: Mutex::new(tried),
             compiled,
             task,
+            width,
             gives_doubles,
             identity,
             digest,
@@ -239,6 +272,7 @@ impl LoadedModel {
             identity: self.identity.clone(),
             version: 0,
             inputs: self.inputs.clone(),
+            features: Arc::new(Schema::new(self.fields.clone())),
             model,
             dependence: self.dependence,
             format: self.format.clone(),

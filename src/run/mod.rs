@@ -27,7 +27,8 @@ pub mod progress;
 mod range;
 pub mod replay;
 pub mod scoring;
-pub mod served;
+pub mod route_lines;
+mod served;
 pub mod summary;
 pub mod switching;
 

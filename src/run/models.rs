@@ -12,7 +12,7 @@ use super::options::{RunOptions, TopicUse};
 use super::plan::words;
 use super::prepare::Prepared;
 use super::served;
-use super::switching::ModelSince;
+use super::switching::{ModelSince, of_model};
 use crate::config::Job;
 use crate::config::duration::{instant_rfc3339, instant_text};
 use crate::config::job::{ModelFile, Realtime};
@@ -66,13 +66,19 @@ struct FromRegistry {
 /// # Errors
 /// If the job has no model, or its features cannot be compiled.
 pub fn list(job: &Arc<Job>, scheduled: Vec<ModelSince>, form: Form) -> Result<Listed> {
-    let model = job.model.as_ref().context("the job has no section [model]")?;
+    job.model.as_ref().context("the job has no section [model]")?;
     let options = RunOptions { topics: TopicUse::Described, ..RunOptions::default() };
     let features = Features::new(&Prepared::new(job, &options)?, &options);
-    let mut entries = vec![first(model, &features)];
+    let places = places(job, &features);
+    let mut entries: Vec<Entry> =
+        places.iter().map(|(_, model, features)| first(model, features)).collect();
     let mut scheduled = scheduled;
     scheduled.sort_by_key(|scheduled| scheduled.since);
-    entries.extend(scheduled.into_iter().map(|scheduled| later(model, scheduled, &features)));
+    for since in scheduled {
+        let (name, version) = of_model(job, since.model.clone(), since.version.clone())?;
+        let of = places.iter().find(|(known, ..)| *known == name).unwrap_or(&places[0]);
+        entries.push(later(of.1, ModelSince { version, ..since }, &of.2));
+    }
     let text = match form {
         Form::Text => text(&entries, &job.realtime),
         Form::Json => {
@@ -82,6 +88,24 @@ pub fn list(job: &Arc<Job>, scheduled: Vec<ModelSince>, form: Form) -> Result<Li
     };
     let problem = entries.into_iter().find_map(|entry| entry.loaded.err());
     Ok(Listed { text, problem })
+}
+
+/// The models of a job, by name where it has several, and what each is given.
+fn places<'a>(
+    job: &'a Job,
+    features: &Features,
+) -> Vec<(Option<String>, &'a ModelFile, Features)> {
+    match (&job.routing, &job.model) {
+        (Some(routing), _) => {
+            let models = routing.models.iter().enumerate();
+            let place = |(at, (name, file)): (usize, &'a (String, ModelFile))| {
+                let features = features.with_members(routing.members_of(at));
+                (Some(name.clone()), file, features)
+            };
+            models.map(place).collect()
+        }
+        (None, model) => model.iter().map(|model| (None, model, features.clone())).collect(),
+    }
 }
 
 /// The job's own.
@@ -117,7 +141,7 @@ fn first(model: &ModelFile, features: &Features) -> Entry {
 
 /// One that is to take its place.
 fn later(model: &ModelFile, scheduled: ModelSince, features: &Features) -> Entry {
-    let ModelSince { since, version, file } = scheduled;
+    let ModelSince { since, version, file, .. } = scheduled;
     let reference = match (&file, &model.registered) {
         (Some(file), _) => words::path(file),
         (None, Some(registered)) => registered

@@ -12,7 +12,7 @@ use driftline_operators::sinks::Sink;
 use super::options::RunOptions;
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
-use super::switching::ModelSwitched;
+use super::switching::{ModelSwitched, RouteChanged};
 use crate::config::Job;
 use crate::config::job::{Format, Output};
 use crate::sinks::apart::apart;
@@ -37,6 +37,8 @@ pub const JOB_KEY: &str = "driftline.job";
 pub const MODEL_DIGEST_KEY: &str = "driftline.model_xxh3";
 /// In the footers of files: which versions have taken the place of the model, since when, as JSON.
 const SWITCHES_KEY: &str = "driftline.model_switches";
+/// What has been changed of routes while a run went on.
+const ROUTE_CHANGES_KEY: &str = "driftline.route_changes";
 
 /// Where one of the outputs goes.
 #[derive(Clone)]
@@ -251,8 +253,12 @@ pub fn footer(prepared: &Prepared, parts: &ScoringParts) -> Footer {
     let footnotes = move || {
         let switched = models.switched();
         let said = switched.iter().map(ModelSwitched::json).collect::<Vec<_>>();
-        let said = (!said.is_empty()).then(|| serde_json::Value::Array(said).to_string());
-        said.map(|said| (SWITCHES_KEY.to_owned(), said)).into_iter().collect()
+        let changed = models.routes_changed();
+        let changed = changed.iter().map(RouteChanged::json).collect::<Vec<_>>();
+        let all = [(SWITCHES_KEY, said), (ROUTE_CHANGES_KEY, changed)];
+        let all = all.into_iter().filter(|(_, said)| !said.is_empty());
+        all.map(|(key, said)| (key.to_owned(), serde_json::Value::Array(said).to_string()))
+            .collect()
     };
     let pairs = file_metadata(prepared, Some(parts));
     Footer { pairs, footnotes: Some(Arc::new(footnotes)) }

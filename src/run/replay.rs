@@ -12,6 +12,7 @@ use timely::dataflow::{ProbeHandle, Scope};
 use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
 use super::engine::Engine;
+use super::loading::LoadedModel;
 use super::options::RunOptions;
 use super::outputs::{Sinks, Targets, footer};
 use super::prepare::Prepared;
@@ -30,7 +31,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
-    parts.model.warn();
+    parts.all().for_each(LoadedModel::warn);
     let targets = Targets::new(job, options);
     let drift = match targets.drift {
         Some(_) => PreparedDrift::new(job, &parts, prepared.coverage(options))?.map(Arc::new),
@@ -48,7 +49,7 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
         let (tally, run) = (tally.clone(), engine.run.clone());
         move |scope: Scope<'_, u64>, worker: usize, probe: &ProbeHandle<u64>, events: Events| {
             let scoring = parts.worker(&prepared, &run)?;
-            let schema = scoring.model.format.schema.clone();
+            let schema = scoring.schema();
             let letters = dead_letter::SCHEMA.clone();
             let drift = match drift.as_ref().zip(targets.drift.as_ref()) {
                 Some((drift, target)) => {

@@ -11,18 +11,22 @@ use driftline_operators::drift::baseline::ReferenceKind;
 use driftline_operators::features::refusals::Refused;
 use driftline_operators::features::validity::OnFail;
 use driftline_operators::latency::LatencyFigures;
+use driftline_operators::model::ModelIdentity;
 use driftline_operators::partition_names::PartitionNames;
 
 use super::baseline_file::BaselineFile;
 use super::engine::Ended;
 use super::letters;
-use super::loading::describe;
+use super::loading::{LoadedModel, describe};
 use super::numbers::thousands;
 use super::outputs::{Target, Targets};
 use super::performance::{latency, latency_target, success, throughput_target};
+use super::route_lines;
 use super::scoring::ScoringParts;
 use super::served;
-use super::switching::ModelSwitched;
+use super::switching::{
+    ModelSwitched, RouteChange, RouteChanged, RouteWeights, breaker_name,
+};
 use crate::config::Job;
 use crate::config::duration::instant_rfc3339;
 use crate::config::job::{Compression, Format, Output};
@@ -84,17 +88,12 @@ impl Summary {
     ) -> Self {
         let mut summary = Summary::new("predictions", counters, ended);
         let sizes = counters.batch_sizes();
-        let model = &parts.model.identity;
-        summary.lines = vec![
-            (
-                "model",
-                format!(
-                    "{} version {} ({})",
-                    model.name,
-                    model.version,
-                    describe(parts.model.dependence)
-                ),
-            ),
+        let model = |model: &LoadedModel| {
+            let ModelIdentity { name, version } = &model.identity;
+            ("model", format!("{name} version {version} ({})", describe(model.dependence)))
+        };
+        summary.lines = parts.all().map(model).collect();
+        summary.lines.extend([
             (
                 "batches",
                 format!(
@@ -106,16 +105,23 @@ impl Summary {
                     counters.longest_wait().as_secs_f64() * 1e3
                 ),
             ),
-        ];
+        ]);
         summary.lines.extend(longest_turns(&ended.turns).map(|text| ("longest turn", text)));
         let said = served::inference(&job.realtime, &parts.model.file.card);
         summary.lines.extend(said);
         let switched = parts.switched();
-        summary.lines.extend(switched.iter().map(|to| ("switched", switched_line(to))));
-        summary
-            .lines
-            .extend(parts.model.why_not_compiled.iter().map(|why| ("run by", why.clone())));
-        summary.lines.extend(parts.model.parity.iter().map(|found| ("parity", found.clone())));
+        let has_several = parts.routes.is_some();
+        let switched = switched.iter().map(|to| ("switched", switched_line(to, has_several)));
+        summary.lines.extend(switched);
+        let changed = parts.models().routes_changed();
+        summary.lines.extend(changed.iter().map(|to| ("changed", changed_line(to))));
+        let of_models = parts.all().flat_map(|model| {
+            let run_by = model.why_not_compiled.iter().map(|why| ("run by", why.clone()));
+            run_by.chain(model.parity.iter().map(|found| ("parity", found.clone())))
+        });
+        summary.lines.extend(of_models);
+        let routes = parts.routes.iter();
+        summary.lines.extend(routes.flat_map(|routes| route_lines::lines(routes, counters)));
         let latencies = parts.latencies.figures();
         summary.latency = Some(latencies);
         summary
@@ -394,14 +400,32 @@ fn longest_turns(turns: &[(&'static str, Duration)]) -> Option<String> {
 }
 
 /// A version that took the place of the one before.
-fn switched_line(to: &ModelSwitched) -> String {
-    let since = match to.since {
+fn switched_line(to: &ModelSwitched, has_several: bool) -> String {
+    let of = if has_several { format!("{} ", to.model.name) } else { String::new() };
+    format!("{of}to version {} from {}", to.model.version, since_text(to.since))
+}
+
+/// What has been changed of routes.
+fn changed_line(to: &RouteChanged) -> String {
+    let what = match &to.change {
+        RouteChange::Weights(RouteWeights { route, weights }) => {
+            let weights = weights.iter().map(|(variant, weight)| format!("{variant}={weight}"));
+            format!("{route}:{}", weights.collect::<Vec<_>>().join(","))
+        }
+        RouteChange::Breaker { model, breaker } => {
+            format!("circuit breaker of {model} to {}", breaker_name(*breaker))
+        }
+    };
+    format!("{what} from {}", since_text(to.since))
+}
+
+fn since_text(since: Since) -> String {
+    match since {
         // Before any event.
         Since::EventTime(i64::MIN) => "the beginning on".to_owned(),
         Since::EventTime(i64::MAX) => "the end on, for late events".to_owned(),
         // As --model-since takes it.
         Since::EventTime(time) => format!("{} on", instant_rfc3339(time)),
         Since::Epoch(epoch) => format!("epoch {epoch} on"),
-    };
-    format!("to version {} from {since}", to.model.version)
+    }
 }

@@ -21,7 +21,7 @@ use driftline_operators::features::sql::Expression;
 use driftline_operators::ingest::Source;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::{Model, ModelIdentity};
-use driftline_operators::model_bank::ReadyModel;
+use driftline_operators::model_bank::{ReadyModel, ReadyModels};
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::score::{Scorer, Scoring};
@@ -127,8 +127,9 @@ impl Job {
         let watched = Watched::new(&enriched, &inputs);
         let scoring = Scoring {
             layout: layout(),
-            enriched,
-            model: self.ready(worker),
+            models: ReadyModels::one(self.ready(worker)),
+            routes: None,
+            shed: None,
             shelf: self.setting.shelf.clone(),
             bounds: self.bounds,
             warm_up: self.warm_up(),
@@ -152,7 +153,7 @@ impl Job {
         let run = self.setting.run();
         let worker = scope.index();
         let (scoring, columns) = self.scoring(worker);
-        let predicted = scoring.model.format.schema.clone();
+        let predicted = scoring.schema();
         let drift = self.drift.clone().map(|(schedule, mode)| {
             let keep = Keep(results.issued.clone());
             Drift::new(schedule, mode, &columns, keep, Output::Drift, None)
@@ -233,9 +234,13 @@ pub fn ready(
     inputs: &[String],
 ) -> ReadyModel {
     let identity = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
+    let inputs = model_inputs(&setting.plan(), &layout(), inputs).unwrap();
+    let enriched = setting.plan().enriched_schema(&layout());
+    let columns: Vec<usize> = inputs.iter().map(|input| input.column).collect();
     ReadyModel {
         version: 0,
-        inputs: model_inputs(&setting.plan(), &layout(), inputs).unwrap(),
+        inputs,
+        features: enriched.project(&columns).unwrap().into(),
         model,
         dependence,
         format: PredictionFormat::new(layout(), identity.clone(), Default::default(), true, true),

@@ -11,7 +11,7 @@ use driftline_operators::gate::Order;
 use driftline_operators::latency::Latencies;
 use driftline_operators::micro_batch::BatchBounds;
 use driftline_operators::model::ModelIdentity;
-use driftline_operators::model_bank::ReadyModel;
+use driftline_operators::model_bank::{ReadyModel, ReadyModels};
 use driftline_operators::model_input::model_inputs;
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::reports::Reports;
@@ -59,6 +59,8 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
             let plan = setting.plan();
             let enriched = plan.enriched_schema(&layout());
             let inputs = model_inputs(&plan, &layout(), &["value".to_owned()]).unwrap();
+            let columns: Vec<usize> = inputs.iter().map(|input| input.column).collect();
+            let features = enriched.project(&columns).unwrap().into();
             let model = ModelIdentity { name: "m".to_owned(), version: "1".to_owned() };
             let format =
                 PredictionFormat::new(layout(), model.clone(), Default::default(), false, false);
@@ -68,17 +70,19 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
             let watched = Watched::new(&enriched, &inputs);
             let scoring_part = Scoring {
                 layout: layout(),
-                enriched,
-                model: ReadyModel {
+                models: ReadyModels::one(ReadyModel {
                     identity: model.clone(),
                     version: 0,
+                    features,
                     inputs,
                     model: Box::new(FirstFeature),
                     dependence: BatchDependence::Invariant,
                     format,
                     max_rows: None,
-                },
+                }),
                 shelf: None,
+                routes: None,
+                shed: None,
                 bounds: BatchBounds { max_rows: 1_024, timeout },
                 warm_up: WarmUp::none(),
                 rules: Default::default(),

@@ -55,7 +55,11 @@ impl Shelf {
 }
 
 impl ModelShelf for Shelf {
-    fn take(&self, control: u64, worker: usize) -> Option<ReadyModel> {
+    fn since(&self, _model: usize, control: u64) -> u64 {
+        control
+    }
+
+    fn take(&self, _model: usize, control: u64, worker: usize) -> Option<ReadyModel> {
         let is_new = self.taken.lock().unwrap().insert((control, worker));
         assert!(is_new, "worker {worker} has taken the model of {control} twice");
         let below = self.freed.lock().unwrap().get(&worker).copied().unwrap_or_default();

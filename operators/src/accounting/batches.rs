@@ -57,6 +57,8 @@ pub(super) struct Batches {
     pub inference: Distribution,
     pub longest_wait: Duration,
     pub inference_time: Duration,
+    /// Rows that the model refused alone.
+    pub failed: u64,
 }
 
 impl BatchGauge {
@@ -71,6 +73,11 @@ impl BatchGauge {
         batches.inference_time += inference;
     }
 
+    /// The model refused so many rows, alone.
+    pub fn failed(&self, rows: usize) {
+        self.lock().failed += rows as u64;
+    }
+
     /// Nobody else asks for it but who reads all of them.
     pub(super) fn lock(&self) -> MutexGuard<'_, Batches> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -81,6 +88,7 @@ impl Batches {
     fn merge(&mut self, other: &Batches) {
         self.sizes.merge(&other.sizes);
         self.rows += other.rows;
+        self.failed += other.failed;
         self.wait.merge(&other.wait);
         self.inference.merge(&other.inference);
         self.longest_wait = self.longest_wait.max(other.longest_wait);
@@ -128,9 +136,9 @@ impl Gauges {
         let of_model = |(model, gauges): &(ModelIdentity, BTreeMap<usize, BatchGauge>)| {
             let mut all = Batches::default();
             gauges.values().for_each(|gauge| all.merge(&gauge.lock()));
-            let Batches { sizes, rows, wait, inference, .. } = all;
+            let Batches { sizes, rows, wait, inference, failed, .. } = all;
             let stages = [("wait", wait.into()), ("inference", inference.into())];
-            (model.clone(), ModelBatches { rows, batches: sizes.batches(), stages })
+            (model.clone(), ModelBatches { rows, failed, batches: sizes.batches(), stages })
         };
         self.apart.iter().map(of_model).collect()
     }
@@ -139,6 +147,8 @@ impl Gauges {
 /// What all workers have counted of a model's micro-batches.
 pub struct ModelBatches {
     pub rows: u64,
+    /// Rows that the model refused.
+    pub failed: u64,
     pub batches: u64,
     /// What they took: the wait of the oldest row, and the model.
     pub stages: [(&'static str, Latencies); 2],

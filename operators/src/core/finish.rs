@@ -110,10 +110,10 @@ impl Finish {
     pub fn step(&mut self, idle: bool, out: &mut Vec<Out>) -> Result<(), ArrowError> {
         let before = out.len();
         self.work.step(idle, out, &mut self.seen)?;
-        for Seen { epoch, version, rows } in self.seen.drain(..) {
+        for seen in self.seen.drain(..) {
             if self.panes.is_some() {
-                let rows = self.faults.behind(LostBehind::Watched, rows);
-                self.watched.entry(epoch).or_default().push(Seen { epoch, version, rows });
+                let rows = self.faults.behind(LostBehind::Watched, seen.rows);
+                self.watched.entry(seen.epoch).or_default().push(Seen { rows, ..seen });
             }
         }
         self.lose(&mut out[before..]);
@@ -178,7 +178,7 @@ impl Finish {
         }
         let Some(panes) = &mut self.panes else { return Vec::new() };
         for seen in self.watched.remove(&tick.epoch).unwrap_or_default() {
-            self.counters.rows_late_for_drift(&panes.add(&seen.rows, seen.version));
+            self.counters.rows_late_for_drift(&panes.add(&seen));
         }
         let mut closed = panes.close(tick.watermark);
         if self.faults.loses(LostBehind::Panes, closed.len()) {

@@ -9,7 +9,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::array::{Array, AsArray, Float64Array};
 use arrow::datatypes::{Float64Type, Int64Type};
 
 use crate::accounting::LateForDrift;
@@ -22,7 +22,7 @@ use crate::drift::runs::Runs;
 use crate::drift::sample::{Mode, Sample};
 use crate::drift::versions::{ByVersion, Versions};
 use crate::drift::windows::Schedule;
-use crate::watched::Watched;
+use crate::watched::{self, Watched};
 
 /// The open panes of one worker, by column.
 pub struct OpenPanes {
@@ -111,7 +111,8 @@ impl OpenPanes {
     }
 
     /// Adds watched rows that a version scored, each to the windows of it that are not final.
-    pub fn add(&mut self, rows: &RecordBatch, version: usize) -> LateForDrift {
+    pub fn add(&mut self, seen: &watched::Seen) -> LateForDrift {
+        let rows = &seen.rows;
         let times = rows.column(Watched::TIME).as_primitive::<Int64Type>().values();
         let lengths = self.schedule.lengths.len();
         let mut too_late = LateForDrift { rows: 0, by_length: vec![0; lengths] };
@@ -122,7 +123,7 @@ impl OpenPanes {
                 |time: &i64| *time >= pane_start && (*time < pane_end || pane_end == i64::MAX);
             let length = times[start..].iter().take_while(|time| inside(time)).count();
             if self.count_too_late(pane_start, length as u64, &mut too_late) {
-                self.add_to_pane(pane_start, (rows, version), start, length);
+                self.add_to_pane(pane_start, seen, start, length);
             }
             start += length;
         }
@@ -145,19 +146,24 @@ impl OpenPanes {
     fn add_to_pane(
         &mut self,
         pane_start: i64,
-        (rows, version): (&RecordBatch, usize),
+        watched: &watched::Seen,
         start: usize,
         length: usize,
     ) {
+        let watched::Seen { rows, version, with_features, .. } = watched;
+        let version = *version;
         self.know(version);
-        self.last_version = version;
+        if *with_features {
+            self.last_version = version;
+        }
         let Self { dictionaries, mode, counting, open, columns, predictions, .. } = self;
         let pane = open.entry(pane_start).or_insert_with(|| Pane::new(columns.features(), mode));
         let values = |column: usize| {
             let values = rows.column(Watched::FIRST + column).as_primitive::<Float64Type>();
             values.slice(start, length)
         };
-        for (column, (seen, dictionary)) in pane.features.iter_mut().zip(dictionaries).enumerate() {
+        let features = pane.features.iter_mut().zip(dictionaries).enumerate();
+        for (column, (seen, dictionary)) in features.filter(|_| *with_features) {
             let bins = match &*mode {
                 Mode::Profile(bins) => Some(&bins[column]),
                 Mode::Exact => None,
@@ -315,7 +321,7 @@ impl Values {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, BooleanArray, Int64Array};
+    use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 
     use super::*;
     use crate::drift::calendar::DAY_MS;
@@ -350,10 +356,10 @@ mod tests {
     fn what_comes_after_a_pane_was_sent_is_sent_alone() {
         let mut panes = panes(&[WindowLength::Millis(10)], 20);
         let taken = [(3, Some(1.0)), (12, None), (4, Some(f64::NAN)), (14, Some(-0.0))];
-        assert_eq!(panes.add(&rows(&taken), 0).rows, 0);
+        assert_eq!(panes.add(&watched::Seen::of(rows(&taken), 0)).rows, 0);
         assert_eq!(closed(&mut panes, 9), []);
         assert_eq!(closed(&mut panes, 10), [(0, 1, vec![1.0])]);
-        panes.add(&rows(&[(5, Some(7.0))]), 0);
+        panes.add(&watched::Seen::of(rows(&[(5, Some(7.0))]), 0));
         assert_eq!(closed(&mut panes, 10), [(0, 0, vec![7.0])]);
         assert_eq!(closed(&mut panes, i64::MAX), [(10, 1, vec![0.0])]);
     }
@@ -372,7 +378,7 @@ mod tests {
                     let value = if row % 50 == 7 { f64::NAN } else { value };
                     came.push((pane * 10, (row % 9 > 0).then_some(value)));
                 }
-                came.chunks(part).for_each(|part| assert_eq!(panes.add(&rows(part), 0).rows, 0));
+                came.chunks(part).for_each(|part| assert_eq!(panes.add(&watched::Seen::of(rows(part), 0)).rows, 0));
                 let values = came.iter().filter_map(|row| row.1).filter(|value| !value.is_nan());
                 let mut sorted: Vec<f64> = values.collect();
                 sorted.sort_by(f64::total_cmp);
@@ -392,7 +398,7 @@ mod tests {
     #[test]
     fn a_row_at_the_end_of_a_pane_is_in_the_next() {
         let mut panes = panes(&[WindowLength::Millis(10)], 0);
-        panes.add(&rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]), 0);
+        panes.add(&watched::Seen::of(rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]), 0));
         let found = closed(&mut panes, i64::MAX);
         assert_eq!(found, [(0, 0, vec![1.0]), (10, 0, vec![2.0, 3.0]), (20, 0, vec![4.0])]);
     }
@@ -403,11 +409,11 @@ mod tests {
         let mut panes = panes(&[WindowLength::Millis(10), sliding], 5);
         assert_eq!(closed(&mut panes, 25), []);
         // [0, 10) and the sliding [-20, 10) and [-10, 20) are final; [0, 30) is not.
-        let late = panes.add(&rows(&[(1, Some(1.0)), (2, Some(2.0))]), 0);
+        let late = panes.add(&watched::Seen::of(rows(&[(1, Some(1.0)), (2, Some(2.0))]), 0));
         assert_eq!(late, LateForDrift { rows: 2, by_length: vec![2, 4] });
         assert_eq!(closed(&mut panes, 25), [(0, 0, vec![1.0, 2.0])]);
         // All windows around −5 are.
-        let late = panes.add(&rows(&[(-5, Some(1.0)), (21, None)]), 0);
+        let late = panes.add(&watched::Seen::of(rows(&[(-5, Some(1.0)), (21, None)]), 0));
         assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3] });
         assert_eq!(closed(&mut panes, i64::MAX), [(20, 1, vec![])]);
     }
@@ -416,7 +422,7 @@ mod tests {
     fn rows_behind_the_last_pane_of_time_are_in_their_own() {
         for length in [DAY_MS, 1] {
             let mut panes = panes(&[WindowLength::Millis(length)], 0);
-            panes.add(&rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]), 0);
+            panes.add(&watched::Seen::of(rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]), 0));
             let found = closed(&mut panes, i64::MAX);
             let last = WindowLength::Millis(length).latest(i64::MAX).0;
             assert_eq!(found, [(0, 0, vec![2.0]), (last, 0, vec![1.0, 3.0])]);
@@ -427,7 +433,7 @@ mod tests {
     fn a_row_at_the_beginning_of_time_misses_the_windows_that_would_start_before() {
         let sliding = WindowLength::Sliding { length_ms: 30, slide_ms: 10 };
         let mut panes = panes(&[sliding], 0);
-        let late = panes.add(&rows(&[(i64::MIN, Some(1.0))]), 0);
+        let late = panes.add(&watched::Seen::of(rows(&[(i64::MIN, Some(1.0))]), 0));
         assert_eq!(late.by_length[0] + sliding.around(i64::MIN).count() as u64, 3);
     }
 
@@ -435,10 +441,10 @@ mod tests {
     #[test]
     fn predictions_are_apart_by_the_version_that_made_them() {
         let mut panes = panes(&[WindowLength::Millis(10)], 0);
-        panes.add(&rows(&[(1, Some(1.0)), (2, None), (11, Some(2.0))]), 0);
-        panes.add(&rows(&[(3, Some(3.0))]), 7);
-        panes.add(&rows(&[(12, Some(4.0)), (4, Some(1.0))]), 0);
-        panes.add(&rows(&[(25, Some(5.0))]), 2);
+        panes.add(&watched::Seen::of(rows(&[(1, Some(1.0)), (2, None), (11, Some(2.0))]), 0));
+        panes.add(&watched::Seen::of(rows(&[(3, Some(3.0))]), 7));
+        panes.add(&watched::Seen::of(rows(&[(12, Some(4.0)), (4, Some(1.0))]), 0));
+        panes.add(&watched::Seen::of(rows(&[(25, Some(5.0))]), 2));
         let closed = panes.close(30);
         let of = |partial: &Partial| {
             let Sample::Exact(runs) = &partial.sample else { unreachable!("exact mode") };

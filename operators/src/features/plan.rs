@@ -17,7 +17,7 @@ use crate::features::functions::Functions;
 use crate::features::missing::without_nan;
 use crate::features::refusals::Refused;
 use crate::features::rules::{Failures, FeatureRules, Rules, as_integer};
-use crate::features::sql::Expression;
+use crate::features::sql::{Expression, SqlError};
 use crate::features::table::StaticTable;
 use crate::features::trip::{Trip, compile_trips, key_name};
 use crate::features::validity::{Check, Unsound, Validity};
@@ -168,6 +168,42 @@ impl FeaturePlan {
         }
         self.rules = Arc::new(rules);
         Ok(self)
+    }
+
+    /// A column by its name, or an SQL expression over columns of the event and features, to be evaluated on
+    /// enriched rows.
+    ///
+    /// # Errors
+    /// If it does not compile.
+    pub fn of_enriched(
+        &self,
+        layout: &EventLayout,
+        text: &str,
+        functions: &Functions,
+    ) -> Result<Expression, SqlError> {
+        self.enriched_columns(layout, functions).key(text)
+    }
+
+    /// The same of a condition.
+    ///
+    /// # Errors
+    /// If it does not compile.
+    pub fn condition_of_enriched(
+        &self,
+        layout: &EventLayout,
+        sql: &str,
+        functions: &Functions,
+    ) -> Result<Expression, SqlError> {
+        self.enriched_columns(layout, functions).sql(sql)
+    }
+
+    fn enriched_columns(&self, layout: &EventLayout, functions: &Functions) -> Columns {
+        let mut columns = event_columns(layout);
+        let features = self.fields.iter();
+        columns.extend(
+            features.map(|field| feature_column(field.name().clone(), field.data_type().clone())),
+        );
+        Columns { columns, functions: functions.clone() }
     }
 
     /// Positions of the columns that steps and side trips read, in the order of the plan's columns.

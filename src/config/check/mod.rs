@@ -7,6 +7,7 @@ mod model;
 mod names;
 mod parity;
 pub mod problem;
+mod routes;
 mod sinks;
 mod tables;
 
@@ -26,6 +27,7 @@ use self::kafka::{check_kafka, check_source};
 use self::model::check_model;
 use self::names::check_names;
 use self::problem::{Problem, at_least};
+use self::routes::{RawRouting, check_routing};
 use self::sinks::{check_sinks, left_out_of_predictions};
 use self::tables::check_tables;
 use super::job::{Alerts, Event, Format, Job, Realtime, ShardBy};
@@ -76,6 +78,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     let source = source.map(|(source, section)| check_source(source, section, folder, &name));
     let source = source.transpose()?;
 
+    let id_of = raw.event.key.clone().or(raw.event.id.clone());
     let event = Event {
         time: raw.event.time,
         time_unit: raw.event.time_unit.map(TimeUnit::from),
@@ -101,8 +104,18 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         is_used
     });
     let cache_size = raw.realtime_ml.model_cache_size;
+    let routing = RawRouting {
+        models: raw.models,
+        ensembles: raw.ensembles,
+        cascades: raw.cascades,
+        routes: raw.routes,
+    };
+    let routing =
+        check_routing(routing, raw.model.is_some(), &id_of, &features, folder, cache_size)?;
     let model =
         raw.model.map(|model| check_model(model, &features, folder, cache_size)).transpose()?;
+    let first = routing.as_ref().map(|routing| routing.models[0].1.clone());
+    let model = model.or(first);
     let drift = raw.drift.map(|drift| check_drift(drift, folder, &mut warnings)).transpose()?;
     if drift.as_ref().is_some_and(|drift| drift.revisions.horizon_ms > 0)
         && late != LatePolicy::Score
@@ -116,7 +129,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         warnings.push("[drift] has no effect without a [model]".to_owned());
     }
     let kafka = check_kafka(raw.kafka, &raw.sinks, &name)?;
-    let left_out_of_predictions = left_out_of_predictions(&raw.sinks)?;
+    let left_out_of_predictions = left_out_of_predictions(&raw.sinks, routing.is_some())?;
     let outputs = check_sinks(raw.sinks, folder, &name)?;
     let has_topics = source.as_ref().is_some_and(|source| source.topics.is_some());
     if drift.is_some() && has_topics && outputs.drift.format != Format::Parquet {
@@ -153,6 +166,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
         features,
         checks,
         model,
+        routing,
         realtime: Realtime {
             bounds: BatchBounds {
                 max_rows,

@@ -22,15 +22,67 @@ pub(super) fn check_model(
     folder: &Path,
     versions_kept: usize,
 ) -> Result<ModelFile, Problem> {
+    let known = features.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+    check_features(&raw.features, &known)?;
+    checked(raw, folder, versions_kept)
+}
+
+/// What a model of several is given.
+pub(super) struct NamedFeatures<'a> {
+    /// The model's.
+    pub name: &'a str,
+    pub features: &'a [(String, Feature)],
+    /// Models whose scores it can be given.
+    pub members: Vec<String>,
+}
+
+/// The section `[models.NAME]`.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn check_named_model(
+    raw: ModelSection,
+    of: &NamedFeatures,
+    folder: &Path,
+    versions_kept: usize,
+) -> Result<ModelFile, Problem> {
+    let is_own_name = raw.name.is_none();
+    let members: Vec<&str> = of.members.iter().map(String::as_str).collect();
+    let features: Vec<&str> = of.features.iter().map(|(name, _)| name.as_str()).collect();
+    let placed = |problem: Problem| match problem.key.strip_prefix("model.") {
+        Some(key) => Problem::at(format!("models.{}.{key}", of.name), problem.message),
+        None => problem,
+    };
+    if let Some(both) = members.iter().find(|member| features.contains(member)) {
+        let message = format!("{both:?} is a feature and a member, whose score it is to be given");
+        return Err(Problem::at(format!("models.{}.features", of.name), message));
+    }
+    let known = [members, features].concat();
+    check_features(&raw.features, &known).map_err(placed)?;
+    let model = checked(raw, folder, versions_kept).map_err(placed)?;
+    let name = match model.registered.is_none() && is_own_name {
+        true => of.name.to_owned(),
+        false => model.name.clone(),
+    };
+    Ok(ModelFile { name, ..model })
+}
+
+fn check_features(names: &[String], known: &[&str]) -> Result<(), Problem> {
     let in_features = |message: String| Problem::at("model.features", message);
-    if raw.features.is_empty() {
+    if names.is_empty() {
         return Err(in_features("is empty; it lists the model's inputs in order".to_owned()));
     }
-    let known = || features.iter().map(|(name, _)| name.as_str());
-    if let Some(name) = raw.features.iter().find(|&name| !known().any(|known| known == name)) {
-        let nearest = suggestion(name, known());
-        return Err(in_features(format!("there is no section [features.{name}]; {nearest}")));
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            let nearest = suggestion(name, known.iter().copied());
+            Err(in_features(format!("there is no section [features.{name}]; {nearest}")))
+        }
+        None => Ok(()),
     }
+}
+
+/// A model whose features are known.
+fn checked(raw: ModelSection, folder: &Path, versions_kept: usize) -> Result<ModelFile, Problem> {
     let registered = check_registered(&raw, folder, versions_kept)?;
     let path = match &registered {
         Some(registered) => PathBuf::from(registered.reference.to_string()),

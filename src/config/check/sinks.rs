@@ -25,7 +25,10 @@ pub(super) fn check_others_lack(
 }
 
 /// The columns of predictions that are not among those that the job wants.
-pub(super) fn left_out_of_predictions(sinks: &SinksSection) -> Result<Arc<[String]>, Problem> {
+pub(super) fn left_out_of_predictions(
+    sinks: &SinksSection,
+    has_routes: bool,
+) -> Result<Arc<[String]>, Problem> {
     let message = "only predictions have columns to choose from";
     check_others_lack(sinks, "columns", |sink| sink.columns.is_some(), message)?;
     let columns = sinks.predictions.as_ref().and_then(|sink| sink.columns.as_ref());
@@ -40,7 +43,12 @@ pub(super) fn left_out_of_predictions(sinks: &SinksSection) -> Result<Arc<[Strin
     {
         return Err(Problem::at(key, format!("{twice:?} is there twice")));
     }
-    let left_out = prediction::COLUMNS.iter().filter(|name| !wanted.contains(name));
+    let of_routes = prediction::ROUTE_COLUMNS;
+    if let Some(name) = of_routes.iter().find(|name| wanted.contains(name) && !has_routes) {
+        return Err(Problem::at(key, format!("{name:?} is a column of jobs that have [routes]")));
+    }
+    let all = prediction::COLUMNS.iter().chain(&of_routes);
+    let left_out = all.filter(|name| !wanted.contains(name));
     Ok(left_out.map(|&name| name.to_owned()).collect())
 }
 

@@ -10,6 +10,7 @@ mod kafka;
 mod model;
 pub mod parity;
 mod realtime;
+mod routes;
 mod service;
 mod tables;
 pub mod words;
@@ -25,6 +26,7 @@ pub use kafka::KafkaSection;
 pub use model::{ModelSection, OneOrMore};
 pub use parity::ParitySection;
 pub use realtime::{MAX_BATCH_SIZE, RealtimeSection};
+pub use routes::{CascadeSection, EnsembleSection, RouteSection, VariantSection};
 pub use service::ServiceSection;
 pub use tables::{SinkSection, SinksSection, SourceSection, TableSection};
 
@@ -64,6 +66,19 @@ pub struct RawJob {
     pub checks: IndexMap<String, CheckSection>,
     /// The model that scores events. Without it the job can only export features.
     pub model: Option<ModelSection>,
+    /// Several models by name, `[models.NAME]`, in place of `[model]`; routes say which scores a row. Each is
+    /// called by its name in predictions, unless it has another `name` or is a registry's.
+    #[serde(default)]
+    pub models: IndexMap<String, ModelSection>,
+    /// Models that score together, `[ensembles.NAME]`.
+    #[serde(default)]
+    pub ensembles: IndexMap<String, EnsembleSection>,
+    /// Models of which the second scores again what the first is unsure of, `[cascades.NAME]`.
+    #[serde(default)]
+    pub cascades: IndexMap<String, CascadeSection>,
+    /// Which of several models scores a row, `[routes.NAME]`: the first whose `when` is true.
+    #[serde(default)]
+    pub routes: IndexMap<String, RouteSection>,
     /// Batching, and the targets that a run is measured against.
     #[serde(default)]
     pub realtime_ml: RealtimeSection,

@@ -60,6 +60,20 @@ words! {
     }
 }
 
+/// How predictions of an ensemble's members become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyWord {
+    /// Σ weight · prediction / Σ weight, number by number; the confidence likewise, 0 of a failed member.
+    WeightedAverage,
+    /// The prediction of the member that is surest; of regressions the largest. The first of equals.
+    Max,
+    /// Each member votes with its weight for its most probable class; the prediction is how votes are shared.
+    Majority,
+    /// What the model `by` says of members' scores.
+    Stacking,
+}
+
 words! {
     /// An order of rows.
     #[derive(Default)]
@@ -176,6 +190,10 @@ words! {
         Confidence => "confidence",
         Error => "error",
         Metadata => "metadata",
+        /// Of jobs with several models.
+        Route => "route",
+        /// Of jobs with several models.
+        Variant => "variant",
     }
 }
 

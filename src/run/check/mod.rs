@@ -241,7 +241,7 @@ fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let path = job.model.as_ref().map(|model| words::path(&model.path)).unwrap_or_default();
     rows.extend(parts.model.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
-    rows.extend(parts.version.iter().map(|version| {
+    rows.extend(parts.versions[0].iter().map(|version| {
         vec![format!("registered from {}, at {}", version.source, instant_text(version.created_ms))]
     }));
     rows.extend(parts.model.described.iter().map(|line| vec![line.clone()]));

@@ -40,6 +40,7 @@ use self::watcher::{Watcher, Watching};
 use super::drift::PreparedDrift;
 use super::drift_tally::DriftTally;
 use super::engine::{Ended, Engine};
+use super::loading::LoadedModel;
 use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
 use super::outputs::{LiveSinks, Target, Targets, footer};
@@ -47,7 +48,7 @@ use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::served;
 use super::summary::Summary;
-use crate::config::job::Alerts;
+use crate::config::job::{Alerts, ModelFile};
 use crate::config::{Job, Problem};
 use crate::service::{DriftMetrics, Lags, Metrics, PredictionCounts, Service};
 use crate::sinks::kafka::Producer;
@@ -81,7 +82,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let prepared = Arc::new(Prepared::new(job, &options)?);
     let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
-    parts.model.warn();
+    parts.all().for_each(LoadedModel::warn);
     let drift = prepared_drift(job, &parts, &targets, complete_from)?;
     let rules = || Arc::new(alert_rules(job, drift.as_deref()));
     let rules = job.kafka.alerts.clone().map(|topic| (rules(), topic));
@@ -117,7 +118,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         })
     });
     let refreshes = Refreshes::default();
-    let _refresher = refresher(job, &parts, &options, &refreshes)?;
+    let _refreshers = refreshers(job, &parts, &options, &refreshes)?;
     let (drift_metrics, prediction_counts) = (DriftMetrics::default(), PredictionCounts::default());
     let service = Service::start(
         job.listen,
@@ -172,17 +173,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     };
     let (count, servers) = (places.len(), reading.cluster.servers());
     say!("running: {count} partitions of {} at {servers}", described(job));
-    let model = &parts.scoring.model;
-    let of = format!("model {} version {}", model.identity.name, model.identity.version);
-    if let Some(doubt) = served::doubt(&model.file.card, &of, options.workers.max(1)) {
-        say!("warning: {doubt}");
-    }
-    if let Some(why) = &parts.scoring.model.why_not_compiled {
-        say!("model: run by {why}");
-    }
-    if let Some(parity) = &parts.scoring.model.parity {
-        say!("parity: {parity}");
-    }
+    parts.scoring.all().for_each(|model| say_of(model, options.workers.max(1)));
     say!("metrics: http://{}/metrics", service.address);
     let ended = engine.start(build)?;
     let stopping_for = options.interrupt.since().map_or(Duration::ZERO, |since| since.elapsed());
@@ -262,22 +253,45 @@ impl LiveParts {
     }
 }
 
-/// What asks the registry that the model comes from, if it does.
-fn refresher(
+/// What is to be said of a model that a run begins with.
+fn say_of(model: &LoadedModel, workers: usize) {
+    let of = format!("model {} version {}", model.identity.name, model.identity.version);
+    if let Some(doubt) = served::doubt(&model.file.card, &of, workers) {
+        say!("warning: {doubt}");
+    }
+    if let Some(why) = &model.why_not_compiled {
+        say!("model: run by {why}");
+    }
+    if let Some(parity) = &model.parity {
+        say!("parity: {parity}");
+    }
+}
+
+/// What asks the registries that models come from.
+fn refreshers(
     job: &Job,
     parts: &ScoringParts,
     options: &RunOptions,
     refreshes: &Refreshes,
-) -> Result<Option<Refresher>> {
-    let registered = job.model.as_ref().and_then(|model| model.registered.as_ref());
-    let Some((registered, version)) = registered.zip(parts.version.clone()) else {
-        return Ok(None);
+) -> Result<Vec<Refresher>> {
+    let models: Vec<(Option<String>, &ModelFile)> = match (&job.routing, &job.model) {
+        (Some(routing), _) => {
+            routing.models.iter().map(|(name, file)| (Some(name.clone()), file)).collect()
+        }
+        (None, model) => model.iter().map(|model| (None, model)).collect(),
     };
-    let (interval, models) = (job.realtime.model_refresh_interval, options.models.clone());
     let workers = options.workers.max(1);
-    let refreshing =
-        Refreshing::new(registered, version, interval, models, workers, refreshes.clone())?;
-    refreshing.start().map(Some)
+    let mut refreshers = Vec::new();
+    for ((name, file), version) in models.into_iter().zip(&parts.versions) {
+        let Some((registered, version)) = file.registered.as_ref().zip(version.clone()) else {
+            continue;
+        };
+        let (interval, models) = (job.realtime.model_refresh_interval, options.models.clone());
+        let refreshing =
+            Refreshing::new(registered, version, interval, models, workers, refreshes.clone())?;
+        refreshers.push(refreshing.of_model(name).start()?);
+    }
+    Ok(refreshers)
 }
 
 /// What the job watches drift with, if it does; windows that are final in the files of earlier runs get
@@ -293,7 +307,7 @@ fn prepared_drift(
     };
     let folder = targets.drift.as_ref().and_then(Target::files).map(|output| &output.path);
     let model = &parts.model.identity;
-    let of = if parts.version.is_some() { Of::Model(&model.name) } else { Of::Version(model) };
+    let of = if parts.versions[0].is_some() { Of::Model(&model.name) } else { Of::Version(model) };
     let finals = folder.map(|folder| final_windows(folder, &job.name, of)).transpose()?;
     Ok(Some(Arc::new(drift.without(finals.unwrap_or_default()))))
 }

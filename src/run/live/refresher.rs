@@ -69,6 +69,8 @@ pub struct Refreshing {
     /// Of the run.
     workers: usize,
     refreshes: Refreshes,
+    /// What the model is called in a job that has several.
+    model: Option<String>,
     /// Scores, or has been told to.
     current: Version,
     /// Cannot be used: it is not tried again.
@@ -98,9 +100,16 @@ impl Refreshing {
             control,
             workers,
             refreshes,
+            model: None,
             current,
             refused: None,
         })
+    }
+
+    /// The same of one of several models.
+    #[must_use]
+    pub fn of_model(self, model: Option<String>) -> Self {
+        Refreshing { model, ..self }
     }
 
     /// # Errors
@@ -150,7 +159,8 @@ impl Refreshing {
     fn switch(&mut self, version: Version, path: PathBuf) {
         let switched = version.card(&path).map_err(Error::from).and_then(|card| {
             let card = Arc::new(card);
-            self.control.switch_to_registered(&version.version, path, card.clone())?;
+            let model = self.model.as_deref();
+            self.control.switch_to_registered(model, &version.version, path, card.clone())?;
             Ok(card)
         });
         let card = match switched {

@@ -16,10 +16,12 @@ use driftline_operators::features::trip::Errand;
 use driftline_operators::features::window::{Aggregate, WindowSpec};
 use driftline_operators::key_group::key_type;
 use driftline_operators::layout::EventLayout;
+use driftline_operators::routes::table::RouteTable;
 use driftline_operators::watermark::EVENTS;
 use indexmap::IndexMap;
 
 use super::inputs::as_of_tables;
+use super::routes::compile_routes;
 use super::tables::LoadedTable;
 use crate::config::job::{Feature, FeatureKind, Figure, JsonType, ShardBy, Table, TableVersions};
 use crate::config::{Job, Problem, expression};
@@ -31,6 +33,8 @@ pub struct Compiled {
     pub layout: EventLayout,
     pub plan: FeaturePlan,
     pub filter: Option<Expression>,
+    /// Which of several models scores a row.
+    pub routes: Option<RouteTable>,
     pub tables: Vec<CompiledTable>,
 }
 
@@ -143,7 +147,15 @@ fn compile_with<'a>(
         plan.with_rules(&layout, &declared_rules(job), &own.functions).map_err(unfit_rule)?;
     let filter =
         job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, declared, own));
-    Ok(Compiled { layout, plan, filter: filter.transpose()?, tables })
+    let routes = job.routing.as_ref();
+    let routes = routes.map(|routing| compile_routes(routing, &plan, &layout, &own.functions));
+    Ok(Compiled {
+        layout,
+        plan,
+        filter: filter.transpose()?,
+        routes: routes.transpose()?,
+        tables,
+    })
 }
 
 fn declared_rules(job: &Job) -> DeclaredRules {
@@ -367,9 +379,10 @@ fn declarations(
 
 /// Positions of the event's columns that anything reads.
 fn events_read(job: &Job, compiled: &Compiled) -> BTreeSet<usize> {
-    let Compiled { layout, plan, filter, .. } = compiled;
+    let Compiled { layout, plan, filter, routes, .. } = compiled;
     let mut read: BTreeSet<usize> = plan.columns_read().into_iter().collect();
     read.extend(filter.iter().flat_map(|filter| filter.columns().iter().copied()));
+    read.extend(routes.iter().flat_map(RouteTable::columns_read));
     read.extend([layout.id, layout.key].into_iter().flatten());
     let mut names = vec![&job.event.time];
     if let ShardBy::Column(name) = &job.shard_by {

@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod inputs;
+mod routes;
 pub mod tables;
 pub mod unread;
 
@@ -22,6 +23,7 @@ use driftline_operators::key_group::key_type;
 use driftline_operators::known::Known;
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::partition_names::PartitionNames;
+use driftline_operators::routes::table::RouteTable;
 use driftline_operators::run::Run;
 use driftline_operators::too_early::FutureHorizon;
 use driftline_operators::warm_up::WarmUp;
@@ -46,6 +48,8 @@ pub struct Prepared {
     pub inputs: Inputs,
     pub layout: EventLayout,
     pub plan: Arc<FeaturePlan>,
+    /// Which of several models scores a row.
+    pub routes: Option<Arc<RouteTable>>,
     pub tables: Vec<CompiledTable>,
     pub static_tables: IndexMap<String, LoadedTable>,
     pub partition_names: PartitionNames,
@@ -66,7 +70,7 @@ impl Prepared {
         let in_job = |error| placed(job, explain.explained(error));
         let compiled =
             compile(job, &mut inputs, &static_tables, &options.extensions).map_err(in_job)?;
-        let Compiled { layout, plan, filter, tables } = compiled;
+        let Compiled { layout, plan, filter, routes, tables } = compiled;
         let schema = inputs.schema(EVENTS);
         let shard_by = match &job.shard_by {
             ShardBy::Key => layout.key,
@@ -92,6 +96,7 @@ impl Prepared {
             inputs,
             layout,
             plan: Arc::new(plan),
+            routes: routes.map(Arc::new),
             tables,
             static_tables,
             partition_names: names.into(),
@@ -119,11 +124,15 @@ impl Prepared {
     /// What expressions have refused so far, by what they are of.
     pub fn refused(&self) -> Vec<(String, Refused)> {
         let filter = self.filter.iter().map(|filter| ("event.filter".to_owned(), filter.refused()));
+        let routes = self.routes.iter().flat_map(|routes| &routes.routes);
+        let whens = routes.filter_map(|route| {
+            Some((format!("routes.{}.when", route.name), route.when.as_ref()?.refused()))
+        });
         let deletes = self.tables.iter().filter_map(|table| {
             let name = format!("tables.{}.delete", table.table.name);
             Some((name, table.delete.as_ref()?.refused()))
         });
-        Refused::by_name(self.plan.refused().into_iter().chain(filter).chain(deletes))
+        Refused::by_name(self.plan.refused().into_iter().chain(filter).chain(deletes).chain(whens))
     }
 
     /// What is to be said of the columns of a static table that are read.

@@ -5,6 +5,7 @@ use crate::drift::calendar::WindowLength;
 use crate::drift::runs::Runs;
 use crate::drift::sample::Mode;
 use crate::drift::windows::{Revisions, Schedule};
+use crate::watched::Seen;
 
 fn schedule() -> Schedule {
     let revisions = Revisions { horizon_ms: 50, interval_ms: 0 };
@@ -35,8 +36,8 @@ fn partial(pane_start: i64, null_count: u64, values: &[f64]) -> Partial {
 fn only_what_has_not_been_sent_moves() {
     let columns = DriftColumns::new(&["value".to_owned()], &Mode::Exact, &schedule());
     let (mut one, mut other) = (panes(), panes());
-    one.add(&rows(&[(3, Some(1.0)), (12, None), (14, Some(2.0))]), 0);
-    other.add(&rows(&[(15, Some(2.0)), (22, Some(9.0))]), 0);
+    one.add(&Seen::of(rows(&[(3, Some(1.0)), (12, None), (14, Some(2.0))]), 0));
+    other.add(&Seen::of(rows(&[(15, Some(2.0)), (22, Some(9.0))]), 0));
     assert_eq!(one.close(10), [partial(0, 0, &[1.0])]);
     assert_eq!(other.close(10), []);
     let before = [&mut one, &mut other].map(|panes| panes.export(&columns, 7).unwrap().unwrap());
@@ -48,7 +49,7 @@ fn only_what_has_not_been_sent_moves() {
         let piece = Piece::decode(&piece.encode().unwrap()).unwrap();
         moved.import(&columns, &piece).unwrap();
     }
-    moved.add(&rows(&[(4, Some(5.0)), (13, Some(3.0))]), 0);
+    moved.add(&Seen::of(rows(&[(4, Some(5.0)), (13, Some(3.0))]), 0));
     let sent = [partial(0, 0, &[5.0]), partial(10, 1, &[2.0, 2.0, 3.0])];
     assert_eq!(moved.close(20), sent);
     assert_eq!(moved.close(i64::MAX), [partial(20, 0, &[9.0])]);
@@ -59,7 +60,7 @@ fn only_what_has_not_been_sent_moves() {
 fn panes_of_other_columns_are_refused() {
     let columns = |name: &str| DriftColumns::new(&[name.to_owned()], &Mode::Exact, &schedule());
     let mut panes = panes();
-    panes.add(&rows(&[(3, Some(1.0))]), 0);
+    panes.add(&Seen::of(rows(&[(3, Some(1.0))]), 0));
     let piece = panes.export(&columns("value"), 0).unwrap().unwrap();
     let refused = panes.import(&columns("other"), &piece).unwrap_err();
     assert!(matches!(refused, StateError::OtherJob { .. }), "{refused}");

@@ -12,6 +12,7 @@ use crate::drift::windows::{Issued, Revisions, Schedule, WindowOutput};
 use crate::features::window::naive::Random;
 use crate::key_group::worker_of_group;
 use crate::state::groups::groups_of_worker;
+use crate::watched::Seen;
 use crate::watermark::Span;
 
 /// Keeps samples as they are.
@@ -68,7 +69,7 @@ impl Workers {
     fn epoch(&mut self, rows: &[RecordBatch], watermark: i64) -> (Vec<Issued<(Sample, u64)>>, u64) {
         let (workers, mut late) = (self.panes.len(), 0);
         for (at, rows) in rows.iter().enumerate() {
-            late += self.panes[at % workers].add(rows, 0).rows;
+            late += self.panes[at % workers].add(&Seen::of(rows.clone(), 0)).rows;
         }
         let owners = self.columns.owners(workers);
         for panes in &mut self.panes {

@@ -1,0 +1,196 @@
+//! Rows that the same scores, on their way to results.
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::error::ArrowError;
+
+use super::evaluate::{Evaluated, Evaluator};
+use crate::control::Turn;
+use crate::layout::EventLayout;
+use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
+use crate::prediction::{RouteLabels, ScoredColumns};
+use crate::routes::assignment::bucket;
+use crate::routes::table::{Breaker, Choice, Ids, RouteSettings, RouteTable, Scores};
+
+/// What rows wait with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub turn: Turn,
+    /// The first of the lane's chain that they are given to.
+    pub first: usize,
+}
+
+impl Tag {
+    /// Whether rows can be in one micro-batch.
+    pub fn go_together(a: &Tag, b: &Tag) -> bool {
+        a.turn.control == b.turn.control && a.first == b.first
+    }
+}
+
+/// A lane's rows that wait.
+pub(super) struct LaneWork {
+    pub batcher: MicroBatcher<Tag>,
+    /// The models whose features a row must have.
+    pub models: Vec<usize>,
+    /// What its predictions say of it.
+    pub labels: RouteLabels,
+    lane: usize,
+}
+
+/// Rows of one batch that came in, scored by the same.
+pub(super) struct Group {
+    pub part: Part<Tag>,
+    pub scores: Scores,
+    pub columns: ScoredColumns,
+}
+
+/// Which ids try a model that has been out of service are hashed with its name behind this.
+const TRIAL: &str = "trial of ";
+
+impl LaneWork {
+    pub fn new(lane: usize, routes: &RouteTable, bounds: BatchBounds) -> Self {
+        let of = &routes.lanes[lane];
+        let route = routes.routes.get(of.route).map_or("", |route| &route.name);
+        LaneWork {
+            batcher: MicroBatcher::new(bounds),
+            models: routes.models_of(of.chain[0]),
+            labels: RouteLabels::new(route, of.variant.as_deref()),
+            lane,
+        }
+    }
+
+    /// Which rows are given to the first of the chain, where not all are: a model may be out of service.
+    ///
+    /// # Errors
+    /// As [`Ids::of`].
+    pub fn given(
+        &self,
+        rows: &RecordBatch,
+        layout: &EventLayout,
+        settings: &RouteSettings,
+        routes: &RouteTable,
+    ) -> Result<Option<BooleanArray>, ArrowError> {
+        let lane = &routes.lanes[self.lane];
+        let models = match lane.chain[0] {
+            Scores::Model(model) => vec![model],
+            Scores::Cascade(at) => vec![routes.cascades[at].first],
+            // A member that is out of service counts as one that has failed.
+            Scores::Ensemble(_) => return Ok(None),
+        };
+        let breaker = |&model: &usize| settings.breakers.get(model).copied().unwrap_or_default();
+        let Some(breaker) = models.iter().map(breaker).find(|it| *it != Breaker::Closed) else {
+            return Ok(None);
+        };
+        let Breaker::HalfOpen(parts) = breaker else {
+            return Ok(Some(BooleanArray::from(vec![false; rows.num_rows()])));
+        };
+        let id = match &routes.routes[lane.route].choice {
+            Choice::Variants { id, .. } => id.as_ref(),
+            _ => None,
+        };
+        let ids = Ids::of(id, rows, layout)?;
+        let salt = format!("{TRIAL}{}", routes.name_of(lane.chain[0]));
+        let mut text = String::new();
+        let tries = |row| bucket(&salt, ids.text(row, &mut text)) < parts;
+        Ok(Some(BooleanArray::from((0..rows.num_rows()).map(tries).collect::<Vec<bool>>())))
+    }
+}
+
+/// Adds rows that have a prediction to groups of their batches.
+pub(super) fn add(
+    groups: &mut Vec<Group>,
+    scored: Evaluated,
+    is_fallback: bool,
+    evaluator: &mut Evaluator,
+) {
+    let Evaluated { scores, parts, predictions, width, confidences, inputs, runs, notes, .. } =
+        scored;
+    let rows = parts.iter().map(|part| part.rows).sum::<usize>();
+    let per_row = inputs.len() / rows.max(1);
+    let mut runs = runs.into_iter().filter(|(rows, ..)| *rows > 0);
+    let mut run = runs.next().unwrap_or_default();
+    let mut first = 0;
+    for part in parts {
+        let last = first + part.rows;
+        let said = evaluator.said_of(scores);
+        match groups.last_mut() {
+            Some(group) if group.scores == scores && group.continues_in(&part, is_fallback) => {
+                group.part.rows += part.rows;
+            }
+            _ => {
+                let mut columns = ScoredColumns::for_format(said.format, width, part.rows);
+                columns.is_fallback = is_fallback;
+                groups.push(Group { part: part.clone(), scores, columns });
+            }
+        }
+        let Some(Group { columns, .. }) = groups.last_mut() else { return };
+        columns.predictions.extend(&predictions, first * width..last * width);
+        if let Some(confidences) = &confidences {
+            let own = columns.confidences.get_or_insert_with(|| {
+                crate::numbers::Numbers::with_capacity(confidences.are_doubles(), rows)
+            });
+            own.extend(confidences, first..last);
+        }
+        if let Some(kept) = &mut columns.inputs {
+            kept.extend_from_slice(&inputs[first * per_row..last * per_row]);
+        }
+        if let Some(notes) = &notes {
+            columns.notes.get_or_insert_with(Vec::new).extend_from_slice(&notes[first..last]);
+        }
+        let mut left = part.rows;
+        while left > 0 {
+            let (of_run, batch_rows, took) = run;
+            let now = left.min(of_run);
+            columns.ran(now, batch_rows, took);
+            left -= now;
+            run.0 -= now;
+            if run.0 == 0 {
+                match runs.next() {
+                    Some(next) => run = next,
+                    None => break,
+                }
+            }
+        }
+        first = last;
+    }
+}
+
+impl Group {
+    fn continues_in(&self, part: &Part<Tag>, is_fallback: bool) -> bool {
+        self.columns.is_fallback == is_fallback && self.part.continues_in(part)
+    }
+}
+
+/// The rows of parts that are selected, by their number among all.
+pub(super) fn select(
+    parts: &[Part<Tag>],
+    is_selected: impl Fn(usize) -> bool,
+) -> Vec<Part<Tag>> {
+    let mut selected: Vec<Part<Tag>> = Vec::new();
+    let mut first = 0;
+    for part in parts {
+        let mut row = 0;
+        while row < part.rows {
+            let from = row;
+            while row < part.rows && is_selected(first + row) {
+                row += 1;
+            }
+            if row > from {
+                let start = part.start + from;
+                selected.push(Part { start, rows: row - from, ..part.clone() });
+            }
+            row += usize::from(row == from);
+        }
+        first += part.rows;
+    }
+    selected
+}
+
+/// What is of the rows that are kept, `width` values each.
+pub(super) fn kept<T: Clone>(
+    values: &[T],
+    width: usize,
+    is_kept: impl Fn(usize) -> bool,
+) -> Vec<T> {
+    let rows = values.chunks(width.max(1)).enumerate();
+    rows.filter(|(row, _)| is_kept(*row)).flat_map(|(_, row)| row.iter().cloned()).collect()
+}

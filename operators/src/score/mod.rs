@@ -1,0 +1,435 @@
+//! Scoring: rows find the models that score them, their features are validated, rows are gathered into
+//! micro-batches, and models run on them.
+
+mod evaluate;
+mod lane;
+mod shadow;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use self::evaluate::{Evaluated, Evaluator};
+use self::lane::{Group, LaneWork, Tag};
+use self::shadow::Shadows;
+use crate::accounting::LaneGauge;
+use crate::alert::AlertRules;
+use crate::control::Turn;
+use crate::core::ROWS_PER_STEP;
+use crate::core::finish::{Out, Work};
+use crate::dead_letter::{DeadLetters, Reason};
+use crate::features::rules::Rules;
+use crate::layout::EventLayout;
+use crate::micro_batch::{BatchBounds, Part};
+use crate::model_bank::{ModelBank, ModelShelf, ReadyModels};
+use crate::partition_names::PartitionNames;
+use crate::prediction;
+use crate::routes::table::{NO_ROUTE, RouteTable, Scores, UNKNOWN};
+use crate::run::Run;
+use crate::sinks::Output;
+use crate::validate::Validator;
+use crate::warm_up::WarmUp;
+use crate::watched::{Seen, Watched};
+
+/// What a worker needs to score enriched rows.
+pub struct Scoring {
+    pub layout: EventLayout,
+    /// Those that a run begins with.
+    pub models: ReadyModels,
+    /// Where those of later states of control come from, if there can be any.
+    pub shelf: Option<Arc<dyn ModelShelf>>,
+    /// Which of the models scores a row, where there are several.
+    pub routes: Option<Arc<RouteTable>>,
+    /// Whether rows are to be kept from shadows for now; never where there is none.
+    pub shed: Option<Arc<AtomicBool>>,
+    pub bounds: BatchBounds,
+    pub warm_up: WarmUp,
+    pub partition_names: PartitionNames,
+    /// What rows must be.
+    pub rules: Arc<Rules>,
+    /// What is told of single rows, if anything is.
+    pub alerts: Option<Arc<AlertRules>>,
+    pub run: Run,
+}
+
+impl Scoring {
+    /// That of predictions.
+    pub fn schema(&self) -> SchemaRef {
+        self.models.models[0].format.schema.clone()
+    }
+}
+
+/// The models and what goes on around one run of them.
+pub struct Scorer {
+    validator: Validator,
+    layout: EventLayout,
+    evaluator: Evaluator,
+    routes: Arc<RouteTable>,
+    /// Whether rows are told apart by routes.
+    is_routed: bool,
+    lanes: Vec<LaneWork>,
+    shadows: Shadows,
+    max_rows: usize,
+    warm_up: WarmUp,
+    partition_names: PartitionNames,
+    alerts: Option<Arc<AlertRules>>,
+    run: Run,
+    watched: Watched,
+    /// Whether anybody looks at what is watched of all rows.
+    is_watched: bool,
+    worker: usize,
+}
+
+impl Work for Scorer {
+    fn take(
+        &mut self,
+        turn: Turn,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let rows = self.warm_up.without(rows, &self.layout)?;
+        self.evaluator.models.stand_at(turn.control)?;
+        if self.is_routed {
+            return self.route(turn, rows, out);
+        }
+        let required = &self.evaluator.models.model(0).required;
+        let (rows, letters) = self.validator.sift(rows, required)?;
+        let epoch = turn.epoch;
+        out.extend(letters.map(|rows| Out { epoch, output: Output::DeadLetters, rows }));
+        self.push(0, Tag { turn, first: 0 }, rows);
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        idle: bool,
+        out: &mut Vec<Out>,
+        watched: &mut Vec<Seen>,
+    ) -> Result<(), ArrowError> {
+        let mut budget = ROWS_PER_STEP.max(self.max_rows);
+        for lane in 0..self.lanes.len() {
+            self.step_lane(lane, idle, &mut budget, out, watched)?;
+        }
+        if self.lanes.iter().all(|lane| lane.batcher.rows() == 0) {
+            // Rows that were scored are on their way first.
+            if out.is_empty() {
+                self.step_shadows(usize::MAX, watched)?;
+            }
+        } else if self.shadows.are_many() {
+            self.step_shadows(budget, watched)?;
+        }
+        Ok(())
+    }
+
+    fn waits_for(&self) -> Option<u64> {
+        let of_lane = |lane: &LaneWork| lane.batcher.tags().map(|tag| tag.turn.epoch).min();
+        self.lanes.iter().filter_map(of_lane).chain(self.shadows.waits_for()).min()
+    }
+
+    fn worked_off_below(&mut self, control: u64) {
+        self.evaluator.models.free_below(control);
+    }
+}
+
+impl Scorer {
+    pub fn new(scoring: Scoring, watched: Watched, worker: usize) -> Self {
+        let Scoring { layout, models, shelf, routes, shed, bounds, .. } = scoring;
+        let Scoring { warm_up, partition_names, rules, alerts, run, .. } = scoring;
+        let is_routed = routes.is_some();
+        let routes = routes.unwrap_or_else(|| Arc::new(RouteTable::of_one()));
+        let lanes = (0..routes.lanes.len()).map(|lane| LaneWork::new(lane, &routes, bounds));
+        let models = ModelBank::new(models, shelf, run.counters.clone(), worker);
+        let gauge = |lane: usize| run.counters.lane_gauge(lane, worker);
+        let gauges: Vec<LaneGauge> = match is_routed {
+            true => (0..routes.lanes.len()).map(gauge).collect(),
+            false => Vec::new(),
+        };
+        Scorer {
+            validator: Validator {
+                layout: layout.clone(),
+                partition_names: partition_names.clone(),
+                rules,
+                counters: run.counters.clone(),
+            },
+            evaluator: Evaluator::new(models, routes.clone(), run.clone()),
+            lanes: lanes.collect(),
+            shadows: Shadows::new(&routes, gauges, shed),
+            routes,
+            is_routed,
+            max_rows: bounds.max_rows,
+            layout,
+            warm_up,
+            partition_names,
+            alerts,
+            run,
+            watched,
+            is_watched: true,
+            worker,
+        }
+    }
+
+    /// Scores rows of which nothing is watched.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Scorer { is_watched: false, ..self }
+    }
+
+    fn push(&mut self, lane: usize, tag: Tag, rows: RecordBatch) {
+        let Run { counters, clock, .. } = &self.run;
+        counters.rows_held(rows.num_rows() as i64);
+        self.lanes[lane].batcher.push(tag, rows, clock.now());
+    }
+
+    /// Has rows go to the lanes of their routes; those of no route are skipped.
+    fn route(
+        &mut self,
+        turn: Turn,
+        rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let epoch = turn.epoch;
+        let letter = |rows| Out { epoch, output: Output::DeadLetters, rows };
+        let (rows, letters) = self.validator.sift(rows, &[])?;
+        out.extend(letters.map(letter));
+        let settings = self.evaluator.models.settings().clone();
+        let assigned = self.routes.assign(&rows, &self.layout, &settings)?;
+        let skipped = assigned.lanes.iter().filter(|&&lane| lane == NO_ROUTE).count() as u64;
+        if skipped > 0 {
+            self.run.counters.rows_without_route(skipped);
+        }
+        if !assigned.unknown.is_empty() {
+            let mut letters = DeadLetters::new(self.partition_names.clone());
+            let unknown = assigned.lanes.iter().enumerate().filter(|(_, lane)| **lane == UNKNOWN);
+            for ((row, _), name) in unknown.zip(&assigned.unknown) {
+                let detail = format!("it is to be scored by {name:?}, which is no model of the job");
+                letters.row(Reason::UnknownModel, &detail, &rows, &self.layout, row)?;
+            }
+            out.push(letter(letters.finish()));
+        }
+        for lane in 0..self.lanes.len() {
+            let of_lane = |(_, other): &(u32, &u32)| **other == lane as u32;
+            let places = (0..).zip(&assigned.lanes).filter(of_lane).map(|(row, _)| row);
+            let places: UInt32Array = places.collect::<Vec<u32>>().into();
+            let rows = match places.len() {
+                0 => continue,
+                all if all == rows.num_rows() => rows.clone(),
+                _ => take_record_batch(&rows, &places)?,
+            };
+            self.enter(lane, turn, rows, out)?;
+        }
+        Ok(())
+    }
+
+    /// Rows come into a lane: those that lack a feature do not, nor do those of which there is nobody to
+    /// score them go to a model that is out of service.
+    fn enter(
+        &mut self,
+        lane: usize,
+        turn: Turn,
+        mut rows: RecordBatch,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let epoch = turn.epoch;
+        for &model in &self.lanes[lane].models {
+            let required = &self.evaluator.models.model(model).required;
+            let (kept, letters) = self.validator.lacking(rows, required)?;
+            out.extend(letters.map(|rows| Out { epoch, output: Output::DeadLetters, rows }));
+            rows = kept;
+        }
+        let settings = self.evaluator.models.settings().clone();
+        let tag = |first| Tag { turn, first };
+        let Some(given) = self.lanes[lane].given(&rows, &self.layout, &settings, &self.routes)? else {
+            self.push(lane, tag(0), rows);
+            return Ok(());
+        };
+        let others = BooleanArray::from_iter(given.iter().map(|is| is.map(|is| !is)));
+        let given = filter_record_batch(&rows, &given)?;
+        self.push(lane, tag(0), given);
+        self.push(lane, tag(1), filter_record_batch(&rows, &others)?);
+        Ok(())
+    }
+
+    /// Works off rows of a lane, up to `budget` of them.
+    fn step_lane(
+        &mut self,
+        lane: usize,
+        idle: bool,
+        budget: &mut usize,
+        out: &mut Vec<Out>,
+        watched: &mut Vec<Seen>,
+    ) -> Result<(), ArrowError> {
+        let mut groups: Vec<Group> = Vec::new();
+        while *budget > 0 {
+            let work = &mut self.lanes[lane];
+            let Some(control) = work.batcher.first().map(|tag| tag.turn.control) else { break };
+            self.evaluator.models.stand_at(control)?;
+            let bounds = work.models.iter().filter_map(|&model| {
+                self.evaluator.models.model(model).ready.max_rows
+            });
+            work.batcher.bound(bounds.min().unwrap_or(self.max_rows));
+            let now = self.run.clock.now();
+            let wait = work.batcher.oldest_wait(now);
+            let Some(parts) = work.batcher.next(idle, now, Tag::go_together) else { break };
+            let rows = parts.iter().map(|part| part.rows).sum::<usize>();
+            *budget = budget.saturating_sub(rows);
+            self.run.counters.rows_held(-(rows as i64));
+            self.score(lane, parts, wait, &mut groups, out)?;
+        }
+        // A batch of results for each that came in.
+        for group in groups {
+            self.results(lane, group, out, watched)?;
+        }
+        Ok(())
+    }
+
+    /// Scores one micro-batch, and adds what has come of it to the groups: by the first of the lane's
+    /// chain, and what it fails on by those behind it. What all fail on becomes dead letters.
+    fn score(
+        &mut self,
+        lane: usize,
+        parts: Vec<Part<Tag>>,
+        wait: Duration,
+        groups: &mut Vec<Group>,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        let routes = self.routes.clone();
+        let chain = &routes.lanes[lane].chain;
+        let first = parts.first().map_or(0, |part| part.tag.first);
+        let mut left: Vec<(Part<Tag>, String)> = Vec::new();
+        let mut parts = parts;
+        for (at, &scores) in chain.iter().enumerate().skip(first) {
+            let is_fallback = at > 0;
+            let outcome = self.evaluator.evaluate(scores, parts, wait, is_fallback)?;
+            for scored in outcome.scored {
+                self.shadows.compare(lane, &scored);
+                lane::add(groups, scored, is_fallback, &mut self.evaluator);
+            }
+            left = outcome.failed;
+            if left.is_empty() {
+                return Ok(());
+            }
+            parts = left.iter().map(|(part, _)| part.clone()).collect();
+        }
+        if first >= chain.len() {
+            let out_of_service = self.routes.name_of(chain[0]);
+            let why = format!("{out_of_service} is out of service (its circuit breaker is open)");
+            left = parts.into_iter().map(|part| (part, why.clone())).collect();
+        }
+        self.refuse(&left, out)
+    }
+
+    /// Dead letters of rows that nothing scores.
+    fn refuse(
+        &self,
+        failed: &[(Part<Tag>, String)],
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        for (part, detail) in failed {
+            let mut letters = DeadLetters::new(self.partition_names.clone());
+            let rows = part.slice();
+            for row in 0..part.rows {
+                letters.row(Reason::ScoringFailed, detail, &rows, &self.layout, row)?;
+            }
+            let epoch = part.tag.turn.epoch;
+            out.push(Out { epoch, output: Output::DeadLetters, rows: letters.finish() });
+        }
+        Ok(())
+    }
+
+    /// Predictions of rows that were scored, alerts of them, and what drift watches.
+    fn results(
+        &mut self,
+        lane: usize,
+        group: Group,
+        out: &mut Vec<Out>,
+        watched: &mut Vec<Seen>,
+    ) -> Result<(), ArrowError> {
+        let Group { part, scores, columns } = group;
+        let (epoch, events) = (part.tag.turn.epoch, part.slice());
+        self.evaluator.models.stand_at(part.tag.turn.control)?;
+        let said = self.evaluator.said_of(scores);
+        let (version, task) = (said.version, said.task);
+        let labels = self.is_routed.then_some(&mut self.lanes[lane].labels);
+        let rows = said.format.batch(&events, columns, task, self.worker as u32, labels)?;
+        if self.is_routed {
+            self.shadows.gauge(lane).scored(&rows);
+        }
+        let seen = (self.is_watched || self.alerts.is_some())
+            .then(|| self.watched.batch(&events, &self.layout, rows.column(prediction::SCORE)))
+            .transpose()?;
+        let raised = self.alerts.as_ref().zip(seen.as_ref());
+        let raised =
+            raised.map(|(rules, seen)| rules.of_rows((said.identity, version), &rows, seen));
+        if let Some(rows) = raised.transpose()?.flatten() {
+            out.push(Out { epoch, output: Output::Alerts, rows });
+        }
+        out.push(Out { epoch, output: Output::Predictions, rows });
+        watched.extend(seen.map(|rows| Seen { epoch, version, rows, with_features: true }));
+        Ok(())
+    }
+
+    /// Scores rows by the shadows of their lanes, up to about `budget` of them.
+    fn step_shadows(
+        &mut self,
+        budget: usize,
+        watched: &mut Vec<Seen>,
+    ) -> Result<(), ArrowError> {
+        let mut left = budget;
+        while left > 0
+            && let Some(next) = self.shadows.next()
+        {
+            left = left.saturating_sub(next.rows());
+            let routes = self.routes.clone();
+            for &shadow in &routes.lanes[next.lane].shadows {
+                let Some(scored) = self.shadows.score(shadow, &next, &mut self.evaluator)? else {
+                    continue;
+                };
+                for scored in scored {
+                    self.watch_shadow(scored, watched)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What drift watches of what a shadow says: its predictions alone.
+    fn watch_shadow(
+        &mut self,
+        scored: Evaluated,
+        watched: &mut Vec<Seen>,
+    ) -> Result<(), ArrowError> {
+        if !self.is_watched {
+            return Ok(());
+        }
+        let said = self.evaluator.said_of(scored.scores);
+        let (version, task) = (said.version, said.task);
+        let scores = scored.predictions.scores(task, scored.width).into_array();
+        let mut first = 0;
+        for part in &scored.parts {
+            let of_part = scores.slice(first, part.rows);
+            first += part.rows;
+            let rows = self.watched.batch(&part.slice(), &self.layout, &of_part)?;
+            let epoch = part.tag.turn.epoch;
+            watched.push(Seen { epoch, version, rows, with_features: false });
+        }
+        Ok(())
+    }
+}
+
+/// What scores all rows of a job that has no routes.
+impl RouteTable {
+    fn of_one() -> Self {
+        let lane = crate::routes::table::Lane {
+            route: 0,
+            variant: None,
+            chain: vec![Scores::Model(0)],
+            shadows: Vec::new(),
+        };
+        RouteTable { lanes: vec![lane], models: vec!["the model".to_owned()], ..Self::default() }
+    }
+}
