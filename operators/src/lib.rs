@@ -47,6 +47,7 @@ pub mod prediction;
 pub mod preprocess;
 pub mod reasons;
 pub mod reports;
+pub mod routes;
 pub mod rows;
 pub mod run;
 pub mod score;
