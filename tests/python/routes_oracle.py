@@ -310,6 +310,23 @@ class Oracle:
         return 1.0 / model.session.get_outputs()[-1].shape[1]
 
 
+# FIGURES
+
+
+def half_width(variance_of_mean, rows, alpha=0.05, tuned_for=1_000):
+    """Of a confidence sequence: Waudby-Smith et al., "Time-uniform central limit theory", theorem 2.2."""
+    beyond = -2 * math.log(alpha)
+    grown = rows * (beyond + math.log(1 + beyond)) / tuned_for
+    return math.sqrt(2 * variance_of_mean * (1 + 1 / grown) * math.log(math.sqrt(grown + 1) / alpha))
+
+
+def difference(one, other) -> tuple:
+    """(by how much the mean of `one` is above that of `other`, how far off that may be), of arrays of values."""
+    variances = [values.var(ddof=1) for values in (one, other)]
+    variance = sum(of / len(values) for of, values in zip(variances, (one, other), strict=True))
+    return one.mean() - other.mean(), half_width(variance, sum(variances) / variance)
+
+
 # THE JOB FILE
 
 

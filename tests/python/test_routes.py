@@ -113,8 +113,8 @@ def strict(path):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """By name. deep, kinds_b and value_b fail on rows with a flag, odd on those whose `spent` is null, strict on
-    countries that it does not know."""
+    """By name. deep, kinds_b and value_b fail on rows with a flag, odd and meta on those whose `spent` is null,
+    strict on countries that it does not know."""
     folder = tmp_path_factory.mktemp("models")
     slopes = [[1, 0, -1], [0, 2, 0]]
 
@@ -131,7 +131,7 @@ def models(tmp_path_factory):
         "kinds_c": model("kinds_c", three, ["hour", "code"], "multiclass", "c", slopes),
         "value": model("value", number, ["amount", "hour"], "regression", "1", 2, factor=0.5),
         "value_b": model("value_b", number, ["amount", "flag"], "regression", "2", 2, flagged=True),
-        "meta": model("meta", binary, ["risk", "deep", "amount"], "binary", "4", 3, offset=-0.2),
+        "meta": model("meta", binary, ["risk", "deep", "spent"], "binary", "4", 3, offset=-0.2),
         "meta_value": model("meta_value", number, ["value", "value_b"], "regression", "5", 2),
     }  # fmt: skip
 
@@ -283,8 +283,8 @@ CASES = {
         {"member_failed", "missing_feature"},
     ),
     "a model over models": (
-        {"all": Route("ours", fallback=["odd"])}, {"ours": Ensemble("stacking", {"risk": 1, "deep": 1}, by="meta")}, {},
-        {"member_failed", "missing_feature"},
+        {"all": Route("ours", fallback=["strict"])}, {"ours": Ensemble("stacking", {"risk": 1, "deep": 1}, by="meta")}, {},
+        {"member_failed", "missing_feature", "fallback", "scoring_failed"},
     ),
     "a model over numbers": (
         {"all": Route("ours")},
@@ -393,10 +393,10 @@ def assert_member(told, member, context):
     names = ("model", "version", "weight")
     assert [told[name] for name in names] == [member[name] for name in names], context
     if member["scored"] is None:
-        assert told["error"] and told.get("prediction") is None, context
+        assert told["error"] and not told["prediction"] and not told["confidence"], context
     else:
         assert "error" not in told, context
-        assert_numbers(told["prediction"], told.get("confidence"), member["scored"], context)
+        assert_numbers(told["prediction"], told["confidence"], member["scored"], context)
 
 
 def by_hand(rows, job):
@@ -408,7 +408,7 @@ def by_hand(rows, job):
             continue
         told = json.loads(row["metadata"])["members"]
         members = [
-            (each["weight"], floats(each.get("prediction")), each.get("confidence")) for each in told
+            (each["weight"], floats(each["prediction"]) or None, each["confidence"]) for each in told
         ]  # fmt: skip
         task = job.models[told[0]["model"]].task
         vector, confidence = combine(ensemble.policy, task, members, ensemble.neutral)
@@ -416,7 +416,7 @@ def by_hand(rows, job):
 
 
 def floats(numbers):
-    return None if numbers is None else [np.float32(each) for each in numbers]
+    return [np.float32(each) for each in numbers]
 
 
 # SHADOWS
@@ -490,6 +490,24 @@ def test_the_program_assigns_as_the_lines_in_the_docs_do(tmp_path, models):
             assert abs(off) < 6 * (IDS * share * (1 - share)) ** 0.5, name
 
 
+def test_the_jobs_in_the_docs_are_sound(tmp_path):
+    blocks = re.findall(r"```toml\n(.*?)```", DOCS.read_text(), flags=re.S)
+    features = ["amount", "spent_1d", "country_code"]
+    declared = "".join(f'[features.{name}]\ncolumn = "{name}"\n' for name in features)
+    binary(tmp_path / "risk.onnx", 2)
+    binary(tmp_path / "deep.onnx", 3)
+    texts = {name: ["a", "b"] for name in ("id", "user_id", "plan")}
+    numbers = {name: [1.0, 2.0] for name in features}
+    times = pa.array([0, 1], pa.timestamp("ms"))
+    pq.write_table(pa.table({"t": times} | texts | numbers), tmp_path / "events.parquet")
+    head = f'[job]\nname = "docs"\n[event]\ntime = "t"\nid = "id"\n[sources.events]\npath = "events.parquet"\n{declared}'
+    job = tmp_path / "job.toml"
+    used = '[routes.used]\nwhen = "amount < 0"\nmodel = "both"\nfallback = ["careful"]\n'
+    for text in (blocks[0], "\n".join([used, *blocks])):
+        job.write_text(head + text)
+        assert driftline("check", job).stdout.endswith(b"the job is sound\n")
+
+
 # WHAT IS WRONG WITH A JOB
 
 
@@ -509,7 +527,7 @@ def model_keys(name, features):
 
 VALUES = model_keys("value", ["amount", "hour"]) + model_keys("value_b", ["amount", "flag"])
 KINDS = model_keys("kinds", ["amount", "hour"])
-META = model_keys("meta", ["risk", "deep", "amount"])
+META = model_keys("meta", ["risk", "deep", "spent"])
 ASKED = '[routes.asked]\nmodel_from = "wanted"\n'
 # By what is wrong: (old, new) in the job, what is added to it; last what the error names.
 WRONG = {
