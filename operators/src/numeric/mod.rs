@@ -1,8 +1,9 @@
-//! Exact sums, the Kolmogorov–Smirnov test as SciPy computes it, and tests of shares.
+//! Exact sums, the Kolmogorov–Smirnov test as SciPy computes it, tests of shares, and where a mean is.
 //!
 //! Plain functions and structs over numbers: no streams, no Arrow, no clock.
 
 mod binomial;
+pub mod confidence_sequence;
 pub mod exact_sum;
 mod exponent_sums;
 pub mod kolmogorov;
@@ -13,6 +14,7 @@ mod out_of_range;
 mod two_proportions;
 pub mod two_sample;
 
+pub use confidence_sequence::ConfidenceSequence;
 pub use exact_sum::ExactSum;
 pub use exponent_sums::ExponentSums;
 pub use kolmogorov::kolmogorov_sf;

@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
-use super::assignment::{Weights, bucket};
+use super::assignment::{Buckets, Weights};
 use super::ensemble::Ensemble;
 use crate::features::sql::Expression;
 use crate::key_group::as_key;
@@ -182,9 +182,10 @@ impl RouteTable {
                 Choice::Variants { id, salt, first } => {
                     let Some(Some(weights)) = settings.weights.get(at) else { continue };
                     let ids = Ids::of(id.as_ref(), rows, layout)?;
-                    let mut text = String::new();
+                    let (mut text, mut buckets) = (String::new(), Buckets::new(salt));
                     for &row in &free {
-                        let variant = weights.variant_of(bucket(salt, ids.text(row, &mut text)));
+                        let bucket = buckets.of(ids.text(row, &mut text));
+                        let variant = weights.variant_of(bucket);
                         lanes[row] = (first + variant) as u32;
                     }
                 }

@@ -8,7 +8,7 @@ use crate::control::Turn;
 use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::prediction::{RouteLabels, ScoredColumns};
-use crate::routes::assignment::bucket;
+use crate::routes::assignment::Buckets;
 use crate::routes::table::{Breaker, Choice, Ids, RouteSettings, RouteTable, Scores};
 
 /// What rows wait with.
@@ -89,8 +89,8 @@ impl LaneWork {
         };
         let ids = Ids::of(id, rows, layout)?;
         let salt = format!("{TRIAL}{}", routes.name_of(lane.chain[0]));
-        let mut text = String::new();
-        let tries = |row| bucket(&salt, ids.text(row, &mut text)) < parts;
+        let (mut text, mut buckets) = (String::new(), Buckets::new(&salt));
+        let tries = |row| buckets.of(ids.text(row, &mut text)) < parts;
         Ok(Some(BooleanArray::from((0..rows.num_rows()).map(tries).collect::<Vec<bool>>())))
     }
 }

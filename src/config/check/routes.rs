@@ -242,7 +242,7 @@ fn check_variants(
         found.push((variant, scores));
     }
     let weights = Weights::new(weights)
-        .map_err(|message| Problem::at(format!("routes.{route}.variants"), message))?;
+        .map_err(|wrong| Problem::at(format!("routes.{route}.variants"), wrong.to_string()))?;
     Ok((found, weights))
 }
 
