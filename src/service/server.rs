@@ -6,17 +6,24 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
+use crate::run::live::Hints;
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until it is dropped.
+/// Of a request, whatever it is.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Serves `/metrics`, `/healthz`, `/readyz` and `/v1/models/refresh` until it is dropped.
 pub struct Service {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -24,16 +31,18 @@ pub struct Service {
 }
 
 impl Service {
+    /// With what makes the run ask its registry at once, if its model comes from one.
+    ///
     /// # Errors
     /// If nothing can listen at the address.
-    pub fn start(address: SocketAddr, metrics: Metrics) -> Result<Self> {
+    pub fn start(address: SocketAddr, metrics: Metrics, hints: Option<Hints>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(address));
         let listener = listener.with_context(|| format!("service.listen: {address}"))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            let served = axum::serve(listener, router(Arc::new(metrics)));
+            let served = axum::serve(listener, router(Arc::new(metrics), hints));
             runtime.block_on(async {
                 tokio::select! {
                     _ = served.into_future() => {}
@@ -54,12 +63,43 @@ impl Drop for Service {
     }
 }
 
-fn router(metrics: Arc<Metrics>) -> Router {
-    Router::new()
+fn router(metrics: Arc<Metrics>, hints: Option<Hints>) -> Router {
+    let told = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(is_healthy))
         .route("/readyz", get(is_ready))
-        .with_state(metrics)
+        .with_state(metrics);
+    let asked = Router::new()
+        .route("/v1/models/refresh", post(refresh_model))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(hints);
+    told.merge(asked)
+}
+
+/// A hint that the registry means another version. What it says is not believed, and not looked at: the
+/// registry is asked.
+async fn refresh_model(
+    State(hints): State<Option<Hints>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    if let Err(refused) = body {
+        return said(refused.status(), &json!({"error": refused.body_text()}));
+    }
+    match hints {
+        Some(hints) => {
+            hints.give();
+            said(StatusCode::ACCEPTED, &json!({"refreshing": true}))
+        }
+        None => {
+            let why = "the model of this job comes from no registry, so there is nobody to ask for \
+                       another version; one does with model.path = \"models:/NAME@ALIAS\"";
+            said(StatusCode::NOT_FOUND, &json!({"error": why}))
+        }
+    }
+}
+
+fn said(status: StatusCode, what: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], what.to_string()).into_response()
 }
 
 async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> Response {

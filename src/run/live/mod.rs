@@ -3,6 +3,7 @@
 mod committer;
 mod finals;
 mod held_back;
+mod hints;
 mod holds;
 mod open;
 mod places;
@@ -31,6 +32,7 @@ pub use self::committer::CommitFailures;
 use self::committer::Committer;
 use self::finals::{Of, final_windows};
 use self::held_back::say_what_is_held_back;
+pub use self::hints::Hints;
 pub use self::holds::Holds;
 use self::holds::{Advice, HoldWatcher, HoldWatching};
 use self::places::Places;
@@ -117,7 +119,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         })
     });
     let refreshes = Refreshes::default();
-    let _refresher = refresher(job, &parts, &options, &refreshes)?;
+    let refresher = refresher(job, &parts, &options, &refreshes)?;
     let (drift_metrics, prediction_counts) = (DriftMetrics::default(), PredictionCounts::default());
     let service = Service::start(
         job.listen,
@@ -135,6 +137,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             refreshes,
             rules: prepared.plan.rules.clone(),
         },
+        refresher.as_ref().map(|refresher| refresher.hints.clone()),
     )?;
     let tally = DriftTally::new(parts.watched.names.len());
     let sinks = LiveSinks {
