@@ -43,6 +43,7 @@ pub mod numbers;
 pub mod numeric;
 pub mod parity;
 pub mod partition_names;
+pub mod patience;
 pub mod prediction;
 pub mod preprocess;
 pub mod reasons;

@@ -21,6 +21,7 @@ use crate::model::{ModelError, ScoredRows};
 use crate::model_bank::{ModelBank, ModelShelf, ReadyModel};
 use crate::not_finite;
 use crate::partition_names::PartitionNames;
+use crate::patience::Patience;
 use crate::prediction::{self, ScoredColumns};
 use crate::run::Run;
 use crate::sinks::Output;
@@ -102,7 +103,7 @@ impl Work for Scorer {
             let rows = parts.iter().map(|part| part.rows).sum::<usize>();
             budget = budget.saturating_sub(rows);
             self.run.counters.rows_held(-(rows as i64));
-            self.score(parts, wait, &mut groups, out)?;
+            self.score(parts, wait, &mut Patience::with(rows), &mut groups, out)?;
         }
         // A batch of results for each that came in.
         for (part, columns) in groups {
@@ -155,16 +156,21 @@ impl Scorer {
     }
 
     /// Scores one micro-batch and adds each part's columns to its group. A batch that the model
-    /// refuses is halved until only rows that it refuses alone are left: they become dead letters.
+    /// refuses, or stays with for too long, is halved until only rows that it refuses alone are left, or
+    /// nobody has patience any more: they become dead letters.
     fn score(
         &mut self,
         parts: Vec<Part<Turn>>,
         wait: Duration,
+        patience: &mut Patience,
         groups: &mut Vec<Group>,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
         // They are all of one state.
         let Some(control) = parts.first().map(|part| part.tag.control) else { return Ok(()) };
+        if let Some(why) = patience.lost() {
+            return self.refuse(&parts, why, out);
+        }
         let model = self.models.of(control)?;
         let features = model.features(&parts)?;
         let started = self.run.clock.now();
@@ -181,22 +187,38 @@ impl Scorer {
                     first = last;
                 }
             }
-            Err(_) if rows > 1 => {
+            Err(error) => {
+                if let ModelError::Overstayed { limit_ms } = error {
+                    patience.overstayed(limit_ms);
+                }
+                if rows == 1 {
+                    return self.refuse(&parts, &error.to_string(), out);
+                }
                 let (first, second) = halves(parts);
-                self.score(first, wait, groups, out)?;
-                self.score(second, wait, groups, out)?;
+                self.score(first, wait, patience, groups, out)?;
+                self.score(second, wait, patience, groups, out)?;
             }
-            Err(error) => out.push(self.refuse(&parts[0], &error)?),
         }
         Ok(())
     }
 
-    /// The dead letter of a row that the model refuses alone.
-    fn refuse(&self, part: &Part<Turn>, error: &ModelError) -> Result<Out, ArrowError> {
-        let mut letters = DeadLetters::new(self.partition_names.clone());
-        let detail = error.to_string();
-        letters.row(Reason::ScoringFailed, &detail, &part.slice(), &self.layout, 0)?;
-        Ok(Out { epoch: part.tag.epoch, output: Output::DeadLetters, rows: letters.finish() })
+    /// The dead letters of rows that have no scores.
+    fn refuse(
+        &self,
+        parts: &[Part<Turn>],
+        why: &str,
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
+        for part in parts {
+            let mut letters = DeadLetters::new(self.partition_names.clone());
+            let events = part.slice();
+            for row in 0..events.num_rows() {
+                letters.row(Reason::ScoringFailed, why, &events, &self.layout, row)?;
+            }
+            let rows = letters.finish();
+            out.push(Out { epoch: part.tag.epoch, output: Output::DeadLetters, rows });
+        }
+        Ok(())
     }
 
     /// The rows whose prediction is one; the others become dead letters.

@@ -16,7 +16,7 @@ impl Model for Sum {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
         let column = |at: usize| features.column(at).as_primitive::<Float64Type>();
         if column(self.distance).values().iter().any(|&distance| distance > 2_500.0) {
-            return Err(ModelError("too far".to_owned()));
+            return Err(ModelError::Refused("too far".to_owned()));
         }
         let sum = |row: usize| (0..features.num_columns()).map(|at| column(at).value(row)).sum();
         let sums = (0..features.num_rows()).map(|row: usize| -> f64 { sum(row) });
@@ -41,7 +41,8 @@ fn pipeline() -> Pipeline {
         .build(".".as_ref());
     Pipeline::new(job.unwrap()).model(|features| {
         let distance = features.iter().position(|feature| feature.name() == "distance");
-        let distance = distance.ok_or_else(|| ModelError("there is no distance".to_owned()))?;
+        let distance =
+            distance.ok_or_else(|| ModelError::Refused("there is no distance".to_owned()))?;
         Ok(Box::new(Sum { distance }))
     })
 }
@@ -83,7 +84,7 @@ fn it_scores_what_it_takes_and_the_rest_is_dead_letters() {
 #[test]
 fn one_that_cannot_be_made_ends_the_run_before_it_begins() {
     let own = OwnEvents::batches(departures().schema(), [departures()]);
-    let refusing = pipeline().model(|_features| Err(ModelError("no weights".to_owned())));
+    let refusing = pipeline().model(|_features| Err(ModelError::Refused("no weights".to_owned())));
     let (pipeline, ..) = collecting(refusing.events(own));
     let error = format!("{:#}", pipeline.run().err().unwrap());
     assert!(error.contains("no weights"), "{error}");
