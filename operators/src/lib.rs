@@ -11,6 +11,7 @@ pub mod alert;
 pub mod as_of;
 pub mod batch_probe;
 pub mod beside;
+pub mod breaker;
 pub mod chunk;
 pub mod clock;
 mod constant;
