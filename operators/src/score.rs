@@ -189,6 +189,7 @@ impl Scorer {
             }
             Err(error) => {
                 if let ModelError::Overstayed { limit_ms } = error {
+                    model.gauge.overstayed();
                     patience.overstayed(limit_ms);
                 }
                 if rows == 1 {

@@ -53,6 +53,8 @@ pub struct BatchGauge(Arc<Apart<Mutex<Batches>>>);
 pub(super) struct Batches {
     pub sizes: BatchSizes,
     pub rows: u64,
+    /// Runs that took too long, and were ended.
+    pub overstayed: u64,
     pub wait: Distribution,
     pub inference: Distribution,
     pub longest_wait: Duration,
@@ -71,6 +73,11 @@ impl BatchGauge {
         batches.inference_time += inference;
     }
 
+    /// A run took too long, and was ended.
+    pub fn overstayed(&self) {
+        self.lock().overstayed += 1;
+    }
+
     /// Nobody else asks for it but who reads all of them.
     pub(super) fn lock(&self) -> MutexGuard<'_, Batches> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -81,6 +88,7 @@ impl Batches {
     fn merge(&mut self, other: &Batches) {
         self.sizes.merge(&other.sizes);
         self.rows += other.rows;
+        self.overstayed += other.overstayed;
         self.wait.merge(&other.wait);
         self.inference.merge(&other.inference);
         self.longest_wait = self.longest_wait.max(other.longest_wait);
@@ -128,9 +136,9 @@ impl Gauges {
         let of_model = |(model, gauges): &(ModelIdentity, BTreeMap<usize, BatchGauge>)| {
             let mut all = Batches::default();
             gauges.values().for_each(|gauge| all.merge(&gauge.lock()));
-            let Batches { sizes, rows, wait, inference, .. } = all;
+            let Batches { sizes, rows, overstayed, wait, inference, .. } = all;
             let stages = [("wait", wait.into()), ("inference", inference.into())];
-            (model.clone(), ModelBatches { rows, batches: sizes.batches(), stages })
+            (model.clone(), ModelBatches { rows, batches: sizes.batches(), overstayed, stages })
         };
         self.apart.iter().map(of_model).collect()
     }
@@ -140,6 +148,8 @@ impl Gauges {
 pub struct ModelBatches {
     pub rows: u64,
     pub batches: u64,
+    /// Runs that took too long, and were ended.
+    pub overstayed: u64,
     /// What they took: the wait of the oldest row, and the model.
     pub stages: [(&'static str, Latencies); 2],
 }
