@@ -13,6 +13,8 @@ allows, nothing is registered. With the model go
 - driftline.json: inference_config and deployment_config, as README.md tells of them;
 - model.parity.parquet: the rows, and in `expected` what the trainer says of each, with which Driftline
   compares the model whenever it is loaded;
+- model.baseline.parquet: the scores that the version gives to all rows, as `driftline baseline` writes them, with
+  which Driftline compares the predictions of this version where it watches drift;
 - metadata and tags: the trainer and the converter with their versions, the SHA-256 of FILE, and how far apart
   the two were at most.
 
@@ -38,6 +40,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 # MLflow would tell of each use, try again for minutes, and print where runs are seen.
 for variable, value in (
@@ -53,6 +57,8 @@ ENDINGS = {
 # The newest that all converters know, and with which data/exports are made.
 OPSETS = {"": 15, "ai.onnx.ml": 3}
 EXPECTED = "expected"
+# A model may need much memory for each.
+ROWS_AT_ONCE = 8_192
 DEPLOYMENT_KEYS = {"min_replicas", "max_replicas", "cpu_request", "memory_request"}
 
 
@@ -111,6 +117,9 @@ def arguments(typed):
         add("--tolerance-absolute", type=float, help="scores may be apart by this (default: 1e-5),"),
         add("--tolerance-relative", type=float, help="and by this times what the trainer says (default: 1e-4)"),
         add("--rows-max", type=at_least_one, help="so many rows are compared and kept, the first ones (default: 1000)"),
+        add("--baseline", type=Path, metavar="FILE",
+            help="other rows than those of --rows, of whose scores the baseline is: all of them"),
+        add("--no-baseline", action="store_true", default=None, help="the version has no baseline of its predictions"),
     ]  # fmt: skip
     known = parser.parse_args(typed)
     given = [action for action in of_model if getattr(known, action.dest) is not None]
@@ -120,6 +129,8 @@ def arguments(typed):
         parser.error("--version goes with --alias or --stage")
     if known.model and not known.rows:
         parser.error("--model goes with --rows")
+    if known.baseline and known.no_baseline:
+        parser.error("--baseline does not go with --no-baseline")
     defaults = {"tolerance_absolute": 1e-5, "tolerance_relative": 1e-4, "rows_max": 1000, "tag": []}
     for name, value in defaults.items():
         if getattr(known, name) is None:
@@ -255,9 +266,8 @@ def lightgbm_booster(booster) -> Trained:
     return Trained("lightgbm", booster, None if made_up else names, classes)
 
 
-def chosen_rows(trained: Trained, typed) -> pd.DataFrame:
-    """The rows that are compared, their columns the features in order."""
-    path = typed.rows
+def chosen_rows(path: Path, trained: Trained, typed) -> pd.DataFrame:
+    """The rows of a file, their columns the features in order."""
     if not path.is_file():
         raise Refused(f"{path}: there is no such file")
     with refusing(f"{path}: neither Parquet nor CSV (.csv)"):
@@ -270,7 +280,7 @@ def chosen_rows(trained: Trained, typed) -> pd.DataFrame:
         raise Refused(f"{path}: it has no column {missing[0]!r}; it has {', '.join(map(str, rows.columns))}")
     if EXPECTED in names:
         raise Refused(f"a feature is called {EXPECTED!r}, as the trainer's predictions in model.parity.parquet are")
-    rows = rows[names].head(typed.rows_max).reset_index(drop=True)
+    rows = rows[names].reset_index(drop=True)
     if rows.empty:
         raise Refused(f"{path}: it has no rows")
     for name, column in rows.items():
@@ -327,8 +337,8 @@ def as_category(value) -> str:
 
 def to_onnx(trained: Trained, rows: pd.DataFrame, double: bool):
     """The model, and the converter with its version."""
-    texts = [name for name, column in rows.items() if is_text(column)]
     if trained.package != "scikit-learn":
+        texts = texts_of(rows)
         if texts:
             what = f"the column {texts[0]!r} is text; --preprocessing encodes it"
             raise Refused(f"{trained.package} takes numbers, and {what}")
@@ -337,14 +347,14 @@ def to_onnx(trained: Trained, rows: pd.DataFrame, double: bool):
         converter = "onnxmltools"
     else:
         converter = "skl2onnx"
-    for name in texts:
-        if rows[name].isna().any():
-            row = int(rows[name].isna().argmax())
-            raise Refused(f"row {row} has no {name!r}, and no text is a missing one to ONNX; leave such rows out")
     with refusing(f"{converter} cannot convert it"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         of = {"scikit-learn": by_skl2onnx, "xgboost": by_onnxmltools, "lightgbm": by_onnxmltools}[trained.package]
         return of(trained, rows, double), f"{converter} {version_of(converter)}"
+
+
+def texts_of(rows: pd.DataFrame) -> list:
+    return [name for name, column in rows.items() if is_text(column)]
 
 
 def by_skl2onnx(trained: Trained, rows: pd.DataFrame, double: bool):
@@ -399,26 +409,42 @@ def by_onnxmltools(trained: Trained, rows: pd.DataFrame, _double: bool):
     return onnxmltools.convert_lightgbm(trained.model, initial_types=types, zipmap=False, target_opset=OPSETS[""])
 
 
-def onnx_predictions(onnx_model, rows: pd.DataFrame) -> np.ndarray:
-    """What ONNX Runtime gives, [rows, columns], of the output that Driftline reads."""
-    import onnxruntime
+class Converted:
+    """The ONNX model as ONNX Runtime runs it."""
 
-    numbers = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(string)": object}
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    with refusing("ONNX Runtime cannot score the rows"):
-        session = onnxruntime.InferenceSession(onnx_model.SerializeToString(), options)
-        inputs = session.get_inputs()
-        several = len(inputs) > 1
-        given = {it.name: (rows[[it.name]] if several else rows).to_numpy(numbers[it.type]) for it in inputs}
-        names = [output.name for output in session.get_outputs()]
-        answers = dict(zip(names, session.run(names, given)))
-    floats = {name: it for name, it in answers.items() if getattr(it, "dtype", None) in (np.float32, np.float64)}
-    likely = floats if len(floats) == 1 else {name: it for name, it in floats.items() if "prob" in name.lower()}
-    if len(likely) != 1:
-        raise Refused(f"it is not plain which output of the ONNX model is the prediction: {', '.join(names)}")
-    [said] = likely.values()
-    return said.reshape(len(rows), -1)
+    def __init__(self, onnx_model):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # As Driftline has it: of trees that several threads sum up, the last bit is another.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        with refusing("ONNX Runtime does not take the model"):
+            self.session = onnxruntime.InferenceSession(onnx_model.SerializeToString(), options)
+
+    def predictions(self, rows: pd.DataFrame) -> np.ndarray:
+        """What it gives, [rows, columns], of the output that Driftline reads."""
+        for name in texts_of(rows):
+            if rows[name].isna().any():
+                row = int(rows[name].isna().argmax())
+                raise Refused(f"row {row} has no {name!r}, and no text is a missing one to ONNX; leave such rows out")
+        starts = range(0, len(rows), ROWS_AT_ONCE)
+        return np.vstack([self.run(rows.iloc[start : start + ROWS_AT_ONCE]) for start in starts])
+
+    def run(self, rows: pd.DataFrame) -> np.ndarray:
+        numbers = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(string)": object}
+        with refusing("ONNX Runtime cannot score the rows"):
+            inputs = self.session.get_inputs()
+            several = len(inputs) > 1
+            given = {it.name: (rows[[it.name]] if several else rows).to_numpy(numbers[it.type]) for it in inputs}
+            names = [output.name for output in self.session.get_outputs()]
+            answers = dict(zip(names, self.session.run(names, given)))
+        floats = {name: it for name, it in answers.items() if getattr(it, "dtype", None) in (np.float32, np.float64)}
+        likely = floats if len(floats) == 1 else {name: it for name, it in floats.items() if "prob" in name.lower()}
+        if len(likely) != 1:
+            raise Refused(f"it is not plain which output of the ONNX model is the prediction: {', '.join(names)}")
+        [said] = likely.values()
+        return said.reshape(len(rows), -1)
 
 
 def compare(expected: np.ndarray, given: np.ndarray, typed) -> float:
@@ -441,6 +467,30 @@ def compare(expected: np.ndarray, given: np.ndarray, typed) -> float:
             " the model does not survive its conversion, and is not registered"
         )
     return float(apart.max())
+
+
+def write_baseline(path: Path, given: np.ndarray, classes: int) -> int:
+    """The scores of predictions, [rows, columns], in the form that `driftline baseline` writes: a row for each
+    value with how often it is there, as it rises, and one for those that are missing. How many there are.
+
+    Of classes the score is the probability of the second of two, else the largest. A prediction that is no number is
+    none to Driftline."""
+    given = given[np.isfinite(given).all(axis=1)].astype(np.float64)
+    if not len(given):
+        raise Refused("no row has a score that is a number, so there is no baseline; see --baseline and --no-baseline")
+    scores = given[:, 1] if classes == 2 else given.max(axis=1)
+    # Zero has no sign.
+    values, counts = np.unique(scores + 0.0, return_counts=True)
+    columns = [
+        pa.array(["prediction"] * (len(values) + 1)), pa.array([None, *values], pa.float64()),
+        pa.array([0, *counts], pa.uint64()),
+    ]  # fmt: skip
+    field = lambda name, kind, nullable: pa.field(name, kind, nullable=nullable)
+    fields = [field("feature", pa.string(), False), field("value", pa.float64(), True), field("count", pa.uint64(), False)]
+    # The word for all rows, not some that were drawn.
+    about = {"driftline.reference": "full", "driftline.reference_rows": str(len(scores))}
+    pq.write_table(pa.table(columns, schema=pa.schema(fields, metadata=about)), path, compression="zstd")
+    return len(scores)
 
 
 def signature_of(rows: pd.DataFrame, given: np.ndarray):
@@ -496,12 +546,15 @@ def registered(client, onnx_model, folder: Path, signature, said: dict, typed) -
 
 def register(typed) -> str:
     trained = load(typed.model)
-    rows = chosen_rows(trained, typed)
-    left = preprocessed(rows, typed.preprocessing or [])
+    all_rows = chosen_rows(typed.rows, trained, typed)
+    rows = all_rows.head(typed.rows_max)
+    steps = typed.preprocessing or []
+    left = preprocessed(rows, steps)
     said = serving(rows, trained.classes, typed)
     expected = trained.predictions(left)
     onnx_model, converter = to_onnx(trained, left, bool(typed.double))
-    given = onnx_predictions(onnx_model, left)
+    converted = Converted(onnx_model)
+    given = converted.predictions(left)
     apart = compare(expected, given, typed)
     module = sys.modules["sklearn" if trained.package == "scikit-learn" else trained.package]
     told = {
@@ -509,15 +562,23 @@ def register(typed) -> str:
         "source_sha256": hashlib.sha256(typed.model.read_bytes()).hexdigest(),
         "parity_rows": str(len(rows)), "parity_largest_difference": f"{apart:.3g}",
     }  # fmt: skip
+    words = [told["trainer"], f"{len(rows)} rows as the trainer scores them, at most {apart:.3g} apart"]
+    if not typed.no_baseline:
+        of_baseline = chosen_rows(typed.baseline, trained, typed) if typed.baseline else all_rows
+        scores = converted.predictions(preprocessed(of_baseline, steps))
     with refusing("MLflow"), tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         (folder / "driftline.json").write_text(json.dumps(said, indent=2, allow_nan=False) + "\n")
         kept = rows.assign(**{EXPECTED: list(expected) if trained.classes else expected[:, 0]})
         kept.to_parquet(folder / "model.parity.parquet", index=False)
+        if not typed.no_baseline:
+            count = write_baseline(folder / "model.baseline.parquet", scores, trained.classes)
+            told["baseline_rows"] = str(count)
+            words.append(f"a baseline of {count} predictions")
         client = client_of(typed)
         typed.version = registered(client, onnx_model, folder, signature_of(left, given), told, typed)
     move(client, typed, "is registered, and ")
-    return f"{told['trainer']}, {len(rows)} rows as the trainer scores them, at most {apart:.3g} apart"
+    return ", ".join(words)
 
 
 def move(client, typed, but=""):

@@ -116,7 +116,7 @@ fn measure(path: &Path, rows: &RecordBatch) -> Result<()> {
 fn turn(model: &mut dyn Model, rows: &RecordBatch, count: usize, size: usize) -> Result<f64> {
     let started = Instant::now();
     for first in (0..count).step_by(size) {
-        model.score(&rows.slice(first, size)).map_err(|error| anyhow::anyhow!(error.0))?;
+        model.score(&rows.slice(first, size))?;
     }
     Ok(started.elapsed().as_nanos() as f64 / count as f64)
 }

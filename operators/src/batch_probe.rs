@@ -32,7 +32,7 @@ pub enum BatchDependence {
 /// If the model refuses the rows.
 pub fn probe(model: &mut dyn Model, sample: &RecordBatch) -> Result<BatchDependence, ModelError> {
     let rows = random_rows(sample, *SIZES.last().expect("there are sizes"))
-        .map_err(|error| ModelError(error.to_string()))?;
+        .map_err(|error| ModelError::Refused(error.to_string()))?;
     let together = score_rows(model, &rows)?.predictions;
     let mut largest = 0f32;
     let mut differing = Vec::new();
@@ -94,7 +94,8 @@ fn padded_rows_agree(
 /// # Errors
 /// Never for a well-formed batch.
 pub fn doubled(row: &RecordBatch) -> Result<RecordBatch, ModelError> {
-    concat_batches(&row.schema(), [row, row]).map_err(|error| ModelError(error.to_string()))
+    concat_batches(&row.schema(), [row, row])
+        .map_err(|error| ModelError::Refused(error.to_string()))
 }
 
 /// Rows of the sample's schema: where it has no values normal-looking floats over several

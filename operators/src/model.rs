@@ -1,5 +1,7 @@
 //! The seam to whatever computes scores: columns in, columns out.
 
+use std::time::Duration;
+
 use arrow::array::{Array, Float32Array, RecordBatch};
 
 use crate::numbers::Numbers;
@@ -22,6 +24,17 @@ pub trait Model: Send {
     /// [`Model::score`], and so are the columns of predictions.
     fn gives_doubles(&self) -> bool {
         false
+    }
+
+    /// From now on a run that takes longer than `limit` is ended, and fails as [`ModelError::Overstayed`].
+    /// Asked for once, when the model is ready to score events. A model that cannot end its runs, or whose
+    /// runs are short whatever they are given, lets it be.
+    ///
+    /// # Errors
+    /// If it could, and cannot now.
+    fn limit_runs(&mut self, limit: Duration) -> Result<(), ModelError> {
+        let _ = limit;
+        Ok(())
     }
 
     /// As [`Model::score`], no bit of a double lost.
@@ -86,20 +99,29 @@ pub fn score_rows(model: &mut dyn Model, features: &RecordBatch) -> Result<Score
     };
     let given = scores.predictions.len();
     if given != rows * width {
-        return Err(ModelError(format!(
+        return Err(ModelError::Refused(format!(
             "the model gave {given} numbers for {rows} rows, whose predictions have {width} each"
         )));
     }
     let inputs = rows * features.num_columns();
     match scores.input.as_ref().map(Array::len).filter(|given| *given != inputs) {
-        Some(given) => Err(ModelError(format!("the model gave {given} inputs; it had {inputs}"))),
+        Some(given) => {
+            Err(ModelError::Refused(format!("the model gave {given} inputs; it had {inputs}")))
+        }
         None => Ok(scores),
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ModelError(pub String);
+/// Why rows have no scores.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The model does not take the rows, or gives what is no answer.
+    #[error("{0}")]
+    Refused(String),
+    /// The run went on for too long, and was ended.
+    #[error("the run took longer than run_timeout_ms = {limit_ms}")]
+    Overstayed { limit_ms: u64 },
+}
 
 /// What a prediction says of the model that made it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -99,7 +99,7 @@ pub fn compare(
     let (width, task) = (model.width(), model.task());
     match expected {
         Expected::Predictions { width: wanted, .. } if *wanted != width => {
-            return Err(ModelError(format!(
+            return Err(ModelError::Refused(format!(
                 "what is expected of a row has {wanted} numbers; the model's predictions have {width}"
             )));
         }
@@ -152,7 +152,7 @@ fn score_each(model: &mut dyn Model, batch: &RecordBatch) -> Vec<Result<Numbers,
     (0..batch.num_rows())
         .map(|row| match one(row) {
             Ok(scores) => Ok(scores.predictions.slice(0..width)),
-            Err(error) => Err(error.0),
+            Err(error) => Err(error.to_string()),
         })
         .collect()
 }
@@ -174,7 +174,7 @@ mod tests {
         fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
             let x = features.column(0).as_primitive::<Float64Type>().values();
             if let Some(x) = x.iter().find(|x| **x < 0.0) {
-                return Err(ModelError(format!("{x} is negative")));
+                return Err(ModelError::Refused(format!("{x} is negative")));
             }
             let predictions = x.iter().flat_map(|&x| [1.0 - x as f32, x as f32]).collect();
             Ok(Scores { predictions, input: None })
@@ -262,7 +262,12 @@ mod tests {
         );
         let three = Expected::Predictions { width: 3, values: vec![0.0; 6] };
         let error = compare(&mut Binary, &rows(&[0.25, 0.5]), &three, Tolerance::default());
-        assert!(error.unwrap_err().0.contains("has 3 numbers; the model's predictions have 2"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("has 3 numbers; the model's predictions have 2")
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
@@ -57,7 +58,7 @@ impl Change {
                     let code = codes.get(&category).copied().or(*unseen);
                     let none = || {
                         let why = "is no category that it was encoded with";
-                        ModelError(format!("feature {name:?}: {category:?} {why}"))
+                        ModelError::Refused(format!("feature {name:?}: {category:?} {why}"))
                     };
                     encoded.append_value(code.ok_or_else(none)?);
                 }
@@ -142,7 +143,7 @@ impl Preprocessed {
             columns[*at] = change.apply(self.schema.field(*at).name(), &columns[*at])?;
         }
         let changed = RecordBatch::try_new(self.schema.clone(), columns);
-        changed.map_err(|error| ModelError(error.to_string()))
+        changed.map_err(|error| ModelError::Refused(error.to_string()))
     }
 }
 
@@ -161,6 +162,10 @@ impl Model for Preprocessed {
 
     fn gives_doubles(&self) -> bool {
         self.model.gives_doubles()
+    }
+
+    fn limit_runs(&mut self, limit: Duration) -> Result<(), ModelError> {
+        self.model.limit_runs(limit)
     }
 
     fn score_doubles(&mut self, features: &RecordBatch) -> Result<Scores<f64>, ModelError> {

@@ -361,6 +361,8 @@ pub struct ModelFile {
     /// What a prediction is; by the width of the output where absent.
     pub task: Option<Task>,
     pub engine: ModelEngine,
+    /// A run that takes longer is ended, where ONNX Runtime runs it.
+    pub run_timeout: Option<Duration>,
     pub parity: ParityRules,
 }
 

@@ -19,7 +19,7 @@ pub fn make(factory: &ModelFactory, features: &[Field]) -> Result<Box<dyn Model>
     let model = factory(features)?;
     let (task, width) = (model.task(), model.width());
     if !task.has_width(width) {
-        return Err(ModelError(format!(
+        return Err(ModelError::Refused(format!(
             "the program's own model has predictions of {width} numbers, and its task is {task:?}"
         )));
     }

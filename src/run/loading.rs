@@ -264,10 +264,14 @@ impl LoadedModel {
     /// If it cannot be loaded again.
     pub fn ready(&self) -> Result<ReadyModel> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let model = match tried {
+        let mut model = match tried {
             Some(tried) => tried,
             None => self.another()?,
         };
+        // Not before: what is only tried may take its time.
+        if let Some(limit) = self.file.run_timeout {
+            model.limit_runs(limit)?;
+        }
         Ok(ReadyModel {
             identity: self.identity.clone(),
             version: 0,
@@ -279,6 +283,15 @@ impl LoadedModel {
             max_rows: self.max_rows,
         })
     }
+}
+
+/// What becomes of runs that take long, where the job says anything of them.
+fn said_of_limit(file: &ModelFile, is_compiled: bool) -> Option<String> {
+    let ms = file.run_timeout?.as_millis();
+    Some(match is_compiled {
+        true => "model.run_timeout_ms has no effect: compiled trees are not ended".to_owned(),
+        false => format!("runs are ended after {ms} ms (model.run_timeout_ms)"),
+    })
 }
 
 /// Whether the features are those that a version was trained with.
@@ -332,11 +345,13 @@ impl Engine {
             Engine::Onnx(environment) => {
                 let loaded = load_onnx(environment, file, fields, may_be_null, keep_inputs)?;
                 let digest = Some(model_digest(&file.path)?);
+                let mut described = loaded.described;
+                described.extend(said_of_limit(file, loaded.compiled.is_some()));
                 Ok(Tried {
                     model: loaded.model,
                     compiled: loaded.compiled,
                     sample: loaded.sample,
-                    described: loaded.described,
+                    described,
                     why_not_compiled: loaded.why_not_compiled,
                     takes: loaded.inputs,
                     columns: Some(loaded.columns),

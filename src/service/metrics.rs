@@ -209,6 +209,12 @@ impl Metrics {
                 of_models(|of| of.batches),
             ),
             total(
+                "driftline_inference_overstayed_total",
+                "Runs of the model that took longer than model.run_timeout_ms, and were ended.",
+                MODEL,
+                of_models(|of| of.overstayed),
+            ),
+            total(
                 "driftline_offset_commit_failures_total",
                 "Attempts to commit offsets that failed.",
                 &[],

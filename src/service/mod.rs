@@ -4,8 +4,10 @@ pub mod drift_metrics;
 pub mod metrics;
 pub mod prediction_counts;
 pub mod server;
+mod steering;
 
 pub use drift_metrics::DriftMetrics;
 pub use metrics::{Lags, Metrics};
 pub use prediction_counts::PredictionCounts;
 pub use server::Service;
+pub use steering::Steering;

@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
+use super::steering::{self, Steering};
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until it is dropped.
+/// Serves `/metrics`, `/healthz`, `/readyz` and what a run is steered by until it is dropped.
 pub struct Service {
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -24,16 +25,18 @@ pub struct Service {
 }
 
 impl Service {
+    /// With what the run can be steered by.
+    ///
     /// # Errors
     /// If nothing can listen at the address.
-    pub fn start(address: SocketAddr, metrics: Metrics) -> Result<Self> {
+    pub fn start(address: SocketAddr, metrics: Metrics, steering: Steering) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(address));
         let listener = listener.with_context(|| format!("service.listen: {address}"))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            let served = axum::serve(listener, router(Arc::new(metrics)));
+            let served = axum::serve(listener, router(Arc::new(metrics), steering));
             runtime.block_on(async {
                 tokio::select! {
                     _ = served.into_future() => {}
@@ -54,12 +57,13 @@ impl Drop for Service {
     }
 }
 
-fn router(metrics: Arc<Metrics>) -> Router {
-    Router::new()
+fn router(metrics: Arc<Metrics>, steering: Steering) -> Router {
+    let told = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(is_healthy))
         .route("/readyz", get(is_ready))
-        .with_state(metrics)
+        .with_state(metrics);
+    told.merge(steering::router(steering))
 }
 
 async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> Response {

@@ -91,7 +91,7 @@ impl Model for RowByRow {
         let as_float = |value: &Option<f64>| value.map_or(f32::NAN, |value| value as f32);
         let input: Float32Array = rows.iter().flatten().map(as_float).collect::<Vec<_>>().into();
         self.calls.0.lock().unwrap().push(Call { worker: self.worker, rows, refused });
-        Ok(Scores { predictions: scores.map_err(ModelError)?, input: Some(input) })
+        Ok(Scores { predictions: scores.map_err(ModelError::Refused)?, input: Some(input) })
     }
 
     fn width(&self) -> usize {

@@ -1,5 +1,8 @@
 //! Models of a program.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Float64Type};
 use driftline::model::{Model, ModelError, Scores, Task};
@@ -16,7 +19,7 @@ impl Model for Sum {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
         let column = |at: usize| features.column(at).as_primitive::<Float64Type>();
         if column(self.distance).values().iter().any(|&distance| distance > 2_500.0) {
-            return Err(ModelError("too far".to_owned()));
+            return Err(ModelError::Refused("too far".to_owned()));
         }
         let sum = |row: usize| (0..features.num_columns()).map(|at| column(at).value(row)).sum();
         let sums = (0..features.num_rows()).map(|row: usize| -> f64 { sum(row) });
@@ -32,16 +35,19 @@ impl Model for Sum {
     }
 }
 
-fn pipeline() -> Pipeline {
-    let job = JobBuilder::new("own-model", "event_time")
+fn job() -> JobBuilder {
+    JobBuilder::new("own-model", "event_time")
         .id("event_id")
         .feature("distance", Feature::column("distance"))
         .feature("dep_delay", Feature::column("dep_delay").default(0.0))
         .model(ModelSection::own("sum", ["dep_delay", "distance"]).version("7"))
-        .build(".".as_ref());
-    Pipeline::new(job.unwrap()).model(|features| {
+}
+
+fn pipeline() -> Pipeline {
+    Pipeline::new(job().build(".".as_ref()).unwrap()).model(|features| {
         let distance = features.iter().position(|feature| feature.name() == "distance");
-        let distance = distance.ok_or_else(|| ModelError("there is no distance".to_owned()))?;
+        let distance =
+            distance.ok_or_else(|| ModelError::Refused("there is no distance".to_owned()))?;
         Ok(Box::new(Sum { distance }))
     })
 }
@@ -80,10 +86,76 @@ fn it_scores_what_it_takes_and_the_rest_is_dead_letters() {
     }
 }
 
+/// Refuses as [`Sum`] does, and says that it took too long.
+struct Slow {
+    sum: Sum,
+    limit: Option<Duration>,
+}
+
+impl Model for Slow {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        let Some(limit) = self.limit else { return self.sum.score(features) };
+        self.sum
+            .score(features)
+            .map_err(|_| ModelError::Overstayed { limit_ms: limit.as_millis() as u64 })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+
+    fn limit_runs(&mut self, limit: Duration) -> Result<(), ModelError> {
+        self.limit = Some(limit);
+        Ok(())
+    }
+}
+
+/// With a far flight in many micro-batches, and in some of them several.
+#[test]
+fn rows_whose_runs_overstay_are_dead_letters() {
+    let events = departures();
+    let job = job().set("model.run_timeout_ms", 250).set("realtime_ml.max_batch_size", 64);
+    let make =
+        |_: &[_]| Ok(Box::new(Slow { sum: Sum { distance: 1 }, limit: None }) as Box<dyn Model>);
+    let pipeline = Pipeline::new(job.build(".".as_ref()).unwrap()).model(make);
+    let own = OwnEvents::batches(events.schema(), [events.clone()]);
+    let (pipeline, predictions, letters, _) = collecting(pipeline.events(own));
+    pipeline.run().unwrap();
+    let (scored, letters) = (ids(&predictions.all()), letters.all());
+    assert_eq!(scored.len() + letters.num_rows(), ROWS);
+    let distances = events.column_by_name("distance").unwrap();
+    let distances = arrow::compute::cast(distances, &arrow::datatypes::DataType::Float64).unwrap();
+    let distances = distances.as_primitive::<Float64Type>().values();
+    let far: BTreeSet<String> = ids(&events)
+        .into_iter()
+        .zip(distances)
+        .filter(|(_, d)| **d > 2_500.0)
+        .map(|it| it.0)
+        .collect();
+    assert!(scored.iter().all(|id| !far.contains(id)));
+    let details = letters.column_by_name("detail").unwrap().as_string::<i32>();
+    let (mut alone, mut untried) = (0, 0);
+    for detail in details.iter().flatten() {
+        match detail {
+            "the run took longer than run_timeout_ms = 250" => alone += 1,
+            other => {
+                let ends = "runs of its micro-batch took longer than run_timeout_ms = 250";
+                assert!(other.starts_with("not tried again: ") && other.ends_with(ends), "{other}");
+                untried += 1;
+            }
+        }
+    }
+    assert!(alone > 0 && untried > 0, "{alone} and {untried}");
+}
+
 #[test]
 fn one_that_cannot_be_made_ends_the_run_before_it_begins() {
     let own = OwnEvents::batches(departures().schema(), [departures()]);
-    let refusing = pipeline().model(|_features| Err(ModelError("no weights".to_owned())));
+    let refusing = pipeline().model(|_features| Err(ModelError::Refused("no weights".to_owned())));
     let (pipeline, ..) = collecting(refusing.events(own));
     let error = format!("{:#}", pipeline.run().err().unwrap());
     assert!(error.contains("no weights"), "{error}");

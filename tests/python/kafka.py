@@ -359,11 +359,15 @@ class Live:
             self.fail(f"exit code {code}")
         return code, self.stderr
 
-    def ask(self, path: str):
-        """What it answers over HTTP: (status, text)."""
-        address = re.search(r"metrics: http://(\S+)/metrics", self.wait_for("metrics: http://"))[1]
+    @property
+    def uri(self) -> str:
+        """Where it answers over HTTP."""
+        return re.search(r"metrics: (http://\S+)/metrics", self.wait_for("metrics: http://"))[1]
+
+    def ask(self, path: str, body: bytes | None = None):
+        """What it answers over HTTP, to a POST if there is a body: (status, text)."""
         try:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=TIMEOUT_S) as answer:
+            with urllib.request.urlopen(self.uri + path, body, timeout=TIMEOUT_S) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

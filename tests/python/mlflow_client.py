@@ -121,6 +121,14 @@ class Clients:
     def delete_model(self, name):
         self.client.delete_registered_model(name)
 
+    def webhook(self, name, url):
+        """Has the server tell `url` of aliases that are moved."""
+        self.client.create_webhook(name, url, ["model_version_alias.created"])
+
+    def no_webhook(self, name):
+        [webhook] = [it for it in self.client.list_webhooks() if it.name == name]
+        self.client.delete_webhook(webhook.webhook_id)
+
     def prompt(self, name):
         mlflow.genai.register_prompt(name=name, template="Say {{it}}.")
 

@@ -138,3 +138,22 @@ def batch_mean(path):
     """y = x less the mean of x over the batch: a score that depends on what it is scored with."""
     nodes = [node("ReduceMean", "x", "mean", axes=[0]), node("Sub", "x mean", "y")]
     return save(path, nodes, [tensor("x", FLOAT, ROWS, 1)], [tensor("y", FLOAT, ROWS, 1)])
+
+
+def slow(path):
+    """y [rows, 1] = x, after as many rounds of a loop as the largest x says: some 10⁵ take a second or less."""
+    body = helper.make_graph(
+        [node("Identity", "goes_on", "goes_on_out"), node("Add", "sum one", "sum_out")],
+        "body",
+        [tensor("round", INT64), tensor("goes_on", BOOL), tensor("sum", FLOAT)],
+        [tensor("goes_on_out", BOOL), tensor("sum_out", FLOAT)],
+    )
+    nodes = [
+        node("ReduceMax", "x", "largest", keepdims=0),
+        node("Cast", "largest", "rounds", to=INT64),
+        helper.make_node("Loop", ["rounds", "", "none"], ["sum"], body=body),
+        node("Mul", "sum none", "nothing"),
+        node("Add", "x nothing", "y"),
+    ]
+    inputs, outputs = [tensor("x", FLOAT, ROWS, 1)], [tensor("y", FLOAT, ROWS, 1)]
+    return save(path, nodes, inputs, outputs, one=np.float32(1), none=np.float32(0))

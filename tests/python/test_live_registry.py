@@ -147,6 +147,60 @@ def test_a_run_follows_its_registry_and_a_bad_version_takes_nobodys_place(broker
     assert len(found) - len(predicted) < 200
 
 
+HINT = "/v1/models/refresh"
+
+
+def test_a_hint_has_the_registry_asked_at_once(broker, registry, tmp_path):
+    """By hand, and by a webhook of the server itself; the interval is an hour."""
+    name = f"numbers-{uuid.uuid4().hex[:8]}"
+    for version in (1, 2):
+        assert registry.log(name, score=float(version)) == version
+    registry.alias(name, alias="champion", version=1)
+    watched = Watched(broker, registry, tmp_path, name)
+    numbered = Numbered(1_000_000, partitions=4)
+    watched.make_baseline(numbered)
+    sending = Sending(broker, watched.topics.events, numbered, 200)
+    asked = lambda: sum(refreshes(live).values())
+    with Live(broker, watched.job, STREAMING_REALTIME_ML__MODEL_REFRESH_INTERVAL_SECONDS="3600") as live:
+        live.wait_for("metrics: http://")
+        registry.alias(name, alias="champion", version=2)
+        time.sleep(2.0)
+        assert asked() == 0 and "takes the place" not in live.stderr
+        # What it says is not believed: it says the other version.
+        words = b'{"entity": "model_version_alias", "data": {"alias": "champion", "version": "1"}}'
+        assert live.ask(HINT, words) == (202, '{"refreshing":true}')
+        live.wait_for(f"version 2 of {name} takes the place of version 1", 10)
+        registry.webhook(f"hint-{name}", url=live.uri + HINT)
+        try:
+            registry.alias(name, alias="champion", version=1)
+            live.wait_for(f"version 1 of {name} takes the place of version 2", 10)
+        finally:
+            registry.no_webhook(f"hint-{name}")
+
+        before, began = asked(), time.monotonic()
+        for _ in range(300):
+            assert live.ask(HINT, b"")[0] == 202
+        wait_until(lambda: asked() > before, "it is asked")
+        time.sleep(1.5)
+        assert asked() - before <= time.monotonic() - began + 1.0
+
+        assert live.ask(HINT, b"x" * (64 << 10))[0] == 202
+        status, why = live.ask(HINT, b"x" * ((64 << 10) + 1))
+        assert status == 413 and "error" in json.loads(why)
+        assert live.ask(HINT)[0] == 405
+        sending.stop()
+        code, words = live.terminate()
+    assert code == 0, words
+    assert re.findall(r"switched +to version (\d) from", words) == ["2", "1"]
+    assert {version for version, _ in watched.predicted().values()} == {"1", "2"}
+
+
+def test_a_hint_to_a_job_without_a_registry_is_refused(broker, tmp_path):
+    with Live(broker, Topics.new(broker).job(tmp_path / "numbered.toml")) as live:
+        status, words = live.ask(HINT, b"{}")
+        assert status == 404 and "the model of this job comes from no registry" in json.loads(words)["error"]
+
+
 def settled(live) -> dict:
     """What is measured when everything that can be scored is."""
     counted = lambda: live.measured("driftline_predictions_total")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from support import ROOT, driftline, refusal, table
 
@@ -76,14 +77,22 @@ def name():
     return f"risk-{uuid.uuid4().hex[:8]}"
 
 
-def job(folder, registry, name, rows):
+DRIFT = """
+[drift]
+baseline = "made.parquet"
+windows = ["1d"]
+min_rows = 10
+"""
+
+
+def job(folder, registry, name, rows, more=""):
     """One that scores `rows` with the champion."""
     numbers = pa.array(range(rows.num_rows))
     pq.write_table(rows.append_column("t", numbers).append_column("id", numbers), folder / "events.parquet")
     feature = lambda column: f'[features.{column}]\ncolumn = "{column}"\n' + "allow_null = true\n" * bool(rows[column].null_count)
     names = rows.column_names
     text = JOB.format(features="".join(map(feature, names)), name=name, uri=registry.uri, names=json.dumps(names))
-    (folder / "job.toml").write_text(text)
+    (folder / "job.toml").write_text(text + more)
     return folder / "job.toml"
 
 
@@ -129,9 +138,59 @@ def test_a_job_scores_as_the_trainer_does(register, registry, trained, tmp_path,
     score = expected[:, -1] if expected.shape[1] <= 2 else expected.max(axis=1)
     np.testing.assert_allclose(score, said, rtol=1e-12)
     assert f"{len(said)} rows" in driftline("check", path).stdout.decode()
+    # The baseline beside it says what the program's own would.
+    path.write_text(path.read_text() + DRIFT)
+    driftline("baseline", path)
+    assert words.count(f"a baseline of {len(said)} predictions") == 1
+    [beside] = (tmp_path / "cache").rglob("model.baseline.parquet")
+    assert of_predictions(beside) == of_predictions(tmp_path / "made.parquet")
     [listed] = json.loads(driftline("models", path, "--format", "json").stdout)["models"]
     assert listed["inference_config"]["feature_names"] == given.column_names
     assert all(column in listed["signature"] for column in given.column_names)
+
+
+def of_predictions(baseline):
+    """What a baseline says of predictions: its schema, their rows, and of how many they are."""
+    rows = [row for row in pq.read_table(baseline).to_pylist() if row["feature"] == "prediction"]
+    footer = pq.read_metadata(baseline).metadata
+    about = {key: footer[key] for key in (b"driftline.reference", b"driftline.reference_rows")}
+    fields = [(field.name, field.type, field.nullable) for field in pq.read_schema(baseline)]
+    return fields, rows, about
+
+
+def test_predictions_of_a_version_are_compared_with_its_own_baseline(register, registry, trained, tmp_path, name):
+    """The first one's is of other rows; SciPy agrees."""
+    given = rows_of(trained, "other")
+    some = given.slice(0, 120)
+    pq.write_table(some, trained / "some.parquet")
+    of_model = ["--name", name, "--rows", "other.parquet"]
+    register("--model", "xgboost.json", *of_model, "--rows-max", 50, "--alias", "champion")
+    words = register("--model", "other.ubj", *of_model, "--rows-max", 50, "--baseline", "some.parquet")
+    assert "50 rows as the trainer scores them" in words and "a baseline of 120 predictions" in words
+    register("--model", "xgboost.json", *of_model, "--no-baseline")
+    path = job(tmp_path, registry, name, given, DRIFT)
+    driftline("baseline", path)
+    # An event a millisecond.
+    since = [option for at in ("100Z=2", "200Z=3") for option in ("--model-since", f"1970-01-01T00:00:00.{at}")]
+    out = tmp_path / "out"
+    said = driftline("replay", path, "--out", out, *since).stderr
+    scores = np.array(table(out / "predictions", "event_time")["score"].to_pylist())
+    found = {row["model_version"]: row for row in table(out / "drift").to_pylist() if row["feature"] == "prediction"}
+    assert found.keys() == {"1", "2", "3"}
+    baselines = {path.parent.name.split("-")[0]: path for path in (tmp_path / "cache").rglob("model.baseline.parquet")}
+    assert baselines.keys() == {"1", "2"}
+    for version, of_trainer in {"1": trainers(trained, "xgboost"), "2": trainers(trained, "other")[:120]}.items():
+        rows = [row for row in pq.read_table(baselines[version]).to_pylist() if row["value"] is not None]
+        reference = np.repeat([row["value"] for row in rows], [row["count"] for row in rows])
+        np.testing.assert_allclose(reference, np.sort(of_trainer), **NEAR)
+        at = 100 * int(version)
+        test = stats.ks_2samp(scores[at - 100 : at], reference)
+        row = found[version]
+        assert (row["n_current"], row["n_reference"]) == (100, len(of_trainer))
+        assert row["ks_statistic"] == pytest.approx(test.statistic, abs=1e-14)
+        assert row["ks_p_value"] == pytest.approx(test.pvalue, rel=1e-6)
+    assert found["3"]["n_reference"] == 0
+    assert f"version 3 of model {name}: drift of its predictions is off" in said
 
 
 def test_aliases_move_when_all_is_there(register, python, registry, trained, tmp_path, name):
@@ -205,6 +264,10 @@ LINE = ["--model", "line.pkl", "--name", "wrong", "--rows", "line.parquet"]
         ([], 2, "the following arguments are required: --name"),
         (["--name", "wrong"], 2, "one of the arguments --model --version is required"),
         (["--name", "wrong", "--model", "line.pkl"], 2, "--model goes with --rows"),
+        ([*LINE, "--baseline", "line.parquet", "--no-baseline"], 2, "--baseline does not go with --no-baseline"),
+        ([*LINE, "--baseline", "no.parquet"], 1, "no.parquet: there is no such file"),
+        ([*LINE, "--baseline", "said.parquet"], 1, "said.parquet: it has no column 'age'; it has texts, line"),
+        (["--name", "wrong", "--version", "1", "--alias", "a", "--no-baseline"], 2, "--no-baseline goes with --model"),
         (["--name", "wrong", "--version", "1"], 2, "--version goes with --alias or --stage"),
         (["--name", "wrong", "--version", "1", "--alias", "a", "--batch-size", "3"], 2, "--batch-size goes with --model"),
         ([*LINE, "--tag", "team"], 2, "--tag team: it is KEY=VALUE"),

@@ -53,6 +53,8 @@ pub struct BatchGauge(Arc<Apart<Mutex<Batches>>>);
 pub(super) struct Batches {
     pub sizes: BatchSizes,
     pub rows: u64,
+    /// Runs that took too long, and were ended.
+    pub overstayed: u64,
     pub wait: Distribution,
     pub inference: Distribution,
     pub longest_wait: Duration,
@@ -78,6 +80,11 @@ impl BatchGauge {
         self.lock().failed += rows as u64;
     }
 
+    /// A run took too long, and was ended.
+    pub fn overstayed(&self) {
+        self.lock().overstayed += 1;
+    }
+
     /// Nobody else asks for it but who reads all of them.
     pub(super) fn lock(&self) -> MutexGuard<'_, Batches> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -89,6 +96,7 @@ impl Batches {
         self.sizes.merge(&other.sizes);
         self.rows += other.rows;
         self.failed += other.failed;
+        self.overstayed += other.overstayed;
         self.wait.merge(&other.wait);
         self.inference.merge(&other.inference);
         self.longest_wait = self.longest_wait.max(other.longest_wait);
@@ -136,9 +144,10 @@ impl Gauges {
         let of_model = |(model, gauges): &(ModelIdentity, BTreeMap<usize, BatchGauge>)| {
             let mut all = Batches::default();
             gauges.values().for_each(|gauge| all.merge(&gauge.lock()));
-            let Batches { sizes, rows, wait, inference, failed, .. } = all;
+            let Batches { sizes, rows, failed, overstayed, wait, inference, .. } = all;
             let stages = [("wait", wait.into()), ("inference", inference.into())];
-            (model.clone(), ModelBatches { rows, failed, batches: sizes.batches(), stages })
+            let batches = sizes.batches();
+            (model.clone(), ModelBatches { rows, failed, batches, overstayed, stages })
         };
         self.apart.iter().map(of_model).collect()
     }
@@ -150,6 +159,8 @@ pub struct ModelBatches {
     /// Rows that the model refused.
     pub failed: u64,
     pub batches: u64,
+    /// Runs that took too long, and were ended.
+    pub overstayed: u64,
     /// What they took: the wait of the oldest row, and the model.
     pub stages: [(&'static str, Latencies); 2],
 }

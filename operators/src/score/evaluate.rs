@@ -1,5 +1,6 @@
 //! What a model, an ensemble or a cascade makes of a micro-batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use arrow::error::ArrowError;
 
 use super::lane::{Tag, kept, select};
 use crate::micro_batch::Part;
-use crate::model::{ModelIdentity, Task};
+use crate::model::{ModelError, ModelIdentity, Task};
 use crate::model_bank::{ModelBank, Slot};
 use crate::not_finite;
 use crate::numbers::Numbers;
+use crate::patience::Patience;
 use crate::prediction::PredictionFormat;
 use crate::routes::ensemble::{Policy, Together, largest, of_row, score};
 use crate::routes::table::{Breaker, RouteTable, Scores};
@@ -508,7 +510,8 @@ fn of_features(
     run: &Run,
 ) -> OfModel {
     let mut of = OfModel::default();
-    score_rows(slot, features, 0, wait, run, &mut of);
+    let mut patience = Patience::with(features.num_rows());
+    score_rows(slot, features, (0, wait), &mut patience, run, &mut of);
     let width = slot.ready.model.width();
     if of.predictions.iter().all(|numbers| numbers.finite_rows(width).is_none()) {
         return of;
@@ -530,45 +533,59 @@ fn of_features(
     of
 }
 
-/// Scores rows of features, of which `first` come before; halves of them where they are refused.
+/// Scores rows of features, of which `first` come before and the oldest has waited `wait`; halves of them
+/// where they are refused, or take too long, until nobody has patience any more.
 fn score_rows(
     slot: &mut Slot,
     features: &RecordBatch,
-    first: usize,
-    wait: Duration,
+    (first, wait): (usize, Duration),
+    patience: &mut Patience,
     run: &Run,
     of: &mut OfModel,
 ) {
+    let rows = features.num_rows();
+    if let Some(why) = patience.lost() {
+        let why = why.to_owned();
+        return refuse(slot, first..first + rows, Duration::ZERO, &why, of);
+    }
     let started = run.clock.now();
     let scores = slot.run(features);
     let took = run.clock.now().saturating_sub(started);
-    let rows = features.num_rows();
-    match scores {
+    let error = match scores {
         Ok(scores) => {
             slot.gauge.scored(rows, wait, took);
             of.runs.push((rows, rows, took));
             of.inputs.extend(scores.input.iter().flat_map(|input| input.values().iter().copied()));
             of.predictions.push(scores.predictions);
+            return;
         }
-        Err(_) if rows > 1 => {
-            let half = rows / 2;
-            score_rows(slot, &features.slice(0, half), first, wait, run, of);
-            score_rows(slot, &features.slice(half, rows - half), first + half, wait, run, of);
-        }
-        Err(error) => {
-            slot.gauge.failed(rows);
-            let ready = &slot.ready;
-            of.runs.push((rows, rows, took));
-            let none = vec![f64::NAN; ready.model.width()];
-            of.predictions.push(match ready.model.gives_doubles() {
-                true => Numbers::Doubles(none),
-                false => Numbers::Floats(Numbers::Doubles(none).into_floats()),
-            });
-            if ready.format.keeps_inputs() {
-                of.inputs.extend(std::iter::repeat_n(f32::NAN, ready.inputs.len()));
-            }
-            of.failed.push((first, error.to_string()));
-        }
+        Err(error) => error,
+    };
+    if let ModelError::Overstayed { limit_ms } = error {
+        slot.gauge.overstayed();
+        patience.overstayed(limit_ms);
     }
+    if rows == 1 {
+        return refuse(slot, first..first + 1, took, &error.to_string(), of);
+    }
+    let half = rows / 2;
+    score_rows(slot, &features.slice(0, half), (first, wait), patience, run, of);
+    let rest = features.slice(half, rows - half);
+    score_rows(slot, &rest, (first + half, wait), patience, run, of);
 }
 
+/// Rows that have no prediction: theirs is NaN.
+fn refuse(slot: &mut Slot, rows: Range<usize>, took: Duration, why: &str, of: &mut OfModel) {
+    slot.gauge.failed(rows.len());
+    let ready = &slot.ready;
+    of.runs.push((rows.len(), rows.len(), took));
+    let none = vec![f64::NAN; ready.model.width() * rows.len()];
+    of.predictions.push(match ready.model.gives_doubles() {
+        true => Numbers::Doubles(none),
+        false => Numbers::Floats(Numbers::Doubles(none).into_floats()),
+    });
+    if ready.format.keeps_inputs() {
+        of.inputs.extend(std::iter::repeat_n(f32::NAN, ready.inputs.len() * rows.len()));
+    }
+    of.failed.extend(rows.map(|row| (row, why.to_owned())));
+}

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
 use super::parity::check_parity;
-use super::problem::{Problem, suggestion};
+use super::problem::{Problem, at_least, suggestion};
 use crate::config::job::{Feature, ModelEngine, ModelFile};
 use crate::config::raw::words::EngineWord;
 use crate::config::raw::{ModelSection, OneOrMore};
@@ -83,6 +84,8 @@ fn check_features(names: &[String], known: &[&str]) -> Result<(), Problem> {
 
 /// A model whose features are known.
 fn checked(raw: ModelSection, folder: &Path, versions_kept: usize) -> Result<ModelFile, Problem> {
+    let timeout = raw.run_timeout_ms;
+    at_least("model.run_timeout_ms", timeout.map_or(1, |ms| ms as i64), 1)?;
     let registered = check_registered(&raw, folder, versions_kept)?;
     let path = match &registered {
         Some(registered) => PathBuf::from(registered.reference.to_string()),
@@ -104,6 +107,7 @@ fn checked(raw: ModelSection, folder: &Path, versions_kept: usize) -> Result<Mod
             EngineWord::Auto => ModelEngine::Auto,
             EngineWord::Onnxruntime => ModelEngine::OnnxRuntime,
         },
+        run_timeout: timeout.map(Duration::from_millis),
         parity: check_parity(raw.parity, folder)?,
     })
 }

@@ -39,6 +39,11 @@ pub struct ModelSection {
     /// What runs the model.
     #[serde(default)]
     pub engine: EngineWord,
+    /// A run of ONNX Runtime (a micro-batch) that takes longer (ms) is ended, and what is left of it when it
+    /// was halved has failed: dead letters `scoring_failed`. It ends between two nodes of the model's graph.
+    /// Trees that are compiled are not ended: they take no more than microseconds for a row.
+    #[schemars(range(min = 1))]
+    pub run_timeout_ms: Option<u64>,
     /// What the model's scores are compared with before it scores any event.
     #[serde(default)]
     pub parity: ParitySection,

@@ -6,8 +6,8 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSection {
-    /// The address at which a live run answers `/metrics`, `/healthz` and `/readyz`. Port 0 is any
-    /// free one.
+    /// The address at which a live run answers `/metrics`, `/healthz` and `/readyz`, and takes the hint
+    /// `POST /v1/models/refresh`: the registry of its model is asked at once. Port 0 is any free one.
     #[serde(default = "listen")]
     pub listen: String,
 }

@@ -9,12 +9,14 @@ mod nodes;
 mod outputs;
 mod proto;
 mod tensors;
+mod time_limit;
 pub mod traps;
 mod tree_model;
 mod trial;
 mod wire;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::array::{BooleanArray, Float32Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
@@ -25,7 +27,7 @@ use indexmap::IndexMap;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
+use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::Outlet;
 
 use self::file::FileFacts;
@@ -36,6 +38,7 @@ use self::outputs::{
     several_columns, task,
 };
 use self::tensors::{TensorInput, as_floats};
+use self::time_limit::Runs;
 use self::traps::Trap;
 pub use self::tree_model::TreeModel;
 use self::tree_model::compare;
@@ -142,7 +145,7 @@ fn try_load(environment: &Environment, spec: &ModelSpec) -> Result<Loaded, Strin
 /// A session of ONNX Runtime.
 pub struct OnnxModel {
     session: Session,
-    run_options: RunOptions<HasSelectedOutputs>,
+    runs: Runs,
     inputs: Vec<TensorInput>,
     output: PredictionOutput,
     /// Columns of the output, and of a prediction.
@@ -171,7 +174,7 @@ impl OnnxModel {
         let sample = made_up(spec.features, &bound, facts);
         let mut model = OnnxModel {
             session,
-            run_options: run_options.with_outputs(selected),
+            runs: Runs::new(run_options.with_outputs(selected)),
             inputs: bound.into_iter().map(TensorInput::new).collect(),
             output,
             columns: 0,
@@ -212,7 +215,7 @@ impl OnnxModel {
     /// The columns of the output, and their order, from a run of three rows.
     fn measure(&mut self, facts: &FileFacts) -> Result<usize, ModelError> {
         let three = take_record_batch(&with_zeros(&self.sample), &UInt32Array::from(vec![0; 3]))
-            .map_err(|error| ModelError(error.to_string()))?;
+            .map_err(|error| ModelError::Refused(error.to_string()))?;
         let mut output = self.output.clone();
         let in_file = facts.classes.get(&output.name);
         self.run(&three, |_, value| output.order_classes(in_file, value))?;
@@ -244,8 +247,10 @@ impl OnnxModel {
         let rows = features.num_rows();
         let tensors = self.inputs.iter().map(|input| input.tensor(rows));
         let tensors: Vec<SessionInputValue> = tensors.collect::<Result<_, _>>().map_err(refused)?;
-        let outputs = self.session.run_with_options(tensors.as_slice(), &self.run_options);
-        read(&self.output, &outputs.map_err(refused)?[self.output.name.as_str()])
+        let session = &mut self.session;
+        let outputs =
+            self.runs.run(|options| session.run_with_options(tensors.as_slice(), options))?;
+        read(&self.output, &outputs[self.output.name.as_str()])
     }
 
     /// The predictions of rows.
@@ -255,7 +260,7 @@ impl OnnxModel {
             self.run(features, |output, value| output.read(value, rows))?;
         match columns == self.columns {
             true => Ok(predictions(values, columns, self.width)),
-            false => Err(ModelError(format!(
+            false => Err(ModelError::Refused(format!(
                 "the model answered {columns} columns instead of {}",
                 self.columns
             ))),
@@ -401,6 +406,10 @@ impl Model for OnnxModel {
 
     fn gives_doubles(&self) -> bool {
         self.output.has_doubles()
+    }
+
+    fn limit_runs(&mut self, limit: Duration) -> Result<(), ModelError> {
+        self.runs.limit_to(limit)
     }
 
     fn score_doubles(&mut self, features: &RecordBatch) -> Result<Scores<f64>, ModelError> {

@@ -120,7 +120,10 @@ impl PredictionOutput {
         let position = |label| self.classes.iter().position(|class| class == label);
         let positions: Option<Vec<usize>> = ascending.iter().map(position).collect();
         self.positions = positions.ok_or_else(|| {
-            ModelError(format!("the classes of output {:?} are not those of its ZipMap", self.name))
+            ModelError::Refused(format!(
+                "the classes of output {:?} are not those of its ZipMap",
+                self.name
+            ))
         })?;
         Ok(())
     }
@@ -161,7 +164,7 @@ impl PredictionOutput {
             {
                 Ok(columns as usize)
             }
-            _ => Err(ModelError(format!(
+            _ => Err(ModelError::Refused(format!(
                 "output {:?} came as {shape:?} for {rows} rows; [rows, columns] or [rows] is needed",
                 self.name
             ))),
@@ -176,7 +179,7 @@ impl PredictionOutput {
     ) -> Result<Answer, ModelError> {
         let maps = maps::<K>(value)?;
         if maps.len() != rows {
-            return Err(ModelError(format!(
+            return Err(ModelError::Refused(format!(
                 "output {:?} came as {} maps for {rows} rows",
                 self.name,
                 maps.len()
@@ -186,7 +189,7 @@ impl PredictionOutput {
         let mut values = vec![0.0; rows * columns];
         for (row, map) in values.chunks_exact_mut(columns.max(1)).zip(maps) {
             if map.len() != columns {
-                return Err(ModelError(format!(
+                return Err(ModelError::Refused(format!(
                     "output {:?} has a map of {} classes; {columns} were expected",
                     self.name,
                     map.len()
@@ -195,7 +198,7 @@ impl PredictionOutput {
             for ((key, probability), &position) in map.into_iter().zip(&self.positions) {
                 let class = label(key);
                 if class != self.classes[position] {
-                    return Err(ModelError(format!(
+                    return Err(ModelError::Refused(format!(
                         "output {:?} has a map with the class {class}, which others lack",
                         self.name
                     )));
@@ -265,7 +268,7 @@ fn first_labels<K: Key>(
 }
 
 pub fn refused(error: ort::Error) -> ModelError {
-    ModelError(one_line(&error.to_string()))
+    ModelError::Refused(one_line(&error.to_string()))
 }
 
 pub fn one_line(text: &str) -> String {

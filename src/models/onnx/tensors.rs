@@ -254,7 +254,7 @@ fn refused(bound: &BoundInput, features: &RecordBatch, at: usize, value: &str) -
         }
         _ => "",
     };
-    ModelError(format!(
+    ModelError::Refused(format!(
         "feature {name:?} is {value}, which the model's input {input} cannot hold{why}"
     ))
 }
@@ -309,7 +309,7 @@ mod tests {
         let declared = Declared { name: "X".to_owned(), element, shape };
         let features_of_it = (0..features.num_columns()).collect();
         let mut input = TensorInput::new(BoundInput { declared, features: features_of_it });
-        input.fill(features).map_err(|error| error.0)?;
+        input.fill(features).map_err(|error| error.to_string())?;
         Ok(input)
     }
 

@@ -3,6 +3,7 @@
 mod committer;
 mod finals;
 mod held_back;
+mod hints;
 mod holds;
 mod open;
 mod places;
@@ -31,6 +32,7 @@ pub use self::committer::CommitFailures;
 use self::committer::Committer;
 use self::finals::{Of, final_windows};
 use self::held_back::say_what_is_held_back;
+pub use self::hints::Hints;
 pub use self::holds::Holds;
 use self::holds::{Advice, HoldWatcher, HoldWatching};
 use self::places::Places;
@@ -50,7 +52,7 @@ use super::served;
 use super::summary::Summary;
 use crate::config::job::{Alerts, ModelFile};
 use crate::config::{Job, Problem};
-use crate::service::{DriftMetrics, Lags, Metrics, PredictionCounts, Service};
+use crate::service::{DriftMetrics, Lags, Metrics, PredictionCounts, Service, Steering};
 use crate::sinks::kafka::Producer;
 use crate::sinks::kafka::sender::Sender;
 use crate::sinks::rolling;
@@ -118,7 +120,7 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         })
     });
     let refreshes = Refreshes::default();
-    let _refreshers = refreshers(job, &parts, &options, &refreshes)?;
+    let refreshers = refreshers(job, &parts, &options, &refreshes)?;
     let (drift_metrics, prediction_counts) = (DriftMetrics::default(), PredictionCounts::default());
     let service = Service::start(
         job.listen,
@@ -135,6 +137,10 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             drift: drift_metrics.clone(),
             refreshes,
             rules: prepared.plan.rules.clone(),
+        },
+        Steering {
+            hints: refreshers.iter().map(|refresher| refresher.hints.clone()).collect(),
+            models: options.models.clone(),
         },
     )?;
     let tally = DriftTally::new(parts.watched.names.len());

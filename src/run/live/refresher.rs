@@ -2,13 +2,12 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result};
 
+use super::hints::Hints;
 use crate::registry::{Cache, Mlflow, Reference, Registered, RegistryError, Version};
 use crate::run::served;
 use crate::run::switching::ModelControl;
@@ -53,10 +52,10 @@ impl Refreshes {
     }
 }
 
-/// The thread that asks, until it is dropped.
+/// A thread asks until it is dropped.
 pub struct Refresher {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Have it ask at once.
+    pub hints: Hints,
 }
 
 pub struct Refreshing {
@@ -115,14 +114,18 @@ impl Refreshing {
     /// # Errors
     /// If there can be no thread.
     pub fn start(mut self) -> Result<Refresher> {
-        let (stop, stopped) = channel();
+        let refresher = Refresher { hints: Hints::default() };
+        let hints = refresher.hints.clone();
         let thread = std::thread::Builder::new().name("registry".to_owned());
-        let thread = thread.spawn(move || {
-            while stopped.recv_timeout(self.wait()) == Err(RecvTimeoutError::Timeout) {
+        thread.spawn(move || {
+            // When the run began it was asked.
+            let mut asked = Instant::now();
+            while hints.wait(asked, self.wait()) {
+                asked = Instant::now();
                 self.refresh();
             }
         })?;
-        Ok(Refresher { stop: Some(stop), thread: Some(thread) })
+        Ok(refresher)
     }
 
     fn wait(&self) -> Duration {
@@ -186,8 +189,7 @@ impl Refreshing {
 
 impl Drop for Refresher {
     fn drop(&mut self) {
-        drop(self.stop.take());
         // A question under way is not waited for: the process ends, or it comes to nothing.
-        drop(self.thread.take());
+        self.hints.stop();
     }
 }

@@ -244,6 +244,11 @@ impl ModelControl {
         run.map_or_else(Vec::new, |run| run.routes_changed())
     }
 
+    /// What holds of the routes of the run that goes on, for rows to come; `None` if it has none.
+    pub(crate) fn routes(&self) -> Option<Value> {
+        lock(&self.0).run.clone()?.routes_json()
+    }
+
     /// One that has versions score the rows from event times on, and weights hold for them.
     ///
     /// # Errors

@@ -14,9 +14,12 @@ use driftline_operators::model::{ModelIdentity, ModelsByTime, Task};
 use driftline_operators::model_bank::{ModelShelf, ReadyEnsemble, ReadyModel};
 use driftline_operators::routes::assignment::Weights;
 use driftline_operators::routes::ensemble::Ensemble;
-use driftline_operators::routes::table::{Breaker, RouteSettings, RouteTable};
+use driftline_operators::routes::table::{Breaker, Route, RouteSettings, RouteTable};
+use serde_json::{Value, json};
 
-use super::{ModelSwitched, NewVersion, RouteChange, RouteChanged, RouteWeights, Source, lock};
+use super::{
+    ModelSwitched, NewVersion, RouteChange, RouteChanged, RouteWeights, Source, breaker_name, lock,
+};
 use crate::config::job::ModelFile;
 use crate::run::loading::{Features, LoadedModel, model_digest};
 use crate::run::prediction_references::{JobBaseline, PredictionReferences};
@@ -407,6 +410,33 @@ impl RunModels {
             Some(RouteChanged { change: change.clone(), since: switched.since })
         };
         decided.iter().filter_map(of).collect()
+    }
+
+    /// What holds of routes for rows to come, where there are several.
+    pub(super) fn routes_json(&self) -> Option<Value> {
+        let routes = self.fits.routes.as_ref()?;
+        let settings = self.settings();
+        let route = |(at, route): (usize, &Route)| {
+            let weights = settings.weights[at].as_ref().map(|weights| {
+                let lanes = routes.lanes.iter().filter(|lane| lane.route == at);
+                let variants = lanes.filter_map(|lane| lane.variant.clone());
+                let of = variants.zip(weights.weights().iter().map(|&weight| weight.into()));
+                of.collect::<serde_json::Map<String, Value>>()
+            });
+            json!({"route": route.name, "weights": weights})
+        };
+        let models = self.fits.models.iter().zip(self.all_current()).zip(&settings.breakers);
+        let model = |((place, now), breaker): ((&ModelPlace, ModelIdentity), &Breaker)| {
+            json!({
+                "model": place.name,
+                "version": now.version,
+                "breaker": breaker_name(*breaker),
+            })
+        };
+        Some(json!({
+            "routes": routes.routes.iter().enumerate().map(route).collect::<Vec<_>>(),
+            "models": models.map(model).collect::<Vec<_>>(),
+        }))
     }
 
     /// What holds of routes for rows to come.
