@@ -55,7 +55,7 @@ impl Worker {
         let scorer = scoring.worker(&prepared, &run)?;
         let predictions = Outlet {
             output: Output::Predictions,
-            schema: scorer.model.format.schema.clone(),
+            schema: scorer.schema(),
             sink: Box::new(FunctionSink::new("nowhere", |_| Ok(()))),
             tally: Tally::Rows(run.counters.clone()),
         };

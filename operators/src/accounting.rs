@@ -80,6 +80,8 @@ pub struct LateForDrift {
     pub rows: u64,
     /// By the job's window lengths: rows that windows of it miss, summed over the windows.
     pub by_length: Vec<u64>,
+    /// Likewise, rows that windows have of shadows, beside those of predictions; they are not late.
+    pub of_shadows: Vec<u64>,
 }
 
 impl LateForDrift {
@@ -88,6 +90,10 @@ impl LateForDrift {
         self.by_length.resize(self.by_length.len().max(other.by_length.len()), 0);
         for (missed, more) in self.by_length.iter_mut().zip(&other.by_length) {
             *missed += more;
+        }
+        self.of_shadows.resize(self.of_shadows.len().max(other.of_shadows.len()), 0);
+        for (held, more) in self.of_shadows.iter_mut().zip(&other.of_shadows) {
+            *held += more;
         }
     }
 }
@@ -187,9 +193,9 @@ impl Counters {
         self.0.late.add(rows as i64);
     }
 
-    /// Late rows that drift windows miss, because they were final.
+    /// Late rows that drift windows miss, because they were final, and rows of shadows that they have.
     pub fn rows_late_for_drift(&self, more: &LateForDrift) {
-        if more.rows > 0 {
+        if more.rows > 0 || !more.of_shadows.is_empty() {
             lock(&self.0.late_for_drift).merge(more);
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::datatypes::TimeUnit;
 use driftline_operators::admit::LatePolicy;
+use driftline_operators::breaker::BreakerLimits;
 use driftline_operators::drift::alarms::Thresholds;
 use driftline_operators::drift::calendar::WindowLength;
 use driftline_operators::drift::windows::Revisions;
@@ -363,6 +364,8 @@ pub struct ModelFile {
     pub engine: ModelEngine,
     /// A run that takes longer is ended, where ONNX Runtime runs it.
     pub run_timeout: Option<Duration>,
+    /// When rows are kept from it, if they ever are.
+    pub breaker: Option<BreakerLimits>,
     pub parity: ParityRules,
 }
 
@@ -399,6 +402,8 @@ pub struct Realtime {
     pub model_cache_size: usize,
     /// Rows that a model scores before it is given any.
     pub model_warm_up_samples: usize,
+    /// Events behind from which on shadows score nothing.
+    pub shadow_lag_max: u64,
 }
 
 #[derive(Clone, Debug)]

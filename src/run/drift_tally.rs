@@ -180,7 +180,9 @@ impl DriftTally {
         for (at, (length, label)) in lengths.iter().enumerate() {
             let missed = late.by_length.get(at).copied().unwrap_or(0);
             let rows = (scored * length.overlap()).saturating_sub(missed);
+            let of_shadows = late.of_shadows.get(at).copied().unwrap_or(0);
             for column in columns {
+                let rows = if column == PREDICTION { rows + of_shadows } else { rows };
                 let of_length = tallied.lengths.get(label);
                 let counted = of_length.and_then(|of| of.rows.get(column)).copied().unwrap_or(0);
                 if counted != rows {

@@ -142,6 +142,7 @@ mod tests {
             model_refresh_interval: Duration::ZERO,
             model_cache_size: 0,
             model_warm_up_samples: 0,
+            shadow_lag_max: 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a live run counts and measures, in the form of Prometheus. Names are set here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +17,7 @@ use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Result, TextEncoder};
 
 use super::drift_metrics::DriftMetrics;
 use super::prediction_counts::PredictionCounts;
+use super::route_metrics;
 use crate::run::live::{CommitFailures, Holds, Refreshes};
 use crate::run::switching::RunModels;
 use crate::sinks::kafka::Producer;
@@ -41,16 +43,33 @@ const BUCKETS: [Duration; 14] = [
 
 /// By topic and partition, how many records have been sent to it that are not settled.
 #[derive(Clone, Default)]
-pub struct Lags(Arc<Mutex<BTreeMap<(String, i32), u64>>>);
+pub struct Lags {
+    known: Arc<Mutex<BTreeMap<(String, i32), u64>>>,
+    /// Whether they are more than so many in all.
+    is_far: Arc<AtomicBool>,
+    far: u64,
+}
 
 impl Lags {
+    /// More records than these in all are too many.
+    pub fn with_limit(far: u64) -> Self {
+        Lags { far, ..Lags::default() }
+    }
+
     /// What is known now; nothing stays of partitions of which nothing is.
     pub fn replace(&self, known: Vec<((String, i32), u64)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known.into_iter().collect();
+        let total: u64 = known.iter().map(|(_, records)| records).sum();
+        self.is_far.store(total > self.far, Relaxed);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known.into_iter().collect();
+    }
+
+    /// Whether there are too many, now and later.
+    pub fn is_far(&self) -> Arc<AtomicBool> {
+        self.is_far.clone()
     }
 
     fn all(&self) -> Vec<((String, i32), u64)> {
-        let lags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lags = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         lags.iter().map(|(place, records)| (place.clone(), *records)).collect()
     }
 }
@@ -103,7 +122,9 @@ impl Metrics {
     pub fn text(&self) -> Result<String> {
         let mut families = Vec::new();
         let known = [self.totals(), self.sizes(), self.cluster(), self.times()];
-        for family in known.into_iter().flatten().chain(self.drift.families()) {
+        let of_routes = route_metrics::families(&self.models, &self.run.counters);
+        let known = known.into_iter().flatten().chain(of_routes);
+        for family in known.chain(self.drift.families()) {
             families.extend(family.collect()?);
         }
         families.extend(self.durations());
@@ -207,6 +228,12 @@ impl Metrics {
                 "Micro-batches that the model has scored.",
                 MODEL,
                 of_models(|of| of.batches),
+            ),
+            total(
+                "driftline_inference_failed_rows_total",
+                "Rows that the model has refused.",
+                MODEL,
+                of_models(|of| of.failed),
             ),
             total(
                 "driftline_inference_overstayed_total",

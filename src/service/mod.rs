@@ -3,6 +3,7 @@
 pub mod drift_metrics;
 pub mod metrics;
 pub mod prediction_counts;
+mod route_metrics;
 pub mod server;
 mod steering;
 

@@ -61,6 +61,9 @@ pub(super) struct Batches {
     pub inference_time: Duration,
     /// Rows that the model refused alone.
     pub failed: u64,
+    /// Micro-batches of which no row was scored, and those of which some were.
+    pub runs_failed: u64,
+    pub runs_succeeded: u64,
 }
 
 impl BatchGauge {
@@ -80,6 +83,15 @@ impl BatchGauge {
         self.lock().failed += rows as u64;
     }
 
+    /// A micro-batch is worked off: whether any of its rows was scored.
+    pub fn ran(&self, is_any_scored: bool) {
+        let mut batches = self.lock();
+        match is_any_scored {
+            true => batches.runs_succeeded += 1,
+            false => batches.runs_failed += 1,
+        }
+    }
+
     /// A run took too long, and was ended.
     pub fn overstayed(&self) {
         self.lock().overstayed += 1;
@@ -96,6 +108,8 @@ impl Batches {
         self.sizes.merge(&other.sizes);
         self.rows += other.rows;
         self.failed += other.failed;
+        self.runs_failed += other.runs_failed;
+        self.runs_succeeded += other.runs_succeeded;
         self.overstayed += other.overstayed;
         self.wait.merge(&other.wait);
         self.inference.merge(&other.inference);
@@ -144,10 +158,11 @@ impl Gauges {
         let of_model = |(model, gauges): &(ModelIdentity, BTreeMap<usize, BatchGauge>)| {
             let mut all = Batches::default();
             gauges.values().for_each(|gauge| all.merge(&gauge.lock()));
-            let Batches { sizes, rows, failed, overstayed, wait, inference, .. } = all;
-            let stages = [("wait", wait.into()), ("inference", inference.into())];
+            let Batches { sizes, rows, failed, runs_failed, runs_succeeded, overstayed, .. } = all;
+            let stages = [("wait", all.wait.into()), ("inference", all.inference.into())];
             let batches = sizes.batches();
-            (model.clone(), ModelBatches { rows, failed, batches, overstayed, stages })
+            let runs = (runs_succeeded, runs_failed);
+            (model.clone(), ModelBatches { rows, failed, batches, runs, overstayed, stages })
         };
         self.apart.iter().map(of_model).collect()
     }
@@ -159,6 +174,8 @@ pub struct ModelBatches {
     /// Rows that the model refused.
     pub failed: u64,
     pub batches: u64,
+    /// Micro-batches of which some rows were scored, and those of which none was.
+    pub runs: (u64, u64),
     /// Runs that took too long, and were ended.
     pub overstayed: u64,
     /// What they took: the wait of the oldest row, and the model.

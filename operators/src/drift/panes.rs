@@ -115,7 +115,7 @@ impl OpenPanes {
         let rows = &seen.rows;
         let times = rows.column(Watched::TIME).as_primitive::<Int64Type>().values();
         let lengths = self.schedule.lengths.len();
-        let mut too_late = LateForDrift { rows: 0, by_length: vec![0; lengths] };
+        let mut too_late = LateForDrift { by_length: vec![0; lengths], ..LateForDrift::default() };
         let mut start = 0;
         while start < times.len() {
             let (pane_start, pane_end) = self.pane.latest(times[start]);
@@ -127,7 +127,13 @@ impl OpenPanes {
             }
             start += length;
         }
-        too_late
+        if seen.with_features {
+            return too_late;
+        }
+        // Of shadows nobody asks how late rows are: they are where their predictions are.
+        let lengths = self.schedule.lengths.iter().zip(&too_late.by_length);
+        let held = lengths.map(|(length, missed)| length.overlap() * times.len() as u64 - missed);
+        LateForDrift { of_shadows: held.collect(), ..LateForDrift::default() }
     }
 
     /// Counts the windows that miss `rows` rows of a pane; returns whether any takes them.
@@ -410,11 +416,11 @@ mod tests {
         assert_eq!(closed(&mut panes, 25), []);
         // [0, 10) and the sliding [-20, 10) and [-10, 20) are final; [0, 30) is not.
         let late = panes.add(&watched::Seen::of(rows(&[(1, Some(1.0)), (2, Some(2.0))]), 0));
-        assert_eq!(late, LateForDrift { rows: 2, by_length: vec![2, 4] });
+        assert_eq!(late, LateForDrift { rows: 2, by_length: vec![2, 4], ..LateForDrift::default() });
         assert_eq!(closed(&mut panes, 25), [(0, 0, vec![1.0, 2.0])]);
         // All windows around −5 are.
         let late = panes.add(&watched::Seen::of(rows(&[(-5, Some(1.0)), (21, None)]), 0));
-        assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3] });
+        assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3], ..LateForDrift::default() });
         assert_eq!(closed(&mut panes, i64::MAX), [(20, 1, vec![])]);
     }
 

@@ -512,6 +512,7 @@ fn of_features(
     let mut of = OfModel::default();
     let mut patience = Patience::with(features.num_rows());
     score_rows(slot, features, (0, wait), &mut patience, run, &mut of);
+    slot.gauge.ran(of.failed.len() < features.num_rows());
     let width = slot.ready.model.width();
     if of.predictions.iter().all(|numbers| numbers.finite_rows(width).is_none()) {
         return of;

@@ -7,6 +7,7 @@ use driftline_operators::drift::panes::OpenPanes;
 use driftline_operators::drift::partials::Partial;
 use driftline_operators::drift::sample::{Mode, Sample};
 use driftline_operators::drift::windows::{Revisions, Schedule};
+use driftline_operators::watched::Seen;
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ fn gathered(values: &[Option<f64>]) -> Partial {
     let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let schedule = Schedule { lengths: vec![WindowLength::Millis(10)], revisions: Revisions::NONE };
     let mut panes = OpenPanes::new(schedule, Mode::Exact, 1);
-    panes.add(&rows, 0);
+    panes.add(&Seen { epoch: 0, version: 0, rows, with_features: true });
     panes.close(10).pop().unwrap()
 }
 

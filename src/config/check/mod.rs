@@ -180,6 +180,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
             ),
             model_cache_size: raw.realtime_ml.model_cache_size,
             model_warm_up_samples: raw.realtime_ml.model_warm_up_samples,
+            shadow_lag_max: raw.realtime_ml.shadow_lag_max,
         },
         drift,
         outputs,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use driftline_operators::breaker::{BreakerLimits, IDS};
 use driftline_operators::model::Task;
 use indexmap::IndexMap;
 
@@ -11,6 +12,7 @@ use super::parity::check_parity;
 use super::problem::{Problem, at_least, suggestion};
 use crate::config::job::{Feature, ModelEngine, ModelFile};
 use crate::config::raw::words::EngineWord;
+use crate::config::raw::model::BreakerSection;
 use crate::config::raw::{ModelSection, OneOrMore};
 use crate::registry::reference::SCHEME;
 use crate::registry::{Reference, Registered, models_cache};
@@ -25,6 +27,11 @@ pub(super) fn check_model(
 ) -> Result<ModelFile, Problem> {
     let known = features.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
     check_features(&raw.features, &known)?;
+    if raw.breaker.is_some() {
+        let message = "keeps rows from one of several models: it goes with [models.NAME] and the \
+                       fallback of a route";
+        return Err(Problem::at("model.breaker", message));
+    }
     checked(raw, folder, versions_kept)
 }
 
@@ -108,8 +115,19 @@ fn checked(raw: ModelSection, folder: &Path, versions_kept: usize) -> Result<Mod
             EngineWord::Onnxruntime => ModelEngine::OnnxRuntime,
         },
         run_timeout: timeout.map(Duration::from_millis),
+        breaker: raw.breaker.map(check_breaker).transpose()?,
         parity: check_parity(raw.parity, folder)?,
     })
+}
+
+fn check_breaker(raw: BreakerSection) -> Result<BreakerLimits, Problem> {
+    let BreakerSection { failures, open_ms, trial_weight, trial_runs } = raw;
+    at_least("model.breaker.failures", failures as i64, 1)?;
+    at_least("model.breaker.trial_runs", trial_runs as i64, 1)?;
+    if !(1..=IDS).contains(&trial_weight) {
+        return Err(Problem::at("model.breaker.trial_weight", format!("must be from 1 to {IDS}")));
+    }
+    Ok(BreakerLimits { failures, open_ms, trial_weight, trial_runs })
 }
 
 /// The model of a registry, if it is one.

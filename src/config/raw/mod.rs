@@ -7,7 +7,7 @@ mod event;
 mod features;
 mod job;
 mod kafka;
-mod model;
+pub mod model;
 pub mod parity;
 mod realtime;
 mod routes;

@@ -44,9 +44,48 @@ pub struct ModelSection {
     /// Trees that are compiled are not ended: they take no more than microseconds for a row.
     #[schemars(range(min = 1))]
     pub run_timeout_ms: Option<u64>,
+    /// When rows are kept from one of several models whose runs fail. Of live runs.
+    pub breaker: Option<BreakerSection>,
     /// What the model's scores are compared with before it scores any event.
     #[serde(default)]
     pub parity: ParitySection,
+}
+
+/// A circuit breaker. Rows that are kept from the model are scored by the route's `fallback`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerSection {
+    /// So many runs in a row of which no row is scored open it: no row goes to the model.
+    #[serde(default = "failures")]
+    #[schemars(range(min = 1))]
+    pub failures: u64,
+    /// For so long (ms).
+    #[serde(default = "open_ms")]
+    pub open_ms: u64,
+    /// So many of 10,000 ids try it then.
+    #[serde(default = "trial_weight")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub trial_weight: u32,
+    /// So many of their runs that succeed close it; one that fails opens it again.
+    #[serde(default = "trial_runs")]
+    #[schemars(range(min = 1))]
+    pub trial_runs: u64,
+}
+
+fn failures() -> u64 {
+    5
+}
+
+fn open_ms() -> u64 {
+    30_000
+}
+
+fn trial_weight() -> u32 {
+    100
+}
+
+fn trial_runs() -> u64 {
+    20
 }
 
 /// A name, or a list of names.

@@ -39,6 +39,9 @@ pub struct RealtimeSection {
     pub model_cache_size: usize,
     /// How many made-up rows a model scores before it is given any.
     pub model_warm_up_samples: usize,
+    /// A live run whose topics are more than so many events ahead of it does not score rows by the shadows of
+    /// routes; it counts them.
+    pub shadow_lag_max: u64,
 }
 
 impl Default for RealtimeSection {
@@ -54,6 +57,7 @@ impl Default for RealtimeSection {
             feature_freshness_threshold_ms: None,
             model_cache_size: 10,
             model_warm_up_samples: 100,
+            shadow_lag_max: 10_000,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The main job on topics: the graph of a replay, in and out of Kafka, until it is told to stop.
 
+mod breakers;
 mod committer;
 mod finals;
 mod held_back;
@@ -18,6 +19,7 @@ use driftline_jobs::graph::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
 use driftline_operators::accounting::Counters;
 use driftline_operators::alert::AlertRules;
+use driftline_operators::breaker::BreakerLimits;
 use driftline_operators::drift::coverage::Coverage;
 use driftline_operators::drift::snapshot;
 use driftline_operators::gate::Order;
@@ -28,6 +30,7 @@ use driftline_operators::settled::Beginning;
 use driftline_operators::watermark::Span;
 use timely::dataflow::{ProbeHandle, Scope};
 
+use self::breakers::BreakerWatcher;
 pub use self::committer::CommitFailures;
 use self::committer::Committer;
 use self::finals::{Of, final_windows};
@@ -83,7 +86,10 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
         ..options.clone()
     };
     let prepared = Arc::new(Prepared::new(job, &options)?);
-    let parts = Arc::new(ScoringParts::load(&prepared, &options)?);
+    let lags = Lags::with_limit(job.realtime.shadow_lag_max);
+    let mut parts = ScoringParts::load(&prepared, &options)?;
+    parts.shed = parts.routes.is_some().then(|| lags.is_far());
+    let parts = Arc::new(parts);
     parts.all().for_each(LoadedModel::warn);
     let drift = prepared_drift(job, &parts, &targets, complete_from)?;
     let rules = || Arc::new(alert_rules(job, drift.as_deref()));
@@ -96,7 +102,6 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
     engine.run.reports = Reports::of(options.workers.max(1));
     engine.run.holding.watch();
     let producer = Producer::new(&reading.cluster)?;
-    let lags = Lags::default();
     let known = Places::new(places.iter().cloned(), prepared.inputs.partitions().len());
     let (interval, commit_failures) = (job.kafka.commit_interval, CommitFailures::default());
     let failures = commit_failures.clone();
@@ -119,6 +124,9 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             advice: Advice::new(job, streams.map(|partition| partition.stream).collect()),
         })
     });
+    let limits = breakers(job);
+    let counters = engine.run.counters.clone();
+    let _breakers = BreakerWatcher::start(limits, parts.models(), counters)?;
     let refreshes = Refreshes::default();
     let refreshers = refreshers(job, &parts, &options, &refreshes)?;
     let (drift_metrics, prediction_counts) = (DriftMetrics::default(), PredictionCounts::default());
@@ -271,6 +279,12 @@ fn say_of(model: &LoadedModel, workers: usize) {
     if let Some(parity) = &model.parity {
         say!("parity: {parity}");
     }
+}
+
+/// By place, the models that rows are kept from when they fail.
+fn breakers(job: &Job) -> Vec<(usize, BreakerLimits)> {
+    let models = job.routing.iter().flat_map(|routing| routing.models.iter().enumerate());
+    models.filter_map(|(place, (_, file))| Some((place, file.breaker?))).collect()
 }
 
 /// What asks the registries that models come from.

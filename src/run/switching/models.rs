@@ -412,6 +412,11 @@ impl RunModels {
         decided.iter().filter_map(of).collect()
     }
 
+    /// Which of several models scores a row.
+    pub fn route_table(&self) -> Option<&RouteTable> {
+        self.fits.routes.as_deref()
+    }
+
     /// What holds of routes for rows to come, where there are several.
     pub(super) fn routes_json(&self) -> Option<Value> {
         let routes = self.fits.routes.as_ref()?;
