@@ -75,7 +75,6 @@ impl ScoredColumns {
     pub fn rows(&self) -> usize {
         self.predictions.len() / self.width.max(1)
     }
-
 }
 
 /// The positions of some columns in every prediction.
@@ -275,7 +274,8 @@ impl PredictionFormat {
     pub fn with_routes(mut self) -> Self {
         let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
         let [route, variant] = ROUTE_COLUMNS;
-        let more = [Field::new(route, DataType::Utf8, false), Field::new(variant, DataType::Utf8, true)];
+        let more =
+            [Field::new(route, DataType::Utf8, false), Field::new(variant, DataType::Utf8, true)];
         fields.splice(COLUMNS.len()..COLUMNS.len(), more.map(Arc::new));
         self.schema = Arc::new(Schema::new(fields));
         self

@@ -129,9 +129,8 @@ impl Statuses {
 
     fn of_kind(&self, kind: &Kind) -> (&'static str, String) {
         let rules = self.rules.as_deref();
-        let fails = |&rule: &u32| {
-            rules.is_some_and(|rules| rules.get(rule).on_fail == OnFail::Flag)
-        };
+        let fails =
+            |&rule: &u32| rules.is_some_and(|rules| rules.get(rule).on_fail == OnFail::Flag);
         let why = [
             ("late", kind.is_late),
             ("validation", kind.failed.iter().any(fails)),

@@ -51,9 +51,7 @@ impl Validator {
             let missing = lacking.iter().find(|input| batch.column(input.column).is_null(row));
             let letter = match (broken, missing) {
                 (Some(detail), _) => Some((Reason::ValidationFailed, detail)),
-                (None, Some(input)) => {
-                    Some((Reason::MissingFeature, missing_detail(input)))
-                }
+                (None, Some(input)) => Some((Reason::MissingFeature, missing_detail(input))),
                 (None, None) => None,
             };
             goes_on.push(letter.is_none());

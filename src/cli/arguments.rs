@@ -11,6 +11,7 @@ use super::examples;
 use crate::config::duration::instant_ms;
 use crate::config::raw::parity::{EXPECTED, ROWS_MAX, TOLERANCE_ABSOLUTE, TOLERANCE_RELATIVE};
 use crate::config::raw::words::TaskWord;
+use crate::run::backtest::Form as BacktestForm;
 use crate::run::models::Form as ListForm;
 use crate::run::options::{Exchange, ExportForm};
 use crate::run::parity::by_hand::Asked;
@@ -150,6 +151,29 @@ pub enum Command {
         /// Replace the results of an earlier run
         #[arg(long)]
         overwrite: bool,
+    },
+    /// Score stored events by several models in one pass, and compare what they say
+    ///
+    /// The first one is what the others are compared with. Nothing but the comparison is written.
+    #[command(after_long_help = examples::BACKTEST)]
+    Backtest {
+        /// The job file
+        job: PathBuf,
+        /// The models: names of the job's [models.NAME], or files (FILE or NAME=FILE) that take the features of
+        /// its [model]
+        #[arg(long, value_name = "A,B,…", value_delimiter = ',', required = true)]
+        models: Vec<String>,
+        #[command(flatten)]
+        events: EventArgs,
+        /// A folder for backtest.parquet and backtest.json
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Replace those of an earlier one
+        #[arg(long)]
+        overwrite: bool,
+        /// How it is told on standard output
+        #[arg(long, value_enum, default_value_t)]
+        format: BacktestForm,
     },
     /// Make the reference that drift is measured against
     ///

@@ -45,6 +45,11 @@ Example, the features of January:
   26,308 feature rows + 0 skipped + 0 dead letters + 0 pending
   $ driftline export jobs/flights.toml --limit 1000 --format csv --out - | head -n 3 > out/rows.csv";
 
+pub const BACKTEST: &str = "\
+Example, two models of the flights beside each other:
+  $ driftline backtest jobs/flights.toml --limit 9000 --models data/flights/models/trees.onnx,data/flights/models/logistic.onnx
+  candidate  version    rows  failed";
+
 pub const BASELINE: &str = "\
 Example, the three months that the model was trained on:
   $ driftline baseline jobs/flights.toml --to 2013-04-01

@@ -19,6 +19,7 @@ use crate::config::duration::instant_text;
 use crate::config::schema::job_schema;
 use crate::config::{Job, on_one_line};
 use crate::interrupt::Interrupt;
+use crate::run::backtest::backtest;
 use crate::run::check::Described;
 use crate::run::live::LiveOptions;
 use crate::run::models::Listed;
@@ -149,6 +150,15 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
                 ..events.options(interrupt.clone())?
             };
             tell(&run::replay(&job, &options)?)?;
+        }
+        Command::Backtest { job, models, events, out, overwrite, format } => {
+            let options = events.options(interrupt.clone())?;
+            let found = backtest(&load(&job)?, &models, &options)?;
+            if let Some(folder) = &out {
+                found.write(folder, overwrite)?;
+            }
+            show(&found.text(format))?;
+            eprint!("{}", found.summary);
         }
         Command::Run {
             job,

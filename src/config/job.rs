@@ -24,8 +24,8 @@ use driftline_operators::parity::Tolerance;
 use indexmap::IndexMap;
 
 use super::origin::Origin;
-use super::routing::Routing;
 pub use super::raw::words::{ColumnType as JsonType, Compression, FileFormat as Format};
+use super::routing::Routing;
 use crate::models::card::ModelCard;
 use crate::registry::Registered;
 

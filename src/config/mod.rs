@@ -8,8 +8,8 @@ pub mod load;
 mod open;
 mod origin;
 pub mod raw;
-pub mod routing;
 pub(crate) mod reword;
+pub mod routing;
 pub mod schema;
 
 pub use build::{Feature, JobBuilder, Model, Window};

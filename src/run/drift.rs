@@ -77,9 +77,7 @@ impl PreparedDrift {
             is_of_first: about.model_digest.is_none() || parts.versions[0].is_none(),
             model_digest: about.model_digest,
         };
-        let files = parts.all().map(|model| {
-            model.digest.as_ref().map(|_| model.file.path.clone())
-        });
+        let files = parts.all().map(|model| model.digest.as_ref().map(|_| model.file.path.clone()));
         models.set_job_baseline(baseline, &files.collect::<Vec<_>>())?;
         // How predictions of the first version are counted is as its reference has it.
         if let Some(of_predictions) = comparisons.last_mut() {

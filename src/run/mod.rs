@@ -1,5 +1,6 @@
 //! From a job to a run: data opened, features compiled, workers started, results published.
 
+pub mod backtest;
 pub mod baseline;
 pub mod baseline_file;
 pub mod check;
@@ -26,8 +27,8 @@ pub mod prepare;
 pub mod progress;
 mod range;
 pub mod replay;
+mod route_lines;
 pub mod scoring;
-pub mod route_lines;
 mod served;
 pub mod summary;
 pub mod switching;

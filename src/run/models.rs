@@ -91,10 +91,7 @@ pub fn list(job: &Arc<Job>, scheduled: Vec<ModelSince>, form: Form) -> Result<Li
 }
 
 /// The models of a job, by name where it has several, and what each is given.
-fn places<'a>(
-    job: &'a Job,
-    features: &Features,
-) -> Vec<(Option<String>, &'a ModelFile, Features)> {
+fn places<'a>(job: &'a Job, features: &Features) -> Vec<(Option<String>, &'a ModelFile, Features)> {
     match (&job.routing, &job.model) {
         (Some(routing), _) => {
             let models = routing.models.iter().enumerate();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use driftline_jobs::graph::Events;
 use driftline_jobs::scoring::{Outputs, scoring as scoring_graph};
+use driftline_operators::accounting::Counters;
 use driftline_operators::dead_letter;
 use driftline_operators::drift::snapshot;
 use timely::dataflow::{ProbeHandle, Scope};
@@ -28,6 +29,18 @@ use crate::sinks::folder::Publication;
 /// Whatever ends the run before all of its output is durable and accounted for;
 /// [`ReaderLeft`](super::ReaderLeft) where nobody reads standard output any more.
 pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
+    replay_with(job, options, |_parts, _counters| ()).map(|(summary, ())| summary)
+}
+
+/// The same, with what is made of its models and of what was counted at its end.
+///
+/// # Errors
+/// As it.
+pub fn replay_with<T>(
+    job: &Arc<Job>,
+    options: &RunOptions,
+    at_end: impl FnOnce(&ScoringParts, &Counters) -> T,
+) -> Result<(Summary, T)> {
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
@@ -92,5 +105,6 @@ pub fn replay(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     if let Some(drift) = drift {
         summary.drift = tally.lines(drift.windows());
     }
-    Ok(summary)
+    let found = at_end(&parts, &engine.run.counters);
+    Ok((summary, found))
 }

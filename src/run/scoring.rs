@@ -251,7 +251,9 @@ fn ready_ensemble(
         }
         if member.task == Task::Regression && ensemble.policy == Policy::Majority {
             let name = &member.identity.name;
-            return Err(in_job(format!("{name} is a regression, which has no classes to vote for")));
+            return Err(in_job(format!(
+                "{name} is a regression, which has no classes to vote for"
+            )));
         }
         let needs_neutral = is_stacking(ensemble) || ensemble.policy == Policy::WeightedAverage;
         if member.task == Task::Regression && needs_neutral && ensemble.neutral.is_none() {
@@ -263,10 +265,10 @@ fn ready_ensemble(
     }
     let versions: Vec<&str> =
         members.iter().map(|member| member.identity.version.as_str()).collect();
-    let identity =
-        ModelIdentity { name: ensemble.name.clone(), version: versions.join("+") };
+    let identity = ModelIdentity { name: ensemble.name.clone(), version: versions.join("+") };
     let format = decides.format.clone().of_ensemble(&identity);
-    let format = if give_doubles && !decides.gives_doubles { format.with_doubles() } else { format };
+    let format =
+        if give_doubles && !decides.gives_doubles { format.with_doubles() } else { format };
     Ok(ReadyEnsemble {
         version: 0,
         task: decides.task,
@@ -295,7 +297,10 @@ fn check_cascades(routes: &RouteTable, models: &[LoadedModel]) -> Result<()> {
         let (first, then) = (&models[*first], &models[*then]);
         let kinds = [describe_kind(first), describe_kind(then)];
         if first.task == Task::Regression {
-            bail!("cascades.{name}: {} is a regression, which is never unsure", first.identity.name);
+            bail!(
+                "cascades.{name}: {} is a regression, which is never unsure",
+                first.identity.name
+            );
         }
         if kinds[0] != kinds[1] {
             let (one, other) = (&first.identity.name, &then.identity.name);

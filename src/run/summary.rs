@@ -24,9 +24,7 @@ use super::performance::{latency, latency_target, success, throughput_target};
 use super::route_lines;
 use super::scoring::ScoringParts;
 use super::served;
-use super::switching::{
-    ModelSwitched, RouteChange, RouteChanged, RouteWeights, breaker_name,
-};
+use super::switching::{ModelSwitched, RouteChange, RouteChanged, RouteWeights, breaker_name};
 use crate::config::Job;
 use crate::config::duration::instant_rfc3339;
 use crate::config::job::{Compression, Format, Output};
@@ -93,19 +91,17 @@ impl Summary {
             ("model", format!("{name} version {version} ({})", describe(model.dependence)))
         };
         summary.lines = parts.all().map(model).collect();
-        summary.lines.extend([
-            (
-                "batches",
-                format!(
-                    "{}, median {} rows, {:.1} µs a row in the model, longest wait {:.1} ms",
-                    thousands(sizes.batches()),
-                    sizes.median(),
-                    counters.inference_time().as_secs_f64() * 1e6
-                        / counters.scored_rows().max(1) as f64,
-                    counters.longest_wait().as_secs_f64() * 1e3
-                ),
+        summary.lines.extend([(
+            "batches",
+            format!(
+                "{}, median {} rows, {:.1} µs a row in the model, longest wait {:.1} ms",
+                thousands(sizes.batches()),
+                sizes.median(),
+                counters.inference_time().as_secs_f64() * 1e6
+                    / counters.scored_rows().max(1) as f64,
+                counters.longest_wait().as_secs_f64() * 1e3
             ),
-        ]);
+        )]);
         summary.lines.extend(longest_turns(&ended.turns).map(|text| ("longest turn", text)));
         let said = served::inference(&job.realtime, &parts.model.file.card);
         summary.lines.extend(said);

@@ -111,10 +111,7 @@ impl Of<'_> {
     fn rows(&self) -> Values {
         let of_lane = |(names, of): (Vec<String>, &LaneFigures)| {
             let with = |status: &str| [names.clone(), vec![status.to_owned()]].concat();
-            [
-                (with("ok"), (of.rows - of.degraded) as f64),
-                (with("degraded"), of.degraded as f64),
-            ]
+            [(with("ok"), (of.rows - of.degraded) as f64), (with("degraded"), of.degraded as f64)]
         };
         self.lanes().flat_map(of_lane).collect()
     }

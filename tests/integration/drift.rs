@@ -157,12 +157,7 @@ impl Work for Watch {
             Arc::new(scores.collect::<Float64Array>()),
         ];
         let rows = RecordBatch::try_new(self.watched.schema.clone(), columns)?;
-        self.seen.push(watched::Seen {
-            epoch: turn.epoch,
-            version: 0,
-            rows,
-            with_features: true,
-        });
+        self.seen.push(watched::Seen { epoch: turn.epoch, version: 0, rows, with_features: true });
         Ok(())
     }
 
@@ -286,10 +281,8 @@ fn naive(case: &Case) -> (Vec<Revised>, LateForDrift) {
     let (seen, watermarks) = history(case);
     let horizon_ms = case.schedule.revisions.horizon_ms;
     let mut issued = Vec::new();
-    let mut late = LateForDrift {
-        by_length: vec![0; case.schedule.lengths.len()],
-        ..LateForDrift::default()
-    };
+    let mut late =
+        LateForDrift { by_length: vec![0; case.schedule.lengths.len()], ..LateForDrift::default() };
     let mut missed_by_some = vec![false; seen.len()];
     for (at, &length) in case.schedule.lengths.iter().enumerate() {
         for (start, end) in all_windows(length) {

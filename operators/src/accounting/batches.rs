@@ -162,7 +162,10 @@ impl Gauges {
             let stages = [("wait", all.wait.into()), ("inference", all.inference.into())];
             let batches = sizes.batches();
             let runs = (runs_succeeded, runs_failed);
-            (model.clone(), ModelBatches { rows, failed, batches, runs, overstayed, stages })
+            let inference_time = all.inference_time;
+            let of =
+                ModelBatches { rows, failed, batches, runs, overstayed, inference_time, stages };
+            (model.clone(), of)
         };
         self.apart.iter().map(of_model).collect()
     }
@@ -178,6 +181,8 @@ pub struct ModelBatches {
     pub runs: (u64, u64),
     /// Runs that took too long, and were ended.
     pub overstayed: u64,
+    /// What scored rows took in the model.
+    pub inference_time: Duration,
     /// What they took: the wait of the oldest row, and the model.
     pub stages: [(&'static str, Latencies); 2],
 }

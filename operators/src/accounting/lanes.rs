@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use crate::model::Task;
 use crate::numeric::ExactSum;
 use crate::prediction;
-use crate::routes::ensemble::score;
+use crate::routes::ensemble::{largest, score};
 use crate::routes::table::Scores;
 
 /// How many values there were, their mean and their spread: the same in whichever order they came.
@@ -75,6 +75,8 @@ pub struct ShadowFigures {
     pub distance: Moments,
     pub largest_distance: f64,
     pub scores: Moments,
+    /// Of classifiers.
+    pub confidences: Moments,
 }
 
 impl LaneFigures {
@@ -93,6 +95,7 @@ impl LaneFigures {
             own.distance.merge(&figures.distance);
             own.largest_distance = own.largest_distance.max(figures.largest_distance);
             own.scores.merge(&figures.scores);
+            own.confidences.merge(&figures.confidences);
         }
     }
 }
@@ -135,6 +138,9 @@ impl LaneGauge {
             figures.rows += 1;
             let said = score(*of_shadow, shadow);
             figures.scores.add(said);
+            if *of_shadow != Task::Regression {
+                figures.confidences.add(largest(shadow));
+            }
             if of_primary != of_shadow || primary.len() != shadow.len() {
                 continue;
             }
@@ -191,9 +197,7 @@ mod tests {
             of_primary: Task::Binary,
             of_shadow: Task::Binary,
         };
-        let rows = || {
-            [compared([0.5, 0.5], [0.75, 0.25]), compared([0.25, 0.75], [0.5, 0.5])]
-        };
+        let rows = || [compared([0.5, 0.5], [0.75, 0.25]), compared([0.25, 0.75], [0.5, 0.5])];
         let (alone, gauges) = (LaneGauge::default(), [LaneGauge::default(), LaneGauge::default()]);
         let of = Scores::Model(1);
         alone.shadow_scored(of, &rows());

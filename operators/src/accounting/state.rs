@@ -169,7 +169,11 @@ pub fn import(counters: &Counters, piece: &Piece) -> Result<(), StateError> {
     let behind_ms_most = time(BEHIND).unwrap_or(0);
     counters.lateness().add(LateRows::of(count(LATE_ROWS), behind_ms_most));
     let by_length = numbers::<UInt64Type>(rows.column(BY_LENGTH), 0);
-    counters.rows_late_for_drift(&LateForDrift { rows: count(LATE_FOR_DRIFT), by_length, ..LateForDrift::default() });
+    counters.rows_late_for_drift(&LateForDrift {
+        rows: count(LATE_FOR_DRIFT),
+        by_length,
+        ..LateForDrift::default()
+    });
     time(REACHED).into_iter().for_each(|time| counters.event_time_reached(time));
     counters.event_times_there(time(FIRST).into_iter().chain(time(LAST)));
     counters.dead_letters_durable(&letters(&list(rows.column(DEAD_LETTERS), 0))?);
@@ -215,7 +219,11 @@ mod tests {
         counters.rows_held(30);
         counters.rows_late(5);
         counters.lateness().add(LateRows::of(9, 77));
-        counters.rows_late_for_drift(&LateForDrift { rows: 2, by_length: vec![1, 2], ..LateForDrift::default() });
+        counters.rows_late_for_drift(&LateForDrift {
+            rows: 2,
+            by_length: vec![1, 2],
+            ..LateForDrift::default()
+        });
         counters.event_time_reached(-4);
         counters.event_times_there([-9, 30].into_iter());
         let mut letters = Reasons::default();

@@ -384,7 +384,9 @@ mod tests {
                     let value = if row % 50 == 7 { f64::NAN } else { value };
                     came.push((pane * 10, (row % 9 > 0).then_some(value)));
                 }
-                came.chunks(part).for_each(|part| assert_eq!(panes.add(&watched::Seen::of(rows(part), 0)).rows, 0));
+                came.chunks(part).for_each(|part| {
+                    assert_eq!(panes.add(&watched::Seen::of(rows(part), 0)).rows, 0)
+                });
                 let values = came.iter().filter_map(|row| row.1).filter(|value| !value.is_nan());
                 let mut sorted: Vec<f64> = values.collect();
                 sorted.sort_by(f64::total_cmp);
@@ -404,7 +406,10 @@ mod tests {
     #[test]
     fn a_row_at_the_end_of_a_pane_is_in_the_next() {
         let mut panes = panes(&[WindowLength::Millis(10)], 0);
-        panes.add(&watched::Seen::of(rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]), 0));
+        panes.add(&watched::Seen::of(
+            rows(&[(9, Some(1.0)), (10, Some(2.0)), (19, Some(3.0)), (20, Some(4.0))]),
+            0,
+        ));
         let found = closed(&mut panes, i64::MAX);
         assert_eq!(found, [(0, 0, vec![1.0]), (10, 0, vec![2.0, 3.0]), (20, 0, vec![4.0])]);
     }
@@ -416,11 +421,17 @@ mod tests {
         assert_eq!(closed(&mut panes, 25), []);
         // [0, 10) and the sliding [-20, 10) and [-10, 20) are final; [0, 30) is not.
         let late = panes.add(&watched::Seen::of(rows(&[(1, Some(1.0)), (2, Some(2.0))]), 0));
-        assert_eq!(late, LateForDrift { rows: 2, by_length: vec![2, 4], ..LateForDrift::default() });
+        assert_eq!(
+            late,
+            LateForDrift { rows: 2, by_length: vec![2, 4], ..LateForDrift::default() }
+        );
         assert_eq!(closed(&mut panes, 25), [(0, 0, vec![1.0, 2.0])]);
         // All windows around −5 are.
         let late = panes.add(&watched::Seen::of(rows(&[(-5, Some(1.0)), (21, None)]), 0));
-        assert_eq!(late, LateForDrift { rows: 1, by_length: vec![1, 3], ..LateForDrift::default() });
+        assert_eq!(
+            late,
+            LateForDrift { rows: 1, by_length: vec![1, 3], ..LateForDrift::default() }
+        );
         assert_eq!(closed(&mut panes, i64::MAX), [(20, 1, vec![])]);
     }
 
@@ -428,7 +439,10 @@ mod tests {
     fn rows_behind_the_last_pane_of_time_are_in_their_own() {
         for length in [DAY_MS, 1] {
             let mut panes = panes(&[WindowLength::Millis(length)], 0);
-            panes.add(&watched::Seen::of(rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]), 0));
+            panes.add(&watched::Seen::of(
+                rows(&[(i64::MAX, Some(1.0)), (0, Some(2.0)), (i64::MAX, Some(3.0))]),
+                0,
+            ));
             let found = closed(&mut panes, i64::MAX);
             let last = WindowLength::Millis(length).latest(i64::MAX).0;
             assert_eq!(found, [(0, 0, vec![2.0]), (last, 0, vec![1.0, 3.0])]);

@@ -46,10 +46,17 @@ pub struct Lane {
 pub enum Choice {
     One(usize),
     /// By a text that names what is to score the row; null is no name.
-    ByName { name: Expression, lanes: Vec<(String, usize)> },
+    ByName {
+        name: Expression,
+        lanes: Vec<(String, usize)>,
+    },
     /// By the hash of an id; without one, or where it is null, by that of the request id. Lanes from
     /// `first` on.
-    Variants { id: Option<Expression>, salt: String, first: usize },
+    Variants {
+        id: Option<Expression>,
+        salt: String,
+        first: usize,
+    },
 }
 
 #[derive(Clone)]
@@ -159,7 +166,8 @@ impl RouteTable {
             let when = route.when.as_ref().map(|when| when.evaluate(rows.columns(), count));
             let when = when.transpose()?;
             let when: Option<&BooleanArray> = when.as_ref().map(|when| when.as_boolean());
-            let is_taken = |row: usize| when.is_none_or(|when| when.is_valid(row) && when.value(row));
+            let is_taken =
+                |row: usize| when.is_none_or(|when| when.is_valid(row) && when.value(row));
             let free = (0..count).filter(|&row| lanes[row] == NO_ROUTE && is_taken(row));
             let free: Vec<usize> = free.collect();
             match &route.choice {

@@ -52,9 +52,11 @@ pub(super) struct Evaluated {
 #[derive(Default)]
 pub(super) struct Outcome {
     pub scored: Vec<Evaluated>,
-    /// Runs of rows, and why each has no prediction.
-    pub failed: Vec<(Part<Tag>, String)>,
+    pub failed: Failed,
 }
+
+/// Runs of rows, and why each has no prediction.
+pub(super) type Failed = Vec<(Part<Tag>, String)>;
 
 /// What predictions say of what made them.
 pub(super) struct SaidOf<'a> {
@@ -133,7 +135,7 @@ impl Evaluator {
         &mut self,
         scores: Scores,
         parts: Vec<Part<Tag>>,
-    ) -> (Vec<Part<Tag>>, Vec<(Part<Tag>, String)>) {
+    ) -> (Vec<Part<Tag>>, Failed) {
         let mut lacking = Vec::new();
         let mut parts = parts;
         for model in self.routes.models_of(scores) {
@@ -275,7 +277,9 @@ impl Evaluator {
         let of = match is_open {
             false => self.of_model(model, parts, wait)?,
             true => OfModel {
-                failed: (0..rows).map(|row| (row, "its circuit breaker is open".to_owned())).collect(),
+                failed: (0..rows)
+                    .map(|row| (row, "its circuit breaker is open".to_owned()))
+                    .collect(),
                 ..OfModel::default()
             },
         };
@@ -337,7 +341,8 @@ impl Evaluator {
         let width = slot.ready.model.width();
         let took = of.runs.iter().map(|(.., took)| *took).sum();
         let predictions = joined(of.predictions);
-        let together = |row| Together { prediction: of_row(&predictions, width, row), confidence: None };
+        let together =
+            |row| Together { prediction: of_row(&predictions, width, row), confidence: None };
         let mut together: Vec<Result<Together, String>> =
             (0..rows).map(|row| Ok(together(row))).collect();
         of.failed.into_iter().for_each(|(row, why)| together[row] = Err(why));
@@ -397,7 +402,7 @@ impl Evaluated {
     }
 
     /// Takes failed rows away, and gives them back as runs of rows.
-    fn without(&mut self, failed: Vec<(usize, String)>) -> Vec<(Part<Tag>, String)> {
+    fn without(&mut self, failed: Vec<(usize, String)>) -> Failed {
         if failed.is_empty() {
             return Vec::new();
         }
@@ -523,7 +528,9 @@ fn of_features(
         for row in (0..finite.len()).filter(|&row| !finite.value(row) && !is_known.contains(&row)) {
             let vector = predictions.slice(row * width..(row + 1) * width);
             let detail = match select(parts, |other| other == row).first() {
-                Some(part) => not_finite::detail(&vector, &part.batch, &slot.ready.inputs, part.start),
+                Some(part) => {
+                    not_finite::detail(&vector, &part.batch, &slot.ready.inputs, part.start)
+                }
                 None => String::new(),
             };
             of.failed.push((row, detail));

@@ -161,10 +161,7 @@ impl Group {
 }
 
 /// The rows of parts that are selected, by their number among all.
-pub(super) fn select(
-    parts: &[Part<Tag>],
-    is_selected: impl Fn(usize) -> bool,
-) -> Vec<Part<Tag>> {
+pub(super) fn select(parts: &[Part<Tag>], is_selected: impl Fn(usize) -> bool) -> Vec<Part<Tag>> {
     let mut selected: Vec<Part<Tag>> = Vec::new();
     let mut first = 0;
     for part in parts {

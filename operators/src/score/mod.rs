@@ -206,7 +206,8 @@ impl Scorer {
             let mut letters = DeadLetters::new(self.partition_names.clone());
             let unknown = assigned.lanes.iter().enumerate().filter(|(_, lane)| **lane == UNKNOWN);
             for ((row, _), name) in unknown.zip(&assigned.unknown) {
-                let detail = format!("it is to be scored by {name:?}, which is no model of the job");
+                let detail =
+                    format!("it is to be scored by {name:?}, which is no model of the job");
                 letters.row(Reason::UnknownModel, &detail, &rows, &self.layout, row)?;
             }
             out.push(letter(letters.finish()));
@@ -243,7 +244,8 @@ impl Scorer {
         }
         let settings = self.evaluator.models.settings().clone();
         let tag = |first| Tag { turn, first };
-        let Some(given) = self.lanes[lane].given(&rows, &self.layout, &settings, &self.routes)? else {
+        let Some(given) = self.lanes[lane].given(&rows, &self.layout, &settings, &self.routes)?
+        else {
             self.push(lane, tag(0), rows);
             return Ok(());
         };
@@ -268,9 +270,10 @@ impl Scorer {
             let work = &mut self.lanes[lane];
             let Some(control) = work.batcher.first().map(|tag| tag.turn.control) else { break };
             self.evaluator.models.stand_at(control)?;
-            let bounds = work.models.iter().filter_map(|&model| {
-                self.evaluator.models.model(model).ready.max_rows
-            });
+            let bounds = work
+                .models
+                .iter()
+                .filter_map(|&model| self.evaluator.models.model(model).ready.max_rows);
             work.batcher.bound(bounds.min().unwrap_or(self.max_rows));
             let now = self.run.clock.now();
             let wait = work.batcher.oldest_wait(now);
@@ -324,11 +327,7 @@ impl Scorer {
     }
 
     /// Dead letters of rows that nothing scores.
-    fn refuse(
-        &self,
-        failed: &[(Part<Tag>, String)],
-        out: &mut Vec<Out>,
-    ) -> Result<(), ArrowError> {
+    fn refuse(&self, failed: &[(Part<Tag>, String)], out: &mut Vec<Out>) -> Result<(), ArrowError> {
         for (part, detail) in failed {
             let mut letters = DeadLetters::new(self.partition_names.clone());
             let rows = part.slice();
@@ -374,11 +373,7 @@ impl Scorer {
     }
 
     /// Scores rows by the shadows of their lanes, up to about `budget` of them.
-    fn step_shadows(
-        &mut self,
-        budget: usize,
-        watched: &mut Vec<Seen>,
-    ) -> Result<(), ArrowError> {
+    fn step_shadows(&mut self, budget: usize, watched: &mut Vec<Seen>) -> Result<(), ArrowError> {
         let mut left = budget;
         while left > 0
             && let Some(next) = self.shadows.next()

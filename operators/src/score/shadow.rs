@@ -46,11 +46,7 @@ pub(super) struct Shadows {
 }
 
 impl Shadows {
-    pub fn new(
-        routes: &RouteTable,
-        gauges: Vec<LaneGauge>,
-        shed: Option<Arc<AtomicBool>>,
-    ) -> Self {
+    pub fn new(routes: &RouteTable, gauges: Vec<LaneGauge>, shed: Option<Arc<AtomicBool>>) -> Self {
         let are_there = routes.lanes.iter().map(|lane| !lane.shadows.is_empty()).collect();
         Shadows { waiting: VecDeque::new(), rows: 0, gauges, are_there, shed }
     }
@@ -109,7 +105,8 @@ impl Shadows {
         let failed: usize = outcome.failed.iter().map(|(part, _)| part.rows).sum();
         gauge.shadow_failed(shadow, failed);
         for scored in &outcome.scored {
-            let rows = scored.parts.iter().flat_map(|part| (0..part.rows).map(move |at| (part, at)));
+            let rows =
+                scored.parts.iter().flat_map(|part| (0..part.rows).map(move |at| (part, at)));
             let compared = rows.enumerate().map(|(row, (part, at))| Compared {
                 primary: of_row(&of.predictions, of.width, of.row_of(part, at)),
                 shadow: of_row(&scored.predictions, scored.width, row),

@@ -55,7 +55,8 @@ pub(super) fn check_routing(
         return Err(Problem::at("model", message));
     }
     if routes.is_empty() {
-        let message = "the job has [models.NAME] and no [routes.NAME], which says what scores a row";
+        let message =
+            "the job has [models.NAME] and no [routes.NAME], which says what scores a row";
         return Err(Problem::at("routes", message));
     }
     check_unique(&models, &ensembles, &cascades)?;
@@ -87,7 +88,7 @@ fn check_unique(
     cascades: &IndexMap<String, CascadeSection>,
 ) -> Result<(), Problem> {
     let message = |of: &str| format!("[{of}] has that name, too; a route could mean either");
-    for name in ensembles.keys().filter(|&name| models.contains_key(name)) {
+    if let Some(name) = ensembles.keys().find(|&name| models.contains_key(name)) {
         return Err(Problem::at(format!("ensembles.{name}"), message(&format!("models.{name}"))));
     }
     for name in cascades.keys() {
@@ -127,12 +128,18 @@ fn check_ensemble(
         (PolicyWord::Stacking, Some(by)) => {
             let by = model_at(at("by"), &by, names)?;
             if members.iter().any(|member| member.model == by) {
-                return Err(Problem::at(at("by"), "it is a member, whose scores it is to be given"));
+                return Err(Problem::at(
+                    at("by"),
+                    "it is a member, whose scores it is to be given",
+                ));
             }
             Policy::Stacking { by }
         }
         (PolicyWord::Stacking, None) => {
-            return Err(Problem::at(at("by"), "policy = \"stacking\" takes the model that decides"));
+            return Err(Problem::at(
+                at("by"),
+                "policy = \"stacking\" takes the model that decides",
+            ));
         }
         (_, Some(_)) => {
             return Err(Problem::at(at("by"), "has no effect; it goes with policy = \"stacking\""));
@@ -193,7 +200,8 @@ fn check_route(
         }
     };
     let all = |key: &str, names: Vec<String>| {
-        let found = names.iter().map(|name| scores(at(key), name)).collect::<Result<Vec<_>, _>>()?;
+        let found =
+            names.iter().map(|name| scores(at(key), name)).collect::<Result<Vec<_>, _>>()?;
         match names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
             Some((_, twice)) => Err(Problem::at(at(key), format!("{twice:?} is there twice"))),
             None => Ok(found),
@@ -215,7 +223,10 @@ fn named(routing: &Routing, key: String, name: &str) -> Result<Scores, Problem> 
     let Some(scores) = routing.named(name) else {
         let names = routing.names();
         let nearest = suggestion(name, names.iter().map(|(name, _)| name.as_str()));
-        return Err(Problem::at(key, format!("{name:?} is no model, ensemble or cascade; {nearest}")));
+        return Err(Problem::at(
+            key,
+            format!("{name:?} is no model, ensemble or cascade; {nearest}"),
+        ));
     };
     match scores {
         Scores::Model(at) if routing.stacked_by(at).is_some() => {
@@ -266,13 +277,19 @@ fn check_used(routing: &Routing) -> Result<(), Problem> {
     };
     let of_models: BTreeSet<usize> = used.iter().flat_map(models).collect();
     let message = "no route has anything scored by it";
-    if let Some((name, _)) = routing.models.iter().enumerate()
-        .find(|(at, _)| !of_models.contains(at)).map(|(_, model)| model)
+    if let Some((name, _)) = routing
+        .models
+        .iter()
+        .enumerate()
+        .find(|(at, _)| !of_models.contains(at))
+        .map(|(_, model)| model)
     {
         return Err(Problem::at(format!("models.{name}"), message));
     }
     let ensembles = routing.ensembles.iter().enumerate();
-    if let Some((_, it)) = ensembles.into_iter().find(|(at, _)| !used.contains(&Scores::Ensemble(*at))) {
+    if let Some((_, it)) =
+        ensembles.into_iter().find(|(at, _)| !used.contains(&Scores::Ensemble(*at)))
+    {
         return Err(Problem::at(format!("ensembles.{}", it.name), message));
     }
     let cascades = routing.cascades.iter().enumerate();

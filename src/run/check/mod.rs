@@ -19,7 +19,7 @@ use super::lateness::foreseen;
 use super::loading::describe as describe_dependence;
 use super::numbers::thousands;
 use super::options::{RunOptions, TopicUse};
-use super::plan::words;
+use super::plan::{route_words, words};
 use super::prepare::{Prepared, inputs};
 use super::scoring::ScoringParts;
 use super::served;
@@ -55,8 +55,14 @@ pub fn describe(job: &Arc<Job>) -> Described {
     let mut traps = Vec::new();
     let problem = match parts {
         Ok(parts) => {
-            let found = parts.as_ref().map(|parts| parts.model.traps.iter());
-            traps.extend(found.into_iter().flatten().map(|trap| format!("model: {trap}")));
+            let found = parts.iter().flat_map(|parts| parts.all());
+            traps.extend(found.flat_map(|of| {
+                let whose = match job.routing {
+                    Some(_) => format!("model {}", of.identity.name),
+                    None => "model".to_owned(),
+                };
+                of.traps.iter().map(move |trap| format!("{whose}: {trap}"))
+            }));
             with_model(&mut sheet, &prepared, parts.as_ref()).err()
         }
         Err(error) => {
@@ -100,12 +106,19 @@ pub fn describe(job: &Arc<Job>) -> Described {
 /// What is wrong with its baseline, when all has been described.
 fn with_model(sheet: &mut Sheet, prepared: &Prepared, parts: Option<&ScoringParts>) -> Result<()> {
     let job = &prepared.job;
-    features(sheet, prepared, parts.map(|parts| parts.model.inputs.as_slice()));
+    let inputs: Option<Vec<ModelInput>> =
+        parts.map(|parts| parts.all().flat_map(|model| model.inputs.clone()).collect());
+    features(sheet, prepared, inputs.as_deref());
     let Some(parts) = parts else {
         sheet.section("no model: the job can only export features", &[]);
         return Ok(());
     };
-    add_model(sheet, prepared, parts);
+    parts.all().enumerate().for_each(|(place, _)| add_model(sheet, prepared, parts, place));
+    if let Some(routing) = &job.routing {
+        let rows = route_words::routing(routing).into_iter();
+        let rows: Vec<Vec<String>> = rows.map(|(name, text)| vec![name, text]).collect();
+        sheet.section("routes, the first that takes a row", &rows);
+    }
     let mut found = Ok(());
     if let Some(drift) = &job.drift {
         let baseline = PreparedDrift::new(job, parts, Coverage::ALL)
@@ -234,22 +247,25 @@ fn null(feature: &Feature, is_read: bool) -> String {
     }
 }
 
-fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts) {
+fn add_model(sheet: &mut Sheet, prepared: &Prepared, parts: &ScoringParts, place: usize) {
     let job = &prepared.job;
-    let (name, version) = (&parts.model.identity.name, &parts.model.identity.version);
-    let finding = describe_dependence(parts.model.dependence);
+    let Some(model) = parts.all().nth(place) else { return };
+    let (name, version) = (&model.identity.name, &model.identity.version);
+    let finding = describe_dependence(model.dependence);
     let mut rows: Vec<Vec<String>> = Vec::new();
-    let path = job.model.as_ref().map(|model| words::path(&model.path)).unwrap_or_default();
-    rows.extend(parts.model.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
-    rows.extend(parts.versions[0].iter().map(|version| {
+    let several = job.routing.as_ref().and_then(|routing| routing.models.get(place));
+    let file = several.map(|(_, file)| file).or(job.model.as_ref());
+    let path = file.map(|file| words::path(&file.path)).unwrap_or_default();
+    rows.extend(model.digest.iter().map(|digest| vec![format!("{path} (XXH3 {digest})")]));
+    rows.extend(parts.versions[place].iter().map(|version| {
         vec![format!("registered from {}, at {}", version.source, instant_text(version.created_ms))]
     }));
-    rows.extend(parts.model.described.iter().map(|line| vec![line.clone()]));
-    rows.extend(parts.model.parity.iter().map(|found| vec![format!("parity: {found}")]));
-    let most = thousands(served::batch_size(&job.realtime, &parts.model.file.card).value);
+    rows.extend(model.described.iter().map(|line| vec![line.clone()]));
+    rows.extend(model.parity.iter().map(|found| vec![format!("parity: {found}")]));
+    let most = thousands(served::batch_size(&job.realtime, &model.file.card).value);
     let wait = job.realtime.bounds.timeout.as_millis();
     rows.push(vec![format!("batches of at most {most} rows; a row waits at most {wait} ms")]);
-    let said = served::lines(&job.realtime, &parts.model).into_iter();
+    let said = served::lines(&job.realtime, model).into_iter();
     rows.extend(said.map(|(name, text)| vec![format!("{name}: {text}")]));
     sheet.section(&format!("model {name} version {version}: {finding}"), &rows);
 }

@@ -90,7 +90,8 @@ impl Watched {
             }
             self.seen = if is_first { (0, 0) } else { (succeeded, failed) };
         }
-        let (succeeded_before, failed_before) = std::mem::replace(&mut self.seen, (succeeded, failed));
+        let (succeeded_before, failed_before) =
+            std::mem::replace(&mut self.seen, (succeeded, failed));
         let now_ms = now.as_millis() as u64;
         let came = self.breaker.observe(
             now_ms,

@@ -2,6 +2,7 @@
 
 pub mod graph;
 pub mod mermaid;
+pub mod route_words;
 pub mod stages;
 pub mod text;
 pub mod words;

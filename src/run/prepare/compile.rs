@@ -149,13 +149,7 @@ fn compile_with<'a>(
         job.event.filter.as_ref().map(|sql| predicate("event.filter", sql, &schema, declared, own));
     let routes = job.routing.as_ref();
     let routes = routes.map(|routing| compile_routes(routing, &plan, &layout, &own.functions));
-    Ok(Compiled {
-        layout,
-        plan,
-        filter: filter.transpose()?,
-        routes: routes.transpose()?,
-        tables,
-    })
+    Ok(Compiled { layout, plan, filter: filter.transpose()?, routes: routes.transpose()?, tables })
 }
 
 fn declared_rules(job: &Job) -> DeclaredRules {

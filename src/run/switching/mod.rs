@@ -101,7 +101,10 @@ pub struct RouteChanged {
 pub enum RouteChange {
     Weights(RouteWeights),
     /// A model is given these rows.
-    Breaker { model: String, breaker: Breaker },
+    Breaker {
+        model: String,
+        breaker: Breaker,
+    },
 }
 
 /// A version that rows are scored by, and since when.

@@ -244,8 +244,7 @@ impl RunModels {
             });
             let versions: Vec<String> = versions.flatten().collect();
             let first = &self.fits.ensembles[at];
-            let identity =
-                ModelIdentity { version: versions.join("+"), ..first.identity.clone() };
+            let identity = ModelIdentity { version: versions.join("+"), ..first.identity.clone() };
             let known = KnownVersion { identity: identity.clone(), digest: None, reference: None };
             let (version, _) = shelf.number(known);
             let format = first.format.clone().of_model(&identity);
@@ -276,7 +275,8 @@ impl RunModels {
         };
         let all: Vec<u32> = variants.iter().map(of).collect();
         let said = variants.iter().map(|name| (*name).to_owned()).zip(all.iter().copied());
-        let change = RouteChange::Weights(RouteWeights { route: name.clone(), weights: said.collect() });
+        let change =
+            RouteChange::Weights(RouteWeights { route: name.clone(), weights: said.collect() });
         let all = Weights::new(all).map_err(|why| anyhow!("routes.{name}: {why}"))?;
         Ok(self.change(change, |settings| settings.weights[route] = Some(all)))
     }

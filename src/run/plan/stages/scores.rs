@@ -6,9 +6,10 @@ use driftline_operators::sinks::Output;
 use driftline_operators::watched::PREDICTION;
 
 use super::super::graph::Line;
-use super::super::words;
+use super::super::{route_words, words};
 use crate::config::Job;
 use crate::config::job::{self, Drift, ModelFile};
+use crate::config::routing::Routing;
 use crate::run::export::beside;
 use crate::run::numbers::thousands;
 use crate::run::prepare::Prepared;
@@ -25,7 +26,10 @@ pub(super) fn lines(part: Part, shape: &Shape, prepared: &Prepared) -> Vec<Line>
             Some(refuses.into_iter().chain(rules).collect())
         }
         Part::MicroBatch => Some(micro_batch(job)),
-        Part::Model => job.model.as_ref().map(model),
+        Part::Model => match &job.routing {
+            None => job.model.as_ref().map(model),
+            Some(routing) => Some(several(routing)),
+        },
         Part::Export => Some(vec![Line::new("model", "none: the job can only export features")]),
         Part::Panes => job.drift.as_ref().map(|drift| panes(drift, &watched(prepared))),
         Part::DriftWindows => job.drift.as_ref().map(drift_windows),
@@ -59,14 +63,36 @@ fn model(model: &ModelFile) -> Vec<Line> {
     lines
 }
 
-/// The columns that drift watches: the numeric inputs of the model, and the score.
+/// Several models, and which scores a row.
+fn several(routing: &Routing) -> Vec<Line> {
+    let models = routing.models.iter().flat_map(|(name, file)| {
+        let version = format!("{} version {}", file.name, file.version);
+        let inputs = format!("{}: {}", file.features.len(), file.features.join(", "));
+        [
+            Line::new(&format!("model {name}"), format!("{version}, {}", words::path(&file.path))),
+            Line::new("inputs", inputs),
+        ]
+    });
+    let routes = route_words::routing(routing).into_iter();
+    models.chain(routes.map(|(name, text)| Line::new(&name, text))).collect()
+}
+
+/// The columns that drift watches: the numeric inputs of the models, and the score.
 fn watched(prepared: &Prepared) -> Vec<String> {
     let is_number = |name: &&String| {
         let mut fields = prepared.plan.fields().iter();
         fields.any(|field| field.name() == *name && field.data_type().is_numeric())
     };
-    let inputs = prepared.job.model.iter().flat_map(|model| &model.features);
-    let mut columns: Vec<String> = inputs.filter(is_number).cloned().collect();
+    let job = &prepared.job;
+    let several = job.routing.iter().flat_map(|routing| &routing.models).map(|(_, file)| file);
+    let one = job.model.iter().filter(|_| job.routing.is_none());
+    let inputs = several.chain(one).flat_map(|model| &model.features).filter(is_number);
+    let mut columns: Vec<String> = Vec::new();
+    for name in inputs {
+        if !columns.contains(name) {
+            columns.push(name.clone());
+        }
+    }
     columns.push(PREDICTION.to_owned());
     columns
 }
