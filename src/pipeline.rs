@@ -180,7 +180,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::run`].
     pub fn baseline(&self) -> Result<Summary> {
-        make_baseline(&self.job, &self.options)
+        make_baseline(&self.job, None, &self.options)
     }
 
     /// Predictions on events that the program gives, batch by batch; see [`Predictor::on_events`].

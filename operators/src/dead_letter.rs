@@ -36,6 +36,8 @@ pub enum Reason {
     ScoringFailed,
     /// It names a model that the job has not.
     UnknownModel,
+    /// No route takes the row, and somebody waits for what becomes of it.
+    NoRoute,
     /// A row of a table has no key or no time.
     TableRow,
     /// The prediction is larger than its topic takes.
@@ -45,7 +47,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 13] = [
         Reason::DecodeFailed,
         Reason::NoEventTime,
         Reason::Late,
@@ -55,6 +57,7 @@ impl Reason {
         Reason::ValidationFailed,
         Reason::ScoringFailed,
         Reason::UnknownModel,
+        Reason::NoRoute,
         Reason::TableRow,
         Reason::MessageTooLarge,
         Reason::MessageRefused,
@@ -85,6 +88,7 @@ impl Reason {
             Reason::ValidationFailed => "validation_failed",
             Reason::ScoringFailed => "scoring_failed",
             Reason::UnknownModel => "unknown_model",
+            Reason::NoRoute => "no_route",
             Reason::TableRow => "table_row",
             Reason::MessageTooLarge => "message_too_large",
             Reason::MessageRefused => "message_refused",

@@ -183,6 +183,10 @@ pub enum Command {
     Baseline {
         /// The job file
         job: PathBuf,
+        /// Of several models, keep the scores of this one, in NAME.baseline.parquet beside NAME.onnx; without it
+        /// those of the first, in the file that drift.baseline names
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
         #[command(flatten)]
         events: EventArgs,
     },

@@ -194,8 +194,9 @@ fn dispatch(command: Command, interrupt: &Interrupt) -> Result<()> {
                 out.unwrap_or_else(|| job.outputs.predictions.path.with_file_name("features"));
             tell(&run::export_features(&job, &options, &out)?)?;
         }
-        Command::Baseline { job, events } => {
-            tell(&run::make_baseline(&load(&job)?, &events.options(interrupt.clone())?)?)?;
+        Command::Baseline { job, model, events } => {
+            let options = events.options(interrupt.clone())?;
+            tell(&run::make_baseline(&load(&job)?, model.as_deref(), &options)?)?;
         }
         Command::Parity { model, how } => {
             let Answer { text, refusal } = parity(&how.of(model))?;

@@ -77,6 +77,27 @@ impl Job {
         lengths.max().map_or(0, |longest| longest.saturating_add(self.history_ms()))
     }
 
+    /// The features that its models read, each once.
+    pub fn model_features(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let mut add = |name: &String| {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        };
+        match &self.routing {
+            None => self.model.iter().flat_map(|model| &model.features).for_each(&mut add),
+            Some(routing) => {
+                for (place, (_, model)) in routing.models.iter().enumerate() {
+                    let members = routing.members_of(place);
+                    let own = model.features.iter().filter(|name| !members.contains(name));
+                    own.for_each(&mut add);
+                }
+            }
+        }
+        names
+    }
+
     /// The SQL of the job, by its key.
     pub fn sql(&self) -> Vec<(String, &str)> {
         let filter = self.event.filter.iter().map(|sql| ("event.filter".to_owned(), sql.as_str()));

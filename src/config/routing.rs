@@ -61,6 +61,19 @@ impl Routing {
         models.chain(ensembles).chain(cascades).collect()
     }
 
+    /// The same models, of which one scores all rows.
+    #[must_use]
+    pub fn with_one(&self, model: usize) -> Self {
+        let route = DeclaredRoute {
+            name: "all".to_owned(),
+            when: None,
+            pick: Pick::One(Scores::Model(model)),
+            fallback: Vec::new(),
+            shadow: Vec::new(),
+        };
+        Routing { routes: vec![route], ..self.clone() }
+    }
+
     /// The models whose scores a model is given, by name.
     pub fn members_of(&self, model: usize) -> Vec<String> {
         let members = self.stacked_by(model).map(|ensemble| ensemble.members.as_slice());

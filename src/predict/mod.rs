@@ -99,12 +99,13 @@ impl Predictor {
     /// If a feature of the model has no column, or the job no model.
     pub fn on_features(job: &Job, schema: &SchemaRef, options: &RunOptions) -> Result<Self> {
         let mut job = job.clone();
-        let model = job.model.as_ref().context("the job has no section [model]")?;
+        job.model.as_ref().context("the job has no section [model]")?;
+        let features = job.model_features();
         let given = |name: &String| schema.index_of(name).is_ok();
-        if let Some(missing) = model.features.iter().find(|name| !given(name)) {
+        if let Some(missing) = features.iter().find(|name| !given(name)) {
             return Err(anyhow!("there is no column {missing:?}, which is a feature of the model"));
         }
-        let of_model = |name: &String| model.features.contains(name);
+        let of_model = |name: &String| features.contains(name);
         let as_column = |(name, feature): (String, Feature)| {
             let kind = FeatureKind::Column(name.clone());
             (name, Feature { kind, ..feature })

@@ -1,8 +1,9 @@
 //! The reference for drift, made from a job's events.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use driftline_jobs::baseline::{BaselineSinks, baseline};
 use driftline_jobs::graph::Events;
 use timely::dataflow::{ProbeHandle, Scope};
@@ -12,6 +13,7 @@ use super::engine::Engine;
 use super::loading::LoadedModel;
 use super::options::RunOptions;
 use super::outputs::file_metadata;
+use super::prediction_references::beside;
 use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::summary::Summary;
@@ -22,10 +24,18 @@ use crate::config::Job;
 ///
 /// # Errors
 /// As [`replay`](super::replay()).
-pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
+///
+/// Of several models the first one scores all rows; or that which is called `model`, for the predictions of
+/// which the baseline is beside its file then.
+pub fn make_baseline(
+    job: &Arc<Job>,
+    model: Option<&str>,
+    options: &RunOptions,
+) -> Result<Summary> {
     let Some(drift) = &job.drift else {
         bail!("{}: a baseline belongs to a section [drift]; it names the file", job.path.display());
     };
+    let (job, path) = &of_model(job, model)?;
     let prepared = Arc::new(Prepared::new(job, options)?);
     range::check_known(&prepared, options)?;
     let parts = Arc::new(ScoringParts::load(&prepared, options)?);
@@ -55,8 +65,34 @@ pub fn make_baseline(job: &Arc<Job>, options: &RunOptions) -> Result<Summary> {
     let scored = engine.run.counters.account().predictions;
     let full = collected.baseline(&columns, scored)?;
     let file = BaselineFile::new(full, scored, drift.baseline_sample_max);
-    file.write(&drift.baseline, metadata)?;
-    let summary = Summary::of_baseline(&engine.run.counters, &ended, &drift.baseline, &file);
+    let path = path.as_ref().unwrap_or(&drift.baseline);
+    file.write(path, metadata)?;
+    let summary = Summary::of_baseline(&engine.run.counters, &ended, path, &file);
     let share_max = options.max_dead_letter_share(job);
     Ok(summary.with_notes(notes).with_letters(&engine.run.counters, &names, share_max))
+}
+
+/// A job of which one model scores all rows, and where its baseline goes if that is not where the job says.
+fn of_model(job: &Arc<Job>, model: Option<&str>) -> Result<(Arc<Job>, Option<PathBuf>)> {
+    let Some(routing) = &job.routing else {
+        return match model {
+            None => Ok((job.clone(), None)),
+            Some(_) => bail!("--model: the job has one model; it goes with [models.NAME]"),
+        };
+    };
+    let Some(name) = model else {
+        let routing = routing.with_one(0);
+        return Ok((Arc::new(Job { routing: Some(routing), ..Job::clone(job) }), None));
+    };
+    let (_, file) = routing
+        .models
+        .iter()
+        .find(|(known, _)| known == name)
+        .with_context(|| format!("--model: the job has no section [models.{name}]"))?;
+    if file.registered.is_some() || file.path.is_dir() {
+        bail!("--model {name}: its versions bring their baselines, as scripts/register_model.py has them do");
+    }
+    let path = beside(&file.path);
+    let job = Job { model: Some(file.clone()), routing: None, ..Job::clone(job) };
+    Ok((Arc::new(job), Some(path)))
 }

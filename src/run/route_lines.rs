@@ -9,7 +9,7 @@ use driftline_operators::routes::table::{Choice, Lane, RouteTable};
 use super::numbers::thousands;
 
 /// Sequences are narrowest about so many rows; their level is 95 %.
-const ROWS_OF_INTEREST: u64 = 10_000;
+const ROWS_OF_INTEREST: u64 = 1_000;
 const ALPHA: f64 = 0.05;
 
 /// Lines of the summary, by what they are about.

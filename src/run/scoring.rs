@@ -46,6 +46,8 @@ pub struct ScoringParts {
     /// The latency (ms) that the run is measured against: the job's, or that of the version.
     pub max_latency_ms: Option<u64>,
     warm_up: WarmUp,
+    /// Whether somebody waits for each row.
+    on_request: bool,
     /// Whether rows are to be kept from shadows for now.
     pub shed: Option<Arc<AtomicBool>>,
 }
@@ -143,6 +145,7 @@ impl ScoringParts {
             model,
             others: loaded.collect(),
             warm_up: prepared.warm_up(options),
+            on_request: options.on_request,
             shed: None,
         })
     }
@@ -178,6 +181,7 @@ impl ScoringParts {
             models: ReadyModels { models, ensembles, settings },
             shelf: Some(self.models.clone()),
             routes: self.routes.clone(),
+            on_request: self.on_request,
             shed: self.shed.clone(),
             bounds: prepared.job.realtime.bounds,
             warm_up: self.warm_up.clone(),

@@ -563,8 +563,15 @@ fn score_rows(
         Ok(scores) => {
             slot.gauge.scored(rows, wait, took);
             of.runs.push((rows, rows, took));
-            of.inputs.extend(scores.input.iter().flat_map(|input| input.values().iter().copied()));
-            of.predictions.push(scores.predictions);
+            // A row that is alone may have been scored with a copy of itself.
+            let (numbers, inputs) = (rows * slot.ready.model.width(), features.num_columns());
+            if let Some(input) = scores.input {
+                of.inputs.extend_from_slice(&input.values()[..rows * inputs]);
+            }
+            of.predictions.push(match scores.predictions.len() == numbers {
+                true => scores.predictions,
+                false => scores.predictions.slice(0..numbers),
+            });
             return;
         }
         Err(error) => error,

@@ -45,6 +45,8 @@ pub struct Scoring {
     pub shelf: Option<Arc<dyn ModelShelf>>,
     /// Which of the models scores a row, where there are several.
     pub routes: Option<Arc<RouteTable>>,
+    /// Whether somebody waits for each row: those of no route are dead letters then, and not skipped.
+    pub on_request: bool,
     /// Whether rows are to be kept from shadows for now; never where there is none.
     pub shed: Option<Arc<AtomicBool>>,
     pub bounds: BatchBounds,
@@ -72,6 +74,7 @@ pub struct Scorer {
     routes: Arc<RouteTable>,
     /// Whether rows are told apart by routes.
     is_routed: bool,
+    on_request: bool,
     lanes: Vec<LaneWork>,
     shadows: Shadows,
     max_rows: usize,
@@ -138,7 +141,7 @@ impl Work for Scorer {
 
 impl Scorer {
     pub fn new(scoring: Scoring, watched: Watched, worker: usize) -> Self {
-        let Scoring { layout, models, shelf, routes, shed, bounds, .. } = scoring;
+        let Scoring { layout, models, shelf, routes, on_request, shed, bounds, .. } = scoring;
         let Scoring { warm_up, partition_names, rules, alerts, run, .. } = scoring;
         let is_routed = routes.is_some();
         let routes = routes.unwrap_or_else(|| Arc::new(RouteTable::of_one()));
@@ -161,6 +164,7 @@ impl Scorer {
             shadows: Shadows::new(&routes, gauges, shed),
             routes,
             is_routed,
+            on_request,
             max_rows: bounds.max_rows,
             layout,
             warm_up,
@@ -198,20 +202,28 @@ impl Scorer {
         out.extend(letters.map(letter));
         let settings = self.evaluator.models.settings().clone();
         let assigned = self.routes.assign(&rows, &self.layout, &settings)?;
-        let skipped = assigned.lanes.iter().filter(|&&lane| lane == NO_ROUTE).count() as u64;
+        let mut letters = DeadLetters::new(self.partition_names.clone());
+        let (mut skipped, mut unknown) = (0, assigned.unknown.iter());
+        for (row, lane) in assigned.lanes.iter().enumerate() {
+            let (reason, detail) = match *lane {
+                NO_ROUTE if self.on_request => (Reason::NoRoute, "no route takes it".to_owned()),
+                NO_ROUTE => {
+                    skipped += 1;
+                    continue;
+                }
+                UNKNOWN => {
+                    let name = unknown.next().map_or("", String::as_str);
+                    let what = format!("it asks for {name:?}, which is no model of the job");
+                    (Reason::UnknownModel, what)
+                }
+                _ => continue,
+            };
+            letters.row(reason, &detail, &rows, &self.layout, row)?;
+        }
         if skipped > 0 {
             self.run.counters.rows_without_route(skipped);
         }
-        if !assigned.unknown.is_empty() {
-            let mut letters = DeadLetters::new(self.partition_names.clone());
-            let unknown = assigned.lanes.iter().enumerate().filter(|(_, lane)| **lane == UNKNOWN);
-            for ((row, _), name) in unknown.zip(&assigned.unknown) {
-                let detail =
-                    format!("it is to be scored by {name:?}, which is no model of the job");
-                letters.row(Reason::UnknownModel, &detail, &rows, &self.layout, row)?;
-            }
-            out.push(letter(letters.finish()));
-        }
+        out.extend(letters.finish_some().map(letter));
         for lane in 0..self.lanes.len() {
             let of_lane = |(_, other): &(u32, &u32)| **other == lane as u32;
             let places = (0..).zip(&assigned.lanes).filter(of_lane).map(|(row, _)| row);

@@ -83,16 +83,8 @@ fn watched(prepared: &Prepared) -> Vec<String> {
         let mut fields = prepared.plan.fields().iter();
         fields.any(|field| field.name() == *name && field.data_type().is_numeric())
     };
-    let job = &prepared.job;
-    let several = job.routing.iter().flat_map(|routing| &routing.models).map(|(_, file)| file);
-    let one = job.model.iter().filter(|_| job.routing.is_none());
-    let inputs = several.chain(one).flat_map(|model| &model.features).filter(is_number);
-    let mut columns: Vec<String> = Vec::new();
-    for name in inputs {
-        if !columns.contains(name) {
-            columns.push(name.clone());
-        }
-    }
+    let names = prepared.job.model_features();
+    let mut columns: Vec<String> = names.iter().filter(is_number).cloned().collect();
     columns.push(PREDICTION.to_owned());
     columns
 }
