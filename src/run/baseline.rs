@@ -27,11 +27,7 @@ use crate::config::Job;
 ///
 /// Of several models the first one scores all rows; or that which is called `model`, for the predictions of
 /// which the baseline is beside its file then.
-pub fn make_baseline(
-    job: &Arc<Job>,
-    model: Option<&str>,
-    options: &RunOptions,
-) -> Result<Summary> {
+pub fn make_baseline(job: &Arc<Job>, model: Option<&str>, options: &RunOptions) -> Result<Summary> {
     let Some(drift) = &job.drift else {
         bail!("{}: a baseline belongs to a section [drift]; it names the file", job.path.display());
     };
@@ -90,7 +86,9 @@ fn of_model(job: &Arc<Job>, model: Option<&str>) -> Result<(Arc<Job>, Option<Pat
         .find(|(known, _)| known == name)
         .with_context(|| format!("--model: the job has no section [models.{name}]"))?;
     if file.registered.is_some() || file.path.is_dir() {
-        bail!("--model {name}: its versions bring their baselines, as scripts/register_model.py has them do");
+        bail!(
+            "--model {name}: its versions bring their baselines, as scripts/register_model.py has them do"
+        );
     }
     let path = beside(&file.path);
     let job = Job { model: Some(file.clone()), routing: None, ..Job::clone(job) };

@@ -39,6 +39,25 @@ pub fn lines(routes: &RouteTable, counters: &Counters) -> Vec<(&'static str, Str
             }));
         }
     }
+    for (model, of) in counters.batches_by_model() {
+        let causes = of.causes.iter().map(|(cause, count)| {
+            (
+                "failed",
+                format!("{} version {}: {}: {cause}", model.name, model.version, rows(*count)),
+            )
+        });
+        lines.extend(causes);
+        let told: u64 = of.causes.values().sum();
+        if of.failed > told {
+            let more = format!(
+                "{} version {}: {} for other causes",
+                model.name,
+                model.version,
+                rows(of.failed - told)
+            );
+            lines.push(("failed", more));
+        }
+    }
     let skipped = counters.without_route();
     if skipped > 0 {
         lines.push(("no route", format!("{} skipped: no route takes them", rows(skipped))));

@@ -129,7 +129,7 @@ impl Job {
             layout: layout(),
             models: ReadyModels::one(self.ready(worker)),
             routes: None,
-                on_request: false,
+            on_request: false,
             shed: None,
             shelf: self.setting.shelf.clone(),
             bounds: self.bounds,

@@ -12,6 +12,9 @@ use crate::model::ModelIdentity;
 /// once no worker has them any more.
 pub const MODELS_APART_MAX: usize = 16;
 
+/// Causes of rows that a model refused that are told apart, of each model.
+pub const CAUSES_MAX: usize = 16;
+
 /// How many micro-batches had how many rows.
 #[derive(Clone, Debug, Default)]
 pub struct BatchSizes(BTreeMap<usize, u64>);
@@ -59,8 +62,9 @@ pub(super) struct Batches {
     pub inference: Distribution,
     pub longest_wait: Duration,
     pub inference_time: Duration,
-    /// Rows that the model refused alone.
+    /// Rows that the model refused alone, and why: of [`CAUSES_MAX`] causes.
     pub failed: u64,
+    pub causes: BTreeMap<String, u64>,
     /// Micro-batches of which no row was scored, and those of which some were.
     pub runs_failed: u64,
     pub runs_succeeded: u64,
@@ -78,9 +82,11 @@ impl BatchGauge {
         batches.inference_time += inference;
     }
 
-    /// The model refused so many rows, alone.
-    pub fn failed(&self, rows: usize) {
-        self.lock().failed += rows as u64;
+    /// The model refused so many rows, each alone, for the same cause.
+    pub fn failed(&self, rows: usize, cause: &str) {
+        let mut batches = self.lock();
+        batches.failed += rows as u64;
+        batches.cause(cause, rows as u64);
     }
 
     /// A micro-batch is worked off: whether any of its rows was scored.
@@ -104,10 +110,23 @@ impl BatchGauge {
 }
 
 impl Batches {
+    /// Counts a cause, if there is room for it.
+    fn cause(&mut self, cause: &str, rows: u64) {
+        let is_full = self.causes.len() >= CAUSES_MAX;
+        match self.causes.get_mut(cause) {
+            Some(known) => *known += rows,
+            None if !is_full => {
+                self.causes.insert(cause.to_owned(), rows);
+            }
+            None => {}
+        }
+    }
+
     fn merge(&mut self, other: &Batches) {
         self.sizes.merge(&other.sizes);
         self.rows += other.rows;
         self.failed += other.failed;
+        other.causes.iter().for_each(|(cause, rows)| self.cause(cause, *rows));
         self.runs_failed += other.runs_failed;
         self.runs_succeeded += other.runs_succeeded;
         self.overstayed += other.overstayed;
@@ -162,9 +181,17 @@ impl Gauges {
             let stages = [("wait", all.wait.into()), ("inference", all.inference.into())];
             let batches = sizes.batches();
             let runs = (runs_succeeded, runs_failed);
-            let inference_time = all.inference_time;
-            let of =
-                ModelBatches { rows, failed, batches, runs, overstayed, inference_time, stages };
+            let (inference_time, causes) = (all.inference_time, all.causes);
+            let of = ModelBatches {
+                rows,
+                failed,
+                causes,
+                batches,
+                runs,
+                overstayed,
+                inference_time,
+                stages,
+            };
             (model.clone(), of)
         };
         self.apart.iter().map(of_model).collect()
@@ -174,8 +201,9 @@ impl Gauges {
 /// What all workers have counted of a model's micro-batches.
 pub struct ModelBatches {
     pub rows: u64,
-    /// Rows that the model refused.
+    /// Rows that the model refused, and how many of them by cause, of [`CAUSES_MAX`] causes.
     pub failed: u64,
+    pub causes: BTreeMap<String, u64>,
     pub batches: u64,
     /// Micro-batches of which some rows were scored, and those of which none was.
     pub runs: (u64, u64),

@@ -533,6 +533,7 @@ fn of_features(
                 }
                 None => String::new(),
             };
+            slot.gauge.failed(1, &detail);
             of.failed.push((row, detail));
         }
         of.failed.sort_by_key(|(row, _)| *row);
@@ -591,7 +592,7 @@ fn score_rows(
 
 /// Rows that have no prediction: theirs is NaN.
 fn refuse(slot: &mut Slot, rows: Range<usize>, took: Duration, why: &str, of: &mut OfModel) {
-    slot.gauge.failed(rows.len());
+    slot.gauge.failed(rows.len(), why);
     let ready = &slot.ready;
     of.runs.push((rows.len(), rows.len(), took));
     let none = vec![f64::NAN; ready.model.width() * rows.len()];

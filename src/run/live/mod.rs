@@ -1,11 +1,11 @@
 //! The main job on topics: the graph of a replay, in and out of Kafka, until it is told to stop.
 
-mod breakers;
 mod committer;
 mod finals;
 mod held_back;
 mod hints;
 mod holds;
+mod model_watcher;
 mod open;
 mod places;
 mod refresher;
@@ -30,7 +30,6 @@ use driftline_operators::settled::Beginning;
 use driftline_operators::watermark::Span;
 use timely::dataflow::{ProbeHandle, Scope};
 
-use self::breakers::BreakerWatcher;
 pub use self::committer::CommitFailures;
 use self::committer::Committer;
 use self::finals::{Of, final_windows};
@@ -38,6 +37,7 @@ use self::held_back::say_what_is_held_back;
 pub use self::hints::Hints;
 pub use self::holds::Holds;
 use self::holds::{Advice, HoldWatcher, HoldWatching};
+use self::model_watcher::ModelWatcher;
 use self::places::Places;
 pub use self::refresher::Refreshes;
 use self::refresher::{Refresher, Refreshing};
@@ -124,9 +124,13 @@ pub fn run_live(job: &Arc<Job>, options: &RunOptions, live: LiveOptions) -> Resu
             advice: Advice::new(job, streams.map(|partition| partition.stream).collect()),
         })
     });
-    let limits = breakers(job);
-    let counters = engine.run.counters.clone();
-    let _breakers = BreakerWatcher::start(limits, parts.models(), counters)?;
+    let _model_watcher = match parts.routes {
+        Some(_) => {
+            let counters = engine.run.counters.clone();
+            Some(ModelWatcher::start(breakers(job), parts.models(), counters)?)
+        }
+        None => None,
+    };
     let refreshes = Refreshes::default();
     let refreshers = refreshers(job, &parts, &options, &refreshes)?;
     let (drift_metrics, prediction_counts) = (DriftMetrics::default(), PredictionCounts::default());

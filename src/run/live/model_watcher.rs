@@ -1,6 +1,7 @@
-//! Keeps rows from models whose runs fail: looks at how many of them have, and tells the run.
+//! Looks after the models of a job that has several: says once why rows of one have failed, and keeps rows from
+//! one whose runs fail one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -14,9 +15,11 @@ use driftline_operators::routes::table;
 use crate::run::switching::RunModels;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Causes that are said, of all models together.
+const CAUSES_TOLD_MAX: usize = 100;
 
 /// The thread that looks, until it is dropped.
-pub struct BreakerWatcher {
+pub struct ModelWatcher {
     _stop: Sender<()>,
 }
 
@@ -30,7 +33,7 @@ struct Watched {
     seen: (u64, u64),
 }
 
-impl BreakerWatcher {
+impl ModelWatcher {
     /// `limits`: by place, of models that have a breaker.
     ///
     /// # Errors
@@ -39,10 +42,7 @@ impl BreakerWatcher {
         limits: Vec<(usize, BreakerLimits)>,
         models: Arc<RunModels>,
         counters: Counters,
-    ) -> Result<Option<Self>> {
-        if limits.is_empty() {
-            return Ok(None);
-        }
+    ) -> Result<Self> {
         let watched = |(place, limits)| Watched {
             place,
             limits,
@@ -55,19 +55,35 @@ impl BreakerWatcher {
         let thread = std::thread::Builder::new().name("breakers".to_owned());
         thread.spawn(move || {
             let began = Instant::now();
+            let mut told = BTreeSet::new();
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let runs: BTreeMap<ModelIdentity, (u64, u64)> = counters
-                    .batches_by_model()
-                    .into_iter()
-                    .map(|(model, batches)| (model, batches.runs))
-                    .collect();
+                let by_model = counters.batches_by_model();
+                for (model, batches) in &by_model {
+                    tell_causes(model, &batches.causes, &mut told);
+                }
+                let runs = by_model.into_iter().map(|(model, batches)| (model, batches.runs));
+                let runs: BTreeMap<ModelIdentity, (u64, u64)> = runs.collect();
                 let now = models.all_current();
                 for watched in &mut all {
                     watched.look(began.elapsed(), &now[watched.place], &runs, &models);
                 }
             }
         })?;
-        Ok(Some(BreakerWatcher { _stop: stop }))
+        Ok(ModelWatcher { _stop: stop })
+    }
+}
+
+/// Says why rows of a model have failed, once each.
+fn tell_causes(
+    model: &ModelIdentity,
+    causes: &BTreeMap<String, u64>,
+    told: &mut BTreeSet<(ModelIdentity, String)>,
+) {
+    for (cause, rows) in causes {
+        if told.len() < CAUSES_TOLD_MAX && told.insert((model.clone(), cause.clone())) {
+            let ModelIdentity { name, version } = model;
+            say!("model {name} version {version} has failed on {rows} rows so far: {cause}");
+        }
     }
 }
 
