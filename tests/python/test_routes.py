@@ -562,6 +562,8 @@ WRONG = {
     "stacking without its model": (('"weighted_average"', '"stacking"'), r"ensembles\.both.*by"),
     "stacking by no model": (('"weighted_average"', '"stacking"\nby = "mta"'), r'ensembles\.both\.by.*"mta"'),
     "stacking by a model that reads no member": (('"weighted_average"', '"stacking"\nby = "risk"'), r"ensembles\.both\.by"),
+    "a model over models by itself": (
+        ('"weighted_average"', '"stacking"\nby = "meta"'), META + '[routes.z]\nmodel = "meta"\n', r"meta"),
     "a model for an average": (
         ('"weighted_average"', '"weighted_average"\nby = "meta"'), META, r"ensembles\.both\.by"),
     "a condition that is a number": (("plan = 'premium'", "amount + 1"), r"routes\.premium\.when"),
