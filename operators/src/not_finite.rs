@@ -7,7 +7,7 @@ use crate::model_input::ModelInput;
 use crate::numbers::Numbers;
 
 /// Says what the prediction of a row is, and which feature may be why. `inputs` are columns of
-/// `events`; the prediction has a number that is not finite.
+/// `events`, but for those that are scores of other models; the prediction has a number that is not finite.
 pub fn detail(
     prediction: &Numbers,
     events: &RecordBatch,
@@ -25,7 +25,7 @@ pub fn detail(
         width => format!(", number {} of {width}", at + 1),
     };
     let why = inputs.iter().find_map(|input| {
-        let column = events.column(input.column);
+        let column = events.columns().get(input.column)?;
         if column.is_null(row) {
             return Some(format!("; feature {:?} is null", input.name));
         }
@@ -52,7 +52,7 @@ mod tests {
             ("y", Arc::new(Float64Array::from(vec![1.0, 1.0, f64::NEG_INFINITY]))),
         ];
         let events = RecordBatch::try_from_iter(columns).unwrap();
-        let inputs: Vec<ModelInput> = [(1, "x"), (2, "y"), (0, "key")]
+        let inputs: Vec<ModelInput> = [(3, "score"), (1, "x"), (2, "y"), (0, "key")]
             .map(|(column, name)| ModelInput { column, name: name.to_owned(), allow_null: true })
             .into();
         let said = |prediction: &[f32], row| {

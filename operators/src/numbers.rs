@@ -63,10 +63,15 @@ impl Numbers {
 
     /// All of them; of floats nothing is lost.
     pub fn iter(&self) -> impl Iterator<Item = f64> {
-        (0..self.len()).map(|at| match self {
-            Numbers::Floats(values) => f64::from(values[at]),
-            Numbers::Doubles(values) => values[at],
-        })
+        (0..self.len()).map(|at| self.at(at))
+    }
+
+    /// The number at a place.
+    pub fn at(&self, place: usize) -> f64 {
+        match self {
+            Numbers::Floats(values) => f64::from(values[place]),
+            Numbers::Doubles(values) => values[place],
+        }
     }
 
     /// As texts, each the shortest that is read as the same number of its width.

@@ -50,6 +50,14 @@ impl Routing {
         model.or(ensemble.map(Scores::Ensemble)).or(cascade.map(Scores::Cascade))
     }
 
+    /// What ids of routes with variants are: columns, or expressions.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        self.routes.iter().filter_map(|route| match &route.pick {
+            Pick::Variants { by, .. } => by.as_ref(),
+            _ => None,
+        })
+    }
+
     /// All that can score rows, by name.
     pub fn names(&self) -> Vec<(String, Scores)> {
         let models = self.models.iter().enumerate();

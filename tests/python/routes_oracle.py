@@ -61,7 +61,8 @@ class Ensemble:
     policy: str
     # Name of a model to its weight.
     members: dict
-    neutral: float = 0.0
+    # Of regressions.
+    neutral: float | None = None
     by: str | None = None
 
 
@@ -150,7 +151,7 @@ def score(vector, task) -> float:
     return float(vector[0]) if task == "regression" else float(max(vector))
 
 
-def combine(policy: str, task: str, members: list, neutral=0.0):
+def combine(policy: str, task: str, members: list, neutral=None):
     """(vector, confidence) of members, each (weight, vector or None, confidence or None); not all are None.
 
     Sums are of float64 in the order of the members, and rounded once. Stacking is not of these.
@@ -175,7 +176,7 @@ def combine(policy: str, task: str, members: list, neutral=0.0):
 
 
 def weighted_average(task, members, width, neutral):
-    of_failed = [float(neutral)] if task == "regression" else [1.0 / width] * width
+    of_failed = [neutral] if task == "regression" else [1.0 / width] * width
     weights = sum(float(weight) for weight, _, _ in members)
 
     def mean(values):
@@ -313,7 +314,7 @@ class Oracle:
 # FIGURES
 
 
-def half_width(variance_of_mean, rows, alpha=0.05, tuned_for=1_000):
+def half_width(variance_of_mean, rows, alpha=0.05, tuned_for=10_000):
     """Of a confidence sequence: Waudby-Smith et al., "Time-uniform central limit theory", theorem 2.2."""
     beyond = -2 * math.log(alpha)
     grown = rows * (beyond + math.log(1 + beyond)) / tuned_for
@@ -349,7 +350,7 @@ def toml(job: Job, head: str) -> str:
 
 def section(name: str, keys: dict) -> str:
     """A table with those of the keys that are set."""
-    return f"[{name}]\n" + "".join(f"{key} = {value_of(value)}\n" for key, value in keys.items() if value)
+    return f"[{name}]\n" + "".join(f"{key} = {value_of(value)}\n" for key, value in keys.items() if value not in (None, [], {}))
 
 
 def value_of(value) -> str:

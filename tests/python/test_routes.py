@@ -408,7 +408,8 @@ def by_hand(rows, job):
             continue
         told = json.loads(row["metadata"])["members"]
         members = [
-            (each["weight"], floats(each["prediction"]) or None, each["confidence"]) for each in told
+            (each["weight"], floats(each["prediction"]) or None, each["confidence"] and np.float32(each["confidence"]))
+            for each in told
         ]  # fmt: skip
         task = job.models[told[0]["model"]].task
         vector, confidence = combine(ensemble.policy, task, members, ensemble.neutral)
@@ -542,12 +543,12 @@ WRONG = {
     "a member without weight": (("risk = 7", "risk = 0"), r"ensembles\.both\.members"),
     "no members": (("{ risk = 7, deep = 3 }", "{}"), r"ensembles\.both\.members"),
     "a policy that there is not": (('"weighted_average"', '"average"'), r"ensembles\.both\.policy.*weighted_average"),
-    "a cascade of no model": (('first = "risk"', 'first = "ris"'), r'cascades\.careful\.first.*"ris"'),
+    "a cascade of no model": (('first = "risk"', 'first = "ris"'), r"cascades\.careful\.first.*\bris\b"),
     "a confidence above one": (("confidence_below = 0.7", "confidence_below = 1.5"), r"cascades\.careful\.confidence_below"),
     "both [model] and [models]": ('[model]\npath = "{risk}"\nfeatures = ["amount"]\n', r"\[?model\]?.*\[?models"),
     "an ensemble called like a model": ('[ensembles.risk]\npolicy = "max"\nmembers = { deep = 1 }\n', r'"?risk"?'),
     "a cascade called like an ensemble": ('[cascades.both]\nfirst = "risk"\nthen = "deep"\nconfidence_below = 0.5\n', r'"?both"?'),
-    "a model that nothing uses": (KINDS, r"models\.kinds"),
+    "a model that nothing uses": ((ASKED, ""), KINDS, r"models\.kinds"),
     "a majority of numbers": (
         VALUES + '[ensembles.ours]\npolicy = "majority"\nmembers = { value = 1, value_b = 1 }\n[routes.z]\nmodel = "ours"\n',
         r"ensembles\.ours.*(majority|regression)"),
@@ -559,9 +560,19 @@ WRONG = {
     "a cascade of numbers": (
         VALUES + '[cascades.ours]\nfirst = "value"\nthen = "value_b"\nconfidence_below = 0.5\n[routes.z]\nmodel = "ours"\n',
         r"cascades\.ours.*(confidence|regression)"),
+    "an average of numbers without a neutral one": (
+        VALUES + '[ensembles.ours]\npolicy = "weighted_average"\nmembers = { value = 1, value_b = 1 }\n[routes.z]\nmodel = "ours"\n',
+        r"ensembles\.ours.*neutral"),
+    "a cascade into itself": (('then = "deep"', 'then = "risk"'), r"cascades\.careful\.then"),
+    "a fallback twice": (('fallback = ["risk"]', 'fallback = ["risk", "deep", "risk"]'), r"routes\.premium\.fallback.*twice"),
+    "a fallback to itself": (('fallback = ["risk"]', 'fallback = ["both"]'), r"routes\.premium\.fallback"),
+    "a shadow of itself": (('shadow = ["deep"]', 'shadow = ["both"]'), r"routes\.premium\.shadow"),
+    "an id without variants": ((ASKED, ASKED + 'by = "user_id"\n'), r"routes\.asked\.by"),
     "stacking without its model": (('"weighted_average"', '"stacking"'), r"ensembles\.both.*by"),
-    "stacking by no model": (('"weighted_average"', '"stacking"\nby = "mta"'), r'ensembles\.both\.by.*"mta"'),
+    "stacking by no model": (('"weighted_average"', '"stacking"\nby = "mta"'), r"ensembles\.both\.by.*\bmta\b"),
     "stacking by a model that reads no member": (('"weighted_average"', '"stacking"\nby = "risk"'), r"ensembles\.both\.by"),
+    "a model over models by itself": (
+        ('"weighted_average"', '"stacking"\nby = "meta"'), META + '[routes.z]\nmodel = "meta"\n', r"meta"),
     "a model for an average": (
         ('"weighted_average"', '"weighted_average"\nby = "meta"'), META, r"ensembles\.both\.by"),
     "a condition that is a number": (("plan = 'premium'", "amount + 1"), r"routes\.premium\.when"),

@@ -8,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
 use crate::model::Task;
-use crate::numeric::ExactSum;
+use crate::numeric::{ExactSum, squares_around};
 use crate::prediction;
 use crate::routes::ensemble::{largest, score};
 use crate::routes::table::Scores;
@@ -41,9 +41,8 @@ impl Moments {
 
     /// With n as the divisor; NaN where there are no values.
     pub fn variance(&self) -> f64 {
-        let mean = self.mean();
-        let about_mean = self.squares.value() / self.count as f64 - mean * mean;
-        if about_mean.is_nan() { about_mean } else { about_mean.max(0.0) }
+        let n = self.count as f64;
+        squares_around(self.mean(), n, &self.sum, &self.squares) / n
     }
 }
 
@@ -214,6 +213,16 @@ mod tests {
             assert_eq!((figures.scores.mean(), figures.scores.variance()), (0.375, 0.015625));
         }
         assert_eq!((alone.failed, all.failed), (0, 4));
+    }
+
+    /// Naively, the squares of such values leave nothing of their spread.
+    #[test]
+    fn the_spread_of_large_values_is_not_lost() {
+        let mut moments = Moments::default();
+        for value in [1e9, 1e9 + 1.0, 1e9 + 2.0] {
+            moments.add(value);
+        }
+        assert_eq!(moments.variance(), 2.0 / 3.0);
     }
 
     #[test]

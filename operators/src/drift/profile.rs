@@ -26,7 +26,7 @@
 use crate::drift::cells::Cells;
 use crate::drift::limits::{Limits, Outliers};
 use crate::drift::runs::{Moments, Runs};
-use crate::numeric::{ExactSum, ExponentSums, KsDistance, KsStatistic};
+use crate::numeric::{ExactSum, ExponentSums, KsDistance, KsStatistic, squares_around};
 
 /// The cells that a reference's values are counted in.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,35 +213,10 @@ impl Profile {
             return Moments::of_equal(least, n, infinite);
         }
         let mean = (n > 0).then(|| self.sum.value() / n as f64);
-        let std = mean
-            .filter(|_| n > 1)
-            .map(|mean| (self.squares_around(mean, n as f64) / (n - 1) as f64).sqrt());
+        let std = mean.filter(|_| n > 1).map(|mean| {
+            (squares_around(mean, n as f64, &self.sum, &self.squares) / (n - 1) as f64).sqrt()
+        });
         Moments { n: all, infinite, mean, std }
-    }
-
-    /// Σ(x − c)² = Σx² − 2cΣx + nc², with every product split into terms that are exact.
-    fn squares_around(&self, c: f64, n: f64) -> f64 {
-        if !c.is_finite() {
-            return f64::NAN;
-        }
-        if !self.squares.value().is_finite() {
-            return f64::INFINITY;
-        }
-        let mut squares = self.squares.clone();
-        let mut sum = self.sum.clone();
-        // The sum as up to three floats that add up to it.
-        for _ in 0..3 {
-            let part = sum.value();
-            // Twice the product may be infinite where the squares are not.
-            squares.sub_product(c, part);
-            squares.sub_product(c, part);
-            sum.sub(part);
-        }
-        let rounded = n * c;
-        squares.add_product(c, rounded);
-        squares.add_product(c, n.mul_add(c, -rounded));
-        // Squares of tiny values are rounded, and what is left of them may be negative.
-        squares.value().max(0.0)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod ks_distance;
 pub mod ks_reference;
 mod ks_statistic;
 mod out_of_range;
+mod squares;
 mod two_proportions;
 pub mod two_sample;
 
@@ -22,6 +23,7 @@ pub use ks_distance::KsDistance;
 pub use ks_reference::KsReference;
 pub use ks_statistic::{KsMethod, KsStatistic};
 pub use out_of_range::out_of_range_p_value;
+pub use squares::squares_around;
 pub use two_proportions::{Z_OF_ONE_PERCENT, two_proportions_z};
 pub use two_sample::{
     KsPValue, Runs, ks_p_value_asymptotic, ks_p_value_auto, ks_p_value_exact, ks_statistic,

@@ -132,7 +132,7 @@ fn first_of_largest(numbers: &[f64]) -> usize {
 
 /// The numbers of a row as doubles.
 pub fn of_row(predictions: &Numbers, width: usize, row: usize) -> Vec<f64> {
-    predictions.iter().skip(row * width).take(width).collect()
+    (row * width..(row + 1) * width).map(|at| predictions.at(at)).collect()
 }
 
 /// The one number that stands for a row's prediction.

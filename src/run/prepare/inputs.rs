@@ -7,6 +7,7 @@ use driftline_operators::features::sql_bounds::identifiers;
 use driftline_operators::watermark::StreamBounds;
 
 use crate::config::job::{Input, ShardBy, Table, TableVersions};
+use crate::config::routing::Routing;
 use crate::config::{Job, Problem};
 use crate::run::options::{RunOptions, TopicUse};
 use crate::sources::columns::ColumnUses;
@@ -149,8 +150,9 @@ fn event_keys(job: &Job) -> EventKeys {
     if let ShardBy::Column(name) = &job.shard_by {
         keys.push(name.clone());
     }
-    let expressions = job.features.iter().filter_map(|(_, feature)| feature.kind.key());
-    let expressions: Vec<&String> = expressions.collect();
+    let of_features = job.features.iter().filter_map(|(_, feature)| feature.kind.key());
+    let of_routes = job.routing.iter().flat_map(Routing::ids);
+    let expressions: Vec<&String> = of_features.chain(of_routes).collect();
     // One that is a column's name, whatever characters that has, is this column.
     keys.extend(expressions.iter().map(|&key| key.clone()));
     let key_parts = expressions.iter().flat_map(|key| identifiers(key)).collect();
