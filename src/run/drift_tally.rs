@@ -130,7 +130,7 @@ impl DriftTally {
         let (values, nulls) = (count("n_current")?, count("null_count_current")?);
         let mut tallied = self.tallied();
         let Tallied { lengths, infinite, small } = &mut *tallied;
-        let versions = text("model_version")?;
+        let (models, versions) = (text("model_name")?, text("model_version")?);
         let rows: Vec<usize> =
             (0..snapshots.num_rows()).filter(|&row| is_final.value(row)).collect();
         for (at, &row) in rows.iter().enumerate() {
@@ -150,7 +150,8 @@ impl DriftTally {
             if let Some(values) = verdicts.small_reference(row) {
                 let of_version = match feature {
                     PREDICTION if values == 0 => {
-                        format!("{PREDICTION} of version {}", versions.value(row))
+                        let (model, version) = (models.value(row), versions.value(row));
+                        format!("{PREDICTION} of {model} version {version}")
                     }
                     feature => feature.to_owned(),
                 };
@@ -331,8 +332,10 @@ mod tests {
         };
         let number = |number| Arc::new(Float64Array::from_value(number, rows.len())) as ArrayRef;
         let versions: StringArray = rows.iter().map(|_| Some("1")).collect();
-        let columns: [(&str, ArrayRef); 24] = [
+        let models: StringArray = rows.iter().map(|_| Some("m")).collect();
+        let columns: [(&str, ArrayRef); 25] = [
             ("window", Arc::new(labels)),
+            ("model_name", Arc::new(models)),
             ("model_version", Arc::new(versions)),
             ("feature", Arc::new(names)),
             ("window_start", Arc::new(TimestampMillisecondArray::from_iter_values(starts))),

@@ -149,7 +149,7 @@ def test_without_a_reference_drift_of_its_predictions_is_off_and_said(folder, tm
         if aside.exists():
             aside.rename(beside)
     assert "version 2 of model" in words and "drift of its predictions is off" in words
-    assert "too few in the reference: prediction of version 2 (0)" in words
+    assert "too few in the reference: prediction of arrival-delay version 2 (0)" in words
     references = {"1": values(folder / "job.baseline.parquet")}
     wanted = expected(scored, references)
     found = of_predictions(rows)

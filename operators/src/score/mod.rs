@@ -20,8 +20,8 @@ use self::shadow::Shadows;
 use crate::accounting::LaneGauge;
 use crate::alert::AlertRules;
 use crate::control::Turn;
-use crate::core::ROWS_PER_STEP;
 use crate::core::finish::{Out, Work};
+use crate::core::{ROWS_PER_STEP, ROWS_PER_TURN};
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::features::rules::Rules;
 use crate::layout::EventLayout;
@@ -121,7 +121,7 @@ impl Work for Scorer {
         if self.lanes.iter().all(|lane| lane.batcher.rows() == 0) {
             // Rows that were scored are on their way first.
             if out.is_empty() {
-                self.step_shadows(usize::MAX, watched)?;
+                self.step_shadows(ROWS_PER_TURN, watched)?;
             }
         } else if self.shadows.are_many() {
             self.step_shadows(budget, watched)?;

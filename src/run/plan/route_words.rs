@@ -57,5 +57,5 @@ fn picked(route: &DeclaredRoute, name: &impl Fn(&Scores) -> String) -> String {
     let more = more.into_iter().filter(|(_, all)| !all.is_empty()).map(|(what, all)| {
         format!("{what} {}", all.iter().map(name).collect::<Vec<_>>().join(", "))
     });
-    format!("{rows} {by}{}", more.collect::<String>())
+    format!("{rows}: {by}{}", more.collect::<String>())
 }
