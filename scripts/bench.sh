@@ -14,6 +14,8 @@
 #                                            CPU of an event at a rate, above that of a bare loop, beside other programs
 #     scripts/bench.sh peers [file|kafka] [--runs N] [--years N] [--workers N] [--model MODEL] [PEER…]
 #                                            Flink, Kafka Streams and a Polars script in the same rounds (bench/peers)
+#     scripts/bench.sh backtest [--runs N] [--models N]
+#                                            eight candidates in one pass beside one
 #     scripts/bench.sh drift [--rows N] [--columns N] [--days N] [--runs N] [--every N] [--against PROGRAM]
 #                                            drift over a thousand columns, beside SciPy; figures are compared first
 #
@@ -72,6 +74,13 @@ kafka)
     export KAFKA_BOOTSTRAP DRIFTLINE_BIN=$DRIFTLINE
     cargo bench --workspace --locked --bench kafka -- "$@"
     ;;
+backtest)
+    need_python
+    setup_onnxruntime
+    build_release
+    shift
+    DRIFTLINE=$DRIFTLINE python3 bench/backtest.py "$@"
+    ;;
 peers)
     shift
     setup_python
@@ -91,5 +100,5 @@ drift)
     build_release
     DRIFTLINE=$DRIFTLINE "$PYTHON" bench/drift/wide.py "$@"
     ;;
-*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | trees | kafka [throughput | latency | cpu | memory] | peers [file|kafka] [PEER…] | drift [--rows N]" ;;
+*) die "usage: scripts/bench.sh replay [--runs N | stages] | core [--against COMMIT] | trees | kafka [throughput | latency | cpu | memory] | backtest | peers [file|kafka] [PEER…] | drift [--rows N]" ;;
 esac

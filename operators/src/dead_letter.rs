@@ -34,6 +34,8 @@ pub enum Reason {
     ValidationFailed,
     /// The model refused the row.
     ScoringFailed,
+    /// It had waited for too long when a model could have scored it.
+    TimedOut,
     /// It names a model that the job has not.
     UnknownModel,
     /// No route takes the row, and somebody waits for what becomes of it.
@@ -47,7 +49,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 13] = [
+    pub const ALL: [Reason; 14] = [
         Reason::DecodeFailed,
         Reason::NoEventTime,
         Reason::Late,
@@ -56,6 +58,7 @@ impl Reason {
         Reason::MissingFeature,
         Reason::ValidationFailed,
         Reason::ScoringFailed,
+        Reason::TimedOut,
         Reason::UnknownModel,
         Reason::NoRoute,
         Reason::TableRow,
@@ -87,6 +90,7 @@ impl Reason {
             Reason::MissingFeature => "missing_feature",
             Reason::ValidationFailed => "validation_failed",
             Reason::ScoringFailed => "scoring_failed",
+            Reason::TimedOut => "timed_out",
             Reason::UnknownModel => "unknown_model",
             Reason::NoRoute => "no_route",
             Reason::TableRow => "table_row",

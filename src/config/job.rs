@@ -416,6 +416,8 @@ pub struct Realtime {
     /// Whether the job says how large batches are; if not, a version of the model may.
     pub has_batch_size: bool,
     pub max_latency_ms: Option<u64>,
+    /// How long after it was read a row is still scored; of live runs and requests.
+    pub request_timeout: Option<Duration>,
     pub throughput_target_per_second: Option<u64>,
     /// How often the registry is asked for another version of the model.
     pub model_refresh_interval: Duration,

@@ -46,6 +46,8 @@ pub struct ScoringParts {
     /// The latency (ms) that the run is measured against: the job's, or that of the version.
     pub max_latency_ms: Option<u64>,
     warm_up: WarmUp,
+    /// How long after it was read a row is scored, where rows are read as they come.
+    timeout: Option<Duration>,
     /// Whether somebody waits for each row.
     on_request: bool,
     /// Whether rows are to be kept from shadows for now.
@@ -132,6 +134,7 @@ impl ScoringParts {
             workers: options.workers.max(1),
             models_kept: job.realtime.model_cache_size,
         };
+        let is_live = options.on_request || options.topics.reading().is_some();
         let watched = watched(&features, &loaded);
         let mut loaded = loaded.into_iter();
         let model = loaded.next().context("there is a model")?;
@@ -145,6 +148,7 @@ impl ScoringParts {
             model,
             others: loaded.collect(),
             warm_up: prepared.warm_up(options),
+            timeout: job.realtime.request_timeout.filter(|_| is_live),
             on_request: options.on_request,
             shed: None,
         })
@@ -184,6 +188,7 @@ impl ScoringParts {
             on_request: self.on_request,
             shed: self.shed.clone(),
             bounds: prepared.job.realtime.bounds,
+            timeout: self.timeout,
             warm_up: self.warm_up.clone(),
             partition_names: prepared.partition_names.clone(),
             rules: prepared.plan.rules.clone(),

@@ -138,6 +138,7 @@ mod tests {
             bounds,
             has_batch_size: batch_size.is_some(),
             max_latency_ms,
+            request_timeout: None,
             throughput_target_per_second: None,
             model_refresh_interval: Duration::ZERO,
             model_cache_size: 0,

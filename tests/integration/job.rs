@@ -129,6 +129,7 @@ impl Job {
             layout: layout(),
             models: ReadyModels::one(self.ready(worker)),
             routes: None,
+            timeout: None,
             on_request: false,
             shed: None,
             shelf: self.setting.shelf.clone(),

@@ -82,6 +82,7 @@ fn run(rows: u64, timeout: Duration, score_over: Option<f64>, alerts_are_told: b
                 }),
                 shelf: None,
                 routes: None,
+                timeout: None,
                 on_request: false,
                 shed: None,
                 bounds: BatchBounds { max_rows: 1_024, timeout },

@@ -50,6 +50,8 @@ pub struct Scoring {
     /// Whether rows are to be kept from shadows for now; never where there is none.
     pub shed: Option<Arc<AtomicBool>>,
     pub bounds: BatchBounds,
+    /// A row that was read longer ago when a run of a model could begin with it is not scored any more.
+    pub timeout: Option<Duration>,
     pub warm_up: WarmUp,
     pub partition_names: PartitionNames,
     /// What rows must be.
@@ -78,6 +80,7 @@ pub struct Scorer {
     lanes: Vec<LaneWork>,
     shadows: Shadows,
     max_rows: usize,
+    timeout: Option<Duration>,
     warm_up: WarmUp,
     partition_names: PartitionNames,
     alerts: Option<Arc<AlertRules>>,
@@ -142,6 +145,7 @@ impl Work for Scorer {
 impl Scorer {
     pub fn new(scoring: Scoring, watched: Watched, worker: usize) -> Self {
         let Scoring { layout, models, shelf, routes, on_request, shed, bounds, .. } = scoring;
+        let timeout = scoring.timeout;
         let Scoring { warm_up, partition_names, rules, alerts, run, .. } = scoring;
         let is_routed = routes.is_some();
         let routes = routes.unwrap_or_else(|| Arc::new(RouteTable::of_one()));
@@ -166,6 +170,7 @@ impl Scorer {
             is_routed,
             on_request,
             max_rows: bounds.max_rows,
+            timeout,
             layout,
             warm_up,
             partition_names,
@@ -293,6 +298,7 @@ impl Scorer {
             let rows = parts.iter().map(|part| part.rows).sum::<usize>();
             *budget = budget.saturating_sub(rows);
             self.run.counters.rows_held(-(rows as i64));
+            let parts = self.without_overdue(parts, now, out)?;
             self.score(lane, parts, wait, &mut groups, out)?;
         }
         // A batch of results for each that came in.
@@ -300,6 +306,30 @@ impl Scorer {
             self.results(lane, group, out, watched)?;
         }
         Ok(())
+    }
+
+    /// The rows that are still in time; the others are dead letters.
+    fn without_overdue(
+        &self,
+        parts: Vec<Part<Tag>>,
+        now: Duration,
+        out: &mut Vec<Out>,
+    ) -> Result<Vec<Part<Tag>>, ArrowError> {
+        let Some(timeout) = self.timeout else { return Ok(parts) };
+        let latest = now.saturating_sub(timeout).as_micros() as i64;
+        let detail = format!("not scored within {} ms", timeout.as_millis());
+        let mut in_time = Vec::with_capacity(parts.len());
+        let mut overdue = Vec::new();
+        for part in parts {
+            let read_at = self.layout.read_at(&part.batch);
+            let is_overdue = |row: usize| read_at.value(part.start + row) < latest;
+            let part = std::slice::from_ref(&part);
+            in_time.extend(lane::select(part, |row| !is_overdue(row)));
+            overdue.extend(lane::select(part, is_overdue));
+        }
+        let overdue = overdue.into_iter().map(|part| (part, detail.clone()));
+        self.refuse(Reason::TimedOut, &overdue.collect::<Vec<_>>(), out)?;
+        Ok(in_time)
     }
 
     /// Scores one micro-batch, and adds what has come of it to the groups: by the first of the lane's
@@ -335,16 +365,21 @@ impl Scorer {
             let why = format!("{out_of_service} is out of service (its circuit breaker is open)");
             left = parts.into_iter().map(|part| (part, why.clone())).collect();
         }
-        self.refuse(&left, out)
+        self.refuse(Reason::ScoringFailed, &left, out)
     }
 
     /// Dead letters of rows that nothing scores.
-    fn refuse(&self, failed: &[(Part<Tag>, String)], out: &mut Vec<Out>) -> Result<(), ArrowError> {
+    fn refuse(
+        &self,
+        reason: Reason,
+        failed: &[(Part<Tag>, String)],
+        out: &mut Vec<Out>,
+    ) -> Result<(), ArrowError> {
         for (part, detail) in failed {
             let mut letters = DeadLetters::new(self.partition_names.clone());
             let rows = part.slice();
             for row in 0..part.rows {
-                letters.row(Reason::ScoringFailed, detail, &rows, &self.layout, row)?;
+                letters.row(reason, detail, &rows, &self.layout, row)?;
             }
             let epoch = part.tag.turn.epoch;
             out.push(Out { epoch, output: Output::DeadLetters, rows: letters.finish() });

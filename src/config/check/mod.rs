@@ -67,6 +67,8 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
     at_least("job.gate_bytes_max", raw.job.gate_bytes_max as i64, 1)?;
     at_least("job.bytes_in_flight_max", raw.job.bytes_in_flight_max as i64, 1)?;
     at_least("job.partition_skew_max_ms", raw.job.partition_skew_max_ms.unwrap_or(0), 0)?;
+    let timeout = raw.realtime_ml.request_timeout_ms;
+    at_least("realtime_ml.request_timeout_ms", timeout.map_or(1, |ms| ms as i64), 1)?;
     let max_batch_size = raw.realtime_ml.max_batch_size;
     at_least("realtime_ml.max_batch_size", max_batch_size.map_or(1, |rows| rows as i64), 1)?;
 
@@ -174,6 +176,7 @@ pub(super) fn check(raw: RawJob, path: &Path, folder: &Path) -> Result<Job, Prob
             },
             has_batch_size: !is_batched || max_batch_size.is_some(),
             max_latency_ms: raw.realtime_ml.max_latency_ms,
+            request_timeout: raw.realtime_ml.request_timeout_ms.map(Duration::from_millis),
             throughput_target_per_second: raw.realtime_ml.throughput_target_per_second,
             model_refresh_interval: Duration::from_secs(
                 raw.realtime_ml.model_refresh_interval_seconds,

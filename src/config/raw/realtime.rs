@@ -13,6 +13,11 @@ pub struct RealtimeSection {
     /// the run begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_latency_ms: Option<u64>,
+    /// How long (ms) after it was read an event, or a row that a program asks for, is still given to a model; then it is
+    /// a dead letter `timed_out`. Not of replays. Without it all are.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_timeout_ms: Option<u64>,
     /// The events per second that a run is measured against, if it is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_target_per_second: Option<u64>,
@@ -48,6 +53,7 @@ impl Default for RealtimeSection {
     fn default() -> Self {
         RealtimeSection {
             max_latency_ms: None,
+            request_timeout_ms: None,
             throughput_target_per_second: None,
             batch_inference: true,
             max_batch_size: None,
