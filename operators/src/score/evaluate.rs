@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch};
-use arrow::compute::{cast, concat};
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
-use super::lane::{Tag, kept, select};
+use super::lane::{kept, select};
+use crate::control::Turn;
+use crate::layout::EventLayout;
 use crate::micro_batch::Part;
 use crate::model::{ModelError, ModelIdentity, Task};
 use crate::model_bank::{ModelBank, Slot};
@@ -16,8 +17,9 @@ use crate::not_finite;
 use crate::numbers::Numbers;
 use crate::patience::Patience;
 use crate::prediction::PredictionFormat;
-use crate::routes::ensemble::{Policy, Together, largest, of_row, score};
-use crate::routes::table::{Breaker, RouteTable, Scores};
+use crate::routes::ensemble::{largest, of_row};
+use crate::routes::assignment::Buckets;
+use crate::routes::table::{Breaker, Ids, RouteTable, Scores};
 use crate::run::Run;
 use crate::status::RowNote;
 use crate::validate::missing_detail;
@@ -25,15 +27,16 @@ use crate::validate::missing_detail;
 /// A worker's models, and how they score together.
 pub(super) struct Evaluator {
     pub models: ModelBank,
-    routes: Arc<RouteTable>,
-    run: Run,
+    pub(super) routes: Arc<RouteTable>,
+    layout: EventLayout,
+    pub(super) run: Run,
 }
 
 /// Rows that have a prediction.
 pub(super) struct Evaluated {
     /// What made it: a model or an ensemble.
     pub scores: Scores,
-    pub parts: Vec<Part<Tag>>,
+    pub parts: Vec<Part<Turn>>,
     /// `[rows * width]`.
     pub predictions: Numbers,
     pub width: usize,
@@ -56,7 +59,10 @@ pub(super) struct Outcome {
 }
 
 /// Runs of rows, and why each has no prediction.
-pub(super) type Failed = Vec<(Part<Tag>, String)>;
+pub(super) type Failed = Vec<(Part<Turn>, String)>;
+
+/// Which request ids try a model that was out of service are hashed with its name behind this.
+const TRIAL: &str = "trial of ";
 
 /// What predictions say of what made them.
 pub(super) struct SaidOf<'a> {
@@ -68,18 +74,23 @@ pub(super) struct SaidOf<'a> {
 
 /// What a model says of the rows of a micro-batch, by row.
 #[derive(Default)]
-struct OfModel {
+pub(super) struct OfModel {
     /// NaN where a row has failed.
-    predictions: Vec<Numbers>,
+    pub predictions: Vec<Numbers>,
     inputs: Vec<f32>,
-    runs: Vec<(usize, usize, Duration)>,
+    pub runs: Vec<(usize, usize, Duration)>,
     /// Rows in order, and why.
-    failed: Vec<(usize, String)>,
+    pub failed: Vec<(usize, String)>,
 }
 
 impl Evaluator {
-    pub fn new(models: ModelBank, routes: Arc<RouteTable>, run: Run) -> Self {
-        Evaluator { models, routes, run }
+    pub fn new(
+        models: ModelBank,
+        routes: Arc<RouteTable>,
+        layout: EventLayout,
+        run: Run,
+    ) -> Self {
+        Evaluator { models, routes, layout, run }
     }
 
     pub fn said_of(&mut self, scores: Scores) -> SaidOf<'_> {
@@ -105,17 +116,23 @@ impl Evaluator {
     pub fn evaluate(
         &mut self,
         scores: Scores,
-        parts: Vec<Part<Tag>>,
+        parts: Vec<Part<Turn>>,
         wait: Duration,
         may_lack: bool,
     ) -> Result<Outcome, ArrowError> {
-        let Some(control) = parts.first().map(|part| part.tag.turn.control) else {
+        let Some(control) = parts.first().map(|part| part.tag.control) else {
             return Ok(Outcome::default());
         };
         self.models.stand_at(control)?;
         let (parts, lacking) = match may_lack {
             true => self.without_lacking(scores, parts),
             false => (parts, Vec::new()),
+        };
+        let (parts, kept) = match scores {
+            Scores::Model(model) => self.without_kept(model, parts)?,
+            Scores::Cascade(at) => self.without_kept(self.routes.cascades[at].first, parts)?,
+            // A member that rows are kept from counts as one that has failed.
+            Scores::Ensemble(_) => (parts, Vec::new()),
         };
         let mut outcome = match scores {
             _ if parts.is_empty() => Outcome::default(),
@@ -127,15 +144,56 @@ impl Evaluator {
             Scores::Cascade(cascade) => self.of_cascade(cascade, parts, wait)?,
         };
         outcome.failed.extend(lacking);
+        outcome.failed.extend(kept);
         Ok(outcome)
+    }
+
+    /// Which rows a model is given, where those are not all: its circuit breaker may be open, or let few
+    /// request ids try it.
+    pub(super) fn given(
+        &self,
+        model: usize,
+        parts: &[Part<Turn>],
+    ) -> Result<Option<Vec<bool>>, ArrowError> {
+        let breakers = &self.models.settings().breakers;
+        let share = match breakers.get(model).copied().unwrap_or_default() {
+            Breaker::Closed => return Ok(None),
+            Breaker::Open => 0,
+            Breaker::HalfOpen(share) => share,
+        };
+        let mut buckets = Buckets::new(&format!("{TRIAL}{}", self.routes.models[model]));
+        let (mut given, mut text) = (Vec::new(), String::new());
+        for part in parts {
+            let rows = part.slice();
+            let ids = Ids::of(None, &rows, &self.layout)?;
+            given.extend((0..part.rows).map(|row| buckets.of(ids.text(row, &mut text)) < share));
+        }
+        Ok(Some(given))
+    }
+
+    /// Rows that a model is given, and the others.
+    fn without_kept(
+        &self,
+        model: usize,
+        parts: Vec<Part<Turn>>,
+    ) -> Result<(Vec<Part<Turn>>, Failed), ArrowError> {
+        let Some(given) = self.given(model, &parts)? else { return Ok((parts, Vec::new())) };
+        let kept = select(&parts, |row| !given[row]).into_iter();
+        let why = self.out_of_service(model);
+        let kept = kept.map(|part| (part, why.clone())).collect();
+        Ok((select(&parts, |row| given[row]), kept))
+    }
+
+    pub(super) fn out_of_service(&self, model: usize) -> String {
+        format!("{} is out of service: its circuit breaker is open", self.routes.models[model])
     }
 
     /// Rows that have all features, and the others.
     fn without_lacking(
         &mut self,
         scores: Scores,
-        parts: Vec<Part<Tag>>,
-    ) -> (Vec<Part<Tag>>, Failed) {
+        parts: Vec<Part<Turn>>,
+    ) -> (Vec<Part<Turn>>, Failed) {
         let mut lacking = Vec::new();
         let mut parts = parts;
         for model in self.routes.models_of(scores) {
@@ -160,10 +218,10 @@ impl Evaluator {
 
     /// What a model says of rows. A batch that it refuses is halved until only rows are left that it
     /// refuses alone.
-    fn of_model(
+    pub(super) fn of_model(
         &mut self,
         model: usize,
-        parts: &[Part<Tag>],
+        parts: &[Part<Turn>],
         wait: Duration,
     ) -> Result<OfModel, ArrowError> {
         let slot = self.models.model(model);
@@ -171,7 +229,7 @@ impl Evaluator {
         Ok(of_features(slot, &features, parts, wait, &self.run))
     }
 
-    fn outcome(&mut self, model: usize, parts: Vec<Part<Tag>>, of: OfModel) -> Outcome {
+    fn outcome(&mut self, model: usize, parts: Vec<Part<Turn>>, of: OfModel) -> Outcome {
         let slot = self.models.model(model);
         let (width, task) = (slot.ready.model.width(), slot.ready.model.task());
         let OfModel { predictions, inputs, runs, failed } = of;
@@ -191,173 +249,10 @@ impl Evaluator {
         Outcome { scored, failed }
     }
 
-    fn of_ensemble(
-        &mut self,
-        at: usize,
-        parts: Vec<Part<Tag>>,
-        wait: Duration,
-    ) -> Result<Outcome, ArrowError> {
-        let routes = self.routes.clone();
-        let ensemble = &routes.ensembles[at];
-        let rows = parts.iter().map(|part| part.rows).sum::<usize>();
-        let mut members = Vec::with_capacity(ensemble.members.len());
-        for member in &ensemble.members {
-            members.push(self.of_member(member.model, &parts, wait)?);
-        }
-        let mut took = members.iter().map(|member| member.took).sum::<Duration>();
-        let (task, width) = {
-            let ready = self.models.ensemble(at);
-            (ready.task, ready.width)
-        };
-        let mut together: Vec<Result<Together, String>> = match ensemble.policy {
-            Policy::Stacking { by } => {
-                let (stacked, more) = self.stacked(by, at, &parts, &members, wait)?;
-                took += more;
-                stacked
-            }
-            _ => {
-                let of_row = |row: usize| {
-                    let said: Vec<_> = members.iter().map(|member| member.of(row)).collect();
-                    let together = ensemble.together(task, width, &said);
-                    together.ok_or_else(|| all_failed(&members, row))
-                };
-                (0..rows).map(of_row).collect()
-            }
-        };
-        let mut evaluated = Evaluated {
-            scores: Scores::Ensemble(at),
-            parts,
-            predictions: Numbers::with_capacity(true, rows * width),
-            width,
-            task,
-            confidences: None,
-            inputs: Vec::new(),
-            runs: vec![(rows, rows, took)],
-            notes: Some(Vec::with_capacity(rows)),
-        };
-        let mut confidences = Vec::with_capacity(rows);
-        let (mut failed, mut predictions) = (Vec::new(), Vec::with_capacity(rows * width));
-        for (row, together) in together.iter_mut().enumerate() {
-            match together {
-                Ok(Together { prediction, confidence }) => {
-                    confidences.extend(*confidence);
-                    predictions.append(prediction);
-                }
-                Err(why) => {
-                    failed.push((row, std::mem::take(why)));
-                    confidences.push(f64::NAN);
-                    predictions.extend(std::iter::repeat_n(f64::NAN, width));
-                }
-            }
-        }
-        let notes = (0..rows).map(|row| note_of(ensemble, &members, row));
-        evaluated.notes = Some(notes.collect());
-        let gives_doubles = self.models.ensemble(at).gives_doubles;
-        let as_wide = |numbers| match gives_doubles {
-            true => Numbers::Doubles(numbers),
-            false => Numbers::Floats(Numbers::Doubles(numbers).into_floats()),
-        };
-        evaluated.predictions = as_wide(predictions);
-        let has_own = ensemble.policy == Policy::WeightedAverage && task != Task::Regression;
-        evaluated.confidences = has_own.then(|| as_wide(confidences));
-        let failed = evaluated.without(failed);
-        let scored = if evaluated.parts.is_empty() { Vec::new() } else { vec![evaluated] };
-        Ok(Outcome { scored, failed })
-    }
-
-    /// What a member says of rows; nothing while it is out of service.
-    fn of_member(
-        &mut self,
-        model: usize,
-        parts: &[Part<Tag>],
-        wait: Duration,
-    ) -> Result<OfMember, ArrowError> {
-        let rows = parts.iter().map(|part| part.rows).sum::<usize>();
-        let is_open = self.models.settings().breakers.get(model) == Some(&Breaker::Open);
-        let of = match is_open {
-            false => self.of_model(model, parts, wait)?,
-            true => OfModel {
-                failed: (0..rows)
-                    .map(|row| (row, "its circuit breaker is open".to_owned()))
-                    .collect(),
-                ..OfModel::default()
-            },
-        };
-        let slot = self.models.model(model);
-        let (width, task) = (slot.ready.model.width(), slot.ready.model.task());
-        let predictions = joined(of.predictions);
-        let mut why = vec![None; rows];
-        of.failed.into_iter().for_each(|(row, detail)| why[row] = Some(detail));
-        let said = |row: usize| match why[row] {
-            Some(_) => Vec::new(),
-            None => of_row(&predictions, width, row),
-        };
-        let said = (0..rows).map(said).collect();
-        let took = of.runs.iter().map(|(.., took)| *took).sum();
-        let identity = slot.ready.identity.clone();
-        Ok(OfMember { identity, task, width, predictions, said, why, took })
-    }
-
-    /// The predictions of the model that has members' scores as its inputs, and what it took.
-    fn stacked(
-        &mut self,
-        by: usize,
-        at: usize,
-        parts: &[Part<Tag>],
-        members: &[OfMember],
-        wait: Duration,
-    ) -> Result<(Vec<Result<Together, String>>, Duration), ArrowError> {
-        let routes = self.routes.clone();
-        let ensemble = &routes.ensembles[at];
-        let rows = parts.iter().map(|part| part.rows).sum::<usize>();
-        let slot = self.models.model(by);
-        let enriched = parts.first().map_or(0, |part| part.batch.num_columns());
-        let fields = slot.ready.features.fields();
-        let column = |(input, field): (usize, &crate::model_input::ModelInput)| {
-            let data_type = fields[input].data_type();
-            match field.column.checked_sub(enriched) {
-                Some(member) => {
-                    let OfMember { task, width, said, .. } = &members[member];
-                    let neutral = ensemble.neutral(*task, *width);
-                    let of_row = |said: &Vec<f64>| {
-                        score(*task, if said.is_empty() { &neutral } else { said })
-                    };
-                    let scores = Float64Array::from_iter_values(said.iter().map(of_row));
-                    cast(&scores, data_type)
-                }
-                None => {
-                    let of_part = |part: &Part<Tag>| {
-                        part.batch.column(field.column).slice(part.start, part.rows)
-                    };
-                    let pieces: Vec<ArrayRef> = parts.iter().map(of_part).collect();
-                    concat(&pieces.iter().map(|piece| piece.as_ref()).collect::<Vec<_>>())
-                }
-            }
-        };
-        let columns = slot.ready.inputs.iter().enumerate().map(column);
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        let features = RecordBatch::try_new(slot.ready.features.clone(), columns)?;
-        let of = of_features(slot, &features, parts, wait, &self.run);
-        let width = slot.ready.model.width();
-        let took = of.runs.iter().map(|(.., took)| *took).sum();
-        let predictions = joined(of.predictions);
-        let together =
-            |row| Together { prediction: of_row(&predictions, width, row), confidence: None };
-        let mut together: Vec<Result<Together, String>> =
-            (0..rows).map(|row| Ok(together(row))).collect();
-        of.failed.into_iter().for_each(|(row, why)| together[row] = Err(why));
-        for (row, together) in together.iter_mut().enumerate() {
-            if members.iter().all(|member| member.why[row].is_some()) {
-                *together = Err(all_failed(members, row));
-            }
-        }
-        Ok((together, took))
-    }
-
     fn of_cascade(
         &mut self,
         at: usize,
-        parts: Vec<Part<Tag>>,
+        parts: Vec<Part<Turn>>,
         wait: Duration,
     ) -> Result<Outcome, ArrowError> {
         let routes = self.routes.clone();
@@ -371,19 +266,26 @@ impl Evaluator {
             (0..rows).map(|row| confidence(row) < cascade.confidence_below).collect();
         let note = |stage, failed| RowNote::of_cascade(&cascade.name, stage, failed);
         first.notes = Some(vec![note(1, false); rows]);
-        let unsure = select(&first.parts, |row| is_unsure[row]);
+        let given = self.given(cascade.then, &first.parts)?;
+        let is_given = |row: usize| given.as_ref().is_none_or(|given| given[row]);
+        let goes_on: Vec<bool> = (0..rows).map(|row| is_unsure[row] && is_given(row)).collect();
+        let unsure = select(&first.parts, |row| goes_on[row]);
+        let then = match unsure.is_empty() {
+            true => OfModel::default(),
+            false => self.of_model(cascade.then, &unsure, wait)?,
+        };
+        let places: Vec<usize> = (0..rows).filter(|&row| goes_on[row]).collect();
+        let failed = then.failed.iter().map(|(row, _)| places[*row]);
+        let kept = (0..rows).filter(|&row| is_unsure[row] && !goes_on[row]);
+        let mut keeps_first: Vec<bool> = is_unsure.iter().map(|unsure| !unsure).collect();
+        for row in failed.chain(kept) {
+            // What the first one said stands.
+            keeps_first[row] = true;
+            first.notes.iter_mut().for_each(|notes| notes[row] = note(1, true));
+        }
         if unsure.is_empty() {
             outcome.scored.push(first);
             return Ok(outcome);
-        }
-        let then = self.of_model(cascade.then, &unsure, wait)?;
-        let failed: Vec<usize> = then.failed.iter().map(|(row, _)| *row).collect();
-        let places: Vec<usize> = (0..rows).filter(|&row| is_unsure[row]).collect();
-        let mut keeps_first: Vec<bool> = is_unsure.iter().map(|unsure| !unsure).collect();
-        for &row in &failed {
-            // What the first one said stands.
-            keeps_first[places[row]] = true;
-            first.notes.iter_mut().for_each(|notes| notes[places[row]] = note(1, true));
         }
         first.keep(|row| keeps_first[row]);
         outcome.scored.extend((!first.parts.is_empty()).then_some(first));
@@ -402,7 +304,7 @@ impl Evaluated {
     }
 
     /// Takes failed rows away, and gives them back as runs of rows.
-    fn without(&mut self, failed: Vec<(usize, String)>) -> Failed {
+    pub(super) fn without(&mut self, failed: Vec<(usize, String)>) -> Failed {
         if failed.is_empty() {
             return Vec::new();
         }
@@ -436,70 +338,8 @@ impl Evaluated {
     }
 }
 
-/// What a member of an ensemble says, by row.
-struct OfMember {
-    identity: ModelIdentity,
-    task: Task,
-    width: usize,
-    predictions: Numbers,
-    /// Empty where it has failed.
-    said: Vec<Vec<f64>>,
-    why: Vec<Option<String>>,
-    took: Duration,
-}
-
-impl OfMember {
-    fn of(&self, row: usize) -> Option<&[f64]> {
-        self.why[row].is_none().then_some(self.said[row].as_slice())
-    }
-}
-
-fn all_failed(members: &[OfMember], row: usize) -> String {
-    let why = members.iter().filter_map(|member| {
-        member.why[row].as_ref().map(|why| format!("{}: {why}", member.identity.name))
-    });
-    format!("all members have failed: {}", why.collect::<Vec<_>>().join("; "))
-}
-
-/// What the metadata of a row says of the members.
-fn note_of(
-    ensemble: &crate::routes::ensemble::Ensemble,
-    members: &[OfMember],
-    row: usize,
-) -> RowNote {
-    let said = ensemble.members.iter().zip(members).map(|(member, of)| {
-        let numbers = match of.why[row] {
-            Some(_) => Vec::new(),
-            None => of.predictions.slice(row * of.width..(row + 1) * of.width).texts(),
-        };
-        let confidence = match (of.task, of.of(row)) {
-            (Task::Regression, Some(_)) => "null".to_owned(),
-            (_, Some(_)) => {
-                let numbers = of.predictions.slice(row * of.width..(row + 1) * of.width);
-                numbers.largest(of.width).texts().remove(0)
-            }
-            (_, None) => "0".to_owned(),
-        };
-        let error = of.why[row].as_ref().map(|why| format!(",\"error\":{}", text(why)));
-        format!(
-            "{{\"model\":{},\"version\":{},\"weight\":{},\"prediction\":[{}],\"confidence\":{confidence}{}}}",
-            text(&of.identity.name),
-            text(&of.identity.version),
-            member.weight,
-            numbers.join(","),
-            error.unwrap_or_default()
-        )
-    });
-    let said = format!("\"members\":[{}]", said.collect::<Vec<_>>().join(","));
-    RowNote { member_failed: members.iter().any(|member| member.why[row].is_some()), said }
-}
-
-fn text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 /// The numbers of runs one after the other.
-fn joined(runs: Vec<Numbers>) -> Numbers {
+pub(super) fn joined(runs: Vec<Numbers>) -> Numbers {
     let mut runs = runs.into_iter();
     let mut all = runs.next().unwrap_or_else(|| Numbers::with_capacity(false, 0));
     runs.for_each(|run| all.extend(&run, 0..run.len()));
@@ -507,20 +347,26 @@ fn joined(runs: Vec<Numbers>) -> Numbers {
 }
 
 /// What a model says of its inputs, `parts` being the rows that they are of.
-fn of_features(
+pub(super) fn of_features(
     slot: &mut Slot,
     features: &RecordBatch,
-    parts: &[Part<Tag>],
+    parts: &[Part<Turn>],
     wait: Duration,
     run: &Run,
 ) -> OfModel {
     let mut of = OfModel::default();
     let mut patience = Patience::with(features.num_rows());
     score_rows(slot, features, (0, wait), &mut patience, run, &mut of);
+    without_not_finite(slot, parts, &mut of);
     slot.gauge.ran(of.failed.len() < features.num_rows());
+    of
+}
+
+/// Rows of which the model says what is no number have failed.
+fn without_not_finite(slot: &Slot, parts: &[Part<Turn>], of: &mut OfModel) {
     let width = slot.ready.model.width();
     if of.predictions.iter().all(|numbers| numbers.finite_rows(width).is_none()) {
-        return of;
+        return;
     }
     let predictions = joined(std::mem::take(&mut of.predictions));
     let is_known: Vec<usize> = of.failed.iter().map(|(row, _)| *row).collect();
@@ -539,7 +385,6 @@ fn of_features(
         of.failed.sort_by_key(|(row, _)| *row);
     }
     of.predictions = vec![predictions];
-    of
 }
 
 /// Scores rows of features, of which `first` come before and the oldest has waited `wait`; halves of them

@@ -1,50 +1,27 @@
 //! Rows that the same scores, on their way to results.
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::error::ArrowError;
-
 use super::evaluate::{Evaluated, Evaluator};
 use crate::control::Turn;
-use crate::layout::EventLayout;
 use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::prediction::{RouteLabels, ScoredColumns};
-use crate::routes::assignment::Buckets;
-use crate::routes::table::{Breaker, Choice, Ids, RouteSettings, RouteTable, Scores};
+use crate::routes::table::{RouteTable, Scores};
 
-/// What rows wait with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag {
-    pub turn: Turn,
-    /// The first of the lane's chain that they are given to.
-    pub first: usize,
-}
-
-impl Tag {
-    /// Whether rows can be in one micro-batch.
-    pub fn go_together(a: &Tag, b: &Tag) -> bool {
-        a.turn.control == b.turn.control && a.first == b.first
-    }
-}
 
 /// A lane's rows that wait.
 pub(super) struct LaneWork {
-    pub batcher: MicroBatcher<Tag>,
+    pub batcher: MicroBatcher<Turn>,
     /// The models whose features a row must have.
     pub models: Vec<usize>,
     /// What its predictions say of it.
     pub labels: RouteLabels,
-    lane: usize,
 }
 
 /// Rows of one batch that came in, scored by the same.
 pub(super) struct Group {
-    pub part: Part<Tag>,
+    pub part: Part<Turn>,
     pub scores: Scores,
     pub columns: ScoredColumns,
 }
-
-/// Which ids try a model that has been out of service are hashed with its name behind this.
-const TRIAL: &str = "trial of ";
 
 impl LaneWork {
     pub fn new(lane: usize, routes: &RouteTable, bounds: BatchBounds) -> Self {
@@ -54,44 +31,7 @@ impl LaneWork {
             batcher: MicroBatcher::new(bounds),
             models: routes.models_of(of.chain[0]),
             labels: RouteLabels::new(route, of.variant.as_deref()),
-            lane,
         }
-    }
-
-    /// Which rows are given to the first of the chain, where not all are: a model may be out of service.
-    ///
-    /// # Errors
-    /// As [`Ids::of`].
-    pub fn given(
-        &self,
-        rows: &RecordBatch,
-        layout: &EventLayout,
-        settings: &RouteSettings,
-        routes: &RouteTable,
-    ) -> Result<Option<BooleanArray>, ArrowError> {
-        let lane = &routes.lanes[self.lane];
-        let models = match lane.chain[0] {
-            Scores::Model(model) => vec![model],
-            Scores::Cascade(at) => vec![routes.cascades[at].first],
-            // A member that is out of service counts as one that has failed.
-            Scores::Ensemble(_) => return Ok(None),
-        };
-        let breaker = |&model: &usize| settings.breakers.get(model).copied().unwrap_or_default();
-        let Some(breaker) = models.iter().map(breaker).find(|it| *it != Breaker::Closed) else {
-            return Ok(None);
-        };
-        let Breaker::HalfOpen(parts) = breaker else {
-            return Ok(Some(BooleanArray::from(vec![false; rows.num_rows()])));
-        };
-        let id = match &routes.routes[lane.route].choice {
-            Choice::Variants { id, .. } => id.as_ref(),
-            _ => None,
-        };
-        let ids = Ids::of(id, rows, layout)?;
-        let salt = format!("{TRIAL}{}", routes.name_of(lane.chain[0]));
-        let (mut text, mut buckets) = (String::new(), Buckets::new(&salt));
-        let tries = |row| buckets.of(ids.text(row, &mut text)) < parts;
-        Ok(Some(BooleanArray::from((0..rows.num_rows()).map(tries).collect::<Vec<bool>>())))
     }
 }
 
@@ -155,14 +95,14 @@ pub(super) fn add(
 }
 
 impl Group {
-    fn continues_in(&self, part: &Part<Tag>, is_fallback: bool) -> bool {
+    fn continues_in(&self, part: &Part<Turn>, is_fallback: bool) -> bool {
         self.columns.is_fallback == is_fallback && self.part.continues_in(part)
     }
 }
 
 /// The rows of parts that are selected, by their number among all.
-pub(super) fn select(parts: &[Part<Tag>], is_selected: impl Fn(usize) -> bool) -> Vec<Part<Tag>> {
-    let mut selected: Vec<Part<Tag>> = Vec::new();
+pub(super) fn select(parts: &[Part<Turn>], is_selected: impl Fn(usize) -> bool) -> Vec<Part<Turn>> {
+    let mut selected: Vec<Part<Turn>> = Vec::new();
     let mut first = 0;
     for part in parts {
         let mut row = 0;

@@ -3,19 +3,20 @@
 
 mod evaluate;
 mod lane;
+mod members;
 mod shadow;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use self::evaluate::{Evaluated, Evaluator};
-use self::lane::{Group, LaneWork, Tag};
+use self::lane::{Group, LaneWork};
 use self::shadow::Shadows;
 use crate::accounting::LaneGauge;
 use crate::alert::AlertRules;
@@ -107,7 +108,7 @@ impl Work for Scorer {
         let (rows, letters) = self.validator.sift(rows, required)?;
         let epoch = turn.epoch;
         out.extend(letters.map(|rows| Out { epoch, output: Output::DeadLetters, rows }));
-        self.push(0, Tag { turn, first: 0 }, rows);
+        self.push(0, turn, rows);
         Ok(())
     }
 
@@ -133,7 +134,7 @@ impl Work for Scorer {
     }
 
     fn waits_for(&self) -> Option<u64> {
-        let of_lane = |lane: &LaneWork| lane.batcher.tags().map(|tag| tag.turn.epoch).min();
+        let of_lane = |lane: &LaneWork| lane.batcher.tags().map(|turn| turn.epoch).min();
         self.lanes.iter().filter_map(of_lane).chain(self.shadows.waits_for()).min()
     }
 
@@ -163,7 +164,7 @@ impl Scorer {
                 rules,
                 counters: run.counters.clone(),
             },
-            evaluator: Evaluator::new(models, routes.clone(), run.clone()),
+            evaluator: Evaluator::new(models, routes.clone(), layout.clone(), run.clone()),
             lanes: lanes.collect(),
             shadows: Shadows::new(&routes, gauges, shed),
             routes,
@@ -188,10 +189,10 @@ impl Scorer {
         Scorer { is_watched: false, ..self }
     }
 
-    fn push(&mut self, lane: usize, tag: Tag, rows: RecordBatch) {
+    fn push(&mut self, lane: usize, turn: Turn, rows: RecordBatch) {
         let Run { counters, clock, .. } = &self.run;
         counters.rows_held(rows.num_rows() as i64);
-        self.lanes[lane].batcher.push(tag, rows, clock.now());
+        self.lanes[lane].batcher.push(turn, rows, clock.now());
     }
 
     /// Has rows go to the lanes of their routes; those of no route are skipped.
@@ -243,8 +244,7 @@ impl Scorer {
         Ok(())
     }
 
-    /// Rows come into a lane: those that lack a feature do not, nor do those of which there is nobody to
-    /// score them go to a model that is out of service.
+    /// Rows come into a lane: those that lack a feature do not.
     fn enter(
         &mut self,
         lane: usize,
@@ -259,17 +259,7 @@ impl Scorer {
             out.extend(letters.map(|rows| Out { epoch, output: Output::DeadLetters, rows }));
             rows = kept;
         }
-        let settings = self.evaluator.models.settings().clone();
-        let tag = |first| Tag { turn, first };
-        let Some(given) = self.lanes[lane].given(&rows, &self.layout, &settings, &self.routes)?
-        else {
-            self.push(lane, tag(0), rows);
-            return Ok(());
-        };
-        let others = BooleanArray::from_iter(given.iter().map(|is| is.map(|is| !is)));
-        let given = filter_record_batch(&rows, &given)?;
-        self.push(lane, tag(0), given);
-        self.push(lane, tag(1), filter_record_batch(&rows, &others)?);
+        self.push(lane, turn, rows);
         Ok(())
     }
 
@@ -285,7 +275,7 @@ impl Scorer {
         let mut groups: Vec<Group> = Vec::new();
         while *budget > 0 {
             let work = &mut self.lanes[lane];
-            let Some(control) = work.batcher.first().map(|tag| tag.turn.control) else { break };
+            let Some(control) = work.batcher.first().map(|turn| turn.control) else { break };
             self.evaluator.models.stand_at(control)?;
             let bounds = work
                 .models
@@ -294,7 +284,7 @@ impl Scorer {
             work.batcher.bound(bounds.min().unwrap_or(self.max_rows));
             let now = self.run.clock.now();
             let wait = work.batcher.oldest_wait(now);
-            let Some(parts) = work.batcher.next(idle, now, Tag::go_together) else { break };
+            let Some(parts) = work.batcher.next(idle, now, go_together) else { break };
             let rows = parts.iter().map(|part| part.rows).sum::<usize>();
             *budget = budget.saturating_sub(rows);
             self.run.counters.rows_held(-(rows as i64));
@@ -311,10 +301,10 @@ impl Scorer {
     /// The rows that are still in time; the others are dead letters.
     fn without_overdue(
         &self,
-        parts: Vec<Part<Tag>>,
+        parts: Vec<Part<Turn>>,
         now: Duration,
         out: &mut Vec<Out>,
-    ) -> Result<Vec<Part<Tag>>, ArrowError> {
+    ) -> Result<Vec<Part<Turn>>, ArrowError> {
         let Some(timeout) = self.timeout else { return Ok(parts) };
         let latest = now.saturating_sub(timeout).as_micros() as i64;
         let detail = format!("not scored within {} ms", timeout.as_millis());
@@ -337,21 +327,21 @@ impl Scorer {
     fn score(
         &mut self,
         lane: usize,
-        parts: Vec<Part<Tag>>,
+        parts: Vec<Part<Turn>>,
         wait: Duration,
         groups: &mut Vec<Group>,
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
         let routes = self.routes.clone();
         let chain = &routes.lanes[lane].chain;
-        let first = parts.first().map_or(0, |part| part.tag.first);
-        let mut left: Vec<(Part<Tag>, String)> = Vec::new();
+        let mut left: Vec<(Part<Turn>, String)> = Vec::new();
         let mut parts = parts;
-        for (at, &scores) in chain.iter().enumerate().skip(first) {
+        for (at, &scores) in chain.iter().enumerate() {
             let is_fallback = at > 0;
             let outcome = self.evaluator.evaluate(scores, parts, wait, is_fallback)?;
             for scored in outcome.scored {
-                self.shadows.compare(lane, &scored);
+                let version = self.evaluator.said_of(scored.scores).version;
+                self.shadows.compare(lane, &scored, version);
                 lane::add(groups, scored, is_fallback, &mut self.evaluator);
             }
             left = outcome.failed;
@@ -360,11 +350,6 @@ impl Scorer {
             }
             parts = left.iter().map(|(part, _)| part.clone()).collect();
         }
-        if first >= chain.len() {
-            let out_of_service = self.routes.name_of(chain[0]);
-            let why = format!("{out_of_service} is out of service (its circuit breaker is open)");
-            left = parts.into_iter().map(|part| (part, why.clone())).collect();
-        }
         self.refuse(Reason::ScoringFailed, &left, out)
     }
 
@@ -372,7 +357,7 @@ impl Scorer {
     fn refuse(
         &self,
         reason: Reason,
-        failed: &[(Part<Tag>, String)],
+        failed: &[(Part<Turn>, String)],
         out: &mut Vec<Out>,
     ) -> Result<(), ArrowError> {
         for (part, detail) in failed {
@@ -381,7 +366,7 @@ impl Scorer {
             for row in 0..part.rows {
                 letters.row(reason, detail, &rows, &self.layout, row)?;
             }
-            let epoch = part.tag.turn.epoch;
+            let epoch = part.tag.epoch;
             out.push(Out { epoch, output: Output::DeadLetters, rows: letters.finish() });
         }
         Ok(())
@@ -396,8 +381,8 @@ impl Scorer {
         watched: &mut Vec<Seen>,
     ) -> Result<(), ArrowError> {
         let Group { part, scores, columns } = group;
-        let (epoch, events) = (part.tag.turn.epoch, part.slice());
-        self.evaluator.models.stand_at(part.tag.turn.control)?;
+        let (epoch, events) = (part.tag.epoch, part.slice());
+        self.evaluator.models.stand_at(part.tag.control)?;
         let said = self.evaluator.said_of(scores);
         let (version, task) = (said.version, said.task);
         let labels = self.is_routed.then_some(&mut self.lanes[lane].labels);
@@ -426,23 +411,26 @@ impl Scorer {
             && let Some(next) = self.shadows.next()
         {
             left = left.saturating_sub(next.rows());
+            let mut seen = vec![next.version];
             let routes = self.routes.clone();
             for &shadow in &routes.lanes[next.lane].shadows {
                 let Some(scored) = self.shadows.score(shadow, &next, &mut self.evaluator)? else {
                     continue;
                 };
                 for scored in scored {
-                    self.watch_shadow(scored, watched)?;
+                    self.watch_shadow(scored, &mut seen, watched)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// What drift watches of what a shadow says: its predictions alone.
+    /// What drift watches of what a shadow says: its predictions alone. Those of a version that drift has
+    /// `seen` for these rows are the same again: two aliases may stand on one version.
     fn watch_shadow(
         &mut self,
         scored: Evaluated,
+        seen: &mut Vec<usize>,
         watched: &mut Vec<Seen>,
     ) -> Result<(), ArrowError> {
         if !self.is_watched {
@@ -450,17 +438,26 @@ impl Scorer {
         }
         let said = self.evaluator.said_of(scored.scores);
         let (version, task) = (said.version, said.task);
+        if seen.contains(&version) {
+            return Ok(());
+        }
+        seen.push(version);
         let scores = scored.predictions.scores(task, scored.width).into_array();
         let mut first = 0;
         for part in &scored.parts {
             let of_part = scores.slice(first, part.rows);
             first += part.rows;
             let rows = self.watched.batch(&part.slice(), &self.layout, &of_part)?;
-            let epoch = part.tag.turn.epoch;
+            let epoch = part.tag.epoch;
             watched.push(Seen { epoch, version, rows, with_features: false });
         }
         Ok(())
     }
+}
+
+/// Whether rows can be in one micro-batch.
+fn go_together(a: &Turn, b: &Turn) -> bool {
+    a.control == b.control
 }
 
 /// What scores all rows of a job that has no routes.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 
 use super::evaluate::{Evaluated, Evaluator};
-use super::lane::Tag;
 use crate::accounting::{Compared, LaneGauge};
+use crate::control::Turn;
 use crate::micro_batch::Part;
 use crate::model::Task;
 use crate::numbers::Numbers;
@@ -22,7 +22,9 @@ const ROWS_MAX: usize = 16_384;
 /// Rows that have been scored, for shadows of their lane.
 pub(super) struct Scored {
     pub lane: usize,
-    parts: Vec<Part<Tag>>,
+    /// That has scored them.
+    pub version: usize,
+    parts: Vec<Part<Turn>>,
     predictions: Numbers,
     width: usize,
     task: Task,
@@ -55,8 +57,8 @@ impl Shadows {
         &self.gauges[lane]
     }
 
-    /// Rows of a lane have been scored, and are to be by its shadows.
-    pub fn compare(&mut self, lane: usize, scored: &Evaluated) {
+    /// Rows of a lane have been scored by a version, and are to be by its shadows.
+    pub fn compare(&mut self, lane: usize, scored: &Evaluated, version: usize) {
         if !self.are_there[lane] {
             return;
         }
@@ -69,6 +71,7 @@ impl Shadows {
         self.rows += scored.rows();
         self.waiting.push_back(Scored {
             lane,
+            version,
             parts: parts.clone(),
             predictions: predictions.clone(),
             width: *width,
@@ -84,7 +87,7 @@ impl Shadows {
     /// The lowest epoch of which rows wait.
     pub fn waits_for(&self) -> Option<u64> {
         let parts = self.waiting.iter().flat_map(|scored| &scored.parts);
-        parts.map(|part| part.tag.turn.epoch).min()
+        parts.map(|part| part.tag.epoch).min()
     }
 
     pub fn next(&mut self) -> Option<Scored> {
@@ -121,7 +124,7 @@ impl Shadows {
 
 impl Scored {
     /// The number of a row, which is row `at` of a part of these.
-    fn row_of(&self, part: &Part<Tag>, at: usize) -> usize {
+    fn row_of(&self, part: &Part<Turn>, at: usize) -> usize {
         let mut first = 0;
         for own in &self.parts {
             let place = part.start + at;

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
-use driftline_operators::control::{ControlFeed, Switched};
+use driftline_operators::control::{ControlFeed, Since, Switched};
 use driftline_operators::drift::versions::{KnownReference, Versions};
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::Control;
@@ -100,6 +100,29 @@ enum Changed {
 /// The newest of what holds from states on in one of them.
 fn newest<T>(all: &[(u64, T)], control: u64) -> Option<&(u64, T)> {
     all.iter().rev().find(|(since, _)| *since <= control)
+}
+
+/// By state, since when what it has changed holds. States are told by workers, and two may be decided in either
+/// order; what a state has changed is so in all behind it, and the greatest that holds counts. So it is since the
+/// earliest of those.
+fn since_by_state(decided: &[Switched]) -> BTreeMap<u64, Since> {
+    let decided: BTreeMap<u64, Since> =
+        decided.iter().map(|switched| (switched.control, switched.since)).collect();
+    let mut earliest: Option<Since> = None;
+    let mut of_state = |(control, since): (u64, Since)| {
+        let is_earlier = earliest.is_none_or(|earliest| place(since) < place(earliest));
+        let since = if is_earlier { since } else { earliest.unwrap_or(since) };
+        earliest = Some(since);
+        (control, since)
+    };
+    decided.into_iter().rev().map(|each| of_state(each)).collect()
+}
+
+fn place(since: Since) -> (i64, u64) {
+    match since {
+        Since::EventTime(time) => (time, 0),
+        Since::Epoch(epoch) => (i64::MIN, epoch),
+    }
 }
 
 impl Switchable {
@@ -389,27 +412,33 @@ impl RunModels {
     }
 
     pub(in crate::run) fn switched(&self) -> Vec<ModelSwitched> {
-        let decided = self.control.feed.decided();
-        let shelf = lock(&self.shelf);
-        let of = |switched: &Switched| {
-            let Changed::Version(version) = shelf.changes.get(&switched.control)? else {
-                return None;
-            };
+        let of = |shelf: &Shelf, changed: &Changed, since| {
+            let Changed::Version(version) = changed else { return None };
             let known = shelf.versions.get(*version)?.clone();
             let KnownVersion { identity: model, digest, .. } = known;
-            Some(ModelSwitched { model, digest, since: switched.since })
+            Some(ModelSwitched { model, digest, since })
         };
-        decided.iter().filter_map(of).collect()
+        self.changed(of)
     }
 
     pub(in crate::run) fn routes_changed(&self) -> Vec<RouteChanged> {
-        let decided = self.control.feed.decided();
-        let shelf = lock(&self.shelf);
-        let of = |switched: &Switched| {
-            let Changed::Route(change) = shelf.changes.get(&switched.control)? else { return None };
-            Some(RouteChanged { change: change.clone(), since: switched.since })
+        let of = |_: &Shelf, changed: &Changed, since| {
+            let Changed::Route(change) = changed else { return None };
+            Some(RouteChanged { change: change.clone(), since })
         };
-        decided.iter().filter_map(of).collect()
+        self.changed(of)
+    }
+
+    /// What has been changed, in that order, as far as it is decided since when it holds.
+    fn changed<T>(&self, of: impl Fn(&Shelf, &Changed, Since) -> Option<T>) -> Vec<T> {
+        let since = since_by_state(&self.control.feed.decided());
+        let shelf = lock(&self.shelf);
+        let change = |(control, changed): (&u64, &Changed)| {
+            // The state behind it has it, too, and may be decided earlier.
+            let (_, since) = since.range(control..).next()?;
+            of(&shelf, changed, *since)
+        };
+        shelf.changes.iter().filter_map(change).collect()
     }
 
     /// Which of several models scores a row.
@@ -529,5 +558,28 @@ impl ModelShelf for RunModels {
         drop(shelf);
         // Where the thread has gone the run is over, and they are dropped here.
         let _ = self.dropped.send(freed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_state_has_changed_holds_since_the_earliest_of_it_and_those_behind() {
+        let decided = |all: &[(u64, i64)]| {
+            let switched = all.iter().map(|&(control, time)| Switched {
+                control,
+                since: Since::EventTime(time),
+                epoch: 1,
+            });
+            let since = since_by_state(&switched.collect::<Vec<_>>());
+            since.into_iter().map(|(control, since)| (control, place(since).0)).collect::<Vec<_>>()
+        };
+        assert_eq!(decided(&[(1, 10), (2, 20)]), [(1, 10), (2, 20)]);
+        // The second one was told first.
+        assert_eq!(decided(&[(2, 10), (1, 20), (3, 30)]), [(1, 10), (2, 10), (3, 30)]);
+        assert_eq!(decided(&[(4, 5), (1, 7), (3, 6), (2, 8)]), [(1, 5), (2, 5), (3, 5), (4, 5)]);
+        assert_eq!(decided(&[]), []);
     }
 }
