@@ -37,6 +37,6 @@ pub use driftline_operators::wake::Wake;
 pub use pipeline::Pipeline;
 pub use predict::{PredictError, Predicted, Predictor};
 pub use run::summary::Summary;
-pub use run::switching::{ModelControl, ModelSwitched};
+pub use run::switching::{ModelControl, ModelSwitched, RouteChange, RouteChanged, RouteWeights};
 pub use sinks::function::FunctionSink;
 pub use sources::own::{EventSource, Next, OwnEvents};

@@ -106,8 +106,7 @@ impl Summary {
         let said = served::inference(&job.realtime, &parts.model.file.card);
         summary.lines.extend(said);
         let switched = parts.switched();
-        let has_several = parts.routes.is_some();
-        let switched = switched.iter().map(|to| ("switched", switched_line(to, has_several)));
+        let switched = switched.iter().map(|to| ("switched", switched_line(to)));
         summary.lines.extend(switched);
         let changed = parts.models().routes_changed();
         summary.lines.extend(changed.iter().map(|to| ("changed", changed_line(to))));
@@ -396,8 +395,8 @@ fn longest_turns(turns: &[(&'static str, Duration)]) -> Option<String> {
 }
 
 /// A version that took the place of the one before.
-fn switched_line(to: &ModelSwitched, has_several: bool) -> String {
-    let of = if has_several { format!("{} ", to.model.name) } else { String::new() };
+fn switched_line(to: &ModelSwitched) -> String {
+    let of = to.of.as_ref().map(|of| format!("{of} ")).unwrap_or_default();
     format!("{of}to version {} from {}", to.model.version, since_text(to.since))
 }
 

@@ -151,8 +151,9 @@ impl Metrics {
 
     /// What it does not score, though it is ready.
     pub fn reserve(&self) -> Option<String> {
-        let stale = |trouble| format!("the model is not refreshed: {trouble}");
-        self.holds.words().or_else(|| self.refreshes.now().trouble.map(stale))
+        let stale = |trouble: &str| format!("the model is not refreshed: {trouble}");
+        let refreshed = self.refreshes.now();
+        self.holds.words().or_else(|| refreshed.trouble().map(stale))
     }
 
     fn totals(&self) -> Vec<Family> {

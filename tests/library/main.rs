@@ -7,6 +7,7 @@ mod in_code;
 mod own_model;
 mod panics;
 mod predictor;
+mod routes;
 mod rules;
 mod skew;
 mod streams;

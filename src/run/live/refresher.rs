@@ -1,5 +1,6 @@
 //! Keeps the model of a live run at the version that its registry means.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,8 +28,15 @@ pub struct Refreshed {
     pub switched: u64,
     /// How often it could not be asked, or meant a version that cannot be used.
     pub failed: u64,
-    /// Why the last time was one of those.
-    pub trouble: Option<String>,
+    /// Why the last time was one of those, by model.
+    troubles: BTreeMap<Option<String>, String>,
+}
+
+impl Refreshed {
+    /// Why a model is not refreshed, of several the first.
+    pub fn trouble(&self) -> Option<&str> {
+        self.troubles.values().next().map(String::as_str)
+    }
 }
 
 impl Refreshes {
@@ -40,16 +48,6 @@ impl Refreshes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is wrong is said once, not each time.
-    fn failed(&self, why: &dyn Display, keeps: &Version) {
-        let mut refreshed = self.lock();
-        let why = why.to_string();
-        if refreshed.trouble.as_ref() != Some(&why) {
-            say!("model: {why}; {keeps} goes on scoring");
-        }
-        refreshed.trouble = Some(why);
-        refreshed.failed += 1;
-    }
 }
 
 /// A thread asks until it is dropped.
@@ -135,17 +133,17 @@ impl Refreshing {
     fn refresh(&mut self) {
         let version = match self.mlflow.version(&self.reference) {
             Ok(version) => version,
-            Err(error) => return self.refreshes.failed(&error, &self.current),
+            Err(error) => return self.failed(&error),
         };
         if version == self.current {
             self.refused = None;
             let mut refreshed = self.refreshes.lock();
             refreshed.unchanged += 1;
-            refreshed.trouble = None;
+            refreshed.troubles.remove(&self.model);
             return;
         }
         if let Some((_, why)) = self.refused.as_ref().filter(|(refused, _)| *refused == version) {
-            return self.refreshes.failed(why, &self.current);
+            return self.failed(&why.clone());
         }
         let path = match self.cache.model(&self.mlflow, &version) {
             Ok(path) => path,
@@ -153,10 +151,26 @@ impl Refreshing {
                 if matches!(error, RegistryError::Unfit { .. }) {
                     self.refused = Some((version, error.to_string()));
                 }
-                return self.refreshes.failed(&error, &self.current);
+                return self.failed(&error);
             }
         };
         self.switch(version, path);
+    }
+
+    /// What is wrong is said once, not each time.
+    fn failed(&self, why: &dyn Display) {
+        let mut refreshed = self.refreshes.lock();
+        let why = why.to_string();
+        if refreshed.troubles.get(&self.model) != Some(&why) {
+            say!("model{}: {why}; {} goes on scoring", self.of(), self.current);
+        }
+        refreshed.troubles.insert(self.model.clone(), why);
+        refreshed.failed += 1;
+    }
+
+    /// Which of several models is spoken of.
+    fn of(&self) -> String {
+        self.model.as_ref().map(|model| format!(" {model}")).unwrap_or_default()
     }
 
     fn switch(&mut self, version: Version, path: PathBuf) {
@@ -170,12 +184,13 @@ impl Refreshing {
             Ok(card) => card,
             Err(error) => {
                 let why = format!("{error:#}");
-                self.refreshes.failed(&why, &self.current);
+                self.failed(&why);
                 self.refused = Some((version, why));
                 return;
             }
         };
-        say!("model: {version} takes the place of version {}", self.current.version);
+        let of = self.of();
+        say!("model{of}: {version} takes the place of version {}", self.current.version);
         if let Some(doubt) = served::doubt(&card, &version.to_string(), self.workers) {
             say!("warning: {doubt}");
         }
@@ -183,7 +198,7 @@ impl Refreshing {
         self.refused = None;
         let mut refreshed = self.refreshes.lock();
         refreshed.switched += 1;
-        refreshed.trouble = None;
+        refreshed.troubles.remove(&self.model);
     }
 }
 

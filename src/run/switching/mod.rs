@@ -110,6 +110,8 @@ pub enum RouteChange {
 /// A version that rows are scored by, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSwitched {
+    /// Which model of the job that is, where it has several.
+    pub of: Option<String>,
     pub model: ModelIdentity,
     /// XXH3-64 in hexadecimal; none of a program's own.
     pub digest: Option<String>,
@@ -119,13 +121,17 @@ pub struct ModelSwitched {
 impl ModelSwitched {
     /// As footers of files have it.
     pub(super) fn json(&self) -> Value {
-        let ModelSwitched { model, digest, since } = self;
-        json!({
+        let ModelSwitched { of, model, digest, since } = self;
+        let mut said = json!({
             "model_name": model.name,
             "model_version": model.version,
             "model_xxh3": digest,
             "since": since_json(*since),
-        })
+        });
+        if let Some(of) = of {
+            said["model"] = of.as_str().into();
+        }
+        said
     }
 }
 

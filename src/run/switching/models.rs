@@ -93,7 +93,7 @@ struct Shelf {
 }
 
 enum Changed {
-    Version(usize),
+    Version { place: usize, version: usize },
     Route(RouteChange),
 }
 
@@ -219,7 +219,7 @@ impl RunModels {
         let control = shelf.last;
         shelf.ready.insert((control, place), ready);
         shelf.known[place].push((control, version));
-        shelf.changes.insert(control, Changed::Version(version));
+        shelf.changes.insert(control, Changed::Version { place, version });
         self.renew_ensembles(&mut shelf, place, control);
         drop(shelf);
         if is_new && self.fits.references.is_ready() {
@@ -413,10 +413,11 @@ impl RunModels {
 
     pub(in crate::run) fn switched(&self) -> Vec<ModelSwitched> {
         let of = |shelf: &Shelf, changed: &Changed, since| {
-            let Changed::Version(version) = changed else { return None };
+            let Changed::Version { place, version } = changed else { return None };
             let known = shelf.versions.get(*version)?.clone();
             let KnownVersion { identity: model, digest, .. } = known;
-            Some(ModelSwitched { model, digest, since })
+            let of = self.fits.models[*place].name.clone();
+            Some(ModelSwitched { of, model, digest, since })
         };
         self.changed(of)
     }
