@@ -314,7 +314,7 @@ class Oracle:
 # FIGURES
 
 
-def half_width(variance_of_mean, rows, alpha=0.05, tuned_for=10_000):
+def half_width(variance_of_mean, rows, alpha=0.05, tuned_for=1_000):
     """Of a confidence sequence: Waudby-Smith et al., "Time-uniform central limit theory", theorem 2.2."""
     beyond = -2 * math.log(alpha)
     grown = rows * (beyond + math.log(1 + beyond)) / tuned_for

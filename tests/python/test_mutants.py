@@ -25,7 +25,7 @@ def test_a_mutant_applies(name):
 def test_there_are_mutants_of_every_part():
     assert len(MUTANTS) >= 100
     files = {mutant.file for mutant in MUTANTS.values()}
-    for part in ("admit", "watermark", "gate", "exchange", "rows", "micro_batch", "score",
+    for part in ("admit", "watermark", "gate", "exchange", "rows", "micro_batch", "score/lane", "score/evaluate",
                  "numbers", "dead_letter", "drift/panes", "drift/windows", "drift/figures",
                  "drift/alarms", "features/categories", "features/window/values", "core/mod",
                  "core/waiting", "core/versions", "core/tables", "core/windows", "core/finish",
