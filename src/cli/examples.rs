@@ -48,7 +48,7 @@ Example, the features of January:
 pub const BACKTEST: &str = "\
 Example, two models of the flights beside each other:
   $ driftline backtest jobs/flights.toml --limit 9000 --models data/flights/models/trees.onnx,data/flights/models/logistic.onnx
-  candidate  version    rows  failed";
+  candidate  version   rows  failed";
 
 pub const BASELINE: &str = "\
 Example, the three months that the model was trained on:

@@ -9,7 +9,8 @@ import pytest
 from support import ROOT, binary, driftline, environment
 
 COMMANDS = (
-    "check", "plan", "models", "replay", "run", "export", "baseline", "parity", "schema", "completions",
+    "check", "plan", "models", "replay", "run", "export", "backtest", "baseline", "parity", "schema",
+    "completions",
 )  # fmt: skip
 
 
