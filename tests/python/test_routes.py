@@ -592,6 +592,10 @@ WRONG = {
 }  # fmt: skip
 
 
+# Of what is seen in the job file, with its columns, and with its models.
+REPLAYED = ("weights that are not 10,000", "a condition that is a number", "a majority of numbers")
+
+
 def broken(text, changes, models):
     """The job with (old, new) changes, and with what is added to it."""
     for change in changes:
@@ -610,8 +614,9 @@ def test_what_is_wrong_is_named(tmp_path, models, events, case):
     job.write_text(broken(toml(sound(models), head(events[1])), changes, models))
     error = refusal("check", job)
     assert re.search(named, error), error
-    assert refusal("replay", job, "--out", tmp_path / "out") == error
-    assert files(tmp_path) == [job]
+    if case in REPLAYED:
+        assert refusal("replay", job, "--out", tmp_path / "out") == error
+        assert files(tmp_path) == [job]
 
 
 def test_models_without_routes(tmp_path, models, events):
