@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 
-use super::lane::{kept, select};
+use super::lane::{Starts, kept, select};
 use crate::control::Turn;
 use crate::layout::EventLayout;
 use crate::micro_batch::Part;
@@ -17,8 +17,8 @@ use crate::not_finite;
 use crate::numbers::Numbers;
 use crate::patience::Patience;
 use crate::prediction::PredictionFormat;
-use crate::routes::ensemble::{largest, of_row};
 use crate::routes::assignment::Buckets;
+use crate::routes::ensemble::{largest, of_row};
 use crate::routes::table::{Breaker, Ids, RouteTable, Scores};
 use crate::run::Run;
 use crate::status::RowNote;
@@ -84,12 +84,7 @@ pub(super) struct OfModel {
 }
 
 impl Evaluator {
-    pub fn new(
-        models: ModelBank,
-        routes: Arc<RouteTable>,
-        layout: EventLayout,
-        run: Run,
-    ) -> Self {
+    pub fn new(models: ModelBank, routes: Arc<RouteTable>, layout: EventLayout, run: Run) -> Self {
         Evaluator { models, routes, layout, run }
     }
 
@@ -310,10 +305,10 @@ impl Evaluated {
         }
         let mut has_failed = vec![false; self.rows()];
         let mut runs = Vec::with_capacity(failed.len());
+        let starts = Starts::of(&self.parts);
         for (row, why) in failed {
             has_failed[row] = true;
-            let part = select(&self.parts, |other| other == row).into_iter().next();
-            runs.extend(part.map(|part| (part, why)));
+            runs.push((starts.row(&self.parts, row), why));
         }
         self.keep(|row| !has_failed[row]);
         runs
@@ -369,16 +364,14 @@ fn without_not_finite(slot: &Slot, parts: &[Part<Turn>], of: &mut OfModel) {
         return;
     }
     let predictions = joined(std::mem::take(&mut of.predictions));
-    let is_known: Vec<usize> = of.failed.iter().map(|(row, _)| *row).collect();
     if let Some(finite) = predictions.finite_rows(width) {
-        for row in (0..finite.len()).filter(|&row| !finite.value(row) && !is_known.contains(&row)) {
+        let mut is_known = vec![false; finite.len()];
+        of.failed.iter().for_each(|(row, _)| is_known[*row] = true);
+        let starts = Starts::of(parts);
+        for row in (0..finite.len()).filter(|&row| !finite.value(row) && !is_known[row]) {
             let vector = predictions.slice(row * width..(row + 1) * width);
-            let detail = match select(parts, |other| other == row).first() {
-                Some(part) => {
-                    not_finite::detail(&vector, &part.batch, &slot.ready.inputs, part.start)
-                }
-                None => String::new(),
-            };
+            let part = starts.row(parts, row);
+            let detail = not_finite::detail(&vector, &part.batch, &slot.ready.inputs, part.start);
             slot.gauge.failed(1, &detail);
             of.failed.push((row, detail));
         }

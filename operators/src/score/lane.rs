@@ -6,7 +6,6 @@ use crate::micro_batch::{BatchBounds, MicroBatcher, Part};
 use crate::prediction::{RouteLabels, ScoredColumns};
 use crate::routes::table::{RouteTable, Scores};
 
-
 /// A lane's rows that wait.
 pub(super) struct LaneWork {
     pub batcher: MicroBatcher<Turn>,
@@ -97,6 +96,27 @@ pub(super) fn add(
 impl Group {
     fn continues_in(&self, part: &Part<Turn>, is_fallback: bool) -> bool {
         self.columns.is_fallback == is_fallback && self.part.continues_in(part)
+    }
+}
+
+/// Where each of some parts begins among all their rows.
+pub(super) struct Starts(Vec<usize>);
+
+impl Starts {
+    pub fn of(parts: &[Part<Turn>]) -> Self {
+        let begin = |first: &mut usize, part: &Part<Turn>| {
+            let start = *first;
+            *first += part.rows;
+            Some(start)
+        };
+        Starts(parts.iter().scan(0, begin).collect())
+    }
+
+    /// A row alone, by its number among all.
+    pub fn row(&self, parts: &[Part<Turn>], row: usize) -> Part<Turn> {
+        let at = self.0.partition_point(|&start| start <= row) - 1;
+        let part = &parts[at];
+        Part { start: part.start + row - self.0[at], rows: 1, ..part.clone() }
     }
 }
 

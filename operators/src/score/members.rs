@@ -227,11 +227,7 @@ fn all_failed(members: &[OfMember], row: usize) -> String {
 }
 
 /// What the metadata of a row says of the members.
-fn note_of(
-    ensemble: &Ensemble,
-    members: &[OfMember],
-    row: usize,
-) -> RowNote {
+fn note_of(ensemble: &Ensemble, members: &[OfMember], row: usize) -> RowNote {
     let said = ensemble.members.iter().zip(members).map(|(member, of)| {
         let numbers = of.said[row].texts();
         let confidence = match (of.task, of.of(row)) {

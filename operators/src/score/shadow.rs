@@ -108,10 +108,12 @@ impl Shadows {
         let failed: usize = outcome.failed.iter().map(|(part, _)| part.rows).sum();
         gauge.shadow_failed(shadow, failed);
         for scored in &outcome.scored {
-            let rows =
-                scored.parts.iter().flat_map(|part| (0..part.rows).map(move |at| (part, at)));
-            let compared = rows.enumerate().map(|(row, (part, at))| Compared {
-                primary: of_row(&of.predictions, of.width, of.row_of(part, at)),
+            let rows = scored.parts.iter().flat_map(|part| {
+                let first = of.first_of(part);
+                first..first + part.rows
+            });
+            let compared = rows.enumerate().map(|(row, of_primary)| Compared {
+                primary: of_row(&of.predictions, of.width, of_primary),
                 shadow: of_row(&scored.predictions, scored.width, row),
                 of_primary: of.task,
                 of_shadow: scored.task,
@@ -123,13 +125,13 @@ impl Shadows {
 }
 
 impl Scored {
-    /// The number of a row, which is row `at` of a part of these.
-    fn row_of(&self, part: &Part<Turn>, at: usize) -> usize {
+    /// The number of the first row of a part of these parts.
+    fn first_of(&self, part: &Part<Turn>) -> usize {
         let mut first = 0;
         for own in &self.parts {
-            let place = part.start + at;
-            if own.source == part.source && (own.start..own.start + own.rows).contains(&place) {
-                return first + place - own.start;
+            let rows = own.start..own.start + own.rows;
+            if own.source == part.source && rows.contains(&part.start) {
+                return first + part.start - own.start;
             }
             first += own.rows;
         }

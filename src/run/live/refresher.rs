@@ -47,7 +47,6 @@ impl Refreshes {
     fn lock(&self) -> MutexGuard<'_, Refreshed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
 }
 
 /// A thread asks until it is dropped.
