@@ -115,7 +115,7 @@ fn since_by_state(decided: &[Switched]) -> BTreeMap<u64, Since> {
         earliest = Some(since);
         (control, since)
     };
-    decided.into_iter().rev().map(|each| of_state(each)).collect()
+    decided.into_iter().rev().map(of_state).collect()
 }
 
 fn place(since: Since) -> (i64, u64) {
