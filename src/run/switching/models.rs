@@ -109,7 +109,7 @@ fn since_by_state(decided: &[Switched]) -> BTreeMap<u64, Since> {
     let decided: BTreeMap<u64, Since> =
         decided.iter().map(|switched| (switched.control, switched.since)).collect();
     let mut earliest: Option<Since> = None;
-    let mut of_state = |(control, since): (u64, Since)| {
+    let of_state = |(control, since): (u64, Since)| {
         let is_earlier = earliest.is_none_or(|earliest| place(since) < place(earliest));
         let since = if is_earlier { since } else { earliest.unwrap_or(since) };
         earliest = Some(since);
