@@ -128,9 +128,12 @@ fn change(seed: u64, control: u64) -> Change {
             Change::Weights([first, second, 10_000 - first - second])
         }
         _ => {
-            let breaker =
-                [Breaker::Closed, Breaker::Closed, Breaker::HalfOpen(4_000), Breaker::Open];
-            Change::Breaker(random.below(MODELS as u64) as usize, breaker[random.below(4) as usize])
+            let breaker = match random.below(6) {
+                0 => Breaker::Open,
+                1 => Breaker::HalfOpen(4_000),
+                _ => Breaker::Closed,
+            };
+            Change::Breaker(random.below(MODELS as u64) as usize, breaker)
         }
     }
 }
@@ -383,6 +386,11 @@ impl Evaluation {
     }
 }
 
+/// An event without an id goes by its place.
+fn request_id((partition, offset): Origin, event: &Event) -> String {
+    event.id.map_or_else(|| format!("{partition}-{offset}"), |id| id.to_string())
+}
+
 // THE TEST
 
 /// (route, variant, model) of each record that has a prediction.
@@ -439,14 +447,14 @@ fn job(order: Order, seed: u64) -> Job {
 }
 
 /// Why a record is no row of a route.
-const BEFORE_ROUTES: [&str; 4] = ["decode_failed", "invalid_time", "missing_id", "too_late"];
+const BEFORE_ROUTES: [&str; 2] = ["no_event_time", "too_late"];
 
 #[test]
 fn each_row_is_scored_as_an_evaluation_of_its_own_says_whatever_changes() {
     let orders = [Order::EventTime, Order::Epoch, Order::Arrival];
     let (mut seen, mut changes) = (BTreeMap::<String, usize>::new(), 0);
-    for seed in seeds(0..=3) {
-        let input = Input::random(seed, Shape { rows: 1_200, chunk_rows: 9, ..Shape::default() });
+    for seed in seeds(0..=2) {
+        let input = Input::random(seed, Shape { rows: 800, chunk_rows: 7, ..Shape::default() });
         let (epochs, order) = (input.epochs(), orders[seed as usize % 3]);
         for way in ways() {
             let name = format!("seed {seed}, {order:?}, {way:?}");
@@ -483,7 +491,7 @@ fn each_row_is_scored_as_an_evaluation_of_its_own_says_whatever_changes() {
                     seed,
                     state: state(seed, holds(order, &decided, told, epochs[&origin])),
                     place: place_of(origin),
-                    id: event.id.unwrap().to_string(),
+                    id: request_id(origin, event),
                     has_value: event.value.is_some(),
                 };
                 let expected = evaluation.expected(event);
@@ -497,8 +505,8 @@ fn each_row_is_scored_as_an_evaluation_of_its_own_says_whatever_changes() {
         }
     }
     if all_are_run() {
-        assert!(changes > 1_000, "{changes}");
-        assert!(seen.len() >= 20 && seen.values().all(|&rows| rows > 20), "{seen:?}");
+        assert!(changes > 500, "{changes}");
+        assert!(seen.len() >= 20 && seen.values().all(|&rows| rows > 4), "{seen:?}");
     }
 }
 
