@@ -127,8 +127,11 @@ impl Job {
         let watched = Watched::new(&enriched, &inputs);
         let scoring = Scoring {
             layout: layout(),
-            models: ReadyModels::one(self.ready(worker)),
-            routes: None,
+            models: match &self.setting.routed {
+                Some(routed) => (routed.models)(worker),
+                None => ReadyModels::one(self.ready(worker)),
+            },
+            routes: self.setting.routed.as_ref().map(|routed| routed.table.clone()),
             timeout: None,
             on_request: false,
             shed: None,
@@ -313,7 +316,7 @@ impl Results {
     }
 }
 
-fn text(rows: &RecordBatch, name: &str, row: usize) -> Option<String> {
+pub fn text(rows: &RecordBatch, name: &str, row: usize) -> Option<String> {
     let column = rows.column_by_name(name).unwrap().as_string::<i32>();
     column.is_valid(row).then(|| column.value(row).to_owned())
 }

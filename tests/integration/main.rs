@@ -22,6 +22,7 @@ mod moves;
 mod parts;
 mod record;
 mod repeats;
+mod routes;
 mod seeds;
 mod stops;
 mod stored;

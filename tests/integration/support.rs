@@ -28,8 +28,9 @@ use driftline_operators::ingest::{
 use driftline_operators::known::Known;
 use driftline_operators::layout::{CameAs, EventLayout};
 use driftline_operators::model::{Model, ModelError, Scores, Task};
-use driftline_operators::model_bank::ModelShelf;
+use driftline_operators::model_bank::{ModelShelf, ReadyModels};
 use driftline_operators::reports::Reports;
+use driftline_operators::routes::table::RouteTable;
 use driftline_operators::run::Run;
 use driftline_operators::settled::Beginning;
 use driftline_operators::sinks::{Sink, SinkError};
@@ -338,6 +339,16 @@ pub struct Setting {
     pub control: Control,
     /// Of models that take the place of a job's.
     pub shelf: Option<Arc<dyn ModelShelf>>,
+    /// In the place of a job's one model.
+    pub routed: Option<Routed>,
+}
+
+/// Which of several models scores a row.
+#[derive(Clone)]
+pub struct Routed {
+    pub table: Arc<RouteTable>,
+    /// Of a worker.
+    pub models: Arc<dyn Fn(usize) -> ReadyModels + Send + Sync>,
 }
 
 impl Setting {
@@ -367,6 +378,7 @@ impl Setting {
             declared,
             control: Control::default(),
             shelf: None,
+            routed: None,
         }
     }
 

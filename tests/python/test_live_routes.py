@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import threading
 import time
 import uuid
 from collections import Counter
@@ -123,16 +122,20 @@ class Job:
         wait_until(lambda: done() >= sent, f"{sent} events are predictions or dead letters", 60)
 
     def predicted(self) -> dict:
-        return self.by_number(self.topics.predictions)
+        """Predictions by number, each of which there is once."""
+        rows = [json.loads(value) for value in self.broker.values(self.topics.predictions)]
+        return self.by_number([(int(row["event_id"]), row) for row in rows])
 
-    def by_number(self, topic) -> dict:
-        """By number, which there is once."""
-        rows = [json.loads(value) for value in self.broker.values(topic)]
-        numbers = Counter(int(row["event_id"]) for row in rows)
-        assert max(numbers.values(), default=1) == 1, numbers.most_common(3)
+    def letters(self) -> dict:
+        """(reason, detail) of dead letters by number, each of which there is once."""
+        errors = ("__streams.errors.exception", "__streams.errors.message")
+        letters = self.broker.consume(self.topics.dead_letters)
+        return self.by_number([(each.json()["number"], tuple(map(each.header, errors))) for each in letters])
+
+    def by_number(self, found) -> dict:
+        assert len(dict(found)) == len(found), Counter(number for number, _ in found).most_common(3)
         # Of those at the very end nothing is told.
-        sent = len(self.stream.events)
-        return {int(row["event_id"]): row for row in rows if int(row["event_id"]) < sent}
+        return {number: what for number, what in found if number < len(self.stream.events)}
 
 
 def bucket(salt: str, id_) -> int:
@@ -203,7 +206,8 @@ def test_weights_are_changed_under_load_and_lose_and_double_nothing(broker, tmp_
         live.wait_for("metrics: http://")
         assert shown(live) == WEIGHTS
         sending = job.send(1_500)
-        sending.reaches(300)
+        wait_until(lambda: live.measured("driftline_predictions_total") > 0, "there are predictions")
+        begun = sending.sent
         for number in range(CHANGES):
             route = ["rest", "paying"][number % 2]
             weights = drawn(random, WEIGHTS[route])
@@ -212,7 +216,7 @@ def test_weights_are_changed_under_load_and_lose_and_double_nothing(broker, tmp_
             status, words = live.ask(f"/v1/routes/{route}/weights", json.dumps(named).encode())
             assert (status, json.loads(words)) == (202, {"route": route, "weights": named}), words
             asked[route].append(weights)
-            sending.reaches(300 + (number + 1) * 20)
+            sending.reaches(begun + (number + 1) * 20)
         assert shown(live) == {route: weights[-1] for route, weights in asked.items()}
         job.settle(live)
         measured = live.metrics()
@@ -269,14 +273,15 @@ def check_weighted(job, predicted, changed):
 
 def check_footers(folder, words):
     """Files of drift have the same changes as the summary, as far as they had been made."""
-    told = [(route, weights, millis(since)) for route, weights, since in re.findall(CHANGED, words)]
+    told = [
+        (route, dict(each.split("=") for each in weights.split(",")), millis(since))
+        for route, weights, since in re.findall(CHANGED, words)
+    ]
     most = 0
     for path in folder.glob("*.parquet"):
-        footer = pq.read_metadata(path).metadata
-        changes = json.loads(footer.get(b"driftline.route_changes", b"[]"))
+        changes = json.loads(pq.read_metadata(path).metadata.get(b"driftline.route_changes", b"[]"))
         written = [
-            (each["route"], ",".join(f"{name}={weight}" for name, weight in each["weights"].items()),
-             millis(each["since"] or "the beginning"))
+            (each["route"], {name: str(weight) for name, weight in each["weights"].items()}, millis(each["since"]))
             for each in changes
         ]  # fmt: skip
         assert written == told[: len(written)]
@@ -353,13 +358,13 @@ def guarded(folder, fault: str, fallback: bool) -> str:
     if fault == "refuses":
         path, features, more = graphs.texts(folder / "risk.onnx", ["good"], "kind", strict=True), ["kind"], ""
     else:
-        path, features, more = graphs.slow(folder / "risk.onnx"), ["rounds"], "run_timeout_ms = 40\n"
+        path, features, more = graphs.slow(folder / "risk.onnx"), ["rounds"], "run_timeout_ms = 100\n"
     plain = graphs.number(folder / "plain.onnx", "x", graphs.FLOAT)
     breaker = "".join(f"{key} = {value}\n" for key, value in BREAKER.items())
     second = f'[models.plain]\npath = "{plain}"\nfeatures = ["x"]\n' if fallback else ""
     return (
         f'[models.risk]\npath = "{path}"\nfeatures = {json.dumps(features)}\n{more}[models.risk.breaker]\n{breaker}{second}'
-        '[realtime_ml]\nmax_batch_size = 4\nbatch_timeout_ms = 5\n'
+        f'[realtime_ml]\nmax_batch_size = {4 if fault == "refuses" else 1}\nbatch_timeout_ms = 5\n'
         f'[routes.all]\nmodel = "risk"\n' + ('fallback = ["plain"]\n' if fallback else "")
     )  # fmt: skip
 
@@ -376,8 +381,10 @@ def test_a_breaker_opens_tries_and_closes_and_each_row_is_told_of_once(broker, t
     is_in = lambda wanted: wait_until(lambda: state() == wanted, f"the breaker is {wanted}", 20)
     with Live(broker, job.path, "--workers", 2) as live:
         live.wait_for("metrics: http://")
-        sending = job.send(300)
-        sending.reaches(100)
+        # Rows that have been read when it opens are tried all the same: few, where each takes its time.
+        per_second = 300 if fault == "refuses" else 40
+        sending = job.send(per_second)
+        wait_until(lambda: live.measured("driftline_predictions_total") > 0, "there are predictions")
         assert state() == CLOSED
         job.stream.kind = "bad"
         is_in(OPEN)
@@ -388,7 +395,7 @@ def test_a_breaker_opens_tries_and_closes_and_each_row_is_told_of_once(broker, t
         job.stream.kind = "good"
         live.wait_for("scores again", 20)
         is_in(CLOSED)
-        sending.reaches(sending.sent + 100)
+        sending.reaches(sending.sent + per_second // 3)
         job.settle(live)
         measured = live.metrics()
         code, words = live.terminate()
@@ -413,7 +420,7 @@ def check_guarded(job, words, fallback):
     said = [("open", "out of service"), ("half_open", "is tried with few ids"), ("closed", "scores again")]
     for state, text in said:
         assert words.count(f"model risk version 1 {text}") + words.count(f"model risk version 1 is {text}") == states.count(state)
-    predicted, letters = job.predicted(), job.by_number(job.topics.dead_letters)
+    predicted, letters = job.predicted(), job.letters()
     assert not predicted.keys() & letters.keys()
     assert len(predicted) + len(letters) == len(job.stream.events)
     seen = Counter()
@@ -424,15 +431,14 @@ def check_guarded(job, words, fallback):
         by_risk = is_given and event["kind"] == "good"
         seen[state, event["kind"], is_given] += 1
         if not by_risk and not fallback:
-            letter = letters[number]
-            assert letter["reason"] == "scoring_failed", (event, state, letter)
-            out_of_service = "out of service: its circuit breaker is open" in letter["detail"]
-            assert out_of_service == (not is_given), (event, state, letter)
+            reason, detail = letters[number]
+            out_of_service = "risk is out of service: its circuit breaker is open" == detail
+            assert reason == "scoring_failed" and out_of_service == (not is_given), (event, state, detail)
             continue
         row = predicted[number]
         name, score = ("risk", 1.0) if by_risk else ("plain", event["x"])
         assert (row["model_name"], row["score"]) == (name, score), (event, state, row)
-        degraded = row["metadata"].get("degraded") if isinstance(row["metadata"], dict) else json.loads(row["metadata"]).get("degraded")
+        degraded = json.loads(row["metadata"]).get("degraded")
         wanted = ("ok", None) if by_risk else ("degraded", ["fallback"])
         assert (row["status"], degraded) == wanted, (event, state, row)
     for kept in [("open", "bad", False), ("half_open", "good", False), ("half_open", "good", True), ("closed", "bad", True)]:
@@ -496,7 +502,7 @@ def test_shadows_are_shed_when_a_run_is_behind_and_predictions_do_not_notice(bro
 
 def test_two_aliases_of_a_registered_model_are_two_models_of_a_job(broker, registry, tmp_path):
     name = f"risk-{uuid.uuid4().hex[:8]}"
-    for version in (1, 2, 3):
+    for version in (1, 2):
         assert registry.log(name, score=float(version), features=1) == version
     registry.alias(name, alias="champion", version=1)
     registry.alias(name, alias="challenger", version=2)
@@ -514,26 +520,27 @@ def test_two_aliases_of_a_registered_model_are_two_models_of_a_job(broker, regis
         registry.alias(name, alias=alias, version=version)
         assert live.ask("/v1/models/refresh", b"")[0] == 202
         live.wait_for(takes, 15)
-        job.sending.reaches(job.sending.sent + 40)
+        # Several seconds of event time go by: all of the four come up.
+        job.sending.reaches(job.sending.sent + 300)
 
     with Live(broker, job.path, "--workers", 2) as live:
         live.wait_for("metrics: http://")
-        sending = job.send(200)
-        sending.reaches(60)
-        moves("challenger", 3, f"model challenger: version 3 of {name} takes the place of version 2")
+        job.send(500).reaches(100)
+        wait_until(lambda: live.measured("driftline_predictions_total") > 0, "there are predictions")
         # The challenger is promoted: both stand on one version.
-        moves("champion", 3, f"model champion: version 3 of {name} takes the place of version 1")
-        moves("challenger", 1, f"model challenger: version 1 of {name} takes the place of version 3")
+        moves("champion", 2, f"model champion: version 2 of {name} takes the place of version 1")
+        moves("challenger", 1, f"model challenger: version 1 of {name} takes the place of version 2")
         models = json.loads(live.ask("/v1/routes")[1])["models"]
-        assert {each["model"]: each["version"] for each in models} == {"champion": "3", "challenger": "1"}
+        assert {each["model"]: each["version"] for each in models} == {"champion": "2", "challenger": "1"}
         job.settle(live)
         code, words = live.terminate()
     assert code == 0, words
     switched = {"champion": [], "challenger": []}
     for alias, version, since in re.findall(r"switched +(\w+) to version (\d) from (\S+) on", words):
         switched[alias].append((millis(since), version))
-    assert [version for _, version in switched["champion"]] == ["3"]
-    assert [version for _, version in switched["challenger"]] == ["3", "1"]
+    assert {alias: [version for _, version in of] for alias, of in switched.items()} == {
+        "champion": ["2"], "challenger": ["1"]
+    }  # fmt: skip
     predicted, seen = job.predicted(), set()
     assert len(predicted) == len(job.stream.events)
     for event in job.stream.events:
@@ -545,4 +552,4 @@ def test_two_aliases_of_a_registered_model_are_two_models_of_a_job(broker, regis
         found = [row[name] for name in ("variant", "model_name", "model_version", "score")]
         assert found == [variant, name, version, float(version)], (event, switched)
         seen.add((variant, version))
-    assert len(seen) == 5
+    assert len(seen) == 4

@@ -404,7 +404,8 @@ fn score_rows(
             of.runs.push((rows, rows, took));
             // A row that is alone may have been scored with a copy of itself.
             let (numbers, inputs) = (rows * slot.ready.model.width(), features.num_columns());
-            if let Some(input) = scores.input {
+            // A program's own model may tell them unasked.
+            if let Some(input) = scores.input.filter(|_| slot.ready.format.keeps_inputs()) {
                 of.inputs.extend_from_slice(&input.values()[..rows * inputs]);
             }
             of.predictions.push(match scores.predictions.len() == numbers {
