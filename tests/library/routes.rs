@@ -121,7 +121,7 @@ fn change_until(models: &ModelControl, route: &str, paced: &AtomicUsize, is_over
                 continue;
             }
         };
-        if control % 16 == 0 {
+        if control.is_multiple_of(16) {
             assert!(models.set_weights(route, &[("control", 9_999)]).is_err());
             assert!(models.set_weights(route, &[("absent", 10_000)]).is_err());
             assert!(models.set_weights("absent", &weights).is_err());
