@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use driftline_operators::batch_probe::BatchDependence;
 use driftline_operators::control::{ControlFeed, Since, Switched};
 use driftline_operators::features::declaration::{Definition, FeatureDeclaration};
@@ -15,8 +16,9 @@ use driftline_operators::features::sql::Expression;
 use driftline_operators::gate::Order;
 use driftline_operators::ingest::{Allowance, Control, Polled, Source, SourceError};
 use driftline_operators::micro_batch::BatchBounds;
-use driftline_operators::model::{Model, ModelIdentity, Task};
+use driftline_operators::model::{ModelIdentity, Task};
 use driftline_operators::model_bank::{ModelShelf, ReadyEnsemble, ReadyModel, ReadyModels};
+use driftline_operators::model_input::{ModelInput, model_inputs};
 use driftline_operators::prediction::PredictionFormat;
 use driftline_operators::routes::assignment::{Weights, bucket};
 use driftline_operators::routes::ensemble::{Ensemble, Member, Policy};
@@ -25,7 +27,7 @@ use driftline_operators::routes::table::{
 };
 
 use crate::input::{Event, Input, Shape};
-use crate::job::{Job, Outcome, Results, Told, place, place_of, ready, required, text};
+use crate::job::{Job, Outcome, Results, Told, place, place_of, required, text};
 use crate::models::{Calls, RowByRow};
 use crate::record::{Origin, origins};
 use crate::seeds::{all_are_run, seeds};
@@ -50,10 +52,10 @@ fn route(name: &str, when: Option<&str>, choice: Choice) -> Route {
     Route { name: name.to_owned(), when: when.map(compile), choice }
 }
 
+/// Over columns of the event.
 fn compile(sql: &str) -> Expression {
-    let plan = Setting::new(declared).plan();
-    let enriched = plan.enriched_schema(&layout());
-    let columns = enriched.fields().iter();
+    let columns = layout().schema.fields()[..layout().event_columns].to_vec();
+    let columns = columns.iter();
     let columns: Vec<_> =
         columns.map(|field| (field.name().clone(), field.data_type().clone())).collect();
     Expression::compile(sql, &columns, &Functions::default()).unwrap()
@@ -175,7 +177,26 @@ fn says(model: usize, version: u64, place: f64) -> Vec<f32> {
     vec![place as f32, model as f32, version as f32]
 }
 
-fn made(seed: u64, model: usize, version: u64, worker: usize, setting: &Setting) -> ReadyModel {
+/// What each model is given: made once, as it takes its time.
+#[derive(Clone)]
+struct Given(Vec<(Vec<ModelInput>, SchemaRef)>);
+
+impl Given {
+    fn new(setting: &Setting) -> Self {
+        let plan = setting.plan();
+        let enriched = plan.enriched_schema(&layout());
+        let of_model = |model: usize| {
+            let names: &[&str] = if model == NEEDS_VALUE { &["seen", "place"] } else { &["place"] };
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let inputs = model_inputs(&plan, &layout(), &names).unwrap();
+            let columns: Vec<usize> = inputs.iter().map(|input| input.column).collect();
+            (inputs, enriched.project(&columns).unwrap().into())
+        };
+        Given((0..MODELS).map(of_model).collect())
+    }
+}
+
+fn made(seed: u64, model: usize, version: u64, worker: usize, given: &Given) -> ReadyModel {
     let score = move |row: &[Option<f64>]| {
         let place = row[row.len() - 1].unwrap();
         assert!(model != NEEDS_VALUE || row[0].is_some(), "a row without what the model needs");
@@ -184,25 +205,27 @@ fn made(seed: u64, model: usize, version: u64, worker: usize, setting: &Setting)
             false => Ok(says(model, version, place)),
         }
     };
-    let own: Box<dyn Model> =
-        Box::new(RowByRow::new(worker, Task::Multiclass, score, Calls::default()));
-    let inputs: Vec<String> = match model {
-        NEEDS_VALUE => vec!["seen".to_owned(), "place".to_owned()],
-        _ => vec!["place".to_owned()],
-    };
     let identity = ModelIdentity { name: format!("m{model}"), version: version.to_string() };
-    let format = format_of(&identity);
-    ReadyModel { identity, format, ..ready(own, BatchDependence::PadSingleRow, setting, &inputs) }
+    let (inputs, features) = given.0[model].clone();
+    ReadyModel {
+        format: format_of(&identity),
+        identity,
+        version: 0,
+        inputs,
+        features,
+        model: Box::new(RowByRow::new(worker, Task::Multiclass, score, Calls::default())),
+        dependence: BatchDependence::PadSingleRow,
+        max_rows: None,
+    }
 }
 
 fn format_of(identity: &ModelIdentity) -> PredictionFormat {
     PredictionFormat::new(layout(), identity.clone(), Default::default(), false, true).with_routes()
 }
 
-fn routed(seed: u64, setting: &Setting) -> Routed {
-    let setting = setting.clone();
+fn routed(seed: u64, given: Given) -> Routed {
     let models = move |worker: usize| {
-        let models = (0..MODELS).map(|model| made(seed, model, 0, worker, &setting));
+        let models = (0..MODELS).map(|model| made(seed, model, 0, worker, &given));
         let identity = ModelIdentity { name: "both".to_owned(), version: "0".to_owned() };
         let both = ReadyEnsemble {
             format: format_of(&identity),
@@ -223,7 +246,7 @@ fn routed(seed: u64, setting: &Setting) -> Routed {
 
 struct Shelf {
     seed: u64,
-    setting: Setting,
+    given: Given,
     taken: Mutex<BTreeSet<(usize, u64, usize)>>,
 }
 
@@ -235,7 +258,7 @@ impl ModelShelf for Shelf {
     fn take(&self, model: usize, since: u64, worker: usize) -> Option<ReadyModel> {
         let is_new = self.taken.lock().unwrap().insert((model, since, worker));
         assert!(is_new, "worker {worker} has taken version {since} of {model} twice");
-        Some(made(self.seed, model, since, worker, &self.setting))
+        Some(made(self.seed, model, since, worker, &self.given))
     }
 
     fn settings(&self, control: u64) -> Option<Arc<RouteSettings>> {
@@ -428,8 +451,9 @@ fn job(order: Order, seed: u64) -> Job {
         allowed_lateness_ms: 20,
         ..Setting::new(declared)
     };
-    let shelf = Shelf { seed, setting: setting.clone(), taken: Mutex::default() };
-    let routed = routed(seed, &setting);
+    let given = Given::new(&setting);
+    let shelf = Shelf { seed, given: given.clone(), taken: Mutex::default() };
+    let routed = routed(seed, given);
     let setting = Setting { shelf: Some(Arc::new(shelf)), routed: Some(routed), ..setting };
     Job {
         setting,
