@@ -1,6 +1,7 @@
 //! A live run of the flights job as a process of its own.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -57,7 +58,11 @@ impl Run {
         let group = format!("bench-{}", std::process::id());
         let drift = std::env::temp_dir().join(format!("driftline-bench-{}", std::process::id()));
         let mut command = Command::new(program);
-        command.arg("run").arg(root().join("jobs/flights-live.toml")).args(options);
+        // Of a job of one's own, such as one with several models, the models are its own, too.
+        let own = std::env::var_os("DRIFTLINE_BENCH_JOB").map(PathBuf::from);
+        let has_own_models = own.is_some();
+        let job = own.unwrap_or_else(|| root().join("jobs/flights-live.toml"));
+        command.arg("run").arg(job).args(options);
         for (key, value) in [
             ("KAFKA__BOOTSTRAP_SERVERS", broker.servers.as_str()),
             ("SOURCES__DEPARTURES__TOPIC", EVENTS),
@@ -75,7 +80,9 @@ impl Run {
                 &data.join(format!("baseline-{model}.parquet")).display().to_string(),
             ),
         ] {
-            command.env(format!("STREAMING_{key}"), value);
+            if !(has_own_models && key.starts_with("MODEL__")) {
+                command.env(format!("STREAMING_{key}"), value);
+            }
         }
         let mut child = command.stderr(Stdio::piped()).spawn().context("the program")?;
         let mut lines = BufReader::new(child.stderr.take().context("its standard error")?);
