@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use driftline_operators::accounting::{Counters, LaneFigures, ModelBatches, Moments};
+use driftline_operators::dead_letter::Reason;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::routes::table::Scores;
 use driftline_operators::sinks::{Sink, SinkError};
@@ -130,6 +131,11 @@ fn of_file(job: &Job, asked: &str, known: &[&(String, ModelFile)]) -> Result<(St
         };
         bail!("--models: {asked:?} is no file, and {known}");
     }
+    if !known.is_empty() {
+        bail!(
+            "--models: {asked:?} is a file, and which features it takes is not known where a job has several models: give it a section [models.NAME]"
+        );
+    }
     let own = job.model.as_ref().context("the job has no section [model]")?;
     let file = ModelFile { name: name.clone(), path, registered: None, ..own.clone() };
     Ok((name, file))
@@ -159,6 +165,8 @@ fn figures(
 ) -> Vec<Candidate> {
     let lane: LaneFigures = counters.lanes().remove(&0).unwrap_or_default();
     let batches = counters.batches_by_model();
+    let letters = counters.dead_letters();
+    let unscored = letters.rows_of(Reason::MissingFeature) + letters.rows_of(Reason::ScoringFailed);
     let mean = |of: &Moments| (of.count > 0).then(|| of.mean());
     let candidate = |(at, (name, model)): (usize, (&String, &ModelIdentity))| {
         let ran = batches.iter().find(|(known, _)| known == model).map(|(_, ran)| ran);
@@ -170,15 +178,16 @@ fn figures(
             mean_distance: mean(&said.distance).unwrap_or_default(),
             largest_distance: said.largest_distance,
         };
-        let (rows, scores, confidences) = match is_first {
-            true => (lane.rows, &lane.scores, &lane.confidences),
-            false => (said.rows, &said.scores, &said.confidences),
+        // Rows that lack a feature of a model are among those that it fails on.
+        let (rows, failed, scores, confidences) = match is_first {
+            true => (lane.rows, unscored, &lane.scores, &lane.confidences),
+            false => (said.rows, said.failed, &said.scores, &said.confidences),
         };
         Candidate {
             name: name.clone(),
             model: model.clone(),
             rows,
-            failed: ran.map_or(0, |ran| ran.failed),
+            failed,
             mean_score: mean(scores),
             mean_confidence: mean(confidences),
             us_per_row: ran.map_or(0.0, us_per_row),

@@ -109,13 +109,16 @@ fn since_by_state(decided: &[Switched]) -> BTreeMap<u64, Since> {
     let decided: BTreeMap<u64, Since> =
         decided.iter().map(|switched| (switched.control, switched.since)).collect();
     let mut earliest: Option<Since> = None;
-    let of_state = |(control, since): (u64, Since)| {
-        let is_earlier = earliest.is_none_or(|earliest| place(since) < place(earliest));
-        let since = if is_earlier { since } else { earliest.unwrap_or(since) };
-        earliest = Some(since);
-        (control, since)
-    };
-    decided.into_iter().rev().map(of_state).collect()
+    let mut since = BTreeMap::new();
+    for (control, decided) in decided.into_iter().rev() {
+        let first = match earliest {
+            Some(earliest) if place(earliest) < place(decided) => earliest,
+            _ => decided,
+        };
+        earliest = Some(first);
+        since.insert(control, first);
+    }
+    since
 }
 
 fn place(since: Since) -> (i64, u64) {
