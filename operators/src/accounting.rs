@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use batches::{BatchGauge, BatchSizes, MODELS_APART_MAX, ModelBatches};
 pub use gauges::{TableGauge, TableState, WindowGauge, WindowState};
 
-pub use lanes::{Compared, LaneFigures, LaneGauge, Moments, ShadowFigures};
+pub use lanes::{Compared, LaneFigures, LaneGauge, Mean, Moments, Said, ShadowFigures};
 
 use crate::lateness::Lateness;
 use crate::model::ModelIdentity;

@@ -17,6 +17,8 @@ pub struct Watched {
     /// Names of the watched columns: numeric inputs in order, then `prediction`.
     pub names: Vec<String>,
     columns: Vec<usize>,
+    /// Time, late flag and score alone.
+    of_scores: SchemaRef,
 }
 
 /// What is watched of rows of one epoch that one version of the model scored.
@@ -26,7 +28,7 @@ pub struct Seen {
     pub version: usize,
     /// Whether the features of the rows are seen, too; they are once, whoever else scores them.
     pub with_features: bool,
-    /// `[rows]`, as of [`Watched::batch`].
+    /// `[rows]`, as of [`Watched::batch`]; without features as of [`Watched::scores`].
     pub rows: RecordBatch,
 }
 
@@ -59,7 +61,23 @@ impl Watched {
         ];
         fields.extend(names.iter().map(|name| Field::new(name, DataType::Float64, true)));
         let columns = numeric.iter().map(|input| input.column).collect();
-        Watched { schema: Arc::new(Schema::new(fields)), names, columns }
+        let of_scores = [&fields[..Self::FIRST], &fields[fields.len() - 1..]].concat();
+        let of_scores = Arc::new(Schema::new(of_scores));
+        Watched { schema: Arc::new(Schema::new(fields)), names, columns, of_scores }
+    }
+
+    /// The same of scores alone, as of [`Seen`] without features.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn scores(
+        &self,
+        time: ArrayRef,
+        late: ArrayRef,
+        scores: &ArrayRef,
+    ) -> Result<RecordBatch, ArrowError> {
+        let columns = vec![time, late, cast(scores, &DataType::Float64)?];
+        RecordBatch::try_new(self.of_scores.clone(), columns)
     }
 
     /// What is watched of rows that were scored, `[rows]`.

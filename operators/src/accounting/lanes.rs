@@ -46,6 +46,30 @@ impl Moments {
     }
 }
 
+/// How many values there were, and their mean: the same in whichever order they came.
+#[derive(Clone, Default)]
+pub struct Mean {
+    pub count: u64,
+    sum: ExactSum,
+}
+
+impl Mean {
+    pub fn add(&mut self, value: f64) {
+        self.count += 1;
+        self.sum.add(value);
+    }
+
+    pub fn merge(&mut self, other: &Mean) {
+        self.count += other.count;
+        self.sum.merge(&other.sum);
+    }
+
+    /// NaN where there are no values.
+    pub fn mean(&self) -> f64 {
+        self.sum.value() / self.count as f64
+    }
+}
+
 /// What is counted of one lane.
 #[derive(Clone, Default)]
 pub struct LaneFigures {
@@ -71,11 +95,11 @@ pub struct ShadowFigures {
     /// several, the most probable. No regression has any.
     pub different: u64,
     /// |Δ score|.
-    pub distance: Moments,
+    pub distance: Mean,
     pub largest_distance: f64,
-    pub scores: Moments,
+    pub scores: Mean,
     /// Of classifiers.
-    pub confidences: Moments,
+    pub confidences: Mean,
 }
 
 impl LaneFigures {
@@ -130,35 +154,45 @@ impl LaneGauge {
     }
 
     /// A shadow's predictions of rows, and those of their primary.
-    pub fn shadow_scored(&self, shadow: Scores, rows: &[Compared]) {
+    pub fn shadow_scored(&self, shadow: Scores, compared: &Compared) {
         let mut figures = self.lock();
         let figures = figures.shadows.entry(shadow).or_default();
-        for Compared { primary, shadow, of_primary, of_shadow } in rows {
+        let Compared { primary, shadow, rows } = compared;
+        let is_same_kind = primary.task == shadow.task && primary.width == shadow.width;
+        for (said, &of_primary) in shadow.numbers.chunks_exact(shadow.width).zip(rows) {
             figures.rows += 1;
-            let said = score(*of_shadow, shadow);
-            figures.scores.add(said);
-            if *of_shadow != Task::Regression {
-                figures.confidences.add(largest(shadow));
+            let score_of_shadow = score(shadow.task, said);
+            figures.scores.add(score_of_shadow);
+            if shadow.task != Task::Regression {
+                figures.confidences.add(largest(said));
             }
-            if of_primary != of_shadow || primary.len() != shadow.len() {
+            if !is_same_kind {
                 continue;
             }
             figures.compared += 1;
-            let distance = (score(*of_primary, primary) - said).abs();
+            let primary_said = &primary.numbers[of_primary * primary.width..][..primary.width];
+            let distance = (score(primary.task, primary_said) - score_of_shadow).abs();
             figures.distance.add(distance);
             figures.largest_distance = figures.largest_distance.max(distance);
-            let is_other = decision(*of_primary, primary) != decision(*of_primary, shadow);
+            let is_other = decision(primary.task, primary_said) != decision(shadow.task, said);
             figures.different += u64::from(is_other);
         }
     }
 }
 
-/// The predictions of a row by its primary and by a shadow.
+/// Predictions of rows by a shadow and by what it is beside.
 pub struct Compared {
-    pub primary: Vec<f64>,
-    pub shadow: Vec<f64>,
-    pub of_primary: Task,
-    pub of_shadow: Task,
+    pub primary: Said,
+    pub shadow: Said,
+    /// By row of the shadow, which row of the primary it is.
+    pub rows: Vec<usize>,
+}
+
+/// Predictions as doubles, `[rows * width]`.
+pub struct Said {
+    pub numbers: Vec<f64>,
+    pub width: usize,
+    pub task: Task,
 }
 
 /// The class that a prediction is for; 0 of a regression.
@@ -190,18 +224,15 @@ mod tests {
 
     #[test]
     fn what_two_workers_count_is_what_one_would() {
-        let compared = |primary: [f64; 2], shadow: [f64; 2]| Compared {
-            primary: primary.to_vec(),
-            shadow: shadow.to_vec(),
-            of_primary: Task::Binary,
-            of_shadow: Task::Binary,
-        };
-        let rows = || [compared([0.5, 0.5], [0.75, 0.25]), compared([0.25, 0.75], [0.5, 0.5])];
+        let said =
+            |numbers: &[f64]| Said { numbers: numbers.to_vec(), width: 2, task: Task::Binary };
+        let (primary, shadow) = ([0.5, 0.5, 0.25, 0.75], [0.75, 0.25, 0.5, 0.5]);
         let (alone, gauges) = (LaneGauge::default(), [LaneGauge::default(), LaneGauge::default()]);
         let of = Scores::Model(1);
-        alone.shadow_scored(of, &rows());
-        for (gauge, row) in gauges.iter().zip(rows()) {
-            gauge.shadow_scored(of, &[row]);
+        let all = |rows: Vec<usize>, shadow| Compared { primary: said(&primary), shadow, rows };
+        alone.shadow_scored(of, &all(vec![0, 1], said(&shadow)));
+        for (row, gauge) in gauges.iter().enumerate() {
+            gauge.shadow_scored(of, &all(vec![row], said(&shadow[2 * row..][..2])));
             gauge.shadow_failed(of, 2);
         }
         let mut all = LaneFigures::default();
@@ -210,7 +241,7 @@ mod tests {
         for figures in [alone, all] {
             assert_eq!((figures.rows, figures.compared, figures.different), (2, 2, 1));
             assert_eq!((figures.distance.mean(), figures.largest_distance), (0.25, 0.25));
-            assert_eq!((figures.scores.mean(), figures.scores.variance()), (0.375, 0.015625));
+            assert_eq!((figures.scores.count, figures.scores.mean()), (2, 0.375));
         }
         assert_eq!((alone.failed, all.failed), (0, 4));
     }
@@ -230,6 +261,9 @@ mod tests {
         assert_eq!(decision(Task::Binary, &[0.5, 0.5]), 1);
         assert_eq!(decision(Task::Multiclass, &[0.2, 0.4, 0.4]), 1);
         assert_eq!(decision(Task::Regression, &[-3.0]), 0);
+        let mut moments = Moments::default();
+        [0.25, 0.5].into_iter().for_each(|value| moments.add(value));
+        assert_eq!((moments.mean(), moments.variance()), (0.375, 0.015625));
         assert!(Moments::default().mean().is_nan() && Moments::default().variance().is_nan());
     }
 }

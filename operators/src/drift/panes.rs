@@ -178,7 +178,8 @@ impl OpenPanes {
         }
         if let Some(Predictions { dictionary, bins }) = predictions.get_mut(&version) {
             let seen = pane.predictions.entry(version).or_insert_with(|| PaneColumn::new(mode));
-            seen.add(&values(columns.features()), dictionary, bins.as_ref(), counting);
+            let column = if *with_features { columns.features() } else { 0 };
+            seen.add(&values(column), dictionary, bins.as_ref(), counting);
         }
     }
 

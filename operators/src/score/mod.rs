@@ -447,7 +447,9 @@ impl Scorer {
         for part in &scored.parts {
             let of_part = scores.slice(first, part.rows);
             first += part.rows;
-            let rows = self.watched.batch(&part.slice(), &self.layout, &of_part)?;
+            let column = |at: usize| part.batch.column(at).slice(part.start, part.rows);
+            let (time, late) = (column(self.layout.time), column(self.layout.late));
+            let rows = self.watched.scores(time, late, &of_part)?;
             let epoch = part.tag.epoch;
             watched.push(Seen { epoch, version, rows, with_features: false });
         }

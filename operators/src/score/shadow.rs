@@ -8,12 +8,11 @@ use std::time::Duration;
 use arrow::error::ArrowError;
 
 use super::evaluate::{Evaluated, Evaluator};
-use crate::accounting::{Compared, LaneGauge};
+use crate::accounting::{Compared, LaneGauge, Said};
 use crate::control::Turn;
 use crate::micro_batch::Part;
 use crate::model::Task;
 use crate::numbers::Numbers;
-use crate::routes::ensemble::of_row;
 use crate::routes::table::{RouteTable, Scores};
 
 /// Rows that wait for shadows at most before rows that wait to be scored make place for them.
@@ -112,13 +111,12 @@ impl Shadows {
                 let first = of.first_of(part);
                 first..first + part.rows
             });
-            let compared = rows.enumerate().map(|(row, of_primary)| Compared {
-                primary: of_row(&of.predictions, of.width, of_primary),
-                shadow: of_row(&scored.predictions, scored.width, row),
-                of_primary: of.task,
-                of_shadow: scored.task,
-            });
-            gauge.shadow_scored(shadow, &compared.collect::<Vec<_>>());
+            let compared = Compared {
+                primary: said(&of.predictions, of.width, of.task),
+                shadow: said(&scored.predictions, scored.width, scored.task),
+                rows: rows.collect(),
+            };
+            gauge.shadow_scored(shadow, &compared);
         }
         Ok((!outcome.scored.is_empty()).then_some(outcome.scored))
     }
@@ -138,4 +136,8 @@ impl Scored {
         debug_assert!(false, "a shadow scores rows that were scored");
         0
     }
+}
+
+fn said(predictions: &Numbers, width: usize, task: Task) -> Said {
+    Said { numbers: predictions.iter().collect(), width, task }
 }

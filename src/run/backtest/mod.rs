@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use driftline_operators::accounting::{Counters, LaneFigures, ModelBatches, Moments};
+use driftline_operators::accounting::{Counters, LaneFigures, Mean, ModelBatches, Moments};
 use driftline_operators::dead_letter::Reason;
 use driftline_operators::model::ModelIdentity;
 use driftline_operators::routes::table::Scores;
@@ -167,7 +167,8 @@ fn figures(
     let batches = counters.batches_by_model();
     let letters = counters.dead_letters();
     let unscored = letters.rows_of(Reason::MissingFeature) + letters.rows_of(Reason::ScoringFailed);
-    let mean = |of: &Moments| (of.count > 0).then(|| of.mean());
+    let mean = |of: &Mean| (of.count > 0).then(|| of.mean());
+    let mean_of_lane = |of: &Moments| (of.count > 0).then(|| of.mean());
     let candidate = |(at, (name, model)): (usize, (&String, &ModelIdentity))| {
         let ran = batches.iter().find(|(known, _)| known == model).map(|(_, ran)| ran);
         let said = lane.shadows.get(&Scores::Model(at)).cloned().unwrap_or_default();
@@ -179,17 +180,20 @@ fn figures(
             largest_distance: said.largest_distance,
         };
         // Rows that lack a feature of a model are among those that it fails on.
-        let (rows, failed, scores, confidences) = match is_first {
-            true => (lane.rows, unscored, &lane.scores, &lane.confidences),
-            false => (said.rows, said.failed, &said.scores, &said.confidences),
+        let (rows, failed, mean_score, mean_confidence) = match is_first {
+            true => {
+                let (scores, confidences) = (&lane.scores, &lane.confidences);
+                (lane.rows, unscored, mean_of_lane(scores), mean_of_lane(confidences))
+            }
+            false => (said.rows, said.failed, mean(&said.scores), mean(&said.confidences)),
         };
         Candidate {
             name: name.clone(),
             model: model.clone(),
             rows,
             failed,
-            mean_score: mean(scores),
-            mean_confidence: mean(confidences),
+            mean_score,
+            mean_confidence,
             us_per_row: ran.map_or(0.0, us_per_row),
             batch_p99_us: ran.map_or(0.0, |ran| {
                 let [_, (_, inference)] = &ran.stages;
