@@ -201,7 +201,7 @@ impl Gauges {
 /// What all workers have counted of a model's micro-batches.
 pub struct ModelBatches {
     pub rows: u64,
-    /// Rows that the model refused, and how many of them by cause, of [`CAUSES_MAX`] causes.
+    /// Rows that the model refused, and how many of them by cause, of `CAUSES_MAX` causes.
     pub failed: u64,
     pub causes: BTreeMap<String, u64>,
     pub batches: u64,
