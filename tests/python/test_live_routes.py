@@ -357,6 +357,11 @@ def guarded(folder, fault: str, fallback: bool) -> str:
     """A model that fails on events that are bad, and one that never does: it gives x, the other one less than 2."""
     if fault == "refuses":
         path, features, more = graphs.texts(folder / "risk.onnx", ["good"], "kind", strict=True), ["kind"], ""
+    elif fault == "is not finite":
+        nodes = [graphs.node("Sub", "two rounds", "left"), graphs.node("Sqrt", "left", "y")]
+        shape = (graphs.FLOAT, graphs.ROWS, 1)
+        path, features, more = folder / "risk.onnx", ["rounds"], ""
+        graphs.save(path, nodes, [graphs.tensor("rounds", *shape)], [graphs.tensor("y", *shape)], two=np.float32(2))
     else:
         path, features, more = graphs.slow(folder / "risk.onnx"), ["rounds"], "run_timeout_ms = 100\n"
     plain = graphs.number(folder / "plain.onnx", "x", graphs.FLOAT)
@@ -364,7 +369,7 @@ def guarded(folder, fault: str, fallback: bool) -> str:
     second = f'[models.plain]\npath = "{plain}"\nfeatures = ["x"]\n' if fallback else ""
     return (
         f'[models.risk]\npath = "{path}"\nfeatures = {json.dumps(features)}\n{more}[models.risk.breaker]\n{breaker}{second}'
-        f'[realtime_ml]\nmax_batch_size = {4 if fault == "refuses" else 1}\nbatch_timeout_ms = 5\n'
+        f'[realtime_ml]\nmax_batch_size = {1 if fault == "overstays" else 4}\nbatch_timeout_ms = 5\n'
         f'[routes.all]\nmodel = "risk"\n' + ('fallback = ["plain"]\n' if fallback else "")
     )  # fmt: skip
 
@@ -372,7 +377,7 @@ def guarded(folder, fault: str, fallback: bool) -> str:
 CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 
 
-@pytest.mark.parametrize("fault, fallback", [("refuses", True), ("overstays", False)])
+@pytest.mark.parametrize("fault, fallback", [("refuses", True), ("is not finite", True), ("overstays", False)])
 def test_a_breaker_opens_tries_and_closes_and_each_row_is_told_of_once(broker, tmp_path, fault, fallback):
     job = Job(broker, tmp_path, guarded(tmp_path, fault, fallback))
     state = lambda: live.metrics()['driftline_breaker_state{model="risk"}']
@@ -380,7 +385,7 @@ def test_a_breaker_opens_tries_and_closes_and_each_row_is_told_of_once(broker, t
     with Live(broker, job.path, "--workers", 2) as live:
         live.wait_for("metrics: http://")
         # Rows that have been read when it opens are tried all the same: few, where each takes its time.
-        per_second = 300 if fault == "refuses" else 40
+        per_second = 40 if fault == "overstays" else 300
         sending = job.send(per_second)
         wait_until(lambda: live.measured("driftline_predictions_total") > 0, "there are predictions")
         assert state() == CLOSED
