@@ -1,5 +1,6 @@
 //! The models of one worker: of each those that rows can still need.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -77,6 +78,11 @@ pub trait ModelShelf: Send + Sync {
         None
     }
 
+    /// Whether there is something that predictions of a version are compared with, where drift is watched.
+    fn has_reference(&self, _version: usize) -> bool {
+        true
+    }
+
     /// A worker needs nothing of states below `control` any more; these are what it had of them.
     fn free(&self, worker: usize, control: u64, freed: Vec<ReadyModel>);
 }
@@ -141,6 +147,8 @@ pub struct ModelBank {
     /// The state that was asked for last, and what is of it.
     last: State,
     shelf: Option<Arc<dyn ModelShelf>>,
+    /// By version, as the shelf has said.
+    have_references: BTreeMap<usize, bool>,
     counters: Counters,
     worker: usize,
 }
@@ -176,7 +184,8 @@ impl ModelBank {
             ensembles: ensembles.clone(),
             settings: settings.clone(),
         };
-        ModelBank { models, ensembles, settings, last, shelf, counters, worker }
+        let have_references = BTreeMap::new();
+        ModelBank { models, ensembles, settings, last, shelf, have_references, counters, worker }
     }
 
     /// Has a state hold for what is asked for next.
@@ -233,6 +242,13 @@ impl ModelBank {
     /// What holds of routes in that state.
     pub fn settings(&self) -> &Arc<RouteSettings> {
         &self.last.settings
+    }
+
+    /// Whether there is something that predictions of a version are compared with.
+    pub fn has_reference(&mut self, version: usize) -> bool {
+        let shelf = &self.shelf;
+        let asked = || shelf.as_ref().is_none_or(|shelf| shelf.has_reference(version));
+        *self.have_references.entry(version).or_insert_with(asked)
     }
 
     /// Nothing is asked for of states below `control` any more.

@@ -425,7 +425,8 @@ impl Scorer {
         Ok(())
     }
 
-    /// What drift watches of what a shadow says: its predictions alone. Those of a version that drift has
+    /// What drift watches of what a shadow says: its predictions alone, where there is something to compare
+    /// them with. Those of a version that drift has
     /// `seen` for these rows are the same again: two aliases may stand on one version.
     fn watch_shadow(
         &mut self,
@@ -438,7 +439,7 @@ impl Scorer {
         }
         let said = self.evaluator.said_of(scored.scores);
         let (version, task) = (said.version, said.task);
-        if seen.contains(&version) {
+        if seen.contains(&version) || !self.evaluator.models.has_reference(version) {
             return Ok(());
         }
         seen.push(version);

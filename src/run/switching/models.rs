@@ -544,6 +544,10 @@ impl ModelShelf for RunModels {
         newest(shelf.ensembles.get(ensemble)?, control).map(|(_, ready)| ready.clone())
     }
 
+    fn has_reference(&self, version: usize) -> bool {
+        self.known_reference(version).is_some()
+    }
+
     fn settings(&self, control: u64) -> Option<Arc<RouteSettings>> {
         newest(&lock(&self.shelf).settings, control).map(|(_, settings)| settings.clone())
     }
