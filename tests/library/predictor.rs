@@ -341,6 +341,54 @@ fn rows_that_nobody_waits_for_any_more_do_not_pile_up() {
     assert_eq!(answered, Some(5_000));
 }
 
+/// Takes its time for each run.
+struct Slow(Duration);
+
+impl Model for Slow {
+    fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
+        std::thread::sleep(self.0);
+        Ok(Scores { predictions: vec![0.0; features.num_rows()], input: None })
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn task(&self) -> Task {
+        Task::Regression
+    }
+}
+
+#[test]
+fn rows_that_no_run_could_begin_with_in_time_are_dead_letters_but_not_of_replays() {
+    let pipeline = |timeout_ms: i64, run: Duration| {
+        let job = JobBuilder::new("slow", "event_time")
+            .id("event_id")
+            .feature("distance", Feature::column("distance"))
+            .model(ModelSection::own("slow", ["distance"]))
+            .set("realtime_ml.request_timeout_ms", timeout_ms)
+            .set("realtime_ml.max_batch_size", 1)
+            .build(".".as_ref())
+            .unwrap();
+        Pipeline::new(job).model(move |_features| Ok(Box::new(Slow(run))))
+    };
+    let rows = departures().slice(0, 3);
+    let late = pipeline(1_000, Duration::from_millis(1_200));
+    let predictor = late.predictor(&rows.schema()).unwrap();
+    let predicted = predictor.predict_batch(&rows).unwrap();
+    assert_eq!(ids(&predicted.predictions), ids(&rows)[..1]);
+    assert_eq!(ids(&predicted.dead_letters), ids(&rows)[1..]);
+    for (column, text) in [("reason", "timed_out"), ("detail", "not scored within 1000 ms")] {
+        let letters = predicted.dead_letters.column_by_name(column).unwrap();
+        assert_eq!(letters.as_string::<i32>().value(0), text);
+    }
+    let replayed = pipeline(1, Duration::from_millis(5));
+    let own = driftline::OwnEvents::batches(rows.schema(), [rows.clone()]);
+    let (replayed, predictions, letters, _) = crate::support::collecting(replayed.events(own));
+    replayed.run().unwrap();
+    assert_eq!((predictions.all().num_rows(), letters.is_empty()), (3, true));
+}
+
 #[test]
 fn a_job_that_cannot_run_is_an_error_at_the_start() {
     let mut job = flights();
