@@ -7,6 +7,7 @@ use driftline_operators::latency::Latencies;
 use driftline_operators::run::Run;
 use driftline_operators::score::{Scorer, Scoring};
 use driftline_operators::sinks::{Outlet, Output, Sink, Tally};
+use driftline_operators::skipped;
 use driftline_operators::watched::Watched;
 use timely::dataflow::{ProbeHandle, Scope};
 
@@ -42,6 +43,9 @@ pub fn scoring(scope: Scope<'_, u64>, events: Events, outputs: Outputs, probe: &
     ];
     let nothing = |output, schema, sink| Outlet { output, schema, sink, tally: Tally::Nothing };
     outlets.extend(alerts.map(|sink| nothing(Output::Alerts, alert::SCHEMA.clone(), sink)));
+    if scoring.routes.is_some() && run.reports.are_kept() {
+        outlets.push(skipped::outlet());
+    }
     let drift = drift.map(|(schedule, format, sink)| {
         outlets.push(nothing(Output::Drift, snapshot_schema(), sink));
         let (mode, rules) = (format.mode(), scoring.alerts.clone());

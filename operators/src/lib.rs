@@ -55,6 +55,7 @@ pub mod run;
 pub mod score;
 pub mod settled;
 pub mod sinks;
+pub mod skipped;
 pub mod sort;
 pub mod stage_clock;
 pub mod stages;

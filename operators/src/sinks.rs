@@ -91,16 +91,19 @@ pub enum Output {
     Drift,
     Features,
     Baseline,
+    /// Rows that are skipped behind the source.
+    Skipped,
 }
 
 impl Output {
-    const ALL: [Output; 6] = [
+    const ALL: [Output; 7] = [
         Output::Predictions,
         Output::DeadLetters,
         Output::Alerts,
         Output::Drift,
         Output::Features,
         Output::Baseline,
+        Output::Skipped,
     ];
 
     /// When offsets may be committed of the epoch that a batch of this is of.
@@ -110,7 +113,11 @@ impl Output {
             Output::Alerts => Some(Until::Acknowledged),
             Output::Drift => Some(Until::Durable),
             // Settled record by record, or written by runs that commit nothing.
-            Output::Predictions | Output::DeadLetters | Output::Features | Output::Baseline => None,
+            Output::Predictions
+            | Output::DeadLetters
+            | Output::Features
+            | Output::Baseline
+            | Output::Skipped => None,
         }
     }
 }

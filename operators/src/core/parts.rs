@@ -147,6 +147,7 @@ impl Part {
             Part::Output(Output::Drift) => "drift snapshots",
             Part::Output(Output::Features) => "feature rows",
             Part::Output(Output::Baseline) => "baseline",
+            Part::Output(Output::Skipped) => "skipped rows",
         }
     }
 

@@ -33,6 +33,7 @@ use crate::prediction;
 use crate::routes::table::{NO_ROUTE, RouteTable, Scores, UNKNOWN};
 use crate::run::Run;
 use crate::sinks::Output;
+use crate::skipped;
 use crate::validate::Validator;
 use crate::warm_up::WarmUp;
 use crate::watched::{Seen, Watched};
@@ -209,12 +210,13 @@ impl Scorer {
         let settings = self.evaluator.models.settings().clone();
         let assigned = self.routes.assign(&rows, &self.layout, &settings)?;
         let mut letters = DeadLetters::new(self.partition_names.clone());
-        let (mut skipped, mut unknown) = (0, assigned.unknown.iter());
+        let mut skipped: Vec<u32> = Vec::new();
+        let mut unknown = assigned.unknown.iter();
         for (row, lane) in assigned.lanes.iter().enumerate() {
             let (reason, detail) = match *lane {
                 NO_ROUTE if self.on_request => (Reason::NoRoute, "no route takes it".to_owned()),
                 NO_ROUTE => {
-                    skipped += 1;
+                    skipped.push(row as u32);
                     continue;
                 }
                 UNKNOWN => {
@@ -226,8 +228,13 @@ impl Scorer {
             };
             letters.row(reason, &detail, &rows, &self.layout, row)?;
         }
-        if skipped > 0 {
-            self.run.counters.rows_without_route(skipped);
+        if !skipped.is_empty() {
+            self.run.counters.rows_without_route(skipped.len() as u64);
+            if self.run.reports.are_kept() {
+                let records = skipped::records(&rows, &self.layout)?;
+                let rows = take_record_batch(&records, &UInt32Array::from(skipped))?;
+                out.push(Out { epoch, output: Output::Skipped, rows });
+            }
         }
         out.extend(letters.finish_some().map(letter));
         for lane in 0..self.lanes.len() {

@@ -129,6 +129,6 @@ fn written(output: Output, shape: &Shape, job: &Job) -> Vec<Line> {
             let topic = job.kafka.alerts.as_deref().unwrap_or_default();
             vec![Line::new("topic", format!("{topic}, of live runs alone"))]
         }
-        Output::Baseline => Vec::new(),
+        Output::Baseline | Output::Skipped => Vec::new(),
     }
 }
