@@ -500,6 +500,23 @@ def test_shadows_are_shed_when_a_run_is_behind_and_predictions_do_not_notice(bro
         assert np.isclose(told, 2 * np.mean(xs), rtol=1e-12)
 
 
+# NO ROUTE
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_offsets_of_events_that_no_route_takes_are_committed(broker, tmp_path, workers):
+    path = graphs.sums(tmp_path / "a.onnx", ("x", graphs.FLOAT, 1), weights={"x": 1})
+    routes = f'[models.a]\npath = "{path}"\nfeatures = ["x"]\n[routes.paying]\nwhen = "plan = \'premium\'"\nmodel = "a"\n'
+    job = Job(broker, tmp_path, routes, partitions=2)
+    broker.produce(job.topics.events, [job.stream.message(number) for number in range(400)])
+    done = driftline("run", job.path, "--until-caught-up=1s", "--workers", workers)
+    paying = {event["number"] for event in job.stream.events if event["plan"] == "premium"}
+    assert set(job.predicted()) == paying and 0 < len(paying) < 400
+    assert f"{400 - len(paying)} rows skipped: no route takes them" in done.stderr
+    events = job.topics.events
+    assert broker.committed(f"routed-{events}", events) == {0: 200, 1: 200}
+
+
 # MODELS OF ONE REGISTRY
 
 
