@@ -341,12 +341,14 @@ fn rows_that_nobody_waits_for_any_more_do_not_pile_up() {
     assert_eq!(answered, Some(5_000));
 }
 
-/// Takes its time for each run.
-struct Slow(Duration);
+/// Takes its time for each run, once it is told to: it is tried before.
+struct Slow(Duration, Arc<AtomicBool>);
 
 impl Model for Slow {
     fn score(&mut self, features: &RecordBatch) -> Result<Scores, ModelError> {
-        std::thread::sleep(self.0);
+        if self.1.load(Ordering::Acquire) {
+            std::thread::sleep(self.0);
+        }
         Ok(Scores { predictions: vec![0.0; features.num_rows()], input: None })
     }
 
@@ -361,7 +363,9 @@ impl Model for Slow {
 
 #[test]
 fn rows_that_no_run_could_begin_with_in_time_are_dead_letters_but_not_of_replays() {
+    let is_slow = Arc::new(AtomicBool::new(false));
     let pipeline = |timeout_ms: i64, run: Duration| {
+        let is_slow = is_slow.clone();
         let job = JobBuilder::new("slow", "event_time")
             .id("event_id")
             .feature("distance", Feature::column("distance"))
@@ -370,11 +374,12 @@ fn rows_that_no_run_could_begin_with_in_time_are_dead_letters_but_not_of_replays
             .set("realtime_ml.max_batch_size", 1)
             .build(".".as_ref())
             .unwrap();
-        Pipeline::new(job).model(move |_features| Ok(Box::new(Slow(run))))
+        Pipeline::new(job).model(move |_features| Ok(Box::new(Slow(run, is_slow.clone()))))
     };
     let rows = departures().slice(0, 3);
     let late = pipeline(1_000, Duration::from_millis(1_200));
     let predictor = late.predictor(&rows.schema()).unwrap();
+    is_slow.store(true, Ordering::Release);
     let predicted = predictor.predict_batch(&rows).unwrap();
     assert_eq!(ids(&predicted.predictions), ids(&rows)[..1]);
     assert_eq!(ids(&predicted.dead_letters), ids(&rows)[1..]);
@@ -382,7 +387,7 @@ fn rows_that_no_run_could_begin_with_in_time_are_dead_letters_but_not_of_replays
         let letters = predicted.dead_letters.column_by_name(column).unwrap();
         assert_eq!(letters.as_string::<i32>().value(0), text);
     }
-    let replayed = pipeline(1, Duration::from_millis(5));
+    let replayed = pipeline(1, Duration::from_millis(2));
     let own = driftline::OwnEvents::batches(rows.schema(), [rows.clone()]);
     let (replayed, predictions, letters, _) = crate::support::collecting(replayed.events(own));
     replayed.run().unwrap();
