@@ -99,7 +99,8 @@ fn numbers_of_outputs_come_back() {
     for output in Output::ALL {
         assert_eq!(Output::try_from(u8::from(output)), Ok(output));
     }
-    assert_eq!(Output::try_from(6), Err(6));
+    let behind = Output::ALL.len() as u8;
+    assert_eq!(Output::try_from(behind), Err(behind));
 }
 
 #[test]
