@@ -77,6 +77,16 @@ impl Job {
         lengths.max().map_or(0, |longest| longest.saturating_add(self.history_ms()))
     }
 
+    /// Its models by place, with their names where there are several.
+    pub fn models(&self) -> Vec<(Option<&str>, &ModelFile)> {
+        match &self.routing {
+            None => self.model.iter().map(|model| (None, model)).collect(),
+            Some(routing) => {
+                routing.models.iter().map(|(name, file)| (Some(name.as_str()), file)).collect()
+            }
+        }
+    }
+
     /// The features that its models read, each once.
     pub fn model_features(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

@@ -92,17 +92,11 @@ pub fn list(job: &Arc<Job>, scheduled: Vec<ModelSince>, form: Form) -> Result<Li
 
 /// The models of a job, by name where it has several, and what each is given.
 fn places<'a>(job: &'a Job, features: &Features) -> Vec<(Option<String>, &'a ModelFile, Features)> {
-    match (&job.routing, &job.model) {
-        (Some(routing), _) => {
-            let models = routing.models.iter().enumerate();
-            let place = |(at, (name, file)): (usize, &'a (String, ModelFile))| {
-                let features = features.with_members(routing.members_of(at));
-                (Some(name.clone()), file, features)
-            };
-            models.map(place).collect()
-        }
-        (None, model) => model.iter().map(|model| (None, model, features.clone())).collect(),
-    }
+    let place = |(at, (name, file)): (usize, (Option<&str>, &'a ModelFile))| {
+        let members = job.routing.as_ref().map(|routing| routing.members_of(at));
+        (name.map(str::to_owned), file, features.with_members(members.unwrap_or_default()))
+    };
+    job.models().into_iter().enumerate().map(place).collect()
 }
 
 /// The job's own.

@@ -77,26 +77,26 @@ impl ScoringParts {
     /// If there is none, or one does not fit.
     pub fn load(prepared: &Prepared, options: &RunOptions) -> Result<Self> {
         let job = &prepared.job;
-        let Some(file) = &job.model else {
+        if job.model.is_none() {
             bail!(
                 "{}: there is no section [model]; `driftline export` needs none",
                 job.path.display()
             );
-        };
+        }
         let features = Features::new(prepared, options);
         let mut loaded = Vec::new();
         let mut places = Vec::new();
         let mut versions = Vec::new();
-        for (at, (name, file)) in files(job, file).into_iter().enumerate() {
+        for (at, (name, file)) in job.models().into_iter().enumerate() {
             let members = job.routing.as_ref().map(|routing| routing.members_of(at));
             let features = features.with_members(members.unwrap_or_default());
             let (file, version) = match options.model {
                 Some(_) => (file.clone(), None),
-                None => located(&file)?,
+                None => located(file)?,
             };
             let model = LoadedModel::load(&features, &file, options.model.as_ref())?;
             places.push(ModelPlace {
-                name,
+                name: name.map(str::to_owned),
                 features,
                 file,
                 task: model.task,
@@ -195,17 +195,6 @@ impl ScoringParts {
             alerts: None,
             run: run.clone(),
         })
-    }
-}
-
-/// The models of a job, by their names where it has several.
-fn files(job: &Job, one: &ModelFile) -> Vec<(Option<String>, ModelFile)> {
-    match &job.routing {
-        None => vec![(None, one.clone())],
-        Some(routing) => {
-            let models = routing.models.iter();
-            models.map(|(name, file)| (Some(name.clone()), file.clone())).collect()
-        }
     }
 }
 

@@ -228,7 +228,7 @@ impl Evaluator {
         let slot = self.models.model(model);
         let (width, task) = (slot.ready.model.width(), slot.ready.model.task());
         let OfModel { predictions, inputs, runs, failed } = of;
-        let mut evaluated = Evaluated {
+        let evaluated = Evaluated {
             scores: Scores::Model(model),
             parts,
             predictions: joined(predictions),
@@ -239,9 +239,7 @@ impl Evaluator {
             runs,
             notes: None,
         };
-        let failed = evaluated.without(failed);
-        let scored = if evaluated.parts.is_empty() { Vec::new() } else { vec![evaluated] };
-        Outcome { scored, failed }
+        Outcome::of(evaluated, failed)
     }
 
     fn of_cascade(
@@ -293,13 +291,22 @@ impl Evaluator {
     }
 }
 
+impl Outcome {
+    /// Of rows of which some have failed.
+    pub fn of(mut evaluated: Evaluated, failed: Vec<(usize, String)>) -> Self {
+        let failed = evaluated.without(failed);
+        let scored = if evaluated.parts.is_empty() { Vec::new() } else { vec![evaluated] };
+        Outcome { scored, failed }
+    }
+}
+
 impl Evaluated {
     pub fn rows(&self) -> usize {
         self.parts.iter().map(|part| part.rows).sum()
     }
 
     /// Takes failed rows away, and gives them back as runs of rows.
-    pub(super) fn without(&mut self, failed: Vec<(usize, String)>) -> Failed {
+    fn without(&mut self, failed: Vec<(usize, String)>) -> Failed {
         if failed.is_empty() {
             return Vec::new();
         }

@@ -50,17 +50,6 @@ impl Evaluator {
                 (0..rows).map(of_row).collect()
             }
         };
-        let mut evaluated = Evaluated {
-            scores: Scores::Ensemble(at),
-            parts,
-            predictions: Numbers::with_capacity(true, rows * width),
-            width,
-            task,
-            confidences: None,
-            inputs: Vec::new(),
-            runs: vec![(rows, rows, took)],
-            notes: Some(Vec::with_capacity(rows)),
-        };
         let mut confidences = Vec::with_capacity(rows);
         let (mut failed, mut predictions) = (Vec::new(), Vec::with_capacity(rows * width));
         for (row, together) in together.iter_mut().enumerate() {
@@ -77,18 +66,24 @@ impl Evaluator {
             }
         }
         let notes = (0..rows).map(|row| note_of(ensemble, &members, row));
-        evaluated.notes = Some(notes.collect());
         let gives_doubles = self.models.ensemble(at).gives_doubles;
         let as_wide = |numbers| match gives_doubles {
             true => Numbers::Doubles(numbers),
             false => Numbers::Floats(Numbers::Doubles(numbers).into_floats()),
         };
-        evaluated.predictions = as_wide(predictions);
         let has_own = ensemble.policy == Policy::WeightedAverage && task != Task::Regression;
-        evaluated.confidences = has_own.then(|| as_wide(confidences));
-        let failed = evaluated.without(failed);
-        let scored = if evaluated.parts.is_empty() { Vec::new() } else { vec![evaluated] };
-        Ok(Outcome { scored, failed })
+        let evaluated = Evaluated {
+            scores: Scores::Ensemble(at),
+            parts,
+            predictions: as_wide(predictions),
+            width,
+            task,
+            confidences: has_own.then(|| as_wide(confidences)),
+            inputs: Vec::new(),
+            runs: vec![(rows, rows, took)],
+            notes: Some(notes.collect()),
+        };
+        Ok(Outcome::of(evaluated, failed))
     }
 
     /// What a member says of rows; nothing of those that are kept from it.

@@ -53,7 +53,7 @@ use super::prepare::Prepared;
 use super::scoring::ScoringParts;
 use super::served;
 use super::summary::Summary;
-use crate::config::job::{Alerts, ModelFile};
+use crate::config::job::Alerts;
 use crate::config::{Job, Problem};
 use crate::service::{DriftMetrics, Lags, Metrics, PredictionCounts, Service, Steering};
 use crate::sinks::kafka::Producer;
@@ -298,22 +298,16 @@ fn refreshers(
     options: &RunOptions,
     refreshes: &Refreshes,
 ) -> Result<Vec<Refresher>> {
-    let models: Vec<(Option<String>, &ModelFile)> = match (&job.routing, &job.model) {
-        (Some(routing), _) => {
-            routing.models.iter().map(|(name, file)| (Some(name.clone()), file)).collect()
-        }
-        (None, model) => model.iter().map(|model| (None, model)).collect(),
-    };
     let workers = options.workers.max(1);
     let mut refreshers = Vec::new();
-    for ((name, file), version) in models.into_iter().zip(&parts.versions) {
+    for ((name, file), version) in job.models().into_iter().zip(&parts.versions) {
         let Some((registered, version)) = file.registered.as_ref().zip(version.clone()) else {
             continue;
         };
         let (interval, models) = (job.realtime.model_refresh_interval, options.models.clone());
         let refreshing =
             Refreshing::new(registered, version, interval, models, workers, refreshes.clone())?;
-        refreshers.push(refreshing.of_model(name).start()?);
+        refreshers.push(refreshing.of_model(name.map(str::to_owned)).start()?);
     }
     Ok(refreshers)
 }
